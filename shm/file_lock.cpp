@@ -1,0 +1,61 @@
+#include "shm/file_lock.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace moetrace {
+namespace {
+
+struct flock byte_range(int byte) {
+  struct flock range {};
+  range.l_type = F_WRLCK;
+  range.l_whence = SEEK_SET;
+  range.l_start = byte;
+  range.l_len = 1;
+  return range;
+}
+
+}  // namespace
+
+void UniqueFd::reset() {
+  if (fd_ >= 0) ::close(fd_);
+  fd_ = -1;
+}
+
+Result<FileLock> FileLock::acquire(const std::string& path, int byte) {
+  FileLock lock;
+  lock.fd_ = UniqueFd(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  if (!lock.fd_.valid()) {
+    const ErrorCode code = errno == ENOENT   ? ErrorCode::kNotFound
+                           : errno == EACCES ? ErrorCode::kPermission
+                                             : ErrorCode::kSystem;
+    return Error{code, path + ": can't open it to lock it: " + std::strerror(errno) +
+                           "; check who owns the ring directory"};
+  }
+  struct flock range = byte_range(byte);
+  if (::fcntl(lock.fd_.get(), F_OFD_SETLK, &range) == 0) return lock;
+  if (errno == EAGAIN || errno == EACCES) {
+    return Error{ErrorCode::kInUse, path + ": somebody else holds its lock; one collector serves a segment"};
+  }
+  return Error{ErrorCode::kSystem, path + ": can't lock it: " + std::strerror(errno) +
+                                       "; the ring directory must be on a local file system"};
+}
+
+bool FileLock::held_by_other(const std::string& path, int byte) {
+  const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  if (!fd.valid()) return errno != ENOENT;
+  struct flock range = byte_range(byte);
+  if (::fcntl(fd.get(), F_OFD_GETLK, &range) != 0) return true;
+  return range.l_type != F_UNLCK;
+}
+
+bool FileLock::linked() const {
+  struct stat status {};
+  return ::fstat(fd_.get(), &status) == 0 && status.st_nlink > 0;
+}
+
+}  // namespace moetrace

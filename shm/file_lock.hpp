@@ -1,0 +1,50 @@
+// Open-file-description locks on single bytes: identity, not a timeout. The kernel drops them when the last descriptor of the
+// description goes, so a dead process holds none.
+#pragma once
+
+#include <string>
+#include <utility>
+
+#include "shm/result.hpp"
+
+namespace moetrace {
+
+// Owns a file descriptor.
+class UniqueFd {
+ public:
+  UniqueFd() = default;
+  explicit UniqueFd(int fd) : fd_(fd) {}
+  UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  UniqueFd& operator=(UniqueFd&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~UniqueFd() { reset(); }
+  int get() const { return fd_; }
+  bool valid() const { return fd_ >= 0; }
+  void reset();
+
+ private:
+  int fd_ = -1;
+};
+
+class FileLock {
+ public:
+  FileLock() = default;
+
+  // Takes the write lock on byte `byte` of `path` through a descriptor that is opened for this alone. kInUse if it is taken.
+  static Result<FileLock> acquire(const std::string& path, int byte);
+  // Whether anybody but us holds it. True also if the file can't be asked: better drained late than unlinked early.
+  static bool held_by_other(const std::string& path, int byte);
+
+  bool held() const { return fd_.valid(); }
+  // The locked file still has a name.
+  bool linked() const;
+  void release() { fd_.reset(); }
+  int descriptor() const { return fd_.get(); }
+
+ private:
+  UniqueFd fd_;
+};
+
+}  // namespace moetrace

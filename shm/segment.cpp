@@ -1,0 +1,260 @@
+#include "shm/segment.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <boost/interprocess/file_mapping.hpp>
+#include <boost/uuid/random_generator.hpp>
+#include <boost/uuid/uuid_io.hpp>
+#include <cerrno>
+#include <cstring>
+#include <ctime>
+
+#include "shm/header_check.hpp"
+
+namespace moetrace {
+namespace {
+
+namespace ipc = boost::interprocess;
+
+constexpr std::uint64_t kPage = 4096;
+constexpr const char* kBuildingPrefix = ".building.";
+
+Error system_error(const std::string& what, const std::string& doing, int error_number) {
+  const std::string why = what + ": " + doing + ": " + std::strerror(error_number);
+  switch (error_number) {
+    case ENOSPC:
+      return {ErrorCode::kNoSpace, why + "; set MOETRACE_RING_MB lower or make the tmpfs larger"};
+    case EACCES:
+    case EPERM:
+      return {ErrorCode::kPermission, why + "; set MOETRACE_DIR to a directory that you may write"};
+    case ENOENT:
+    case ENOTDIR:
+      return {ErrorCode::kNoDirectory, why + "; create the ring directory or set MOETRACE_DIR"};
+    default:
+      return {ErrorCode::kSystem, why + "; the ring directory must be a local tmpfs"};
+  }
+}
+
+std::int64_t clock_ns(clockid_t clock) {
+  timespec now{};
+  ::clock_gettime(clock, &now);
+  return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+std::uint64_t round_up(std::uint64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+
+// Sizes and offsets in the order of ABI.md: header, state, requests, events, routes, counts; each on its own page.
+void lay_out(moetrace_ring_header& h, const SegmentSizes& sizes) {
+  h.header_bytes = kPage;
+  h.route_stride = route_stride_for(h.top_k);
+  h.event_slots = sizes.event_slots;
+  h.route_slots = sizes.route_slots;
+  h.request_slots = sizes.request_slots;
+  h.state_offset = kPage;
+  h.request_offset = h.state_offset + kPage;
+  h.event_offset = h.request_offset + round_up(std::uint64_t{sizes.request_slots} * sizeof(moetrace_request_entry));
+  h.route_offset = h.event_offset + round_up(sizes.event_slots * 64);
+  h.counts_offset = h.route_offset + round_up(sizes.route_slots * h.route_stride);
+  h.ring_bytes = h.counts_offset + round_up(std::uint64_t{h.num_layers} * h.num_experts * 8);
+  h.ctl_bytes = sizeof(moetrace_ctl);
+}
+
+// A file of exactly `bytes` bytes that are really there, so that a full tmpfs is an error now and never a SIGBUS later.
+std::optional<Error> make_file(const std::string& path, std::uint64_t bytes, mode_t mode) {
+  const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode));
+  if (!fd.valid()) return system_error(path, "can't create it", errno);
+  if (const int failed = ::posix_fallocate(fd.get(), 0, static_cast<off_t>(bytes)); failed != 0) {
+    return system_error(path, "no room for " + std::to_string(bytes >> 20) + " MiB", failed);
+  }
+  // The umask must not take the group's rights away: the collector may run as another user.
+  if (::fchmod(fd.get(), mode) != 0) return system_error(path, "can't set its mode", errno);
+  return std::nullopt;
+}
+
+Result<ipc::mapped_region> map_file(const std::string& path, ipc::mode_t mode) {
+  try {
+    const ipc::file_mapping file(path.c_str(), mode);
+    ipc::mapped_region region(file, mode);
+    // A forked child must not find the ring: it would write into its parent's records.
+    ::madvise(region.get_address(), region.get_size(), MADV_DONTFORK);
+    return region;
+  } catch (const ipc::interprocess_exception& error) {
+    return system_error(path, "can't map it", error.get_native_error());
+  }
+}
+
+// Unlinks half-built files unless told that all went well.
+struct Cleanup {
+  std::vector<std::string> files;
+  ~Cleanup() {
+    for (const std::string& file : files) ::unlink(file.c_str());
+  }
+};
+
+}  // namespace
+
+Result<ProducerSegment> ProducerSegment::create(const std::string& directory, const std::string& session,
+                                                moetrace_ring_header header, const SegmentSizes& sizes) {
+  if (!is_session_name(session)) {
+    return Error{ErrorCode::kBadArgument,
+                 "session '" + session + "': not a session name; use 1 to 64 letters, digits, '-' and '_'"};
+  }
+  std::memcpy(header.magic, MOETRACE_RING_MAGIC, sizeof header.magic);
+  header.abi_major = MOETRACE_ABI_MAJOR;
+  header.abi_minor = MOETRACE_ABI_MINOR;
+  header.byte_order = MOETRACE_BYTE_ORDER;
+  header.producer_pid = static_cast<std::uint32_t>(::getpid());
+  header.created_realtime_ns = clock_ns(CLOCK_REALTIME);
+  header.created_monotonic_ns = clock_ns(CLOCK_MONOTONIC);
+  const boost::uuids::uuid id = boost::uuids::random_generator()();
+  std::memcpy(header.trace_id, id.data, sizeof header.trace_id);
+  lay_out(header, sizes);
+  if (const auto wrong = check_header(header, header.ring_bytes)) {
+    return Error{ErrorCode::kBadArgument, "segment: " + *wrong + "; correct the options of the producer"};
+  }
+
+  ProducerSegment segment;
+  segment.name_ = {session, boost::uuids::to_string(id)};
+  const std::string root = directory + "/";
+  const std::string ctl_path = root + segment.name_.ctl_file();
+  const std::string ring_path = root + segment.name_.ring_file();
+  const std::string hidden_ctl = root + kBuildingPrefix + segment.name_.ctl_file();
+  const std::string hidden_ring = root + kBuildingPrefix + segment.name_.ring_file();
+
+  Cleanup cleanup{{hidden_ring, hidden_ctl}};
+  if (auto error = make_file(hidden_ctl, header.ctl_bytes, 0660)) return *error;
+  auto lock = FileLock::acquire(hidden_ctl, MOETRACE_LOCK_PRODUCER);
+  if (!lock) return lock.error();
+  segment.lock_ = std::move(*lock);
+  if (auto error = make_file(hidden_ring, header.ring_bytes, 0640)) return *error;
+
+  auto ctl = map_file(hidden_ctl, ipc::read_write);
+  if (!ctl) return ctl.error();
+  auto ring = map_file(hidden_ring, ipc::read_write);
+  if (!ring) return ring.error();
+  segment.map_.ctl_ = std::move(*ctl);
+  segment.map_.ring_ = std::move(*ring);
+  segment.map_.header_ = header;
+
+  moetrace_ctl* shared_ctl = segment.map_.ctl();
+  std::memcpy(shared_ctl->magic, MOETRACE_CTL_MAGIC, sizeof shared_ctl->magic);
+  shared_ctl->abi_major = header.abi_major;
+  shared_ctl->abi_minor = header.abi_minor;
+  shared_ctl->byte_order = header.byte_order;
+  std::memcpy(shared_ctl->trace_id, header.trace_id, sizeof header.trace_id);
+  write_control(segment.map_, {true, header.sample_every, header.layers_logged});
+  std::memcpy(segment.map_.ring_.get_address(), &header, sizeof header);
+
+  // A collector finds a segment by its .ring, so that comes last.
+  if (::rename(hidden_ctl.c_str(), ctl_path.c_str()) != 0) return system_error(ctl_path, "can't rename to it", errno);
+  cleanup.files.back() = ctl_path;
+  if (::rename(hidden_ring.c_str(), ring_path.c_str()) != 0) {
+    return system_error(ring_path, "can't rename to it", errno);
+  }
+  cleanup.files.clear();
+  return segment;
+}
+
+Result<CollectorSegment> CollectorSegment::open(const std::string& directory, const SegmentName& name, Access access) {
+  CollectorSegment segment;
+  segment.directory_ = directory;
+  segment.name_ = name;
+  const std::string ring_path = directory + "/" + name.ring_file();
+  const std::string ctl_path = directory + "/" + name.ctl_file();
+  if (access == Access::kCollect) {
+    auto lock = FileLock::acquire(ctl_path, MOETRACE_LOCK_COLLECTOR);
+    if (!lock) return lock.error();
+    segment.lock_ = std::move(*lock);
+  }
+  segment.ring_fd_ = UniqueFd(::open(ring_path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  struct stat status {};
+  if (!segment.ring_fd_.valid() || ::fstat(segment.ring_fd_.get(), &status) != 0) {
+    return system_error(ring_path, "can't open it", errno);
+  }
+  const auto bad = [&](const std::string& path, const std::string& why, ErrorCode code = ErrorCode::kBadSegment) {
+    return Error{code, path + ": " + why + "; remove the segment's two files if no producer uses them"};
+  };
+  const auto ring_bytes = static_cast<std::uint64_t>(status.st_size);
+  if (ring_bytes < kPage) return bad(ring_path, "shorter than a header");
+  auto ring = map_file(ring_path, ipc::read_only);
+  if (!ring) return ring.error();
+  if (ring->get_size() < ring_bytes) return bad(ring_path, "changed its size while it was opened");
+
+  moetrace_ring_header header;
+  std::memcpy(&header, ring->get_address(), sizeof header);
+  if (std::memcmp(header.magic, MOETRACE_RING_MAGIC, sizeof header.magic) != 0) return bad(ring_path, "not a moetrace ring");
+  if (header.abi_major != MOETRACE_ABI_MAJOR) {
+    return bad(ring_path,
+               "ABI version " + std::to_string(header.abi_major) + ", this program speaks version " +
+                   std::to_string(MOETRACE_ABI_MAJOR) + "; use the collector that belongs to the producer",
+               ErrorCode::kWrongVersion);
+  }
+  if (const auto wrong = check_header(header, ring_bytes)) return bad(ring_path, *wrong);
+
+  struct stat ctl_status {};
+  if (::stat(ctl_path.c_str(), &ctl_status) != 0) return system_error(ctl_path, "can't open it", errno);
+  if (static_cast<std::uint64_t>(ctl_status.st_size) != sizeof(moetrace_ctl)) return bad(ctl_path, "has the wrong size");
+  auto ctl = map_file(ctl_path, ipc::read_write);
+  if (!ctl) return ctl.error();
+  segment.map_.ring_ = std::move(*ring);
+  segment.map_.ctl_ = std::move(*ctl);
+  segment.map_.header_ = header;
+  terminate_strings(segment.map_.header_);
+  const moetrace_ctl* shared = segment.map_.ctl();
+  if (std::memcmp(shared->magic, MOETRACE_CTL_MAGIC, sizeof shared->magic) != 0 ||
+      shared->abi_major != MOETRACE_ABI_MAJOR || std::memcmp(shared->trace_id, header.trace_id, 16) != 0) {
+    return bad(ctl_path, "does not belong to its .ring");
+  }
+  return segment;
+}
+
+bool CollectorSegment::producer_alive() const {
+  return FileLock::held_by_other(directory_ + "/" + name_.ctl_file(), MOETRACE_LOCK_PRODUCER);
+}
+
+bool CollectorSegment::collector_alive() const {
+  return FileLock::held_by_other(directory_ + "/" + name_.ctl_file(), MOETRACE_LOCK_COLLECTOR);
+}
+
+bool CollectorSegment::intact() const {
+  struct stat status {};
+  return ::fstat(ring_fd_.get(), &status) == 0 && static_cast<std::uint64_t>(status.st_size) == map_.header().ring_bytes;
+}
+
+Result<FileLock> CollectorSegment::lock_control() const {
+  return FileLock::acquire(directory_ + "/" + name_.ctl_file(), MOETRACE_LOCK_CONTROL);
+}
+
+void CollectorSegment::unlink() const {
+  // .ring first: a .ctl alone is known to be a leftover, a .ring alone would look like a segment.
+  ::unlink((directory_ + "/" + name_.ring_file()).c_str());
+  ::unlink((directory_ + "/" + name_.ctl_file()).c_str());
+}
+
+namespace {
+// The control words behind `version`, as they lie in moetrace_control.
+constexpr std::size_t kControlWords = 5;
+}  // namespace
+
+void write_control(const SegmentMap& map, const ControlWords& words) {
+  const std::uint64_t packed[kControlWords] = {std::uint64_t{words.enabled} | std::uint64_t{words.sample_every} << 32,
+                                               words.layers.words[0], words.layers.words[1], words.layers.words[2],
+                                               words.layers.words[3]};
+  map.control().write(kControlWords, [&](std::size_t w) { return packed[w]; });
+}
+
+std::optional<std::pair<std::uint64_t, ControlWords>> read_control(const SegmentMap& map) {
+  std::uint64_t packed[kControlWords] = {};
+  const auto version = map.control().read(kControlWords, [&](std::size_t w, std::uint64_t v) { packed[w] = v; });
+  if (!version) return std::nullopt;
+  ControlWords words;
+  words.enabled = static_cast<std::uint32_t>(packed[0]) != 0;
+  words.sample_every = static_cast<std::uint32_t>(packed[0] >> 32);
+  std::memcpy(words.layers.words, packed + 1, sizeof words.layers.words);
+  return std::pair{*version, words};
+}
+
+}  // namespace moetrace

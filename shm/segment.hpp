@@ -1,0 +1,163 @@
+// A segment: the two files of one producing process, created by it and opened by its collector.
+#pragma once
+
+#include <sys/types.h>
+
+#include <boost/interprocess/mapped_region.hpp>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "shm/abi.h"
+#include "shm/file_lock.hpp"
+#include "shm/result.hpp"
+#include "shm/ring.hpp"
+#include "shm/shared_lines.hpp"
+
+namespace moetrace {
+
+// $MOETRACE_DIR, else /run/moetrace where it can be written, else /dev/shm.
+std::string default_ring_directory();
+
+// "default", "gpu-3": 1 to 64 letters, digits, '-' and '_'.
+bool is_session_name(std::string_view session);
+
+struct SegmentName {
+  std::string session;
+  std::string trace_id;  // the UUID as text
+  std::string ring_file() const;  // moetrace.v1.<session>.<trace id>.ring
+  std::string ctl_file() const;
+};
+
+// Every segment of a session that has got its final name, in the order of their names. A directory that can't be read is an
+// error; a file that only looks similar is left out.
+Result<std::vector<SegmentName>> list_segments(const std::string& directory, std::string_view session);
+
+// Unlinks what a producer left behind that died while it was building a segment. Safe at any time: a living one holds a lock.
+void remove_abandoned(const std::string& directory, std::string_view session);
+
+// Sizes that a producer chooses.
+struct SegmentSizes {
+  std::uint64_t route_slots = 0;  // powers of two
+  std::uint64_t event_slots = 0;
+  std::uint32_t request_slots = 0;
+};
+
+// The largest ring of at most `ring_mb` MiB (at least 64 slots) for a top-k, and an event ring to go with it.
+SegmentSizes sizes_for(double ring_mb, std::uint32_t top_k);
+
+// Slots of 64 bytes that a route record of this top-k takes, 1 to 4.
+constexpr std::uint32_t route_stride_for(std::uint32_t top_k) { return 64 * ((top_k + 7) / 8); }
+
+// The mapped files with the addresses of their parts. Both sides use it; the collector's .ring is mapped read-only.
+class SegmentMap {
+ public:
+  const moetrace_ring_header& header() const { return header_; }
+  moetrace_state* state() const { return at<moetrace_state>(header_.state_offset); }
+  moetrace_request_entry* requests() const { return at<moetrace_request_entry>(header_.request_offset); }
+  std::byte* events() const { return at<std::byte>(header_.event_offset); }
+  std::byte* routes() const { return at<std::byte>(header_.route_offset); }
+  std::uint64_t* counts() const { return at<std::uint64_t>(header_.counts_offset); }
+  moetrace_ctl* ctl() const { return static_cast<moetrace_ctl*>(ctl_.get_address()); }
+  std::size_t ring_bytes() const { return ring_.get_size(); }
+
+  MappedRing event_ring() const { return {events(), 64, header_.event_slots, &ctl()->event_consumed}; }
+  MappedRing route_ring() const {
+    return {routes(), header_.route_stride, header_.route_slots, &ctl()->route_consumed};
+  }
+  AlternatingLines<MappedLines> snapshots() const {
+    return AlternatingLines<MappedLines>(MappedLines(state()->snapshots));
+  }
+  AlternatingLines<MappedLines> ledger() const { return AlternatingLines<MappedLines>(MappedLines(ctl()->ledger)); }
+  // Word 0 is steps_done; the table follows in write_counts/read_counts.
+  SharedWord counts_version() const { return SharedWord(&state()->counts.version); }
+  VersionedWords<MappedWords> control() const {
+    return VersionedWords<MappedWords>(
+        MappedWords(&ctl()->control.version, reinterpret_cast<std::uint64_t*>(&ctl()->control) + 1));
+  }
+
+ private:
+  friend class ProducerSegment;
+  friend class CollectorSegment;
+  template <class T>
+  T* at(std::uint64_t offset) const {
+    return reinterpret_cast<T*>(static_cast<std::byte*>(ring_.get_address()) + offset);
+  }
+
+  boost::interprocess::mapped_region ring_;
+  boost::interprocess::mapped_region ctl_;
+  moetrace_ring_header header_{};  // a private copy, checked once: the shared one may change under our hands
+};
+
+// The counts [layer][expert] with the number of steps that they are exact as of.
+class CountsWords {
+ public:
+  explicit CountsWords(const SegmentMap& map) : header_(&map.state()->counts), table_(map.counts()) {}
+  SharedWord version() const { return SharedWord(&header_->version); }
+  SharedWord cell(std::size_t word) const {
+    return SharedWord(word == 0 ? &header_->steps_done : table_ + (word - 1));
+  }
+
+ private:
+  moetrace_counts_header* header_;
+  std::uint64_t* table_;
+};
+
+// What control words say.
+struct ControlWords {
+  bool enabled = true;
+  std::uint32_t sample_every = 1;
+  moetrace_layer_mask layers{};
+};
+void write_control(const SegmentMap& map, const ControlWords& words);
+// Nothing if somebody is writing, or died writing.
+std::optional<std::pair<std::uint64_t, ControlWords>> read_control(const SegmentMap& map);
+
+// The producer's side: owns the names until the collector, or nobody, unlinks them. Destruction releases the producer's lock and
+// keeps the mappings, because captured CUDA graphs hold their addresses.
+class ProducerSegment {
+ public:
+  // `header` gives everything that describes the model and the process; sizes, offsets, ids and clocks are filled in here.
+  static Result<ProducerSegment> create(const std::string& directory, const std::string& session,
+                                        moetrace_ring_header header, const SegmentSizes& sizes);
+
+  const SegmentMap& map() const { return map_; }
+  const SegmentName& name() const { return name_; }
+  // Gives the lock up: the collector takes the segment for ended. `forked`: in a child, where only the descriptor must go.
+  void release() { lock_.release(); }
+
+ private:
+  SegmentMap map_;
+  SegmentName name_;
+  FileLock lock_;
+};
+
+// The collector's side.
+class CollectorSegment {
+ public:
+  enum class Access { kCollect, kObserve };  // observe: no lock, for status and control
+
+  static Result<CollectorSegment> open(const std::string& directory, const SegmentName& name, Access access);
+
+  const SegmentMap& map() const { return map_; }
+  const SegmentName& name() const { return name_; }
+  bool producer_alive() const;
+  bool collector_alive() const;
+  // False if somebody has cut the ring file since it was mapped: touching it would then be a SIGBUS.
+  bool intact() const;
+  // A lock on the control words, for as long as it lives.
+  Result<FileLock> lock_control() const;
+  // Removes both names. The mappings stay.
+  void unlink() const;
+
+ private:
+  std::string directory_;
+  SegmentMap map_;
+  SegmentName name_;
+  FileLock lock_;
+  UniqueFd ring_fd_;
+};
+
+}  // namespace moetrace

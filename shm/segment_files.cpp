@@ -1,0 +1,123 @@
+// Names, listing and cleaning of segments in a ring directory.
+#include <dirent.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <optional>
+
+#include "shm/segment.hpp"
+
+namespace moetrace {
+namespace {
+
+constexpr std::string_view kPrefix = "moetrace.v1.";
+constexpr std::string_view kBuildingPrefix = ".building.";  // hidden, so that nobody takes it for a segment
+
+bool is_uuid(std::string_view text) {
+  if (text.size() != 36) return false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+    const char c = text[i];
+    const bool hex = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+    if (dash ? c != '-' : !hex) return false;
+  }
+  return true;
+}
+
+std::optional<std::vector<std::string>> file_names(const std::string& directory) {
+  DIR* handle = ::opendir(directory.c_str());
+  if (handle == nullptr) return std::nullopt;
+  std::vector<std::string> names;
+  while (const dirent* entry = ::readdir(handle)) names.emplace_back(entry->d_name);
+  ::closedir(handle);
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+// The segment that a file name belongs to, if it ends in `suffix`.
+std::optional<SegmentName> parse(std::string_view file, std::string_view suffix) {
+  if (!file.starts_with(kPrefix) || !file.ends_with(suffix)) return std::nullopt;
+  file.remove_prefix(kPrefix.size());
+  file.remove_suffix(suffix.size());
+  const std::size_t dot = file.find('.');
+  if (dot == std::string_view::npos) return std::nullopt;
+  SegmentName name{std::string(file.substr(0, dot)), std::string(file.substr(dot + 1))};
+  if (!is_session_name(name.session) || !is_uuid(name.trace_id)) return std::nullopt;
+  return name;
+}
+
+void unlink_if_abandoned(const std::string& ctl_path, std::initializer_list<std::string> files) {
+  const auto lock = FileLock::acquire(ctl_path, MOETRACE_LOCK_PRODUCER);
+  // With the lock in our hand no producer is building this one: it would have taken it first.
+  if (!lock) return;
+  for (const std::string& file : files) ::unlink(file.c_str());
+}
+
+}  // namespace
+
+std::string default_ring_directory() {
+  if (const char* set = std::getenv("MOETRACE_DIR"); set != nullptr && *set != '\0') return set;
+  if (::access("/run/moetrace", W_OK | X_OK) == 0) return "/run/moetrace";
+  return "/dev/shm";
+}
+
+bool is_session_name(std::string_view session) {
+  return !session.empty() && session.size() <= 64 && std::all_of(session.begin(), session.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+  });
+}
+
+std::string SegmentName::ring_file() const { return std::string(kPrefix) + session + "." + trace_id + ".ring"; }
+std::string SegmentName::ctl_file() const { return std::string(kPrefix) + session + "." + trace_id + ".ctl"; }
+
+Result<std::vector<SegmentName>> list_segments(const std::string& directory, std::string_view session) {
+  const auto names = file_names(directory);
+  if (!names) {
+    return Error{ErrorCode::kNoDirectory, directory + ": can't read the ring directory: " + std::strerror(errno) +
+                                              "; create it or set MOETRACE_DIR"};
+  }
+  std::vector<SegmentName> segments;
+  for (const std::string& file : *names) {
+    if (auto name = parse(file, ".ring"); name && name->session == session) segments.push_back(std::move(*name));
+  }
+  return segments;
+}
+
+void remove_abandoned(const std::string& directory, std::string_view session) {
+  const auto names = file_names(directory);
+  if (!names) return;
+  const std::string root = directory + "/";
+  for (const std::string& file : *names) {
+    const bool building = file.starts_with(kBuildingPrefix);
+    const std::string_view plain = building ? std::string_view(file).substr(kBuildingPrefix.size()) : file;
+    if (const auto name = parse(plain, ".ctl"); name && name->session == session) {
+      const std::string ring = root + name->ring_file();
+      if (!building && ::access(ring.c_str(), F_OK) == 0) continue;  // a whole segment
+      unlink_if_abandoned(root + file, {root + std::string(kBuildingPrefix) + name->ring_file(), root + file});
+    } else if (const auto ring = parse(plain, ".ring"); building && ring && ring->session == session) {
+      const std::string hidden_ctl = root + std::string(kBuildingPrefix) + ring->ctl_file();
+      const std::string ctl = root + ring->ctl_file();
+      // Its .ctl is made first and unlinked last, so without one nobody is at work on it.
+      if (::access(hidden_ctl.c_str(), F_OK) != 0 && ::access(ctl.c_str(), F_OK) != 0) ::unlink((root + file).c_str());
+    }
+  }
+}
+
+SegmentSizes sizes_for(double ring_mb, std::uint32_t top_k) {
+  const double slots = ring_mb * 1024 * 1024 / route_stride_for(top_k);
+  const double limited = std::clamp(slots, 64.0, static_cast<double>(MOETRACE_MAX_ROUTE_SLOTS));
+  SegmentSizes sizes;
+  sizes.route_slots = std::bit_floor(static_cast<std::uint64_t>(limited));
+  // A decode step of one request takes two event slots for (layers) route slots; one eighth keeps up with 16 layers and more,
+  // and below that the step rate is what it is.
+  sizes.event_slots = std::max<std::uint64_t>(sizes.route_slots / 8, 4096);
+  sizes.request_slots = 4096;
+  return sizes;
+}
+
+}  // namespace moetrace
