@@ -1,0 +1,58 @@
+// Announces passes: reads the control words, decides what a pass records, writes its events and counts. Shared by every hook.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "producer/event_writer.hpp"
+#include "producer/request_book.hpp"
+#include "shm/segment.hpp"
+
+namespace moetrace {
+
+// What a hook needs to know of the announced pass.
+struct StepBlock {
+  std::uint64_t step = 0;
+  std::uint32_t rows = 0;         // 0: nothing is announced
+  bool record = false;            // else it only counts
+  moetrace_layer_mask layers{};   // selected layers
+  std::int64_t time_ns = 0;       // since the segment's clock pair
+};
+
+class Announcer {
+ public:
+  Announcer(const SegmentMap& map, EventWriter& events, RequestBook& requests);
+
+  // A pass of `rows` real rows, at least 1. Rows = 0 in the answer: the producer is switched off.
+  StepBlock announce(std::uint32_t rows, std::span<const moetrace_span> spans);
+  // The same for a pass that records exactly `layers`, whatever the control words say. For `moetrace replay`.
+  StepBlock announce_layers(std::uint32_t rows, std::span<const moetrace_span> spans, const moetrace_layer_mask& layers);
+
+  // Event slots that such a pass takes.
+  static std::uint64_t slots_for(std::size_t spans) { return 1 + (spans + 1) / 2; }
+
+  std::uint64_t steps() const { return steps_; }
+  std::uint64_t attempted() const { return attempted_; }
+  std::uint64_t event_lost() const { return event_lost_; }
+  // The producer has closed: the collector may end the trace as "closed".
+  void close();
+
+ private:
+  void follow_control();
+  bool write_control_event();
+  StepBlock write_step(std::uint32_t rows, std::span<const moetrace_span> spans, const moetrace_layer_mask& layers,
+                       bool record);
+  void store_counters();
+
+  const SegmentMap& map_;
+  EventWriter& events_;
+  RequestBook& requests_;
+  ControlWords control_;
+  std::uint64_t control_version_ = 0;
+  bool control_unannounced_ = false;
+  std::uint64_t steps_ = 0;
+  std::uint64_t attempted_ = 0;
+  std::uint64_t event_lost_ = 0;
+};
+
+}  // namespace moetrace

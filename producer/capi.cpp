@@ -1,0 +1,104 @@
+// The C API: argument checks and nothing else.
+#include <cstdio>
+#include <cstring>
+#include <new>
+
+#include "producer/producer.h"
+#include "producer/producer.hpp"
+
+struct moetrace_producer {
+  std::unique_ptr<moetrace::Producer> impl;
+};
+
+namespace {
+
+bool usable(const moetrace_producer* producer) { return producer != nullptr && producer->impl->usable(); }
+
+void give_error(char* error, std::size_t error_bytes, const char* text) {
+  if (error != nullptr && error_bytes > 0) std::snprintf(error, error_bytes, "%s", text);
+}
+
+}  // namespace
+
+void moetrace_options_init(moetrace_options* options, size_t size) {
+  moetrace_options defaults{};
+  defaults.sample_every = -1;
+  defaults.router_scaling = 1;
+  defaults.world_size = 1;
+  const std::size_t known = size < sizeof defaults ? size : sizeof defaults;
+  std::memset(options, 0, size);
+  std::memcpy(options, &defaults, known);
+  options->size = size;
+}
+
+int moetrace_enabled(void) { return moetrace::tracing_enabled() ? 1 : 0; }
+
+moetrace_producer* moetrace_open(const moetrace_options* options, char* error, size_t error_bytes) {
+  if (options == nullptr || options->size < offsetof(moetrace_options, top_k) + sizeof options->top_k) {
+    give_error(error, error_bytes, "moetrace_open: options are too short; call moetrace_options_init first");
+    return nullptr;
+  }
+  // A caller that was compiled with fewer fields gets the defaults of the others.
+  moetrace_options whole;
+  moetrace_options_init(&whole, sizeof whole);
+  std::memcpy(&whole, options, options->size < sizeof whole ? options->size : sizeof whole);
+  try {
+    const auto settings = moetrace::resolve_settings(whole);
+    if (!settings) {
+      give_error(error, error_bytes, settings.error().message.c_str());
+      return nullptr;
+    }
+    auto producer = moetrace::Producer::open(*settings);
+    if (!producer) {
+      give_error(error, error_bytes, producer.error().message.c_str());
+      return nullptr;
+    }
+    return new moetrace_producer{std::move(*producer)};
+  } catch (const std::exception& failure) {
+    give_error(error, error_bytes, failure.what());
+    return nullptr;
+  }
+}
+
+uint64_t moetrace_request_begin(moetrace_producer* producer, const char* id, uint32_t prompt_tokens,
+                                uint32_t cached_tokens) {
+  if (!usable(producer)) return 0;
+  return producer->impl->requests().begin(id == nullptr ? "" : id, prompt_tokens, cached_tokens);
+}
+
+void moetrace_request_end(moetrace_producer* producer, uint64_t request, uint32_t generated_tokens, const char* status) {
+  if (!usable(producer)) return;
+  producer->impl->requests().end(request, generated_tokens, status == nullptr ? "" : status);
+}
+
+int moetrace_step_begin(moetrace_producer* producer, uint32_t rows, const moetrace_span* spans, size_t span_count) {
+  if (!usable(producer)) return 0;
+  return producer->impl->begin_step(rows, {spans, spans == nullptr ? 0 : span_count}) ? 1 : 0;
+}
+
+void moetrace_step_abort(moetrace_producer* producer) {
+  if (usable(producer)) producer->impl->abort_step();
+}
+
+void moetrace_record(moetrace_producer* producer, uint32_t layer, const void* ids, moetrace_type id_type,
+                     const void* weights, moetrace_type weight_type, uint32_t rows) {
+  if (usable(producer) && ids != nullptr) producer->impl->hook().record(layer, ids, id_type, weights, weight_type, rows);
+}
+
+void moetrace_get_totals(const moetrace_producer* producer, moetrace_totals* totals) {
+  moetrace_totals known{};
+  known.size = totals->size;
+  if (usable(producer)) {
+    known.steps = producer->impl->announcer().steps();
+    known.attempted = producer->impl->announcer().attempted();
+    known.recorded = producer->impl->hook().claimed();
+    known.dropped = producer->impl->hook().dropped() + producer->impl->announcer().event_lost();
+  }
+  std::memcpy(totals, &known, totals->size < sizeof known ? totals->size : sizeof known);
+}
+
+const char* moetrace_trace_id(const moetrace_producer* producer) {
+  return producer == nullptr ? "" : producer->impl->name().trace_id.c_str();
+}
+
+void moetrace_close(moetrace_producer* producer) { delete producer; }

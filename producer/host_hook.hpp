@@ -1,0 +1,56 @@
+// The hook for routing that lies in host memory: writes route records, counts, and closes steps.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "producer/announcer.hpp"
+#include "producer/producer.h"
+#include "shm/segment.hpp"
+
+namespace moetrace {
+
+class HostHook {
+ public:
+  explicit HostHook(const SegmentMap& map);
+
+  // A pass follows. rows = 0 disarms. An unfinished earlier step is over with this.
+  void arm(const StepBlock& block);
+
+  // As moetrace_record.
+  void record(std::uint32_t layer, const void* ids, moetrace_type id_type, const void* weights, moetrace_type weight_type,
+              std::uint32_t rows);
+
+  // Ends what is open and mirrors the counts a last time.
+  void close();
+
+  std::uint64_t claimed() const { return ring_.position(); }
+  std::uint64_t dropped() const { return dropped_; }
+  // Route slots that are free now, at least `wanted` if there are that many.
+  std::uint64_t room(std::uint64_t wanted) { return ring_.room(wanted); }
+
+ private:
+  template <class Id, class Weight>
+  void record_rows(std::uint32_t layer, const Id* ids, const Weight* weights, std::uint32_t rows);
+  template <class Id>
+  void dispatch_weights(std::uint32_t layer, const Id* ids, const void* weights, moetrace_type weight_type,
+                        std::uint32_t rows);
+  void finish_step();
+  void mirror_counts();
+
+  const SegmentMap& map_;
+  RingWriter<MappedRing> ring_;
+  const std::uint32_t top_k_;
+  const std::uint32_t num_experts_;
+  StepBlock block_;
+  int last_seen_ = -1;   // last layer of this step that has passed
+  int last_layer_ = -1;  // its last selected layer
+  bool open_ = false;    // announced and not over
+  std::uint64_t dropped_ = 0;
+  std::uint64_t snapshots_ = 0;
+  std::uint64_t steps_done_ = 0;
+  std::int64_t mirrored_ns_ = 0;
+  std::vector<std::uint64_t> counts_;  // [num_layers][num_experts]
+};
+
+}  // namespace moetrace

@@ -1,0 +1,154 @@
+#include "producer/settings.hpp"
+
+#include <unistd.h>
+
+#include <charconv>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <string_view>
+
+#include "producer/layer_mask.hpp"
+
+namespace moetrace {
+namespace {
+
+// The variable's value; nothing if it is unset or empty.
+std::optional<std::string_view> environment(const char* name) {
+  const char* value = std::getenv(name);
+  if (value == nullptr || *value == '\0') return std::nullopt;
+  return value;
+}
+
+Error bad(const std::string& what, std::string_view value, const std::string& hint) {
+  return {ErrorCode::kBadArgument, what + ": '" + std::string(value) + "' does not fit; " + hint};
+}
+
+template <std::size_t N>
+void copy_text(char (&to)[N], const char* from) {
+  if (from == nullptr) return;
+  std::size_t length = std::min(std::strlen(from), N - 1);
+  // A cut in the middle of a UTF-8 sequence would be an invalid string: step back to its first byte.
+  if (from[length] != '\0') {
+    while (length > 0 && (static_cast<unsigned char>(from[length]) & 0xC0) == 0x80) --length;
+  }
+  std::memcpy(to, from, length);
+  to[length] = '\0';
+}
+
+Result<double> ring_size(const moetrace_options& options) {
+  double mb = options.ring_mb;
+  std::string source = "ring_mb";
+  std::string text = std::to_string(mb);
+  if (mb == 0) {
+    const auto set = environment("MOETRACE_RING_MB");
+    if (!set) return 64.0;
+    source = "MOETRACE_RING_MB";
+    text = *set;
+    const auto [end, failed] = std::from_chars(set->data(), set->data() + set->size(), mb);
+    if (failed != std::errc{} || end != set->data() + set->size()) mb = -1;
+  }
+  if (!(mb > 0) || mb > 1024 * 1024) return bad(source, text, "give the route ring's size in MiB, such as 64 or 0.5");
+  return mb;
+}
+
+Result<moetrace_layer_mask> selected_layers(const moetrace_options& options) {
+  std::string source = "layers";
+  std::string_view text = "all";
+  if (options.layers != nullptr) {
+    text = options.layers;
+  } else if (const auto set = environment("MOETRACE_LAYERS")) {
+    source = "MOETRACE_LAYERS";
+    text = *set;
+  } else if (const auto single = environment("VLLM_LOG_MOE_LAYER")) {
+    source = "VLLM_LOG_MOE_LAYER";
+    text = *single;
+  }
+  const auto mask = parse_layers(text, options.num_layers);
+  if (!mask) {
+    return bad(source, text, "give layers below " + std::to_string(options.num_layers) + ", such as 0,5-7, or all");
+  }
+  return *mask;
+}
+
+Result<std::uint32_t> sampling(const moetrace_options& options) {
+  constexpr std::int64_t kMost = std::numeric_limits<std::uint32_t>::max();
+  std::int64_t every = options.sample_every;
+  if (every < 0) {
+    const auto set = environment("MOETRACE_SAMPLE");
+    if (!set) return 1u;
+    const auto [end, failed] = std::from_chars(set->data(), set->data() + set->size(), every);
+    if (failed != std::errc{} || end != set->data() + set->size() || every < 0 || every > kMost) {
+      return bad("MOETRACE_SAMPLE", *set, "give 1 for every step, n for every n-th, 0 to count only");
+    }
+  }
+  if (every > kMost) return bad("sample_every", std::to_string(every), "it is at most 4294967295");
+  return static_cast<std::uint32_t>(every);
+}
+
+}  // namespace
+
+bool tracing_enabled() {
+  const auto set = environment("MOETRACE");
+  return set && *set != "0";
+}
+
+Result<Settings> resolve_settings(const moetrace_options& options) {
+  if (options.num_layers == 0 || options.num_layers > MOETRACE_MAX_LAYERS) {
+    return bad("num_layers", std::to_string(options.num_layers), "1 to 256 layers can be traced");
+  }
+  if (options.num_experts == 0 || options.num_experts > MOETRACE_MAX_EXPERTS) {
+    return bad("num_experts", std::to_string(options.num_experts), "1 to 65535 experts can be traced");
+  }
+  if (options.top_k == 0 || options.top_k > MOETRACE_MAX_TOP_K) {
+    return bad("top_k", std::to_string(options.top_k), "a top-k of 1 to 32 can be traced");
+  }
+  if (!std::isfinite(options.router_scaling)) return bad("router_scaling", "not finite", "give a number");
+  const auto ring_mb = ring_size(options);
+  if (!ring_mb) return ring_mb.error();
+  const auto layers = selected_layers(options);
+  if (!layers) return layers.error();
+  const auto sample_every = sampling(options);
+  if (!sample_every) return sample_every.error();
+
+  Settings settings;
+  settings.directory = options.directory != nullptr ? options.directory : default_ring_directory();
+  settings.session = options.session != nullptr ? options.session
+                                                : std::string(environment("MOETRACE_SESSION").value_or("default"));
+  settings.sizes = sizes_for(*ring_mb, options.top_k);
+
+  moetrace_ring_header& h = settings.header;
+  h.top_k = options.top_k;
+  h.num_layers = options.num_layers;
+  h.num_experts = options.num_experts;
+  h.moe_layers = first_layers(options.num_layers);
+  if (options.moe_layers != nullptr) h.moe_layers = intersect(h.moe_layers, *options.moe_layers);
+  h.layers_logged = intersect(*layers, h.moe_layers);
+  h.sample_every = *sample_every;
+  if (options.has_seed != 0) {
+    h.flags |= MOETRACE_HAS_SEED;
+    h.seed = options.seed;
+  }
+  if (options.router_score != nullptr) h.flags |= MOETRACE_ROUTER_KNOWN;
+  if (options.router_renormalized != 0) h.flags |= MOETRACE_ROUTER_RENORMALIZED;
+  h.router_scaling = options.router_scaling;
+  h.rank = options.rank;
+  h.world_size = options.world_size;
+  h.tp_rank = options.tp_rank;
+  h.dp_rank = options.dp_rank;
+  h.pp_rank = options.pp_rank;
+  h.ep_rank = options.ep_rank;
+  copy_text(h.model_id, options.model_id);
+  copy_text(h.engine, options.engine);
+  copy_text(h.engine_version, options.engine_version);
+  copy_text(h.vllm_version, options.vllm_version);
+  copy_text(h.torch_version, options.torch_version);
+  copy_text(h.device, options.device);
+  copy_text(h.router_score, options.router_score);
+  ::gethostname(h.host, sizeof h.host - 1);
+  return settings;
+}
+
+}  // namespace moetrace

@@ -1,0 +1,25 @@
+// What a producer is opened with: the caller's options, completed from the environment and checked.
+#pragma once
+
+#include <string>
+
+#include "producer/producer.h"
+#include "shm/result.hpp"
+#include "shm/segment.hpp"
+
+namespace moetrace {
+
+struct Settings {
+  std::string directory;
+  std::string session;
+  SegmentSizes sizes;
+  moetrace_ring_header header{};  // the part that describes model and process
+};
+
+// kBadArgument names the option or the variable that is wrong.
+Result<Settings> resolve_settings(const moetrace_options& options);
+
+// MOETRACE is set to something else than "" and "0".
+bool tracing_enabled();
+
+}  // namespace moetrace
