@@ -244,13 +244,13 @@ typedef struct moetrace_control_event {
  * like the snapshots. It is what a new file starts from when the old one is not there. */
 typedef struct moetrace_ledger {
   uint64_t number;
-  uint64_t route;     /* next route slot */
-  uint64_t event;     /* first event slot whose line is not written yet */
-  uint64_t attempted; /* totals of the trace up to here */
-  uint64_t delivered;
+  uint64_t route;      /* next route slot: everything below is delivered, filtered or a hole */
+  uint64_t event;      /* first event slot whose line is not written yet */
+  uint64_t attempted;  /* totals of the trace up to here; the step that is under way counts as a whole */
   uint64_t filtered;
-  uint64_t dropped;
-  uint64_t torn;
+  uint64_t dropped;    /* by the hook */
+  uint64_t event_lost; /* by announcements without room */
+  uint64_t unclaimed;  /* torn without ever having had a slot */
 } moetrace_ledger;
 
 /* What `moetrace start`, `stop` and `set` write. `version` is odd while the words are being written. */
@@ -414,10 +414,10 @@ MOETRACE_SIZE(moetrace_ledger, 64);
 MOETRACE_AT(moetrace_ledger, route, 8);
 MOETRACE_AT(moetrace_ledger, event, 16);
 MOETRACE_AT(moetrace_ledger, attempted, 24);
-MOETRACE_AT(moetrace_ledger, delivered, 32);
-MOETRACE_AT(moetrace_ledger, filtered, 40);
-MOETRACE_AT(moetrace_ledger, dropped, 48);
-MOETRACE_AT(moetrace_ledger, torn, 56);
+MOETRACE_AT(moetrace_ledger, filtered, 32);
+MOETRACE_AT(moetrace_ledger, dropped, 40);
+MOETRACE_AT(moetrace_ledger, event_lost, 48);
+MOETRACE_AT(moetrace_ledger, unclaimed, 56);
 MOETRACE_SIZE(moetrace_control, 64);
 MOETRACE_AT(moetrace_control, enabled, 8);
 MOETRACE_AT(moetrace_control, sample_every, 12);
