@@ -1,0 +1,99 @@
+// Reads the keys of one JSON object into variables, by a table that says which key goes where.
+// Internal to the trace reader: includes simdjson.
+#pragma once
+
+#include <simdjson.h>
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+
+#include "plotter/line_parser.hpp"
+#include "plotter/result.hpp"
+#include "plotter/trace_lines.hpp"
+
+namespace moetrace::trace {
+
+// Where a value goes. The optional ones take null.
+struct Seen {};  // was read before: nothing to do
+struct Layer {
+  uint16_t* out;
+};
+struct IdList {  // top_k expert ids; null is kNoExpert
+  std::span<const uint16_t>* out;
+};
+struct WeightList {  // top_k weights; null is NaN
+  std::span<const float>* out;
+};
+struct LayerList {
+  std::span<const uint16_t>* out;
+};
+using Slot = std::variant<Seen, uint64_t*, std::optional<uint64_t>*, std::optional<int64_t>*,
+                          std::string_view*, std::optional<std::string_view>*, Layer, IdList,
+                          WeightList, LayerList>;
+
+enum class Presence : uint8_t { kRequired, kOptional };
+
+struct Key {
+  std::string_view name;
+  Slot slot;
+  Presence presence = Presence::kRequired;
+};
+
+class KeyReader {
+ public:
+  using Value = simdjson::ondemand::value;
+  using Object = simdjson::ondemand::object;
+
+  explicit KeyReader(const Limits& limits) : limits_(limits) {}
+
+  // Reads all keys of the object (at most 63 wanted ones). What the slots point to is valid until
+  // the next call, and as long as the simdjson parser's string buffer. False: see error().
+  bool read_keys(Object& object, std::span<const Key> keys);
+
+  // Sets error() and returns false, so that a caller can return what this returns.
+  bool fail(std::string why);
+  bool fail(simdjson::error_code code);
+  [[nodiscard]] const Error& error() const { return error_; }
+
+ private:
+  bool wrong_type(std::string_view name, std::string_view expected, std::string_view token);
+  template <class T>
+  bool read_whole(std::string_view name, Value& value, T& out, bool or_null);
+  template <class T>
+  bool read_whole_or_null(std::string_view name, Value& value, std::optional<T>& out);
+  // Calls read_one(element, index) for each of at most `most` elements.
+  template <class ReadOne>
+  bool read_list(std::string_view name, Value& value, size_t most, size_t& length,
+                 ReadOne read_one);
+  bool check_layer(uint64_t layer);
+  bool read_weight(std::string_view name, Value& value, float& out);
+  bool check_top_k(std::string_view name, size_t length);
+
+  bool read(std::string_view name, Value& value, Seen slot);
+  bool read(std::string_view name, Value& value, uint64_t* slot);
+  bool read(std::string_view name, Value& value, std::optional<uint64_t>* slot);
+  bool read(std::string_view name, Value& value, std::optional<int64_t>* slot);
+  bool read(std::string_view name, Value& value, std::string_view* slot);
+  bool read(std::string_view name, Value& value, std::optional<std::string_view>* slot);
+  bool read(std::string_view name, Value& value, Layer slot);
+  bool read(std::string_view name, Value& value, IdList slot);
+  bool read(std::string_view name, Value& value, WeightList slot);
+  bool read(std::string_view name, Value& value, LayerList slot);
+
+  bool key_name(simdjson::ondemand::field& field, std::string_view& name);
+  // Walks over a value that nobody asked for, so that a line is either JSON as a whole or an error.
+  bool skip(Value& value, int depth);
+
+  Limits limits_;
+  std::array<uint16_t, kMaxTopK> ids_{};
+  std::array<float, kMaxTopK> weights_{};
+  std::array<uint16_t, kMaxLayers> layers_{};
+  Error error_{ErrorCode::kBadLine, {}};
+};
+
+}  // namespace moetrace::trace

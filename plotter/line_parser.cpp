@@ -1,0 +1,128 @@
+#include "plotter/line_parser.hpp"
+
+#include <simdjson.h>
+
+#include <array>
+
+#include "plotter/key_reader.hpp"
+#include "plotter/line_source.hpp"
+
+namespace moetrace::trace {
+namespace {
+
+namespace ondemand = simdjson::ondemand;
+static_assert(LineSource::kPaddingBytes >= simdjson::SIMDJSON_PADDING,
+              "simdjson reads that far behind a line");
+constexpr auto kOptional = Presence::kOptional;
+
+// One table a type: the keys in the order in which they are written, and where each goes.
+bool read_content(KeyReader& reader, ondemand::object& object, std::string_view type,
+                  Content& content) {
+  const auto keys = [&](auto... list) {
+    const std::array<Key, sizeof...(list) + 1> table{Key{"type", Seen{}}, list...};
+    return reader.read_keys(object, table);
+  };
+  if (type == "route") {
+    auto& to = content.emplace<Route>();
+    return keys(Key{"req_id", &to.req_id}, Key{"token_idx", &to.token_idx},
+                Key{"layer", Layer{&to.layer}}, Key{"topk_ids", IdList{&to.expert_ids}},
+                Key{"topk_weights", WeightList{&to.weights}},
+                Key{"request", &to.request, kOptional}, Key{"step", &to.step, kOptional},
+                Key{"seq", &to.seq, kOptional});
+  }
+  if (type == "step") {
+    auto& to = content.emplace<Step>();
+    return keys(Key{"step", &to.step}, Key{"rows", &to.rows}, Key{"layers", &to.layers},
+                Key{"time_ns", &to.time_ns}, Key{"seq", &to.seq},
+                Key{"dropped_total", &to.totals.dropped}, Key{"event", &to.event},
+                Key{"attempted_total", &to.totals.attempted, kOptional},
+                Key{"delivered_total", &to.totals.delivered, kOptional},
+                Key{"filtered_total", &to.totals.filtered, kOptional},
+                Key{"torn_total", &to.totals.torn, kOptional});
+  }
+  if (type == "request") {
+    auto& to = content.emplace<Request>();
+    return keys(Key{"req_id", &to.req_id}, Key{"prompt_tokens", &to.prompt_tokens},
+                Key{"cached_tokens", &to.cached_tokens}, Key{"request", &to.request},
+                Key{"event", &to.event});
+  }
+  if (type == "request_end") {
+    auto& to = content.emplace<RequestEnd>();
+    return keys(Key{"req_id", &to.req_id}, Key{"generated_tokens", &to.generated_tokens},
+                Key{"status", &to.status}, Key{"request", &to.request}, Key{"event", &to.event});
+  }
+  if (type == "loss") {
+    auto& to = content.emplace<Loss>();
+    return keys(Key{"dropped", &to.dropped}, Key{"dropped_total", &to.dropped_total},
+                Key{"cause", &to.cause}, Key{"after_seq", &to.after_seq});
+  }
+  if (type == "torn") {
+    auto& to = content.emplace<Torn>();
+    return keys(Key{"first_seq", &to.first_seq}, Key{"count", &to.count});
+  }
+  if (type == "base") {
+    auto& to = content.emplace<Base>();
+    return keys(Key{"seq", &to.seq}, Key{"event", &to.event}, Key{"step", &to.step},
+                Key{"open", &to.open}, Key{"dropped_total", &to.totals.dropped},
+                Key{"attempted_total", &to.totals.attempted, kOptional},
+                Key{"delivered_total", &to.totals.delivered, kOptional},
+                Key{"filtered_total", &to.totals.filtered, kOptional},
+                Key{"torn_total", &to.totals.torn, kOptional});
+  }
+  if (type == "control") {
+    auto& to = content.emplace<Control>();
+    return keys(Key{"layers", LayerList{&to.layers}}, Key{"sample_every", &to.sample_every},
+                Key{"from_step", &to.from_step});
+  }
+  if (type == "end") {
+    auto& to = content.emplace<End>();
+    return keys(Key{"attempted", &to.attempted}, Key{"delivered", &to.delivered},
+                Key{"filtered", &to.filtered}, Key{"dropped", &to.dropped}, Key{"torn", &to.torn},
+                Key{"status", &to.status});
+  }
+  if (type == "meta") return reader.fail("a second meta line");
+  content.emplace<Unknown>().type = type;
+  return keys();
+}
+
+}  // namespace
+
+struct LineParser::Impl {
+  explicit Impl(const Limits& limits) : reader(limits) {}
+
+  KeyReader reader;
+  ondemand::parser parser;
+};
+
+LineParser::LineParser(const Limits& limits) : impl_(std::make_unique<Impl>(limits)) {}
+LineParser::LineParser(LineParser&&) noexcept = default;
+LineParser::~LineParser() = default;
+
+const Error& LineParser::error() const {
+  return impl_->reader.error();
+}
+
+bool LineParser::parse(std::string_view text, Content& content) {
+  KeyReader& reader = impl_->reader;
+  const size_t readable = text.size() + LineSource::kPaddingBytes;
+  ondemand::document document;
+  if (const auto code = impl_->parser.iterate(text.data(), text.size(), readable).get(document)) {
+    return reader.fail(code);
+  }
+  ondemand::object object;
+  if (const auto code = document.get_object().get(object)) return reader.fail(code);
+  std::string_view type;
+  const auto code = object.find_field_unordered("type").get_string().get(type);
+  if (code == simdjson::NO_SUCH_FIELD) return reader.fail("missing key \"type\"");
+  if (code == simdjson::INCORRECT_TYPE) return reader.fail("\"type\" must be a string");
+  if (code != simdjson::SUCCESS) return reader.fail(code);
+  if (const auto reset = object.reset().error()) return reader.fail(reset);
+  if (!read_content(reader, object, type, content)) return false;
+  // The object is over; so must the line be.
+  if (document.current_location().error() != simdjson::OUT_OF_BOUNDS) {
+    return reader.fail(simdjson::TRAILING_CONTENT);
+  }
+  return true;
+}
+
+}  // namespace moetrace::trace

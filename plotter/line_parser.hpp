@@ -1,0 +1,38 @@
+// Turns the text of one line into one of the structs of trace_lines.hpp.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "plotter/result.hpp"
+#include "plotter/trace_lines.hpp"
+
+namespace moetrace::trace {
+
+struct Limits {
+  uint32_t top_k;        // the length of every list of a route
+  uint32_t num_experts;  // ids are below
+  uint32_t num_layers;   // layers are below
+  bool plain;            // a plain log: weights may be NaN and Infinity, as Python writes them
+};
+
+class LineParser {
+ public:
+  explicit LineParser(const Limits& limits);
+  LineParser(LineParser&&) noexcept;
+  ~LineParser();
+
+  // LineSource::kPaddingBytes bytes behind `text` must be readable. What `content` points to is
+  // valid until the next call, and as long as `text` is. False: see error().
+  bool parse(std::string_view text, Content& content);
+
+  // kBadJson or kBadLine; the message is the "why" alone.
+  [[nodiscard]] const Error& error() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace moetrace::trace

@@ -1,0 +1,14 @@
+// The meta line of a trace: the one line that is read into a document, because it comes once.
+#pragma once
+
+#include <string_view>
+
+#include "plotter/result.hpp"
+#include "plotter/trace_lines.hpp"
+
+namespace moetrace::trace {
+
+// Errors: kBadJson, kNoMeta, kBadMeta; their message is the "why" alone, without file and line.
+Result<Meta> parse_meta(std::string_view text);
+
+}  // namespace moetrace::trace

@@ -1,0 +1,42 @@
+// What the trace reader and the plotter return when something did not work.
+#pragma once
+
+#include <boost/system/result.hpp>
+#include <stdexcept>
+#include <string>
+
+namespace moetrace::trace {
+
+enum class ErrorCode {
+  kOpen,       // the file is missing, is a folder, or may not be read
+  kRead,       // the operating system failed while reading
+  kEmpty,      // the file has no line at all
+  kTornLine,   // the last line has no newline: a writer was cut off, or is still writing
+  kTooLong,    // a line is longer than kMaxLineBytes
+  kBadJson,    // a line is not a JSON object
+  kNoMeta,     // the first line is not a meta line
+  kBadMeta,    // the meta line misses a key or contradicts itself
+  kBadLine,    // a key is missing, has the wrong type, or a value is out of range
+  kNoExperts,  // nobody says how many experts the model has
+  kMismatch,   // files that do not belong together
+  kDraw,       // Cairo could not draw
+  kWrite,      // an output file could not be written
+};
+
+struct Error {
+  ErrorCode code;
+  std::string message;  // "what: why", without a newline; for a trace "FILE: line N: why"
+};
+
+// Boost.System's result stands in for C++23's std::expected.
+template <class T>
+using Result = boost::system::result<T, Error>;
+
+// Called by result<>::value() on an error. The libraries check first, so reaching this is a bug of
+// the caller.
+[[noreturn]] inline void throw_exception_from_error(const Error& error,
+                                                    const boost::source_location&) {
+  throw std::runtime_error(error.message);
+}
+
+}  // namespace moetrace::trace

@@ -1,0 +1,160 @@
+// The lines of a trace file (schema moetrace/1, and the plain public format it grew from).
+//
+// Every string_view and span of a line lives in the reader and is valid until its next call to
+// next(). An empty optional is a JSON null or, where a comment says so, a key that the file does
+// not have.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+namespace moetrace::trace {
+
+constexpr uint32_t kMaxTopK = 32;
+constexpr uint32_t kMaxLayers = 256;
+// Ids are 16 bits in the ring, and 0xFFFF means none there, so a model has at most 65,535 experts.
+constexpr uint32_t kMaxExperts = 0xFFFF;
+constexpr uint16_t kNoExpert = 0xFFFF;
+
+// How the model's router makes weights of scores. Absent keys keep these values.
+struct Router {
+  std::string score;  // "softmax", "sigmoid", …; empty if the file does not say
+  std::optional<bool> renormalized;
+  std::optional<double> scaling;
+};
+
+struct Ranks {
+  uint32_t tp = 0, dp = 0, pp = 0, ep = 0;
+};
+
+// The first line. Owns its strings. Only top_k and layers_logged are sure to be there.
+struct Meta {
+  std::optional<std::string> model_id;
+  std::optional<std::string> vllm_version;
+  std::optional<std::string> torch_version;
+  std::optional<std::string> device;
+  std::optional<int64_t> seed;
+  std::vector<uint16_t> layers_logged;  // in file order, each below kMaxLayers
+  uint32_t top_k = 0;                   // 1 to kMaxTopK
+  std::optional<uint32_t> num_experts;  // 1 to kMaxExperts; plain logs lack it
+  std::string schema;                   // "moetrace/1"; empty in a plain log
+  std::optional<std::string> trace_id;
+  std::optional<std::string> engine;
+  std::optional<std::string> engine_version;
+  std::optional<uint32_t> num_layers;  // 1 to kMaxLayers
+  Router router;
+  uint32_t rank = 0;
+  uint32_t world_size = 1;
+  Ranks ranks;
+  std::optional<std::string> host;
+  std::optional<double> created_at;  // Unix seconds
+  std::string text;                  // the line as it stands in the file, without its newline
+
+  [[nodiscard]] bool plain() const { return schema.empty(); }
+};
+
+// One row in one layer: which experts, and the router's weights for them.
+struct Route {
+  std::optional<std::string_view> req_id;
+  std::optional<uint64_t> token_idx;  // position in the request (in the pass, in plain logs)
+  uint16_t layer = 0;
+  std::span<const uint16_t> expert_ids;  // top_k of them, below num_experts; null is kNoExpert
+  std::span<const float> weights;        // top_k of them; null is NaN
+  // Absent in plain logs.
+  std::optional<uint64_t> request;
+  std::optional<uint64_t> step;
+  std::optional<uint64_t> seq;
+};
+
+// Cumulative counts at a place of the file; each is empty where the line does not give it.
+struct Totals {
+  std::optional<uint64_t> attempted;
+  std::optional<uint64_t> delivered;
+  std::optional<uint64_t> filtered;
+  std::optional<uint64_t> dropped;
+  std::optional<uint64_t> torn;
+};
+
+struct Step {
+  uint64_t step = 0;
+  uint64_t rows = 0;
+  uint64_t layers = 0;             // how many layers are recorded; 0: this step only counts
+  std::optional<int64_t> time_ns;  // since created_at
+  uint64_t seq = 0;                // the next route's number
+  uint64_t event = 0;              // first event slot of the announcement
+  Totals totals;                   // dropped is always there
+};
+
+struct Request {
+  std::optional<std::string_view> req_id;
+  std::optional<uint64_t> prompt_tokens;
+  std::optional<uint64_t> cached_tokens;
+  uint64_t request = 0;
+  uint64_t event = 0;
+};
+
+struct RequestEnd {
+  std::optional<std::string_view> req_id;
+  std::optional<uint64_t> generated_tokens;
+  std::optional<std::string_view> status;
+  uint64_t request = 0;
+  uint64_t event = 0;
+};
+
+struct Loss {
+  uint64_t dropped = 0;
+  uint64_t dropped_total = 0;
+  std::string_view cause;             // "ring_full" or "event_ring_full"
+  std::optional<uint64_t> after_seq;  // empty if no route came before
+};
+
+struct Torn {
+  std::optional<uint64_t> first_seq;
+  uint64_t count = 0;
+};
+
+// Where a file that started late begins; the second line if it is there at all.
+struct Base {
+  uint64_t seq = 0;
+  uint64_t event = 0;
+  std::optional<uint64_t> step;
+  uint64_t open = 0;  // rows x layers of a step begun before this file which are still to come
+  Totals totals;      // dropped is always there
+};
+
+// The selection changed while running.
+struct Control {
+  std::span<const uint16_t> layers;
+  uint64_t sample_every = 0;  // 0: count without recording
+  uint64_t from_step = 0;
+};
+
+struct End {
+  uint64_t attempted = 0;
+  uint64_t delivered = 0;
+  uint64_t filtered = 0;
+  uint64_t dropped = 0;
+  uint64_t torn = 0;
+  std::string_view status;  // "closed" or "producer died"
+};
+
+// A type that this reader does not know. Consumers ignore it.
+struct Unknown {
+  std::string_view type;
+};
+
+using Content =
+    std::variant<Unknown, Route, Step, Request, RequestEnd, Loss, Torn, Base, Control, End>;
+
+struct Line {
+  uint64_t number = 0;    // from 1, which is the meta line
+  std::string_view text;  // without its newline
+  Content content;
+};
+
+}  // namespace moetrace::trace
