@@ -53,38 +53,28 @@ bool KeyReader::wrong_type(std::string_view name, std::string_view expected,
   return fail(quoted(name) + " must be " + std::string(expected) + ", not " + shown);
 }
 
-template <class T>
-bool KeyReader::read_whole(std::string_view name, Value& value, T& out, bool or_null) {
-  const std::string_view token = trimmed(value.raw_json_token());
-  const auto parsed = parse_whole<T>(token);
-  if (!parsed) {
-    return wrong_type(name, or_null ? "a whole number or null" : "a whole number", token);
-  }
-  out = *parsed;
-  return true;
-}
-
-template <class T>
-bool KeyReader::read_whole_or_null(std::string_view name, Value& value, std::optional<T>& out) {
-  out.reset();
-  if (trimmed(value.raw_json_token()) == "null") return true;
-  return read_whole(name, value, out.emplace(), true);
-}
-
 bool KeyReader::read(std::string_view, Value&, Seen) {
   return true;
 }
 
 bool KeyReader::read(std::string_view name, Value& value, uint64_t* out) {
-  return read_whole(name, value, *out, false);
+  const std::string_view token = trimmed(value.raw_json_token());
+  const auto parsed = parse_uint64(token);
+  if (!parsed) return wrong_type(name, "a whole number", token);
+  *out = *parsed;
+  return true;
 }
 
 bool KeyReader::read(std::string_view name, Value& value, std::optional<uint64_t>* out) {
-  return read_whole_or_null(name, value, *out);
+  const std::string_view token = trimmed(value.raw_json_token());
+  *out = parse_uint64(token);
+  return *out || token == "null" || wrong_type(name, "a whole number or null", token);
 }
 
 bool KeyReader::read(std::string_view name, Value& value, std::optional<int64_t>* out) {
-  return read_whole_or_null(name, value, *out);
+  const std::string_view token = trimmed(value.raw_json_token());
+  *out = parse_int64(token);
+  return *out || token == "null" || wrong_type(name, "a whole number or null", token);
 }
 
 bool KeyReader::read(std::string_view name, Value& value, std::string_view* out) {
@@ -110,7 +100,7 @@ bool KeyReader::check_layer(uint64_t layer) {
 
 bool KeyReader::read(std::string_view name, Value& value, Layer layer) {
   uint64_t number = 0;
-  if (!read_whole(name, value, number, false) || !check_layer(number)) return false;
+  if (!read(name, value, &number) || !check_layer(number)) return false;
   *layer.out = static_cast<uint16_t>(number);
   return true;
 }
@@ -147,7 +137,7 @@ bool KeyReader::read(std::string_view name, Value& value, IdList list) {
   size_t length = 0;
   const auto read_one = [&](Value& element, size_t index) {
     std::optional<uint64_t> id;
-    if (!read_whole_or_null(name, element, id)) return false;
+    if (!read(name, element, &id)) return false;
     if (id && *id >= limits_.num_experts) {
       return fail("expert id " + std::to_string(*id) + " is out of range (0 to " +
                   std::to_string(limits_.num_experts - 1) + ")");

@@ -62,10 +62,6 @@ class KeyReader {
 
  private:
   bool wrong_type(std::string_view name, std::string_view expected, std::string_view token);
-  template <class T>
-  bool read_whole(std::string_view name, Value& value, T& out, bool or_null);
-  template <class T>
-  bool read_whole_or_null(std::string_view name, Value& value, std::optional<T>& out);
   // Calls read_one(element, index) for each of at most `most` elements.
   template <class ReadOne>
   bool read_list(std::string_view name, Value& value, size_t most, size_t& length,

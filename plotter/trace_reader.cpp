@@ -6,6 +6,7 @@
 #include "plotter/line_parser.hpp"
 #include "plotter/line_source.hpp"
 #include "plotter/meta_parser.hpp"
+#include "plotter/route_scanner.hpp"
 
 namespace moetrace::trace {
 namespace {
@@ -37,15 +38,26 @@ struct TraceReader::Impl {
         source(std::move(source_)),
         meta(std::move(meta_)),
         num_experts(experts),
-        parser({.top_k = meta.top_k,
-                .num_experts = experts.value_or(kMaxExperts),
-                .num_layers = meta.num_layers.value_or(kMaxLayers),
-                .plain = meta.plain()}) {}
+        limits{.top_k = meta.top_k,
+               .num_experts = experts.value_or(kMaxExperts),
+               .num_layers = meta.num_layers.value_or(kMaxLayers),
+               .plain = meta.plain()},
+        scanner(limits),
+        parser(limits) {}
+
+  // The short way for nearly all lines, the general way for the rest.
+  bool parse() {
+    auto* route = std::get_if<Route>(&line.content);
+    if (route == nullptr) route = &line.content.emplace<Route>();
+    return scanner.scan(line.text, *route) || parser.parse(line.text, line.content);
+  }
 
   std::string path;
   LineSource source;
   Meta meta;
   std::optional<uint32_t> num_experts;
+  Limits limits;
+  RouteScanner scanner;
   LineParser parser;
   Line line{.number = 1, .text = {}, .content = {}};
   std::optional<Error> failed;
@@ -97,7 +109,7 @@ Result<const Line*> TraceReader::next() {
     return *impl.failed;
   }
   impl.line.text = next.line;
-  if (!impl.parser.parse(next.line, impl.line.content)) {
+  if (!impl.parse()) {
     impl.failed = at_line(impl.path, impl.line.number, impl.parser.error());
     return *impl.failed;
   }

@@ -3,9 +3,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <bit>
 #include <cstdlib>
 #include <string>
 
+#include "plotter/line_parser.hpp"
 #include "plotter/trace_reader.hpp"
 
 namespace {
@@ -16,15 +19,27 @@ void check(bool holds) {
   if (!holds) std::abort();
 }
 
-// Reads every byte that the line points to, and checks what the header promises.
-void check_line(const Line& line, const Meta& meta, uint32_t num_experts) {
+bool same_bits(float a, float b) {
+  return std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b);
+}
+
+void check_same(const Route& a, const Route& b) {
+  check(a.req_id == b.req_id && a.token_idx == b.token_idx && a.layer == b.layer);
+  check(a.request == b.request && a.step == b.step && a.seq == b.seq);
+  check(std::ranges::equal(a.expert_ids, b.expert_ids));
+  check(std::ranges::equal(a.weights, b.weights, same_bits));
+}
+
+void check_line(const Line& line, const Limits& limits, LineParser& general) {
   check(line.text.find('\n') == std::string_view::npos);
   const auto* route = std::get_if<Route>(&line.content);
   if (route == nullptr) return;
-  check(route->expert_ids.size() == meta.top_k && route->weights.size() == meta.top_k);
-  for (const uint16_t id : route->expert_ids) check(id < num_experts || id == kNoExpert);
-  check(route->layer < meta.num_layers.value_or(kMaxLayers));
-  check(route->req_id.value_or("").size() <= line.text.size());
+  check(route->expert_ids.size() == limits.top_k && route->weights.size() == limits.top_k);
+  for (const uint16_t id : route->expert_ids) check(id < limits.num_experts || id == kNoExpert);
+  check(route->layer < limits.num_layers);
+  Content again;
+  check(general.parse(line.text, again));
+  check_same(*route, std::get<Route>(again));
 }
 
 }  // namespace
@@ -35,12 +50,18 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   check(::write(fd, data, size) == static_cast<ssize_t>(size));
   auto reader = TraceReader::open("/proc/self/fd/" + std::to_string(fd));
   if (reader) {
+    const Meta& meta = reader->meta();
+    const Limits limits{.top_k = meta.top_k,
+                        .num_experts = reader->num_experts().value_or(kMaxExperts),
+                        .num_layers = meta.num_layers.value_or(kMaxLayers),
+                        .plain = meta.plain()};
+    LineParser general(limits);
     uint64_t number = 1;
     for (;;) {
       const auto line = reader->next();
       if (!line || *line == nullptr) break;
       check((*line)->number == ++number);
-      check_line(**line, reader->meta(), reader->num_experts().value_or(kMaxExperts));
+      check_line(**line, limits, general);
     }
   }
   ::close(fd);

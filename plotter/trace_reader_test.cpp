@@ -233,6 +233,26 @@ TEST_F(TraceReaderTest, KeysMayComeInAnyOrderAndUnknownOnesAreIgnored) {
   EXPECT_EQ(as<Route>(line).weights[1], 2.0F);
 }
 
+// A space more and a line takes the general way through the parser instead of the short one.
+TEST_F(TraceReaderTest, BothWaysGiveTheSame) {
+  std::string spaced = kRoute;
+  spaced.replace(spaced.find("{"), 1, "{  ");
+  auto reader = open(kMeta + kRoute + spaced + kRoute);
+  ASSERT_TRUE(reader);
+  const auto read_route = [&] {
+    const auto line = reader->next();
+    EXPECT_TRUE(line) << line.error().message;
+    const auto& route = as<Route>(line);
+    return std::tuple(std::string(*route.req_id), route.token_idx, route.layer, route.request,
+                      route.step, route.seq,
+                      std::vector(route.expert_ids.begin(), route.expert_ids.end()),
+                      std::vector(route.weights.begin(), route.weights.end()));
+  };
+  const auto first = read_route();
+  EXPECT_EQ(first, read_route());
+  EXPECT_EQ(first, read_route());
+}
+
 TEST_F(TraceReaderTest, LinesLongerThanTheBufferAreRead) {
   const std::string filler(3 << 20, 'x');
   auto reader = open(kMeta + R"({"type":"note","text":")" + filler + "\"}\n" + kRoute);
