@@ -15,14 +15,12 @@ std::int64_t monotonic_ns() {
 
 }  // namespace
 
+// What `meta` says, and what the control words said at creation; they may have been changed since.
 Announcer::Announcer(const SegmentMap& map, EventWriter& events, RequestBook& requests)
     : map_(map),
       events_(events),
       requests_(requests),
-      control_{true, map.header().sample_every, map.header().layers_logged} {
-  // What was written at creation is what `meta` says; only a change gets an event.
-  if (const auto words = read_control(map)) control_version_ = words->first;
-}
+      control_{true, map.header().sample_every, map.header().layers_logged} {}
 
 StepBlock Announcer::announce(std::uint32_t rows, std::span<const moetrace_span> spans) {
   follow_control();
@@ -44,6 +42,7 @@ void Announcer::follow_control() {
   const auto words = read_control(map_);
   if (!words || words->first == control_version_) return;
   control_version_ = words->first;
+  if (words->second == control_) return;  // only a change gets an event
   control_ = words->second;
   control_unannounced_ = true;
 }

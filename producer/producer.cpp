@@ -9,7 +9,8 @@
 namespace moetrace {
 
 // Makes every producer of this process deaf in a forked child, and gives the child's copy of the lock descriptor back: an
-// inherited one would keep the segment alive after the engine's death.
+// inherited one would keep the segment alive after the engine's death. The mutex is held across every fork, and whenever a
+// lock descriptor comes or goes.
 struct ForkGuard {
   std::mutex mutex;
   std::vector<Producer*> producers;
@@ -21,7 +22,7 @@ struct ForkGuard {
                        [] {
                          for (Producer* producer : instance().producers) {
                            producer->forked_ = true;
-                           producer->segment_.release();
+                           producer->segment_.release_in_child();
                          }
                          instance().mutex.unlock();
                        });
@@ -29,21 +30,17 @@ struct ForkGuard {
     }();
     return *guard;
   }
-  void add(Producer* producer) {
-    const std::lock_guard lock(mutex);
-    producers.push_back(producer);
-  }
-  void remove(Producer* producer) {
-    const std::lock_guard lock(mutex);
-    std::erase(producers, producer);
-  }
 };
 
 Result<std::unique_ptr<Producer>> Producer::open(const Settings& settings) {
+  ForkGuard& guard = ForkGuard::instance();
+  // Another thread's fork waits until the lock's descriptor has an owner that the child will find.
+  const std::lock_guard lock(guard.mutex);
+  guard.producers.reserve(guard.producers.size() + 1);
   auto segment = ProducerSegment::create(settings.directory, settings.session, settings.header, settings.sizes);
   if (!segment) return segment.error();
   std::unique_ptr<Producer> producer(new Producer(std::move(*segment)));
-  ForkGuard::instance().add(producer.get());
+  guard.producers.push_back(producer.get());
   return producer;
 }
 
@@ -55,11 +52,14 @@ Producer::Producer(ProducerSegment segment)
       hook_(map()) {}
 
 Producer::~Producer() {
-  ForkGuard::instance().remove(this);
-  if (forked_) return;
-  hook_.close();
-  announcer_.close();
+  if (usable()) {
+    hook_.close();
+    announcer_.close();
+  }
+  ForkGuard& guard = ForkGuard::instance();
+  const std::lock_guard lock(guard.mutex);  // as in open(): no child may be born with a descriptor that nobody closes
   segment_.release();
+  std::erase(guard.producers, this);
 }
 
 bool Producer::begin_step(std::uint32_t rows, std::span<const moetrace_span> spans) {

@@ -43,7 +43,10 @@ std::uint64_t RequestBook::begin(std::string_view id, std::uint32_t prompt_token
 void RequestBook::end(std::uint64_t request, std::uint32_t generated_tokens, std::string_view status) {
   const auto found = live_.find(request);
   if (found == live_.end()) return;
-  if (found->second.announced) {
+  if (!found->second.announced) {
+    // What waits must not grow with every request that comes and goes while nobody drains the ring.
+    std::erase_if(pending_, [&](const Pending& waiting) { return waiting.request == request; });
+  } else {
     const std::size_t limit = sizeof(moetrace_request_end_event::status) - 1;
     pending_.push_back({request, true, generated_tokens, std::string(cut(status, limit)), found->second.entry});
   }
@@ -56,8 +59,8 @@ bool RequestBook::flush() {
     const Pending& next = pending_.front();
     if (next.is_end) {
       if (!write_end(next)) return false;
-    } else if (const auto found = live_.find(next.request); found != live_.end()) {
-      if (!write_begin(next.request, found->second)) return false;
+    } else if (!write_begin(next.request, live_.at(next.request))) {
+      return false;
     }
     pending_.pop_front();
   }

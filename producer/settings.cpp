@@ -114,7 +114,7 @@ Result<Settings> resolve_settings(const moetrace_options& options) {
   if (!sample_every) return sample_every.error();
 
   Settings settings;
-  settings.directory = options.directory != nullptr ? options.directory : default_ring_directory();
+  settings.directory = options.directory != nullptr && *options.directory != '\0' ? options.directory : default_ring_directory();
   settings.session = options.session != nullptr ? options.session
                                                 : std::string(environment("MOETRACE_SESSION").value_or("default"));
   settings.sizes = sizes_for(*ring_mb, options.top_k);

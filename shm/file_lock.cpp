@@ -45,11 +45,9 @@ Result<FileLock> FileLock::acquire(const std::string& path, int byte) {
                                        "; the ring directory must be on a local file system"};
 }
 
-bool FileLock::held_by_other(const std::string& path, int byte) {
-  const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
-  if (!fd.valid()) return errno != ENOENT;
+bool FileLock::held_elsewhere(int fd, int byte) {
   struct flock range = byte_range(byte);
-  if (::fcntl(fd.get(), F_OFD_GETLK, &range) != 0) return true;
+  if (::fcntl(fd, F_OFD_GETLK, &range) != 0) return true;
   return range.l_type != F_UNLCK;
 }
 

@@ -34,14 +34,14 @@ class FileLock {
 
   // Takes the write lock on byte `byte` of `path` through a descriptor that is opened for this alone. kInUse if it is taken.
   static Result<FileLock> acquire(const std::string& path, int byte);
-  // Whether anybody but us holds it. True also if the file can't be asked: better drained late than unlinked early.
-  static bool held_by_other(const std::string& path, int byte);
+  // Whether the lock on that byte of the open file is held through another descriptor than `fd`, be it ours or somebody
+  // else's. True also if the file can't be asked: better drained late than unlinked early.
+  static bool held_elsewhere(int fd, int byte);
 
   bool held() const { return fd_.valid(); }
   // The locked file still has a name.
   bool linked() const;
   void release() { fd_.reset(); }
-  int descriptor() const { return fd_.get(); }
 
  private:
   UniqueFd fd_;

@@ -30,6 +30,11 @@ std::optional<std::string> check_header(const moetrace_ring_header& h, std::uint
   if (h.num_experts == 0 || h.num_experts > MOETRACE_MAX_EXPERTS) {
     return "num_experts is " + std::to_string(h.num_experts) + ", not 1 to 65535";
   }
+  for (std::uint32_t layer = h.num_layers; layer < MOETRACE_MAX_LAYERS; ++layer) {
+    if (((h.layers_logged.words[layer / 64] | h.moe_layers.words[layer / 64]) >> (layer % 64) & 1) != 0) {
+      return "names layer " + std::to_string(layer) + " of " + std::to_string(h.num_layers);
+    }
+  }
   if (h.claimer > MOETRACE_CLAIMER_GPU) return "claimer is " + std::to_string(h.claimer);
   if (!std::has_single_bit(h.route_slots) || h.route_slots > MOETRACE_MAX_ROUTE_SLOTS) {
     return "route_slots is not a power of two up to 2^31";
@@ -39,7 +44,7 @@ std::optional<std::string> check_header(const moetrace_ring_header& h, std::uint
   }
   if (h.created_realtime_ns < 0 || h.created_monotonic_ns < 0) return "created before 1970";
   if (!std::isfinite(h.router_scaling)) return "router_scaling is not a number";
-  // No product below can overflow: counts are at most 2^32, strides at most 320.
+  // No product below can overflow: counts are at most 2^32, strides of many at most 320.
   const Part parts[] = {
       {"header", 0, 1, sizeof(moetrace_ring_header)},
       {"state", h.state_offset, 1, sizeof(moetrace_state)},

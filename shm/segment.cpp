@@ -11,6 +11,8 @@
 #include <cerrno>
 #include <cstring>
 #include <ctime>
+#include <exception>
+#include <mutex>
 
 #include "shm/header_check.hpp"
 
@@ -27,6 +29,8 @@ Error system_error(const std::string& what, const std::string& doing, int error_
   switch (error_number) {
     case ENOSPC:
       return {ErrorCode::kNoSpace, why + "; set MOETRACE_RING_MB lower or make the tmpfs larger"};
+    case EFBIG:
+      return {ErrorCode::kNoSpace, why + "; set MOETRACE_RING_MB lower or raise the file size limit (ulimit -f)"};
     case EACCES:
     case EPERM:
       return {ErrorCode::kPermission, why + "; set MOETRACE_DIR to a directory that you may write"};
@@ -63,20 +67,42 @@ void lay_out(moetrace_ring_header& h, const SegmentSizes& sizes) {
 }
 
 // A file of exactly `bytes` bytes that are really there, so that a full tmpfs is an error now and never a SIGBUS later.
-std::optional<Error> make_file(const std::string& path, std::uint64_t bytes, mode_t mode) {
-  const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode));
+Result<UniqueFd> make_file(const std::string& path, std::uint64_t bytes, mode_t mode) {
+  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode));
   if (!fd.valid()) return system_error(path, "can't create it", errno);
-  if (const int failed = ::posix_fallocate(fd.get(), 0, static_cast<off_t>(bytes)); failed != 0) {
-    return system_error(path, "no room for " + std::to_string(bytes >> 20) + " MiB", failed);
+  int failed = EINTR;
+  // A signal interrupts the allocation on tmpfs, which then starts over; an engine with a fast timer must not starve here.
+  for (int tries = 0; tries < 16 && failed == EINTR; ++tries) {
+    failed = ::posix_fallocate(fd.get(), 0, static_cast<off_t>(bytes));
+  }
+  if (failed != 0) {
+    return system_error(path, "no room for its " + std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB", failed);
   }
   // The umask must not take the group's rights away: the collector may run as another user.
   if (::fchmod(fd.get(), mode) != 0) return system_error(path, "can't set its mode", errno);
-  return std::nullopt;
+  return fd;
 }
 
-Result<ipc::mapped_region> map_file(const std::string& path, ipc::mode_t mode) {
+// A regular file of somebody else's, opened as it is and never through a link.
+Result<UniqueFd> open_file(const std::string& path, int access) {
+  UniqueFd fd(::open(path.c_str(), access | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  if (fd.valid()) return fd;
+  const int failed = errno;
+  if (failed == ENOENT) {
+    return Error{ErrorCode::kNotFound, path + ": there is no such segment; it may have been drained already"};
+  }
+  return system_error(path, "can't open it", failed);
+}
+
+std::uint64_t file_bytes(const UniqueFd& fd) {
+  struct stat status {};
+  return ::fstat(fd.get(), &status) == 0 && S_ISREG(status.st_mode) ? static_cast<std::uint64_t>(status.st_size) : 0;
+}
+
+// Maps the very file that `fd` has open: its name may mean another one by now.
+Result<ipc::mapped_region> map_file(const UniqueFd& fd, const std::string& path, ipc::mode_t mode) {
   try {
-    const ipc::file_mapping file(path.c_str(), mode);
+    const ipc::file_mapping file(("/proc/self/fd/" + std::to_string(fd.get())).c_str(), mode);
     ipc::mapped_region region(file, mode);
     // A forked child must not find the ring: it would write into its parent's records.
     ::madvise(region.get_address(), region.get_size(), MADV_DONTFORK);
@@ -84,6 +110,27 @@ Result<ipc::mapped_region> map_file(const std::string& path, ipc::mode_t mode) {
   } catch (const ipc::interprocess_exception& error) {
     return system_error(path, "can't map it", error.get_native_error());
   }
+}
+
+// The .ctl under its hidden name, with the producer's lock on it. remove_abandoned() may come between the two steps and take the
+// file for a dead producer's; then it is made again.
+Result<UniqueFd> make_locked_ctl(const std::string& path, FileLock& lock) {
+  std::optional<Error> refused;
+  for (int tries = 0; tries < 16; ++tries) {
+    auto fd = make_file(path, sizeof(moetrace_ctl), 0660);
+    if (!fd) return fd.error();
+    auto taken = FileLock::acquire(path, MOETRACE_LOCK_PRODUCER);
+    if (taken && taken->linked()) {
+      lock = std::move(*taken);
+      return fd;
+    }
+    if (!taken) {
+      refused = taken.error();
+      if (refused->code != ErrorCode::kInUse && refused->code != ErrorCode::kNotFound) break;
+    }
+    ::unlink(path.c_str());
+  }
+  return refused.value_or(Error{ErrorCode::kInUse, path + ": removed again and again while it was built; try again"});
 }
 
 // Unlinks half-built files unless told that all went well.
@@ -109,7 +156,12 @@ Result<ProducerSegment> ProducerSegment::create(const std::string& directory, co
   header.producer_pid = static_cast<std::uint32_t>(::getpid());
   header.created_realtime_ns = clock_ns(CLOCK_REALTIME);
   header.created_monotonic_ns = clock_ns(CLOCK_MONOTONIC);
-  const boost::uuids::uuid id = boost::uuids::random_generator()();
+  boost::uuids::uuid id;
+  try {
+    id = boost::uuids::random_generator()();
+  } catch (const std::exception& error) {
+    return Error{ErrorCode::kSystem, std::string("trace id: ") + error.what() + "; the system gives no random numbers"};
+  }
   std::memcpy(header.trace_id, id.data, sizeof header.trace_id);
   lay_out(header, sizes);
   if (const auto wrong = check_header(header, header.ring_bytes)) {
@@ -125,15 +177,14 @@ Result<ProducerSegment> ProducerSegment::create(const std::string& directory, co
   const std::string hidden_ring = root + kBuildingPrefix + segment.name_.ring_file();
 
   Cleanup cleanup{{hidden_ring, hidden_ctl}};
-  if (auto error = make_file(hidden_ctl, header.ctl_bytes, 0660)) return *error;
-  auto lock = FileLock::acquire(hidden_ctl, MOETRACE_LOCK_PRODUCER);
-  if (!lock) return lock.error();
-  segment.lock_ = std::move(*lock);
-  if (auto error = make_file(hidden_ring, header.ring_bytes, 0640)) return *error;
+  const auto ctl_fd = make_locked_ctl(hidden_ctl, segment.lock_);
+  if (!ctl_fd) return ctl_fd.error();
+  const auto ring_fd = make_file(hidden_ring, header.ring_bytes, 0640);
+  if (!ring_fd) return ring_fd.error();
 
-  auto ctl = map_file(hidden_ctl, ipc::read_write);
+  auto ctl = map_file(*ctl_fd, hidden_ctl, ipc::read_write);
   if (!ctl) return ctl.error();
-  auto ring = map_file(hidden_ring, ipc::read_write);
+  auto ring = map_file(*ring_fd, hidden_ring, ipc::read_write);
   if (!ring) return ring.error();
   segment.map_.ctl_ = std::move(*ctl);
   segment.map_.ring_ = std::move(*ring);
@@ -158,6 +209,20 @@ Result<ProducerSegment> ProducerSegment::create(const std::string& directory, co
   return segment;
 }
 
+ProducerSegment::~ProducerSegment() {
+  if (!in_child_ && map_.header_.claimer != MOETRACE_CLAIMER_GPU) return;
+  // Never unmapped: kept where a leak checker finds them.
+  static std::mutex mutex;
+  static auto* kept = new std::vector<SegmentMap>;
+  const std::lock_guard guard(mutex);
+  kept->push_back(std::move(map_));
+}
+
+void ProducerSegment::release_in_child() {
+  in_child_ = true;
+  lock_.release();
+}
+
 Result<CollectorSegment> CollectorSegment::open(const std::string& directory, const SegmentName& name, Access access) {
   CollectorSegment segment;
   segment.directory_ = directory;
@@ -167,19 +232,20 @@ Result<CollectorSegment> CollectorSegment::open(const std::string& directory, co
   if (access == Access::kCollect) {
     auto lock = FileLock::acquire(ctl_path, MOETRACE_LOCK_COLLECTOR);
     if (!lock) return lock.error();
-    segment.lock_ = std::move(*lock);
+    segment.lock_ = std::move(*lock);  // if its last collector unlinks it just now, the names below are not found
   }
-  segment.ring_fd_ = UniqueFd(::open(ring_path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-  struct stat status {};
-  if (!segment.ring_fd_.valid() || ::fstat(segment.ring_fd_.get(), &status) != 0) {
-    return system_error(ring_path, "can't open it", errno);
-  }
+  auto ring_fd = open_file(ring_path, O_RDONLY);
+  if (!ring_fd) return ring_fd.error();
+  auto ctl_fd = open_file(ctl_path, O_RDWR);
+  if (!ctl_fd) return ctl_fd.error();
+  segment.ring_fd_ = std::move(*ring_fd);
+  segment.ctl_fd_ = std::move(*ctl_fd);
   const auto bad = [&](const std::string& path, const std::string& why, ErrorCode code = ErrorCode::kBadSegment) {
     return Error{code, path + ": " + why + "; remove the segment's two files if no producer uses them"};
   };
-  const auto ring_bytes = static_cast<std::uint64_t>(status.st_size);
+  const std::uint64_t ring_bytes = file_bytes(segment.ring_fd_);
   if (ring_bytes < kPage) return bad(ring_path, "shorter than a header");
-  auto ring = map_file(ring_path, ipc::read_only);
+  auto ring = map_file(segment.ring_fd_, ring_path, ipc::read_only);
   if (!ring) return ring.error();
   if (ring->get_size() < ring_bytes) return bad(ring_path, "changed its size while it was opened");
 
@@ -193,11 +259,13 @@ Result<CollectorSegment> CollectorSegment::open(const std::string& directory, co
                ErrorCode::kWrongVersion);
   }
   if (const auto wrong = check_header(header, ring_bytes)) return bad(ring_path, *wrong);
+  boost::uuids::uuid id;
+  std::memcpy(id.data, header.trace_id, sizeof id.data);
+  // Else one segment could have its lines written into another one's trace.
+  if (boost::uuids::to_string(id) != name.trace_id) return bad(ring_path, "carries another trace id than its name");
 
-  struct stat ctl_status {};
-  if (::stat(ctl_path.c_str(), &ctl_status) != 0) return system_error(ctl_path, "can't open it", errno);
-  if (static_cast<std::uint64_t>(ctl_status.st_size) != sizeof(moetrace_ctl)) return bad(ctl_path, "has the wrong size");
-  auto ctl = map_file(ctl_path, ipc::read_write);
+  if (file_bytes(segment.ctl_fd_) != sizeof(moetrace_ctl)) return bad(ctl_path, "has the wrong size");
+  auto ctl = map_file(segment.ctl_fd_, ctl_path, ipc::read_write);
   if (!ctl) return ctl.error();
   segment.map_.ring_ = std::move(*ring);
   segment.map_.ctl_ = std::move(*ctl);
@@ -212,16 +280,15 @@ Result<CollectorSegment> CollectorSegment::open(const std::string& directory, co
 }
 
 bool CollectorSegment::producer_alive() const {
-  return FileLock::held_by_other(directory_ + "/" + name_.ctl_file(), MOETRACE_LOCK_PRODUCER);
+  return FileLock::held_elsewhere(ctl_fd_.get(), MOETRACE_LOCK_PRODUCER);
 }
 
 bool CollectorSegment::collector_alive() const {
-  return FileLock::held_by_other(directory_ + "/" + name_.ctl_file(), MOETRACE_LOCK_COLLECTOR);
+  return FileLock::held_elsewhere(ctl_fd_.get(), MOETRACE_LOCK_COLLECTOR);
 }
 
 bool CollectorSegment::intact() const {
-  struct stat status {};
-  return ::fstat(ring_fd_.get(), &status) == 0 && static_cast<std::uint64_t>(status.st_size) == map_.header().ring_bytes;
+  return file_bytes(ring_fd_) == map_.header().ring_bytes && file_bytes(ctl_fd_) == sizeof(moetrace_ctl);
 }
 
 Result<FileLock> CollectorSegment::lock_control() const {

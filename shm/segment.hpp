@@ -3,8 +3,10 @@
 
 #include <sys/types.h>
 
+#include <algorithm>
 #include <boost/interprocess/mapped_region.hpp>
 #include <cstdint>
+#include <iterator>
 #include <span>
 #include <string>
 #include <string_view>
@@ -110,28 +112,44 @@ struct ControlWords {
   bool enabled = true;
   std::uint32_t sample_every = 1;
   moetrace_layer_mask layers{};
+
+  friend bool operator==(const ControlWords& a, const ControlWords& b) {
+    return a.enabled == b.enabled && a.sample_every == b.sample_every &&
+           std::equal(std::begin(a.layers.words), std::end(a.layers.words), std::begin(b.layers.words));
+  }
 };
 void write_control(const SegmentMap& map, const ControlWords& words);
 // Nothing if somebody is writing, or died writing.
 std::optional<std::pair<std::uint64_t, ControlWords>> read_control(const SegmentMap& map);
 
-// The producer's side: owns the names until the collector, or nobody, unlinks them. Destruction releases the producer's lock and
-// keeps the mappings, because captured CUDA graphs hold their addresses.
+// The producer's side. The names stay until the collector, or nobody, unlinks them. Destruction releases the producer's lock. It
+// keeps the mappings where a GPU claims the slots, because captured CUDA graphs hold their addresses; a CPU producer's are
+// unmapped, or a closed ring would keep its tmpfs pages for as long as the engine runs.
 class ProducerSegment {
  public:
+  ProducerSegment(ProducerSegment&&) = default;
+  ProducerSegment& operator=(ProducerSegment&&) = delete;
+  ~ProducerSegment();
+
   // `header` gives everything that describes the model and the process; sizes, offsets, ids and clocks are filled in here.
   static Result<ProducerSegment> create(const std::string& directory, const std::string& session,
                                         moetrace_ring_header header, const SegmentSizes& sizes);
 
   const SegmentMap& map() const { return map_; }
   const SegmentName& name() const { return name_; }
-  // Gives the lock up: the collector takes the segment for ended. `forked`: in a child, where only the descriptor must go.
+  // Gives the lock up: the collector takes the segment for ended.
   void release() { lock_.release(); }
+  // For a forked child: gives its copy of the lock's descriptor back, and leaves alone the addresses of the mappings, which the
+  // child does not have (MADV_DONTFORK) and may have given to something else.
+  void release_in_child();
 
  private:
+  ProducerSegment() = default;
+
   SegmentMap map_;
   SegmentName name_;
   FileLock lock_;
+  bool in_child_ = false;
 };
 
 // The collector's side.
@@ -144,8 +162,9 @@ class CollectorSegment {
   const SegmentMap& map() const { return map_; }
   const SegmentName& name() const { return name_; }
   bool producer_alive() const;
+  // Whether any collector serves it, this one included.
   bool collector_alive() const;
-  // False if somebody has cut the ring file since it was mapped: touching it would then be a SIGBUS.
+  // False if somebody has cut a file since it was mapped: touching it would then be a SIGBUS.
   bool intact() const;
   // A lock on the control words, for as long as it lives.
   Result<FileLock> lock_control() const;
@@ -158,6 +177,7 @@ class CollectorSegment {
   SegmentName name_;
   FileLock lock_;
   UniqueFd ring_fd_;
+  UniqueFd ctl_fd_;  // asks about locks; never holds one
 };
 
 }  // namespace moetrace

@@ -51,11 +51,15 @@ std::optional<SegmentName> parse(std::string_view file, std::string_view suffix)
   return name;
 }
 
-void unlink_if_abandoned(const std::string& ctl_path, std::initializer_list<std::string> files) {
+bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
+
+void unlink_if_abandoned(const std::string& ctl_path, const std::string& hidden_ring, const std::string& final_ring) {
   const auto lock = FileLock::acquire(ctl_path, MOETRACE_LOCK_PRODUCER);
-  // With the lock in our hand no producer is building this one: it would have taken it first.
-  if (!lock) return;
-  for (const std::string& file : files) ::unlink(file.c_str());
+  // With the lock in our hand no producer is building this one. But one may have finished it, and ended, since we looked:
+  // then it is a whole segment with something to drain.
+  if (!lock || exists(final_ring)) return;
+  ::unlink(hidden_ring.c_str());
+  ::unlink(ctl_path.c_str());
 }
 
 }  // namespace
@@ -96,14 +100,12 @@ void remove_abandoned(const std::string& directory, std::string_view session) {
     const bool building = file.starts_with(kBuildingPrefix);
     const std::string_view plain = building ? std::string_view(file).substr(kBuildingPrefix.size()) : file;
     if (const auto name = parse(plain, ".ctl"); name && name->session == session) {
-      const std::string ring = root + name->ring_file();
-      if (!building && ::access(ring.c_str(), F_OK) == 0) continue;  // a whole segment
-      unlink_if_abandoned(root + file, {root + std::string(kBuildingPrefix) + name->ring_file(), root + file});
+      unlink_if_abandoned(root + file, root + std::string(kBuildingPrefix) + name->ring_file(), root + name->ring_file());
     } else if (const auto ring = parse(plain, ".ring"); building && ring && ring->session == session) {
       const std::string hidden_ctl = root + std::string(kBuildingPrefix) + ring->ctl_file();
       const std::string ctl = root + ring->ctl_file();
       // Its .ctl is made first and unlinked last, so without one nobody is at work on it.
-      if (::access(hidden_ctl.c_str(), F_OK) != 0 && ::access(ctl.c_str(), F_OK) != 0) ::unlink((root + file).c_str());
+      if (!exists(hidden_ctl) && !exists(ctl)) ::unlink((root + file).c_str());
     }
   }
 }
