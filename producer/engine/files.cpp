@@ -1,0 +1,96 @@
+#include "producer/engine/files.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+
+namespace moetrace::engine {
+
+namespace fs = std::filesystem;
+
+Result<FileMap> FileMap::open(const fs::path& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return Error{ErrorCode::kNotFound, shown(path) + ": " + std::strerror(errno)};
+  struct stat info {};
+  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+    ::close(fd);
+    return Error{ErrorCode::kNotFound, shown(path) + ": not a regular file"};
+  }
+  if (info.st_size == 0) {
+    ::close(fd);
+    return Error{ErrorCode::kBadFile, shown(path) + ": the file is empty"};
+  }
+  const auto size = static_cast<size_t>(info.st_size);
+  void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
+  const int why = errno;
+  ::close(fd);
+  if (address == MAP_FAILED) {
+    return Error{ErrorCode::kNoMemory, shown(path) + ": can't map it: " + std::strerror(why)};
+  }
+  return FileMap(std::span(static_cast<const std::byte*>(address), size));
+}
+
+FileMap::FileMap(FileMap&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
+
+FileMap& FileMap::operator=(FileMap&& other) noexcept {
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
+FileMap::~FileMap() {
+  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+}
+
+Result<std::string> read_file(const fs::path& path) {
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored)) {
+    return Error{ErrorCode::kNotFound, shown(path) + ": is a folder, not a file"};
+  }
+  errno = 0;
+  std::ifstream in(path, std::ios::binary);
+  std::ostringstream content;
+  if (in && in.peek() != std::ifstream::traits_type::eof()) content << in.rdbuf();
+  if (!in.is_open() || in.bad()) {
+    return Error{ErrorCode::kNotFound,
+                 shown(path) + ": " + (errno != 0 ? std::strerror(errno) : "can't read it")};
+  }
+  return std::move(content).str();
+}
+
+Result<nlohmann::json> read_json(const fs::path& path) {
+  auto text = read_file(path);
+  if (!text) return text.error();
+  auto json = nlohmann::json::parse(*text, nullptr, /*allow_exceptions=*/false);
+  if (json.is_discarded()) {
+    return Error{ErrorCode::kBadFile, shown(path) + ": not valid JSON; is the download complete?"};
+  }
+  return json;
+}
+
+Result<void> write_file(const fs::path& path, std::string_view content) {
+  errno = 0;
+  std::ofstream out(path, std::ios::binary | std::ios::trunc);
+  out.write(content.data(), static_cast<std::streamsize>(content.size()));
+  out.close();
+  if (!out) {
+    return Error{ErrorCode::kCantWrite, shown(path) + ": can't write it: " +
+                                            (errno != 0 ? std::strerror(errno) : "unknown reason")};
+  }
+  return {};
+}
+
+std::string shown(const fs::path& path) {
+  std::string text = path.string();
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < ' ') c = '?';  // a message is one line whatever the name holds
+  }
+  return text;
+}
+
+}  // namespace moetrace::engine

@@ -1,0 +1,222 @@
+#include "producer/engine/model.hpp"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <c10/core/InferenceMode.h>
+
+#include <cstdlib>
+#include <exception>
+#include <new>
+#include <thread>
+#include <utility>
+
+#include "producer/engine/attention.hpp"
+#include "producer/engine/files.hpp"
+#include "producer/engine/moe.hpp"
+#include "producer/engine/weights.hpp"
+
+namespace moetrace::engine {
+
+namespace {
+
+struct Linear {
+  Weight weight;
+  Weight bias;  // undefined: none
+
+  at::Tensor forward(const at::Tensor& x) const {
+    at::Tensor y = weight.linear(x);
+    return bias.stored().defined() ? y.add_(bias.float32()) : y;
+  }
+};
+
+struct Layer {
+  Weight input_norm;
+  Linear query, key, value;
+  Weight output;
+  Weight mlp_norm;
+  std::unique_ptr<MoeBlock> moe;  // or
+  std::unique_ptr<Mlp> dense;
+};
+
+at::Tensor rms_norm(const at::Tensor& x, const Weight& weight, double epsilon) {
+  const at::Tensor variance = x.square().mean(-1, /*keepdim=*/true);
+  return x.mul(variance.add_(epsilon).rsqrt_()).mul_(weight.float32());
+}
+
+Layer load_layer(WeightLoader& loader, const ModelConfig& config, int64_t index) {
+  const std::string prefix = "model.layers." + std::to_string(index) + ".";
+  const int64_t hidden = config.hidden_size;
+  const int64_t query_size = config.num_heads * config.head_dim;
+  const int64_t kv_size = config.num_kv_heads * config.head_dim;
+  const auto projection = [&](const std::string& name, int64_t size) {
+    const std::string at = prefix + "self_attn." + name;
+    return Linear{loader.get(at + ".weight", {size, hidden}),
+                  config.qkv_bias ? loader.get(at + ".bias", {size}) : Weight()};
+  };
+  Layer layer;
+  layer.input_norm = loader.get(prefix + "input_layernorm.weight", {hidden});
+  layer.query = projection("q_proj", query_size);
+  layer.key = projection("k_proj", kv_size);
+  layer.value = projection("v_proj", kv_size);
+  layer.output = loader.get(prefix + "self_attn.o_proj.weight", {hidden, query_size});
+  layer.mlp_norm = loader.get(prefix + "post_attention_layernorm.weight", {hidden});
+  if (config.is_moe_layer(index)) {
+    layer.moe = std::make_unique<MoeBlock>(MoeBlock::load(loader, prefix + "mlp.", config));
+  } else {
+    layer.dense = std::make_unique<Mlp>(Mlp::load(loader, prefix + "mlp.", hidden, config.dense_intermediate_size));
+  }
+  return layer;
+}
+
+at::Device torch_device(Device device) { return device == Device::kCuda ? at::Device(at::kCUDA) : at::Device(at::kCPU); }
+
+// libtorch's message without its stack trace, on one line.
+std::string first_line(const std::exception& error) {
+  const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
+  std::string text = torch_error != nullptr ? torch_error->what_without_backtrace() : error.what();
+  return text.substr(0, text.find('\n'));
+}
+
+// Exceptions of libtorch end here.
+template <class Work>
+auto caught(const Work& work) -> Result<decltype(work())> {
+  try {
+    return work();
+  } catch (const std::bad_alloc&) {
+    return Error{ErrorCode::kNoMemory, "not enough memory"};
+  } catch (const std::exception& error) {
+    const std::string why = first_line(error);
+    const bool memory = why.find("allocate") != std::string::npos || why.find("out of memory") != std::string::npos;
+    return Error{memory ? ErrorCode::kNoMemory : ErrorCode::kFailed, "libtorch: " + why};
+  }
+}
+
+// Some libtorch builds (Debian's among them) start with one thread.
+void use_all_cores() {
+  if (std::getenv("OMP_NUM_THREADS") != nullptr) return;  // the user's word
+  const unsigned cores = std::thread::hardware_concurrency();
+  if (cores > 1) at::set_num_threads(static_cast<int>(cores));
+}
+
+}  // namespace
+
+struct Model::Parts {
+  Checkpoint checkpoint;  // holds the mapped bytes that the tensors view
+  ModelConfig config;
+  at::Device device = at::kCPU;
+  Weight embedding;
+  std::vector<Layer> layers;
+  Weight norm;
+  Weight head;
+
+  at::Tensor attention(const Layer& layer, int64_t index, const at::Tensor& x, const Pass& pass,
+                       const Rotation& rotation) const;
+  at::Tensor hidden(const Pass& pass, RouterHook* hook) const;
+};
+
+Model::Model(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+Model::Model(Model&&) noexcept = default;
+Model& Model::operator=(Model&&) noexcept = default;
+Model::~Model() = default;
+
+const ModelConfig& Model::config() const { return parts_->config; }
+
+Result<Model> Model::load(const std::filesystem::path& folder, Device device) {
+  const c10::InferenceMode inference;
+  if (device == Device::kCuda && !at::hasCUDA()) {
+    return Error{ErrorCode::kUnsupported, "device cuda: this build's libtorch has no CUDA, or there is no GPU; use --device cpu"};
+  }
+  auto config = load_config(folder);
+  if (!config) return config.error();
+  auto checkpoint = Checkpoint::open(folder);
+  if (!checkpoint) return checkpoint.error();
+  use_all_cores();
+  auto parts = std::make_unique<Parts>();
+  parts->config = std::move(*config);
+  parts->checkpoint = std::move(*checkpoint);
+  parts->device = torch_device(device);
+  WeightLoader loader(parts->checkpoint, parts->device);
+  auto loaded = caught([&] {
+    const ModelConfig& c = parts->config;
+    parts->embedding = loader.get("model.embed_tokens.weight", {c.vocab_size, c.hidden_size});
+    for (int64_t i = 0; i < c.num_layers && !loader.error(); ++i) parts->layers.push_back(load_layer(loader, c, i));
+    parts->norm = loader.get("model.norm.weight", {c.hidden_size});
+    parts->head = c.tie_word_embeddings ? parts->embedding
+                                        : loader.get("lm_head.weight", {c.vocab_size, c.hidden_size});
+    return true;
+  });
+  if (!loaded) return in_context(shown(folder), loaded.error());
+  if (loader.error()) return in_context(shown(folder), *loader.error());
+  return Model(std::move(parts));
+}
+
+Result<std::shared_ptr<KvCache>> Model::new_cache(int64_t capacity) const {
+  return caught([&] {
+    const c10::InferenceMode inference;
+    return std::make_shared<KvCache>(parts_->config, capacity, parts_->device);
+  });
+}
+
+at::Tensor Model::Parts::attention(const Layer& layer, int64_t index, const at::Tensor& x, const Pass& pass,
+                                   const Rotation& rotation) const {
+  const int64_t rows = x.size(0);
+  const at::Tensor query = rotate(layer.query.forward(x).view({rows, config.num_heads, config.head_dim}), rotation);
+  const at::Tensor key = rotate(layer.key.forward(x).view({rows, config.num_kv_heads, config.head_dim}), rotation);
+  const at::Tensor value = layer.value.forward(x).view({rows, config.num_kv_heads, config.head_dim});
+  std::vector<at::Tensor> outputs;
+  outputs.reserve(pass.spans.size());
+  int64_t row = 0;
+  for (const PassSpan& span : pass.spans) {
+    const KvCache::View past = span.cache->append(index, span.first_position, key.narrow(0, row, span.rows),
+                                                  value.narrow(0, row, span.rows));
+    outputs.push_back(attend(query.narrow(0, row, span.rows), past, span.first_position));
+    row += span.rows;
+  }
+  return layer.output.linear(at::cat(outputs, 0));
+}
+
+at::Tensor Model::Parts::hidden(const Pass& pass, RouterHook* hook) const {
+  const auto rows = static_cast<int64_t>(pass.tokens.size());
+  at::Tensor positions = at::empty({rows}, at::kLong);
+  at::Tensor tokens = at::empty({rows}, at::kLong);
+  std::copy(pass.tokens.begin(), pass.tokens.end(), tokens.data_ptr<int64_t>());
+  auto* position = positions.data_ptr<int64_t>();
+  for (const PassSpan& span : pass.spans) {
+    for (int64_t i = 0; i < span.rows; ++i) *position++ = span.first_position + i;
+  }
+  const Rotation rotation = rotation_at(positions.to(device), config);
+  at::Tensor x = embedding.stored().index_select(0, tokens.to(device)).to(at::kFloat);
+  for (int64_t i = 0; i < config.num_layers; ++i) {
+    const Layer& layer = layers[static_cast<size_t>(i)];
+    x = x.add(attention(layer, i, rms_norm(x, layer.input_norm, config.rms_norm_eps), pass, rotation));
+    const at::Tensor normed = rms_norm(x, layer.mlp_norm, config.rms_norm_eps);
+    x = x.add(layer.moe ? layer.moe->forward(normed, i, hook) : layer.dense->forward(normed));
+  }
+  return rms_norm(x, norm, config.rms_norm_eps);
+}
+
+Result<std::vector<int64_t>> Model::next_tokens(const Pass& pass, RouterHook* hook) const {
+  return caught([&] {
+    const c10::InferenceMode inference;
+    const at::Tensor all = parts_->hidden(pass, hook);
+    at::Tensor last = at::empty({static_cast<int64_t>(pass.spans.size())}, at::kLong);
+    int64_t row = -1;
+    auto* to = last.data_ptr<int64_t>();
+    for (const PassSpan& span : pass.spans) *to++ = row += span.rows;
+    const at::Tensor logits = parts_->head.linear(all.index_select(0, last.to(parts_->device)));
+    const at::Tensor best = logits.argmax(-1).cpu();
+    const auto* ids = best.data_ptr<int64_t>();
+    return std::vector<int64_t>(ids, ids + best.numel());
+  });
+}
+
+Result<std::vector<float>> Model::logits(const Pass& pass, RouterHook* hook) const {
+  return caught([&] {
+    const c10::InferenceMode inference;
+    const at::Tensor all = parts_->head.linear(parts_->hidden(pass, hook)).cpu().contiguous();
+    const auto* values = all.data_ptr<float>();
+    return std::vector<float>(values, values + all.numel());
+  });
+}
+
+}  // namespace moetrace::engine
