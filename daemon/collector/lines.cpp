@@ -1,0 +1,162 @@
+#include "daemon/collector/lines.hpp"
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "producer/layer_mask.hpp"
+
+namespace moetrace {
+namespace {
+
+std::optional<std::uint32_t> known(std::uint32_t tokens) {
+  if (tokens == MOETRACE_UNKNOWN_TOKENS) return std::nullopt;
+  return tokens;
+}
+
+// Longest number: a uint64 has 20 digits, a float32 in its shortest form 15 characters ("-1.17549435e-38"); both with a comma.
+constexpr std::size_t kIntegerRoom = 21;
+constexpr std::size_t kFloatRoom = 16;
+
+char* put(char* at, std::string_view text) {
+  std::memcpy(at, text.data(), text.size());
+  return at + text.size();
+}
+
+template <class T>
+char* put_number(char* at, T number) {
+  return std::to_chars(at, at + kIntegerRoom, number).ptr;
+}
+
+// [0,5,6]
+std::string layer_list(const moetrace_layer_mask& mask) {
+  std::string text = "[";
+  for (std::uint32_t layer = 0; layer < MOETRACE_MAX_LAYERS; ++layer) {
+    if (!has_layer(mask, layer)) continue;
+    if (text.size() > 1) text += ',';
+    text += std::to_string(layer);
+  }
+  return text + "]";
+}
+
+}  // namespace
+
+std::string json_string(std::string_view text) {
+  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+std::string meta_line(const moetrace_ring_header& h, const std::string& trace_id) {
+  using Json = nlohmann::ordered_json;
+  const auto text = [](const char* value) { return *value == '\0' ? Json(nullptr) : Json(value); };
+  Json meta;
+  meta["type"] = "meta";
+  meta["model_id"] = text(h.model_id);
+  meta["vllm_version"] = text(h.vllm_version);
+  meta["torch_version"] = text(h.torch_version);
+  meta["device"] = text(h.device);
+  meta["seed"] = (h.flags & MOETRACE_HAS_SEED) != 0 ? Json(h.seed) : Json(nullptr);
+  meta["layers_logged"] = Json::parse(layer_list(h.layers_logged));
+  meta["top_k"] = h.top_k;
+  meta["num_experts"] = h.num_experts;
+  meta["schema"] = "moetrace/1";
+  meta["trace_id"] = trace_id;
+  meta["engine"] = text(h.engine);
+  meta["engine_version"] = text(h.engine_version);
+  meta["num_layers"] = h.num_layers;
+  if ((h.flags & MOETRACE_ROUTER_KNOWN) != 0) {
+    meta["router"] = {{"score", text(h.router_score)},
+                      {"renormalized", (h.flags & MOETRACE_ROUTER_RENORMALIZED) != 0},
+                      {"scaling", h.router_scaling}};
+  } else {
+    meta["router"] = nullptr;
+  }
+  meta["rank"] = h.rank;
+  meta["world_size"] = h.world_size;
+  meta["ranks"] = {{"tp", h.tp_rank}, {"dp", h.dp_rank}, {"pp", h.pp_rank}, {"ep", h.ep_rank}};
+  meta["host"] = text(h.host);
+  meta["created_at"] = static_cast<double>(h.created_realtime_ns) / 1e9;
+  meta["sample_every"] = h.sample_every;
+  return meta.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+void append_base(LineBuffer& out, const Totals& t, std::uint64_t seq, std::uint64_t event,
+                 std::optional<std::uint64_t> step) {
+  out.append("{\"type\":\"base\",\"seq\":", seq, ",\"event\":", event, ",\"step\":", step, ",\"open\":", t.open(),
+             ",\"dropped_total\":", t.dropped(), ",\"attempted_total\":", t.attempted, ",\"delivered_total\":", t.delivered,
+             ",\"filtered_total\":", t.filtered, ",\"torn_total\":", t.torn(), ",\"event_lost_total\":", t.event_lost,
+             "}\n");
+}
+
+void append_request(LineBuffer& out, const RequestEvent& r, std::optional<std::uint64_t> event) {
+  out.append("{\"type\":\"request\",\"req_id\":", json_string(r.id), ",\"prompt_tokens\":", known(r.prompt_tokens),
+             ",\"cached_tokens\":", known(r.cached_tokens), ",\"request\":", r.request, ",\"event\":", event, "}\n");
+}
+
+void append_request_end(LineBuffer& out, const RequestEndEvent& end, const std::string& json_id, std::uint64_t event) {
+  out.append("{\"type\":\"request_end\",\"req_id\":", json_id, ",\"generated_tokens\":", known(end.generated_tokens),
+             ",\"status\":", json_string(end.status), ",\"request\":", end.request, ",\"event\":", event, "}\n");
+}
+
+void append_step(LineBuffer& out, const StepEvent& step, const Totals& t, std::uint64_t seq, std::uint64_t event) {
+  out.append("{\"type\":\"step\",\"step\":", step.step, ",\"rows\":", step.rows, ",\"layers\":", step.layers,
+             ",\"time_ns\":", step.time_ns, ",\"seq\":", seq, ",\"dropped_total\":", t.dropped(), ",\"event\":", event,
+             ",\"attempted_total\":", t.attempted, ",\"delivered_total\":", t.delivered,
+             ",\"filtered_total\":", t.filtered, ",\"torn_total\":", t.torn(), ",\"event_lost_total\":", t.event_lost,
+             "}\n");
+}
+
+void append_control(LineBuffer& out, const ControlEvent& control, std::uint64_t event) {
+  out.append("{\"type\":\"control\",\"layers\":", layer_list(control.layers), ",\"sample_every\":", control.sample_every,
+             ",\"from_step\":", control.from_step, ",\"enabled\":", std::string_view(control.enabled ? "true" : "false"),
+             ",\"event\":", event, "}\n");
+}
+
+void append_loss(LineBuffer& out, std::uint64_t dropped, const Totals& t, std::string_view cause,
+                 std::optional<std::uint64_t> after_seq) {
+  out.append("{\"type\":\"loss\",\"dropped\":", dropped, ",\"dropped_total\":", t.dropped(), ",\"cause\":\"", cause,
+             "\",\"after_seq\":", after_seq, ",\"event_lost_total\":", t.event_lost, "}\n");
+}
+
+void append_torn(LineBuffer& out, std::optional<std::uint64_t> first_seq, std::uint64_t count) {
+  out.append("{\"type\":\"torn\",\"first_seq\":", first_seq, ",\"count\":", count, "}\n");
+}
+
+void append_end(LineBuffer& out, const Totals& t, std::string_view status) {
+  out.append("{\"type\":\"end\",\"attempted\":", t.attempted, ",\"delivered\":", t.delivered, ",\"filtered\":", t.filtered,
+             ",\"dropped\":", t.dropped(), ",\"torn\":", t.torn(), ",\"status\":\"", status, "\"}\n");
+}
+
+RouteOrigin route_origin(const std::string& json_id, std::optional<std::uint64_t> request) {
+  return {"{\"type\":\"route\",\"req_id\":" + json_id + ",\"token_idx\":",
+          "],\"request\":" + (request ? std::to_string(*request) : "null") + ",\"step\":"};
+}
+
+void append_route(LineBuffer& out, const RouteOrigin& origin, std::optional<std::uint64_t> token_idx, std::uint32_t layer,
+                  const std::uint16_t* ids, const float* weights, std::uint32_t top_k, std::uint64_t step,
+                  std::uint64_t seq) {
+  constexpr std::size_t kFixedText = 64;  // keys and punctuation between the parts
+  char* at = out.room(origin.prefix.size() + origin.suffix.size() + 4 * kIntegerRoom + kFixedText +
+                      top_k * (kIntegerRoom + kFloatRoom));
+  at = put(at, origin.prefix);
+  at = token_idx ? put_number(at, *token_idx) : put(at, "null");
+  at = put(at, ",\"layer\":");
+  at = put_number(at, layer);
+  at = put(at, ",\"topk_ids\":[");
+  for (std::uint32_t j = 0; j < top_k; ++j) {
+    if (j > 0) *at++ = ',';
+    at = ids[j] == MOETRACE_NO_EXPERT ? put(at, "null") : put_number(at, ids[j]);
+  }
+  at = put(at, "],\"topk_weights\":[");
+  for (std::uint32_t j = 0; j < top_k; ++j) {
+    if (j > 0) *at++ = ',';
+    // The shortest text that reads back as the same float32. JSON has no NaN and no infinity.
+    at = std::isfinite(weights[j]) ? std::to_chars(at, at + kFloatRoom, weights[j]).ptr : put(at, "null");
+  }
+  at = put(at, origin.suffix);
+  at = put_number(at, step);
+  at = put(at, ",\"seq\":");
+  at = put_number(at, seq);
+  at = put(at, "}\n");
+  out.set_end(at);
+}
+
+}  // namespace moetrace

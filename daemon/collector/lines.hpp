@@ -1,0 +1,105 @@
+// The text of the trace's lines. Route lines are most of a trace, so they are written by hand with std::to_chars; only `meta` and
+// strings go through nlohmann/json.
+#pragma once
+
+#include <charconv>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "daemon/collector/event_reader.hpp"
+#include "shm/abi.h"
+
+namespace moetrace {
+
+// Text that grows at its end.
+class LineBuffer {
+ public:
+  std::size_t size() const { return size_; }
+  bool empty() const { return size_ == 0; }
+  std::string_view view() const { return {text_.data(), size_}; }
+  void clear() { size_ = 0; }
+
+  // Room for `bytes` more; tell with set_end() how far it was used.
+  char* room(std::size_t bytes) {
+    if (text_.size() - size_ < bytes) text_.resize(2 * text_.size() + bytes);
+    return text_.data() + size_;
+  }
+  void set_end(const char* end) { size_ = static_cast<std::size_t>(end - text_.data()); }
+
+  // Strings as they are, numbers in decimal, nothing (std::nullopt) as null.
+  template <class... Parts>
+  void append(const Parts&... parts) {
+    (append_one(parts), ...);
+  }
+
+ private:
+  void append_one(std::string_view text) {
+    std::memcpy(room(text.size()), text.data(), text.size());
+    size_ += text.size();
+  }
+  template <class T>
+    requires std::is_integral_v<T>
+  void append_one(T number) {
+    char* at = room(24);
+    set_end(std::to_chars(at, at + 24, number).ptr);
+  }
+  template <class T>
+  void append_one(const std::optional<T>& value) {
+    if (value) {
+      append_one(*value);
+    } else {
+      append_one(std::string_view("null"));
+    }
+  }
+
+  std::string text_;
+  std::size_t size_ = 0;
+};
+
+// Running totals of a trace, in route records.
+struct Totals {
+  std::uint64_t attempted = 0;  // announced, the step under way included
+  std::uint64_t delivered = 0;
+  std::uint64_t filtered = 0;
+  std::uint64_t hook_dropped = 0;
+  std::uint64_t event_lost = 0;
+  std::uint64_t holes = 0;      // torn: slots that were claimed and never became valid
+  std::uint64_t unclaimed = 0;  // torn: announced, not dropped, and never seen in a slot
+
+  std::uint64_t dropped() const { return hook_dropped + event_lost; }
+  std::uint64_t torn() const { return holes + unclaimed; }
+  std::uint64_t open() const { return attempted - delivered - filtered - dropped() - torn(); }
+};
+
+// A JSON string with its quotes; bytes that are not UTF-8 are replaced.
+std::string json_string(std::string_view text);
+
+std::string meta_line(const moetrace_ring_header& header, const std::string& trace_id);
+void append_base(LineBuffer& out, const Totals& totals, std::uint64_t seq, std::uint64_t event,
+                 std::optional<std::uint64_t> step);
+// `event` is nothing where the request is only known from the segment's table.
+void append_request(LineBuffer& out, const RequestEvent& request, std::optional<std::uint64_t> event);
+void append_request_end(LineBuffer& out, const RequestEndEvent& end, const std::string& json_id, std::uint64_t event);
+void append_step(LineBuffer& out, const StepEvent& step, const Totals& totals, std::uint64_t seq, std::uint64_t event);
+void append_control(LineBuffer& out, const ControlEvent& control, std::uint64_t event);
+void append_loss(LineBuffer& out, std::uint64_t dropped, const Totals& totals, std::string_view cause,
+                 std::optional<std::uint64_t> after_seq);
+void append_torn(LineBuffer& out, std::optional<std::uint64_t> first_seq, std::uint64_t count);
+void append_end(LineBuffer& out, const Totals& totals, std::string_view status);
+
+// The part of a route line that all rows of a span share.
+struct RouteOrigin {
+  std::string prefix;  // {"type":"route","req_id":"r0","token_idx":
+  std::string suffix;  // ],"request":0,"step":
+};
+RouteOrigin route_origin(const std::string& json_id, std::optional<std::uint64_t> request);
+
+// One route line. `ids` and `weights` are the record's, `top_k` of each; `token_idx` nothing: unknown.
+void append_route(LineBuffer& out, const RouteOrigin& origin, std::optional<std::uint64_t> token_idx, std::uint32_t layer,
+                  const std::uint16_t* ids, const float* weights, std::uint32_t top_k, std::uint64_t step,
+                  std::uint64_t seq);
+
+}  // namespace moetrace

@@ -1,0 +1,30 @@
+// Starts the plotter as a child process for each trace that has ended.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+namespace moetrace {
+
+// A program of ours: beside the running one, else by its name, to be found in PATH.
+std::string sibling_program(const std::string& name);
+
+class PlotJobs {
+ public:
+  // False if it can't be started; `why` says so.
+  bool start(const std::string& trace_file, const std::string& output_dir, std::string& why);
+  // Takes the ended ones; returns a line for each that failed.
+  std::vector<std::string> reap(bool wait);
+  bool empty() const { return jobs_.empty(); }
+
+ private:
+  struct Job {
+    pid_t pid;
+    std::string trace_file;
+  };
+  std::vector<Job> jobs_;
+};
+
+}  // namespace moetrace

@@ -1,0 +1,90 @@
+#include "daemon/collector/publisher.hpp"
+
+#include <nlohmann/json.hpp>
+#include <optional>
+
+namespace moetrace {
+namespace {
+
+// Messages of about 200 kB that one slow subscriber may make us hold: 50 MB. Beyond that it misses some.
+constexpr int kHighWaterMark = 256;
+
+}  // namespace
+
+Result<Publisher> Publisher::bind(const std::vector<std::string>& endpoints) {
+  Publisher publisher;
+  if (endpoints.empty()) return publisher;
+  try {
+    publisher.socket_ = zmq::socket_t(publisher.context_, zmq::socket_type::xpub);
+    publisher.socket_.set(zmq::sockopt::sndhwm, kHighWaterMark);
+    publisher.socket_.set(zmq::sockopt::xpub_verbose, true);
+    publisher.socket_.set(zmq::sockopt::linger, 1000);  // ms: the last batches still go out, a stopped reader can't keep us
+  } catch (const zmq::error_t& error) {
+    return Error{ErrorCode::kSystem, std::string("publish: can't make a socket: ") + error.what() + "; give --publish none"};
+  }
+  for (const std::string& endpoint : endpoints) {
+    try {
+      publisher.socket_.bind(endpoint);
+      publisher.endpoints_.push_back(publisher.socket_.get(zmq::sockopt::last_endpoint));
+    } catch (const zmq::error_t& error) {
+      return Error{ErrorCode::kBadArgument, "publish " + endpoint + ": can't bind: " + error.what() +
+                                                "; give a free endpoint such as ipc:///tmp/moe.pub or tcp://127.0.0.1:5556"};
+    }
+  }
+  return publisher;
+}
+
+int Publisher::descriptor() const { return endpoints_.empty() ? -1 : socket_.get(zmq::sockopt::fd); }
+
+bool Publisher::take_subscriptions() {
+  bool any = false;
+  if (endpoints_.empty()) return any;
+  // First byte: 1 subscribes, 0 unsubscribes; the topic follows.
+  for (zmq::message_t message; socket_.recv(message, zmq::recv_flags::dontwait);) {
+    any = any || (message.size() > 0 && *message.data<unsigned char>() == 1);
+  }
+  return any;
+}
+
+void Publisher::publish(Channel& channel, const Batch& batch) {
+  for (const Run& run : batch.runs) {
+    const std::string_view payload = batch.text.substr(run.begin, run.end - run.begin);
+    std::uint64_t& number = run.route ? channel.route_messages : channel.meta_messages;
+    send(run.route ? "route" : "meta", number, channel, run, batch.totals, payload);
+  }
+}
+
+void Publisher::publish_meta(Channel& channel, const std::string& line, const Totals& totals) {
+  send("meta", channel.meta_messages, channel, Run{false, 0, line.size(), std::nullopt, 1}, totals, line);
+}
+
+void Publisher::publish_stats(Channel& channel, const std::string& line, const Totals& totals) {
+  send("stats", channel.stats_messages, channel, Run{false, 0, line.size(), std::nullopt, 1}, totals, line);
+}
+
+void Publisher::send(const char* topic, std::uint64_t& number, const Channel& channel, const Run& run,
+                     const Totals& totals, std::string_view payload) {
+  const std::uint64_t message_number = number++;
+  if (endpoints_.empty()) return;
+  const nlohmann::ordered_json header = {
+      {"trace_id", channel.trace_id},
+      {"generation", channel.generation},
+      {"message", message_number},
+      {"first_seq", run.first_seq ? nlohmann::ordered_json(*run.first_seq) : nlohmann::ordered_json(nullptr)},
+      {"count", run.count},
+      {"attempted", totals.attempted},
+      {"delivered", totals.delivered},
+      {"filtered", totals.filtered},
+      {"dropped", totals.dropped()},
+      {"torn", totals.torn()}};
+  try {
+    // XPUB never blocks: a subscriber whose queue is full misses the whole message.
+    socket_.send(zmq::buffer(std::string_view(topic)), zmq::send_flags::sndmore);
+    socket_.send(zmq::buffer(header.dump()), zmq::send_flags::sndmore);
+    socket_.send(zmq::buffer(payload), zmq::send_flags::none);
+  } catch (const zmq::error_t&) {
+    // Counted like any other miss: the message has its number.
+  }
+}
+
+}  // namespace moetrace

@@ -1,0 +1,53 @@
+#include "daemon/endpoints.hpp"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+
+namespace moetrace {
+namespace {
+
+std::string endpoints_file(const std::string& session) { return socket_directory() + "/" + session + ".endpoint"; }
+
+// The variable's value, or "" if it is unset.
+std::string environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+}  // namespace
+
+std::string socket_directory() {
+  if (::access("/run/moetrace", W_OK | X_OK) == 0) return "/run/moetrace";
+  std::string directory;
+  if (const std::string runtime = environment("XDG_RUNTIME_DIR"); !runtime.empty()) {
+    directory = runtime + "/moetrace";
+  } else {
+    const std::string temporary = environment("TMPDIR");
+    directory = (temporary.empty() ? "/tmp" : temporary) + "/moetrace-" + std::to_string(::getuid());
+  }
+  ::mkdir(directory.c_str(), 0700);
+  return directory;
+}
+
+std::string default_endpoint(const std::string& session) { return "ipc://" + socket_directory() + "/" + session + ".pub"; }
+
+void write_endpoints(const std::string& session, const std::vector<std::string>& endpoints) {
+  std::ofstream file(endpoints_file(session), std::ios::trunc);
+  for (const std::string& endpoint : endpoints) file << endpoint << '\n';
+}
+
+void remove_endpoints(const std::string& session) { ::unlink(endpoints_file(session).c_str()); }
+
+std::vector<std::string> read_endpoints(const std::string& session) {
+  std::ifstream file(endpoints_file(session));
+  std::vector<std::string> endpoints;
+  for (std::string line; std::getline(file, line);) {
+    if (!line.empty()) endpoints.push_back(line);
+  }
+  return endpoints;
+}
+
+}  // namespace moetrace
