@@ -17,12 +17,12 @@ struct Run {
   std::size_t end = 0;
   std::optional<std::uint64_t> first_seq;
   std::uint64_t count = 0;  // lines
+  Totals totals;            // after the last of these lines, so that a subscriber can tell what it missed before and after
 };
 
 struct Batch {
   std::string_view text;
   std::vector<Run> runs;
-  Totals totals;  // after these lines
 };
 
 }  // namespace moetrace

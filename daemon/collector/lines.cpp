@@ -1,6 +1,5 @@
 #include "daemon/collector/lines.hpp"
 
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "producer/layer_mask.hpp"
@@ -11,20 +10,6 @@ namespace {
 std::optional<std::uint32_t> known(std::uint32_t tokens) {
   if (tokens == MOETRACE_UNKNOWN_TOKENS) return std::nullopt;
   return tokens;
-}
-
-// Longest number: a uint64 has 20 digits, a float32 in its shortest form 15 characters ("-1.17549435e-38"); both with a comma.
-constexpr std::size_t kIntegerRoom = 21;
-constexpr std::size_t kFloatRoom = 16;
-
-char* put(char* at, std::string_view text) {
-  std::memcpy(at, text.data(), text.size());
-  return at + text.size();
-}
-
-template <class T>
-char* put_number(char* at, T number) {
-  return std::to_chars(at, at + kIntegerRoom, number).ptr;
 }
 
 // [0,5,6]
@@ -128,35 +113,6 @@ void append_end(LineBuffer& out, const Totals& t, std::string_view status) {
 RouteOrigin route_origin(const std::string& json_id, std::optional<std::uint64_t> request) {
   return {"{\"type\":\"route\",\"req_id\":" + json_id + ",\"token_idx\":",
           "],\"request\":" + (request ? std::to_string(*request) : "null") + ",\"step\":"};
-}
-
-void append_route(LineBuffer& out, const RouteOrigin& origin, std::optional<std::uint64_t> token_idx, std::uint32_t layer,
-                  const std::uint16_t* ids, const float* weights, std::uint32_t top_k, std::uint64_t step,
-                  std::uint64_t seq) {
-  constexpr std::size_t kFixedText = 64;  // keys and punctuation between the parts
-  char* at = out.room(origin.prefix.size() + origin.suffix.size() + 4 * kIntegerRoom + kFixedText +
-                      top_k * (kIntegerRoom + kFloatRoom));
-  at = put(at, origin.prefix);
-  at = token_idx ? put_number(at, *token_idx) : put(at, "null");
-  at = put(at, ",\"layer\":");
-  at = put_number(at, layer);
-  at = put(at, ",\"topk_ids\":[");
-  for (std::uint32_t j = 0; j < top_k; ++j) {
-    if (j > 0) *at++ = ',';
-    at = ids[j] == MOETRACE_NO_EXPERT ? put(at, "null") : put_number(at, ids[j]);
-  }
-  at = put(at, "],\"topk_weights\":[");
-  for (std::uint32_t j = 0; j < top_k; ++j) {
-    if (j > 0) *at++ = ',';
-    // The shortest text that reads back as the same float32. JSON has no NaN and no infinity.
-    at = std::isfinite(weights[j]) ? std::to_chars(at, at + kFloatRoom, weights[j]).ptr : put(at, "null");
-  }
-  at = put(at, origin.suffix);
-  at = put_number(at, step);
-  at = put(at, ",\"seq\":");
-  at = put_number(at, seq);
-  at = put(at, "}\n");
-  out.set_end(at);
 }
 
 }  // namespace moetrace

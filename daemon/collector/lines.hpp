@@ -1,5 +1,4 @@
-// The text of the trace's lines. Route lines are most of a trace, so they are written by hand with std::to_chars; only `meta` and
-// strings go through nlohmann/json.
+// The text of the trace's lines, but for route lines (route_text.hpp). `meta` and strings go through nlohmann/json.
 #pragma once
 
 #include <charconv>
@@ -96,10 +95,5 @@ struct RouteOrigin {
   std::string suffix;  // ],"request":0,"step":
 };
 RouteOrigin route_origin(const std::string& json_id, std::optional<std::uint64_t> request);
-
-// One route line. `ids` and `weights` are the record's, `top_k` of each; `token_idx` nothing: unknown.
-void append_route(LineBuffer& out, const RouteOrigin& origin, std::optional<std::uint64_t> token_idx, std::uint32_t layer,
-                  const std::uint16_t* ids, const float* weights, std::uint32_t top_k, std::uint64_t step,
-                  std::uint64_t seq);
 
 }  // namespace moetrace

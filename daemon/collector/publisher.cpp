@@ -50,20 +50,20 @@ void Publisher::publish(Channel& channel, const Batch& batch) {
   for (const Run& run : batch.runs) {
     const std::string_view payload = batch.text.substr(run.begin, run.end - run.begin);
     std::uint64_t& number = run.route ? channel.route_messages : channel.meta_messages;
-    send(run.route ? "route" : "meta", number, channel, run, batch.totals, payload);
+    send(run.route ? "route" : "meta", number, channel, run, payload);
   }
 }
 
 void Publisher::publish_meta(Channel& channel, const std::string& line, const Totals& totals) {
-  send("meta", channel.meta_messages, channel, Run{false, 0, line.size(), std::nullopt, 1}, totals, line);
+  send("meta", channel.meta_messages, channel, Run{false, 0, line.size(), std::nullopt, 1, totals}, line);
 }
 
 void Publisher::publish_stats(Channel& channel, const std::string& line, const Totals& totals) {
-  send("stats", channel.stats_messages, channel, Run{false, 0, line.size(), std::nullopt, 1}, totals, line);
+  send("stats", channel.stats_messages, channel, Run{false, 0, line.size(), std::nullopt, 1, totals}, line);
 }
 
 void Publisher::send(const char* topic, std::uint64_t& number, const Channel& channel, const Run& run,
-                     const Totals& totals, std::string_view payload) {
+                     std::string_view payload) {
   const std::uint64_t message_number = number++;
   if (endpoints_.empty()) return;
   const nlohmann::ordered_json header = {
@@ -72,11 +72,11 @@ void Publisher::send(const char* topic, std::uint64_t& number, const Channel& ch
       {"message", message_number},
       {"first_seq", run.first_seq ? nlohmann::ordered_json(*run.first_seq) : nlohmann::ordered_json(nullptr)},
       {"count", run.count},
-      {"attempted", totals.attempted},
-      {"delivered", totals.delivered},
-      {"filtered", totals.filtered},
-      {"dropped", totals.dropped()},
-      {"torn", totals.torn()}};
+      {"attempted", run.totals.attempted},
+      {"delivered", run.totals.delivered},
+      {"filtered", run.totals.filtered},
+      {"dropped", run.totals.dropped()},
+      {"torn", run.totals.torn()}};
   try {
     // XPUB never blocks: a subscriber whose queue is full misses the whole message.
     socket_.send(zmq::buffer(std::string_view(topic)), zmq::send_flags::sndmore);

@@ -40,7 +40,7 @@ class Publisher {
   void publish_stats(Channel& channel, const std::string& line, const Totals& totals);
 
  private:
-  void send(const char* topic, std::uint64_t& number, const Channel& channel, const Run& run, const Totals& totals,
+  void send(const char* topic, std::uint64_t& number, const Channel& channel, const Run& run,
             std::string_view payload);
 
   zmq::context_t context_;

@@ -41,6 +41,7 @@ SegmentDrain::SegmentDrain(CollectorSegment segment, TraceFile file, const moetr
               shared_word(&segment_.map().ctl()->route_consumed)),
       route_(routes_.published()),
       events_(segment_.map(), shared_word(&segment_.map().ctl()->event_consumed)),
+      text_(segment_.map().header().num_layers, segment_.map().header().num_experts, segment_.map().header().top_k),
       last_new_(Clock::now()) {}
 
 Error SegmentDrain::bad(const std::string& why) const {
@@ -245,7 +246,7 @@ std::optional<Error> SegmentDrain::write_route(std::uint64_t position, std::uint
   std::memcpy(weights, slot + sizeof head + width * sizeof *ids, header.top_k * sizeof *weights);
   const StepJoin::Place place = join_.place(head.row);
   const std::size_t begin = out_.size();
-  append_route(out_, *place.origin, place.token_idx, head.layer, ids, weights, header.top_k, join_.step()->step, position);
+  text_.append(out_, *place.origin, place.token_idx, head.layer, ids, weights, position);
   ++totals_.delivered;
   mark(true, begin, position);
   return std::nullopt;
@@ -259,8 +260,8 @@ void SegmentDrain::flush_hole() {
   if (hole_count_ == 0) return;
   const std::size_t begin = out_.size();
   append_torn(out_, hole_first_, hole_count_);
-  mark(false, begin, std::nullopt);
   totals_.holes += hole_count_;
+  mark(false, begin, std::nullopt);
   hole_count_ = 0;
 }
 
@@ -304,6 +305,7 @@ void SegmentDrain::write_event(const Event& event) {
 void SegmentDrain::apply_event(const Event& event) {
   if (const auto* step = std::get_if<StepEvent>(&event.body)) {
     join_.enter(*step);
+    text_.enter(step->step);
     step_event_ = event.position;
     step_over_ = false;
   } else if (const auto* request = std::get_if<RequestEvent>(&event.body)) {
@@ -389,8 +391,9 @@ std::optional<Error> SegmentDrain::finish(std::uint64_t hook_dropped) {
 
 void SegmentDrain::mark(bool route, std::size_t begin, std::optional<std::uint64_t> seq) {
   auto& runs = batch_.runs;
-  if (runs.empty() || runs.back().route != route) runs.push_back({route, begin, begin, seq, 0});
+  if (runs.empty() || runs.back().route != route) runs.push_back({route, begin, begin, seq, 0, {}});
   runs.back().end = out_.size();
+  runs.back().totals = totals_;
   ++runs.back().count;
 }
 
@@ -400,7 +403,6 @@ bool SegmentDrain::flush() {
   if (!file_.append(out_.view())) return false;
   if (!out_.empty()) {
     batch_.text = out_.view();
-    batch_.totals = totals_;
     publish_(batch_);
     out_.clear();
     batch_.runs.clear();

@@ -11,6 +11,7 @@
 
 #include "daemon/collector/batch.hpp"
 #include "daemon/collector/event_reader.hpp"
+#include "daemon/collector/route_text.hpp"
 #include "daemon/collector/step_join.hpp"
 #include "daemon/collector/trace_file.hpp"
 #include "shm/segment.hpp"
@@ -79,6 +80,7 @@ class SegmentDrain {
   bool step_over_ = true;                // every route of the entered step has been seen
   std::uint64_t event_lost_seen_ = 0;    // read before the events of this pass
   StepJoin join_;
+  RouteText text_;
   Totals totals_;
   Totals base_;  // totals where the file starts
   std::uint64_t ledger_number_ = 0;

@@ -1,0 +1,39 @@
+// Writes route lines, which are most of a trace: everything that repeats is text already.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "daemon/collector/lines.hpp"
+
+namespace moetrace {
+
+class RouteText {
+ public:
+  RouteText(std::uint32_t num_layers, std::uint32_t num_experts, std::uint32_t top_k);
+
+  // The step of the lines that follow.
+  void enter(std::uint64_t step);
+
+  // One line. `ids` and `weights` are a record's, top_k of each; `layer` is below num_layers; `token_idx` nothing: unknown.
+  void append(LineBuffer& out, const RouteOrigin& origin, std::optional<std::uint64_t> token_idx, std::uint32_t layer,
+              const std::uint16_t* ids, const float* weights, std::uint64_t seq) const;
+
+ private:
+  // A short text, copied as a block of fixed size, which is one or two moves.
+  template <std::size_t N>
+  struct Snippet {
+    char text[N - 1];
+    std::uint8_t length;
+    char* put(char* at) const;
+  };
+
+  std::uint32_t top_k_;
+  std::vector<Snippet<32>> layers_;  // ,"layer":5,"topk_ids":[
+  std::vector<Snippet<8>> experts_;  // 43,
+  std::string step_;                 // 17,"seq":
+};
+
+}  // namespace moetrace
