@@ -9,6 +9,7 @@
 namespace moetrace::engine {
 
 enum class ErrorCode {
+  kUsage,        // the command line or the environment does not fit
   kNotFound,     // a file or folder isn't there, or can't be read
   kBadFile,      // a file's bytes contradict themselves
   kBadModel,     // the model's files contradict each other
