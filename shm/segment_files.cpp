@@ -41,8 +41,9 @@ std::optional<std::vector<std::string>> file_names(const std::string& directory)
 
 // The segment that a file name belongs to, if it ends in `suffix`.
 std::optional<SegmentName> parse(std::string_view file, std::string_view suffix) {
-  if (!file.starts_with(kPrefix) || !file.ends_with(suffix)) return std::nullopt;
+  if (!file.starts_with(kPrefix)) return std::nullopt;
   file.remove_prefix(kPrefix.size());
+  if (!file.ends_with(suffix)) return std::nullopt;  // of the rest: in "moetrace.v1.ring" the two would overlap
   file.remove_suffix(suffix.size());
   const std::size_t dot = file.find('.');
   if (dot == std::string_view::npos) return std::nullopt;

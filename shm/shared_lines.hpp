@@ -15,11 +15,12 @@
 namespace moetrace {
 
 // Two 64-byte lines, written in turn; word 0 is the write's number. One of them is whole at every instant, also when the writer
-// dies in the middle. Lines gives cell(line, word). Used for the hook's snapshots and the collector's ledger.
-template <class Lines>
+// dies in the middle. Lines gives cell(line, word). Used for the hook's snapshots and the collector's ledger. PayloadWords is
+// smaller only in the model test, to which each word is a dimension.
+template <class Lines, std::size_t PayloadWords = 7>
 class AlternatingLines {
  public:
-  static constexpr std::size_t kWords = 7;
+  static constexpr std::size_t kWords = PayloadWords;
   using Payload = std::array<std::uint64_t, kWords>;
 
   explicit AlternatingLines(Lines lines) : lines_(lines) {}

@@ -1,0 +1,187 @@
+// The bytes of ABI version 1, kept for ever: if this test fails, the format has changed and the version must, too.
+// MOETRACE_GOLDEN_OUT=FILE writes what the code makes now.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <string>
+
+#include "shm/abi.h"
+#include "shm/ring.hpp"
+#include "shm/shared_lines.hpp"
+
+namespace moetrace {
+namespace {
+
+template <class T>
+void append(std::string& bytes, const T& value) {
+  bytes.append(reinterpret_cast<const char*>(&value), sizeof value);
+}
+
+moetrace_ring_header header() {
+  moetrace_ring_header h{};
+  std::memcpy(h.magic, MOETRACE_RING_MAGIC, 8);
+  h.abi_major = MOETRACE_ABI_MAJOR;
+  h.abi_minor = MOETRACE_ABI_MINOR;
+  h.byte_order = MOETRACE_BYTE_ORDER;
+  for (int i = 0; i < 16; ++i) h.trace_id[i] = static_cast<std::uint8_t>(0xA0 + i);
+  h.ring_bytes = 0x0101;
+  h.ctl_bytes = 0x0202;
+  h.header_bytes = 0x0303;
+  h.route_stride = 0x0404;
+  h.top_k = 0x0505;
+  h.num_layers = 0x0606;
+  h.num_experts = 0x0707;
+  h.claimer = MOETRACE_CLAIMER_GPU;
+  h.state_offset = 0x0808;
+  h.request_offset = 0x0909;
+  h.event_offset = 0x0A0A;
+  h.route_offset = 0x0B0B;
+  h.counts_offset = 0x0C0C;
+  h.event_slots = 0x0D0D;
+  h.route_slots = 0x0E0E;
+  h.request_slots = 0x0F0F;
+  h.flags = MOETRACE_HAS_SEED | MOETRACE_ROUTER_RENORMALIZED | MOETRACE_ROUTER_KNOWN;
+  h.seed = -1234;
+  h.created_realtime_ns = 1'764'302'556'010'000'000;
+  h.created_monotonic_ns = 987'654'321;
+  h.layers_logged = {{1, 2, 3, 4}};
+  h.moe_layers = {{5, 6, 7, 8}};
+  h.router_scaling = 2.5;
+  h.producer_pid = 0x1010;
+  h.sample_every = 0x1111;
+  h.rank = 1;
+  h.world_size = 2;
+  h.tp_rank = 3;
+  h.dp_rank = 4;
+  h.pp_rank = 5;
+  h.ep_rank = 6;
+  std::strcpy(h.model_id, "model");
+  std::strcpy(h.engine, "engine");
+  std::strcpy(h.engine_version, "engine version");
+  std::strcpy(h.vllm_version, "vllm version");
+  std::strcpy(h.torch_version, "torch version");
+  std::strcpy(h.device, "device");
+  std::strcpy(h.host, "host");
+  std::strcpy(h.router_score, "softmax");
+  return h;
+}
+
+moetrace_state state() {
+  moetrace_state s{};
+  s.host = {.attempted = 1, .event_lost = 2, .steps = 3, .closed = 1, .events_claimed = 5, .reserved = {}};
+  s.counts = {.version = 6, .steps_done = 7, .reserved = {}};
+  AlternatingLines<MappedLines> snapshots{MappedLines(s.snapshots)};
+  snapshots.write(1, {11, 12, 13});
+  snapshots.write(2, {21, 22, 23});
+  return s;
+}
+
+moetrace_ctl ctl() {
+  moetrace_ctl c{};
+  std::memcpy(c.magic, MOETRACE_CTL_MAGIC, 8);
+  c.abi_major = MOETRACE_ABI_MAJOR;
+  c.byte_order = MOETRACE_BYTE_ORDER;
+  c.trace_id[15] = 0xFF;
+  c.route_consumed = 31;
+  c.event_consumed = 32;
+  c.collector_generation = 33;
+  c.collector_pid = 34;
+  c.ledger[1] = {.number = 1, .route = 2, .event = 3, .attempted = 4, .filtered = 5, .dropped = 6, .event_lost = 7,
+                 .unclaimed = 8};
+  c.control = {.version = 2, .enabled = 1, .sample_every = 10, .layers = {{9, 10, 11, 12}}, .reserved = {}};
+  return c;
+}
+
+moetrace_request_entry request_entry() {
+  moetrace_request_entry e{};
+  e.number_plus_1 = 41;
+  e.begin_event = 42;
+  e.end_event = UINT64_MAX;
+  e.prompt_tokens = 44;
+  e.cached_tokens = MOETRACE_UNKNOWN_TOKENS;
+  e.id_bytes = 2;
+  std::memcpy(e.id, "r0", 2);
+  return e;
+}
+
+// A record's payload at the next slot, committed by the real writer.
+template <class Event>
+void write(RingWriter<MappedRing>& ring, Event event, std::uint32_t upper) {
+  const std::uint64_t position = ring.claim(1);
+  std::memcpy(ring.memory().slot(position) + 8, reinterpret_cast<const char*>(&event) + 8, sizeof event - 8);
+  ring.commit(position, upper);
+}
+
+std::string events() {
+  std::string bytes(8 * 64, '\0');
+  std::uint64_t consumed = 0;
+  RingWriter<MappedRing> ring(MappedRing(bytes.data(), 64, 8, &consumed), 8);
+  const auto head = [](moetrace_event_kind kind, std::uint32_t slots) { return std::uint32_t{kind} | slots << 16; };
+  moetrace_step_event step{};
+  step.step = 51, step.time_ns = 52, step.rows = 53, step.spans = 1, step.layers = 54;
+  write(ring, step, head(MOETRACE_EVENT_STEP, 2));
+  moetrace_span_event span{};
+  span.span[0] = {.request = 61, .first_position = 62, .first_row = 63, .rows = 64};
+  write(ring, span, head(MOETRACE_EVENT_SPAN, 0));
+  moetrace_request_event request{};
+  request.request = 71, request.prompt_tokens = 72, request.cached_tokens = 73, request.id_bytes = 33;
+  std::memcpy(request.id, "0123456789abcdef0123456789ABCDEF", 32);
+  write(ring, request, head(MOETRACE_EVENT_REQUEST, 2));
+  moetrace_text_event text{};
+  text.text[0] = '!';
+  write(ring, text, head(MOETRACE_EVENT_TEXT, 0));
+  moetrace_request_end_event end{};
+  end.request = 81, end.generated_tokens = 82;
+  std::strcpy(end.status, "length");
+  write(ring, end, head(MOETRACE_EVENT_REQUEST_END, 1));
+  moetrace_control_event control{};
+  control.from_step = 91, control.enabled = 1, control.sample_every = 92, control.layers = {{13, 14, 15, 16}};
+  write(ring, control, head(MOETRACE_EVENT_CONTROL, 1));
+  return bytes;
+}
+
+std::string routes() {
+  std::string bytes(2 * 64, '\0');
+  std::uint64_t consumed = 0;
+  RingWriter<MappedRing> ring(MappedRing(bytes.data(), 64, 2, &consumed), 2);
+  moetrace_route_record record{};
+  record.head.row = 0x01020304;
+  record.head.layer = 0x0506;
+  for (int k = 0; k < 8; ++k) {
+    record.expert[k] = static_cast<std::uint16_t>(k < 4 ? 100 + k : MOETRACE_NO_EXPERT);
+    record.weight[k] = k < 4 ? 0.5f / static_cast<float>(k + 1) : 0.0f;
+  }
+  write(ring, record, 0xCAFE);
+  write(ring, record, 0xCAFF);
+  return bytes;
+}
+
+std::string all() {
+  std::string bytes;
+  append(bytes, header());
+  append(bytes, state());
+  append(bytes, request_entry());
+  bytes += events();
+  bytes += routes();
+  append(bytes, ctl());
+  return bytes;
+}
+
+TEST(AbiGolden, BytesOfVersionOneNeverChange) {
+  const std::string made = all();
+  if (const char* out = std::getenv("MOETRACE_GOLDEN_OUT")) std::ofstream(out, std::ios::binary) << made;
+  std::ifstream file(MOETRACE_TESTDATA "/abi_v1.bin", std::ios::binary);
+  ASSERT_TRUE(file) << "shm/testdata/abi_v1.bin is missing";
+  const std::string golden{std::istreambuf_iterator<char>(file), {}};
+  ASSERT_EQ(made.size(), golden.size());
+  for (std::size_t at = 0; at < golden.size(); ++at) {
+    ASSERT_EQ(static_cast<int>(static_cast<unsigned char>(made[at])), static_cast<int>(static_cast<unsigned char>(golden[at])))
+        << "byte " << at;
+  }
+}
+
+}  // namespace
+}  // namespace moetrace

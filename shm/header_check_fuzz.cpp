@@ -1,0 +1,41 @@
+// libFuzzer: hostile bytes as a ring header. What check_header() accepts must lie within the file, part by part.
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+
+#include "shm/header_check.hpp"
+
+namespace {
+
+// The opposite computation: 128 bits, so that no product or sum can wrap.
+void expect_inside(std::uint64_t offset, std::uint64_t count, std::uint64_t stride, std::uint64_t file_bytes) {
+  if (static_cast<unsigned __int128>(offset) + static_cast<unsigned __int128>(count) * stride > file_bytes) std::abort();
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  std::uint64_t file_bytes = 0;
+  if (size < sizeof file_bytes) return 0;
+  std::memcpy(&file_bytes, data, sizeof file_bytes);
+  moetrace_ring_header h{};
+  const std::size_t rest = size - sizeof file_bytes;
+  std::memcpy(&h, data + sizeof file_bytes, rest < sizeof h ? rest : sizeof h);
+  // The fields with only one right value are set most of the time, so that the others are reached.
+  if (size % 8 != 0) {
+    h.byte_order = MOETRACE_BYTE_ORDER;
+    h.header_bytes = sizeof h;
+    h.ctl_bytes = sizeof(moetrace_ctl);
+    h.ring_bytes = file_bytes;
+    h.route_stride = 64 * ((h.top_k % 33 + 7) / 8);
+  }
+  moetrace::terminate_strings(h);
+  if (moetrace::check_header(h, file_bytes)) return 0;
+  expect_inside(h.state_offset, 1, sizeof(moetrace_state), file_bytes);
+  expect_inside(h.request_offset, h.request_slots, sizeof(moetrace_request_entry), file_bytes);
+  expect_inside(h.event_offset, h.event_slots, 64, file_bytes);
+  expect_inside(h.route_offset, h.route_slots, h.route_stride, file_bytes);
+  expect_inside(h.counts_offset, std::uint64_t{h.num_layers} * h.num_experts, 8, file_bytes);
+  if (std::strlen(h.host) >= sizeof h.host) std::abort();
+  return 0;
+}

@@ -1,0 +1,115 @@
+#include "shm/header_check.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <functional>
+#include <limits>
+
+namespace moetrace {
+namespace {
+
+constexpr std::uint64_t kFile = 4096 * 8;
+
+// A header that is right: parts of one page each, in order.
+moetrace_ring_header good() {
+  moetrace_ring_header h{};
+  h.byte_order = MOETRACE_BYTE_ORDER;
+  h.ring_bytes = kFile;
+  h.ctl_bytes = sizeof(moetrace_ctl);
+  h.header_bytes = sizeof(moetrace_ring_header);
+  h.route_stride = 64;
+  h.top_k = 8;
+  h.num_layers = 2;
+  h.num_experts = 60;
+  h.state_offset = 4096;
+  h.request_offset = 4096 * 2;
+  h.event_offset = 4096 * 3;
+  h.route_offset = 4096 * 4;
+  h.counts_offset = 4096 * 5;
+  h.event_slots = 64;
+  h.route_slots = 64;
+  h.request_slots = 12;
+  h.layers_logged.words[0] = 3;
+  h.moe_layers.words[0] = 3;
+  h.router_scaling = 1;
+  return h;
+}
+
+TEST(HeaderCheck, AcceptsAGoodHeader) { EXPECT_EQ(check_header(good(), kFile), std::nullopt); }
+
+struct Corruption {
+  const char* name;
+  std::function<void(moetrace_ring_header&)> corrupt;
+  const char* words;  // of the message
+};
+
+class Corrupted : public ::testing::TestWithParam<Corruption> {};
+
+TEST_P(Corrupted, IsRefusedByName) {
+  moetrace_ring_header h = good();
+  GetParam().corrupt(h);
+  const auto wrong = check_header(h, kFile);
+  ASSERT_TRUE(wrong);
+  EXPECT_NE(wrong->find(GetParam().words), std::string::npos) << *wrong;
+}
+
+using H = moetrace_ring_header;
+constexpr std::uint64_t kHuge = std::numeric_limits<std::uint64_t>::max();
+INSTANTIATE_TEST_SUITE_P(
+    EachField, Corrupted,
+    ::testing::Values(
+        Corruption{"byte_order", [](H& h) { h.byte_order = 0x04030201; }, "byte order"},
+        Corruption{"header_bytes", [](H& h) { h.header_bytes = 64; }, "header_bytes"},
+        Corruption{"ring_bytes", [](H& h) { ++h.ring_bytes; }, "says that it has"},
+        Corruption{"ctl_bytes", [](H& h) { h.ctl_bytes = 0; }, "ctl_bytes"},
+        Corruption{"top_k_0", [](H& h) { h.top_k = 0; }, "top_k"},
+        Corruption{"top_k_33", [](H& h) { h.top_k = 33, h.route_stride = 320; }, "top_k"},
+        Corruption{"stride", [](H& h) { h.route_stride = 128; }, "route_stride"},
+        Corruption{"stride_0", [](H& h) { h.route_stride = 0; }, "route_stride"},
+        Corruption{"layers_0", [](H& h) { h.num_layers = 0; }, "num_layers"},
+        Corruption{"layers_257", [](H& h) { h.num_layers = 257; }, "num_layers"},
+        Corruption{"experts_0", [](H& h) { h.num_experts = 0; }, "num_experts"},
+        Corruption{"experts_65536", [](H& h) { h.num_experts = 65536; }, "num_experts"},
+        Corruption{"layers_logged", [](H& h) { h.layers_logged.words[0] = 4; }, "names layer 2 of 2"},
+        Corruption{"moe_layers", [](H& h) { h.moe_layers.words[3] = 1ull << 63; }, "names layer 255 of 2"},
+        Corruption{"claimer", [](H& h) { h.claimer = 2; }, "claimer"},
+        Corruption{"route_slots_0", [](H& h) { h.route_slots = 0; }, "route_slots"},
+        Corruption{"route_slots_63", [](H& h) { h.route_slots = 63; }, "route_slots"},
+        Corruption{"route_slots_huge", [](H& h) { h.route_slots = 1ull << 63; }, "route_slots"},
+        Corruption{"route_slots_too_many", [](H& h) { h.route_slots = 1u << 31; }, "route ring ends behind"},
+        Corruption{"event_slots_0", [](H& h) { h.event_slots = 0; }, "event_slots"},
+        Corruption{"event_slots_65", [](H& h) { h.event_slots = 65; }, "event_slots"},
+        Corruption{"event_slots_overlap", [](H& h) { h.event_slots = 128; }, "route ring overlaps"},
+        Corruption{"request_slots", [](H& h) { h.request_slots = 13; }, "event ring overlaps"},
+        Corruption{"request_slots_huge", [](H& h) { h.request_slots = 0xFFFFFFFF; }, "request table ends behind"},
+        Corruption{"experts_behind_end", [](H& h) { h.num_experts = 65535; }, "counts ends behind"},
+        Corruption{"state_in_header", [](H& h) { h.state_offset = 0; }, "state overlaps"},
+        Corruption{"state_huge", [](H& h) { h.state_offset = kHuge - 63; }, "state ends behind"},
+        Corruption{"request_unaligned", [](H& h) { h.request_offset += 8; }, "request table is not aligned"},
+        Corruption{"request_in_state", [](H& h) { h.request_offset -= 64; }, "request table overlaps"},
+        Corruption{"event_huge", [](H& h) { h.event_offset = kHuge - 63; }, "event ring ends behind"},
+        Corruption{"route_behind", [](H& h) { h.route_offset = kFile - 64; }, "route ring ends behind"},
+        Corruption{"counts_unaligned", [](H& h) { ++h.counts_offset; }, "counts is not aligned"},
+        Corruption{"counts_huge", [](H& h) { h.counts_offset = kHuge - 63; }, "counts ends behind"},
+        Corruption{"realtime", [](H& h) { h.created_realtime_ns = -1; }, "1970"},
+        Corruption{"monotonic", [](H& h) { h.created_monotonic_ns = std::numeric_limits<std::int64_t>::min(); }, "1970"},
+        Corruption{"scaling", [](H& h) { h.router_scaling = std::numeric_limits<double>::infinity(); }, "router_scaling"}),
+    [](const auto& param) { return param.param.name; });
+
+TEST(HeaderCheck, StringsAreEnded) {
+  moetrace_ring_header h;
+  std::memset(&h, 'x', sizeof h);
+  terminate_strings(h);
+  EXPECT_EQ(std::strlen(h.model_id), 255u);
+  EXPECT_EQ(std::strlen(h.engine), 63u);
+  EXPECT_EQ(std::strlen(h.engine_version), 63u);
+  EXPECT_EQ(std::strlen(h.vllm_version), 63u);
+  EXPECT_EQ(std::strlen(h.torch_version), 63u);
+  EXPECT_EQ(std::strlen(h.device), 63u);
+  EXPECT_EQ(std::strlen(h.host), 255u);
+  EXPECT_EQ(std::strlen(h.router_score), 31u);
+}
+
+}  // namespace
+}  // namespace moetrace

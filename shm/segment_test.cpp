@@ -1,0 +1,310 @@
+#include "shm/segment.hpp"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <fstream>
+
+#include "shm/test_directory.hpp"
+
+namespace moetrace {
+namespace {
+
+ProducerSegment make(const TestDirectory& directory, const SegmentSizes& sizes = kSmallSizes) {
+  auto made = ProducerSegment::create(directory.path(), "default", small_header(), sizes);
+  if (!made) throw std::runtime_error(made.error().message);
+  return std::move(*made);
+}
+
+mode_t mode_of(const std::string& path) {
+  struct stat status {};
+  EXPECT_EQ(::stat(path.c_str(), &status), 0) << path;
+  return status.st_mode & 07777;
+}
+
+// Overwrites `bytes` of a file.
+template <class T>
+void patch(const std::string& path, std::size_t offset, const T& value) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(static_cast<std::streamoff>(offset));
+  file.write(reinterpret_cast<const char*>(&value), sizeof value);
+  ASSERT_TRUE(file.flush()) << path;
+}
+
+Result<CollectorSegment> open(const TestDirectory& directory, const SegmentName& name,
+                              CollectorSegment::Access access = CollectorSegment::Access::kCollect) {
+  return CollectorSegment::open(directory.path(), name, access);
+}
+
+TEST(Segment, IsFoundOpenedAndUnlinked) {
+  const TestDirectory directory;
+  const ProducerSegment producer = make(directory);
+  const auto found = list_segments(directory.path(), "default");
+  ASSERT_TRUE(found);
+  ASSERT_EQ(found->size(), 1u);
+  EXPECT_EQ(found->front().trace_id, producer.name().trace_id);
+  EXPECT_TRUE(list_segments(directory.path(), "other")->empty());
+
+  auto collector = open(directory, found->front());
+  ASSERT_TRUE(collector) << collector.error().message;
+  const moetrace_ring_header& header = collector->map().header();
+  EXPECT_STREQ(header.model_id, "test/model");
+  EXPECT_EQ(header.route_slots, 64u);
+  EXPECT_EQ(header.route_stride, 64u);
+  EXPECT_GT(header.created_realtime_ns, 1'500'000'000'000'000'000);
+  EXPECT_EQ(header.producer_pid, static_cast<std::uint32_t>(::getpid()));
+  EXPECT_TRUE(collector->intact());
+  collector->unlink();
+  EXPECT_TRUE(directory.files().empty());
+}
+
+TEST(Segment, BothSidesSeeTheSameMemory) {
+  const TestDirectory directory;
+  const ProducerSegment producer = make(directory);
+  auto collector = open(directory, producer.name());
+  ASSERT_TRUE(collector);
+  RingWriter<MappedRing> writer(producer.map().route_ring(), 64);
+  RingReader<MappedRing> reader(collector->map().route_ring(), 64);
+  EXPECT_FALSE(reader.upper_at(0));
+  ASSERT_GE(writer.room(1), 1u);
+  writer.commit(writer.claim(1), 7);
+  EXPECT_EQ(reader.upper_at(0), 7u);
+  reader.publish(1);
+  EXPECT_EQ(producer.map().ctl()->route_consumed, 1u);
+}
+
+TEST(Segment, RightsDoNotDependOnTheUmask) {
+  const TestDirectory directory;
+  const mode_t before = ::umask(077);
+  const ProducerSegment producer = make(directory);
+  ::umask(before);
+  EXPECT_EQ(mode_of(directory.file(producer.name().ring_file())), 0640u);
+  EXPECT_EQ(mode_of(directory.file(producer.name().ctl_file())), 0660u);
+}
+
+TEST(Segment, EveryPageIsAllocatedFromTheStart) {
+  const TestDirectory directory;
+  const ProducerSegment producer = make(directory);
+  struct stat status {};
+  ASSERT_EQ(::stat(directory.file(producer.name().ring_file()).c_str(), &status), 0);
+  EXPECT_GE(status.st_blocks * 512, status.st_size);
+  EXPECT_EQ(static_cast<std::uint64_t>(status.st_size), producer.map().header().ring_bytes);
+}
+
+TEST(Segment, LocksTellWhoLives) {
+  const TestDirectory directory;
+  auto producer = std::make_unique<ProducerSegment>(make(directory));
+  const SegmentName name = producer->name();
+  const auto observer = open(directory, name, CollectorSegment::Access::kObserve);
+  ASSERT_TRUE(observer);
+  EXPECT_TRUE(observer->producer_alive());
+  EXPECT_FALSE(observer->collector_alive());
+  {
+    const auto collector = open(directory, name);
+    ASSERT_TRUE(collector);
+    EXPECT_TRUE(observer->collector_alive());
+    EXPECT_TRUE(collector->collector_alive());
+    const auto second = open(directory, name);
+    ASSERT_FALSE(second);
+    EXPECT_EQ(second.error().code, ErrorCode::kInUse);
+  }
+  EXPECT_FALSE(observer->collector_alive());
+  producer->release();
+  EXPECT_FALSE(observer->producer_alive());
+}
+
+TEST(Segment, ControlIsLockedByOneAtATime) {
+  const TestDirectory directory;
+  const ProducerSegment producer = make(directory);
+  const auto observer = open(directory, producer.name(), CollectorSegment::Access::kObserve);
+  ASSERT_TRUE(observer);
+  {
+    const auto lock = observer->lock_control();
+    ASSERT_TRUE(lock);
+    const auto second = observer->lock_control();
+    ASSERT_FALSE(second);
+    EXPECT_EQ(second.error().code, ErrorCode::kInUse);
+  }
+  EXPECT_TRUE(observer->lock_control());
+}
+
+TEST(Segment, ControlWordsAreReadAsTheyWereWritten) {
+  const TestDirectory directory;
+  const ProducerSegment producer = make(directory);
+  const auto first = read_control(producer.map());
+  ASSERT_TRUE(first);
+  EXPECT_EQ(first->second, (ControlWords{true, 1, small_header().layers_logged}));
+  const ControlWords changed{false, 0xFFFFFFFF, {{1, 2, 3, 4}}};
+  write_control(producer.map(), changed);
+  const auto second = read_control(producer.map());
+  ASSERT_TRUE(second);
+  EXPECT_GT(second->first, first->first);
+  EXPECT_EQ(second->second, changed);
+  producer.map().ctl()->control.version |= 1;  // a writer that died
+  EXPECT_FALSE(read_control(producer.map()));
+  write_control(producer.map(), changed);  // the next one takes over
+  EXPECT_TRUE(read_control(producer.map()));
+}
+
+TEST(Segment, CutFilesAreNoticedWhileOpen) {
+  for (const bool cut_ring : {true, false}) {
+    const TestDirectory directory;
+    const ProducerSegment producer = make(directory);
+    const auto collector = open(directory, producer.name());
+    ASSERT_TRUE(collector);
+    const std::string path = directory.file(cut_ring ? producer.name().ring_file() : producer.name().ctl_file());
+    ASSERT_EQ(::truncate(path.c_str(), 100), 0);
+    EXPECT_FALSE(collector->intact()) << path;
+  }
+}
+
+TEST(Segment, ALinkIsNotFollowed) {
+  const TestDirectory directory;
+  const ProducerSegment producer = make(directory);
+  for (const std::string& file : {producer.name().ring_file(), producer.name().ctl_file()}) {
+    const std::string path = directory.file(file);
+    ASSERT_EQ(::rename(path.c_str(), (path + ".moved").c_str()), 0);
+    ASSERT_EQ(::symlink((path + ".moved").c_str(), path.c_str()), 0);
+    EXPECT_FALSE(open(directory, producer.name())) << file;
+    EXPECT_FALSE(open(directory, producer.name(), CollectorSegment::Access::kObserve)) << file;
+    ASSERT_EQ(::rename((path + ".moved").c_str(), path.c_str()), 0);
+  }
+  EXPECT_TRUE(open(directory, producer.name()));
+}
+
+// ---- what can't be opened ----------------------------------------------------------------------------------------------------
+
+class BadSegment : public ::testing::Test {
+ protected:
+  void expect(ErrorCode code, const std::string& words) {
+    const auto opened = open(directory_, name_);
+    ASSERT_FALSE(opened) << words;
+    EXPECT_EQ(opened.error().code, code) << opened.error().message;
+    EXPECT_NE(opened.error().message.find(words), std::string::npos) << opened.error().message;
+    EXPECT_EQ(opened.error().message.find('\n'), std::string::npos);
+  }
+  std::string ring() const { return directory_.file(name_.ring_file()); }
+  std::string ctl() const { return directory_.file(name_.ctl_file()); }
+
+  TestDirectory directory_;
+  ProducerSegment producer_ = make(directory_);
+  SegmentName name_ = producer_.name();
+};
+
+TEST_F(BadSegment, OfAnotherAbiVersion) {
+  patch(ring(), offsetof(moetrace_ring_header, abi_major), std::uint16_t{2});
+  expect(ErrorCode::kWrongVersion, "ABI version 2, this program speaks version 1");
+}
+
+TEST_F(BadSegment, ANewerMinorVersionIsWelcome) {
+  patch(ring(), offsetof(moetrace_ring_header, abi_minor), std::uint16_t{9});
+  EXPECT_TRUE(open(directory_, name_));
+}
+
+TEST_F(BadSegment, NotARing) {
+  patch(ring(), 0, std::uint64_t{0});
+  expect(ErrorCode::kBadSegment, "not a moetrace ring");
+}
+
+TEST_F(BadSegment, WithATruncatedRing) {
+  ASSERT_EQ(::truncate(ring().c_str(), 100), 0);
+  expect(ErrorCode::kBadSegment, "shorter than a header");
+  ASSERT_EQ(::truncate(ring().c_str(), 4096), 0);
+  expect(ErrorCode::kBadSegment, "says that it has");
+}
+
+TEST_F(BadSegment, ThatLostItsLastPage) {
+  const auto bytes = static_cast<off_t>(producer_.map().header().ring_bytes);
+  ASSERT_EQ(::truncate(ring().c_str(), bytes - 4096), 0);
+  expect(ErrorCode::kBadSegment, "says that it has");
+}
+
+TEST_F(BadSegment, WithTheTraceIdOfAnother) {
+  patch(ring(), offsetof(moetrace_ring_header, trace_id), std::uint64_t{0x1234});
+  expect(ErrorCode::kBadSegment, "another trace id than its name");
+}
+
+TEST_F(BadSegment, WithTheCtlOfAnother) {
+  const ProducerSegment other = make(directory_);
+  ASSERT_EQ(::rename(directory_.file(other.name().ctl_file()).c_str(), ctl().c_str()), 0);
+  expect(ErrorCode::kBadSegment, "does not belong to its .ring");
+}
+
+TEST_F(BadSegment, WithATruncatedCtl) {
+  ASSERT_EQ(::truncate(ctl().c_str(), 4095), 0);
+  expect(ErrorCode::kBadSegment, "has the wrong size");
+}
+
+TEST_F(BadSegment, WithoutItsFiles) {
+  ASSERT_EQ(::unlink(ring().c_str()), 0);
+  expect(ErrorCode::kNotFound, name_.ring_file());
+  ASSERT_EQ(::unlink(ctl().c_str()), 0);
+  expect(ErrorCode::kNotFound, name_.ctl_file());
+}
+
+TEST_F(BadSegment, WhoseRingIsADirectory) {
+  ASSERT_EQ(::unlink(ring().c_str()), 0);
+  ASSERT_EQ(::mkdir(ring().c_str(), 0700), 0);
+  expect(ErrorCode::kBadSegment, "shorter than a header");
+}
+
+// ---- what can't be created ---------------------------------------------------------------------------------------------------
+
+void expect_not_created(const std::string& path, const SegmentSizes& sizes, ErrorCode code, const std::string& hint,
+                        const std::string& session = "default") {
+  const auto made = ProducerSegment::create(path, session, small_header(), sizes);
+  ASSERT_FALSE(made);
+  EXPECT_EQ(made.error().code, code) << made.error().message;
+  EXPECT_NE(made.error().message.find(hint), std::string::npos) << made.error().message;
+  EXPECT_EQ(made.error().message.find('\n'), std::string::npos);
+}
+
+TEST(SegmentCreation, SaysWhatIsWrongWithItsArguments) {
+  const TestDirectory directory;
+  expect_not_created(directory.path(), kSmallSizes, ErrorCode::kBadArgument, "not a session name", "a b");
+  expect_not_created(directory.path(), {63, 64, 4}, ErrorCode::kBadArgument, "route_slots");
+  expect_not_created(directory.path(), {64, 0, 4}, ErrorCode::kBadArgument, "event_slots");
+  expect_not_created(directory.path() + "/absent", kSmallSizes, ErrorCode::kNoDirectory, "MOETRACE_DIR");
+  EXPECT_TRUE(directory.files().empty());
+}
+
+TEST(SegmentCreation, ARingLargerThanTheTmpfsIsOneErrorAndLeavesNothing) {
+  const TestDirectory directory;
+  if (::mount("tmpfs", directory.path().c_str(), "tmpfs", 0, "size=1m") != 0) {
+    GTEST_SKIP() << "needs the right to mount; the file size limit's test covers the same path";
+  }
+  expect_not_created(directory.path(), {1 << 20, 4096, 4096}, ErrorCode::kNoSpace, "MOETRACE_RING_MB");
+  EXPECT_TRUE(directory.files().empty());
+  EXPECT_TRUE(ProducerSegment::create(directory.path(), "default", small_header(), kSmallSizes));
+  EXPECT_EQ(::umount2(directory.path().c_str(), MNT_DETACH), 0);
+}
+
+TEST(SegmentCreation, AFileSizeLimitIsOneErrorAndLeavesNothing) {
+  const TestDirectory directory;
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  rlimit small = before;
+  small.rlim_cur = 16384;
+  const auto handler = ::signal(SIGXFSZ, SIG_IGN);  // its default would end the process
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+  expect_not_created(directory.path(), {1 << 16, 4096, 4}, ErrorCode::kNoSpace, "ulimit -f");
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+  ::signal(SIGXFSZ, handler);
+  EXPECT_TRUE(directory.files().empty());
+}
+
+TEST(SegmentCreation, WithoutTheRightToWrite) {
+  if (::geteuid() == 0) GTEST_SKIP() << "root may write everywhere";
+  const TestDirectory directory;
+  ASSERT_EQ(::chmod(directory.path().c_str(), 0500), 0);
+  expect_not_created(directory.path(), kSmallSizes, ErrorCode::kPermission, "MOETRACE_DIR");
+  ASSERT_EQ(::chmod(directory.path().c_str(), 0700), 0);
+}
+
+}  // namespace
+}  // namespace moetrace
