@@ -1,0 +1,42 @@
+#include "plotter/header.hpp"
+
+#include "plotter/ticks.hpp"
+
+namespace moetrace::plot {
+namespace {
+
+constexpr Font kTitleFont{24, true};
+constexpr Font kSubtitleFont{14.5, false};
+
+}  // namespace
+
+std::string describe_details(const ExpertLoad& load, uint64_t tokens) {
+  std::string text = counted(tokens, "token") + " · " + counted(load.num_experts, "expert") +
+                     " · top-" + std::to_string(load.top_k) + " · " +
+                     counted(load.dropped, "record") + " dropped";
+  if (load.torn > 0) text += " · " + with_thousands(load.torn) + " torn";
+  if (load.files > 1) text += " · " + counted(load.files, "file");
+  return text;
+}
+
+void add_header(Scene& scene, const Header& header) {
+  const double room = scene.width - 2 * kSideMargin;
+  const auto add = [&](const std::string& text, const Font& font, const Color& color, double y) {
+    scene.texts.push_back(
+        place_text(shortened(text, font, room), font, color, Align::kLeft, kSideMargin, y));
+  };
+  const std::string details = " · " + header.details;
+  const std::string model =
+      shortened(header.model, kSubtitleFont, room - text_width(details, kSubtitleFont));
+  add(header.title, kTitleFont, palette::kInk, 20);
+  add(model + details, kSubtitleFont, palette::kSoftInk, 54);
+  if (!header.finding.empty()) add(header.finding, kSubtitleFont, palette::kInk, 77);
+}
+
+void add_no_routes(Scene& scene) {
+  const double y = (kHeaderBottom + scene.height) / 2 - 12;
+  scene.texts.push_back(place_text("No routes in this trace", {18, false}, palette::kSoftInk,
+                                   Align::kMiddle, scene.width / 2, y));
+}
+
+}  // namespace moetrace::plot

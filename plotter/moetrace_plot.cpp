@@ -1,0 +1,88 @@
+// moetrace-plot: trace files in, pictures and metrics out.
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "plotter/expert_load.hpp"
+#include "plotter/report.hpp"
+#include "plotter/trace_lines.hpp"
+
+namespace {
+
+using namespace moetrace;
+
+constexpr int kFailed = 1;
+constexpr int kUsage = 2;
+
+struct Arguments {
+  std::vector<std::string> files;
+  std::optional<uint32_t> num_experts;
+  plot::ReportOptions report;
+};
+
+constexpr auto kFooter =
+    "Writes to DIR, each file as a whole or not at all:\n"
+    "  expert_hist.png         selections of each expert, all layers added together\n"
+    "  expert_hist_layerN.png  the same for layer N alone (with --layer N)\n"
+    "  expert_heatmap.png      layer by expert, and the busiest expert of each layer\n"
+    "  expert_metrics.json     top three, entropy and counts, over all layers and for each\n";
+
+void fail(const std::string& message) {
+  std::cerr << "moetrace-plot: " << message << '\n';
+}
+
+// The exit code if the program is over, because it was asked for help or in a wrong way.
+std::optional<int> parse(int argc, char** argv, Arguments& arguments) {
+  CLI::App app("Draws how a Mixture-of-Experts model's router spreads its load over the experts.",
+               "moetrace-plot");
+  app.footer(kFooter);
+  std::string format = "png";
+  app.add_option("FILE", arguments.files, "Trace files; several (the ranks of a run) are added up")
+      ->required();
+  app.add_option("-o,--output", arguments.report.folder, "Folder for the pictures; is created")
+      ->required()
+      ->type_name("DIR");
+  app.add_option("--layer", arguments.report.layer, "Also draw this layer alone")
+      ->type_name("N")
+      ->check(CLI::Range(0U, trace::kMaxLayers - 1));
+  app.add_option("--format", format, "png, svg or pdf")
+      ->type_name("FORMAT")
+      ->check(CLI::IsMember({"png", "svg", "pdf"}))
+      ->capture_default_str();
+  app.add_option("--num-experts", arguments.num_experts,
+                 "Experts of the model, for logs whose meta line does not say")
+      ->type_name("N")
+      ->check(CLI::Range(1U, trace::kMaxExperts));
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    std::cout << app.help();
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    fail(std::string(error.what()) + "; try moetrace-plot --help");
+    return kUsage;
+  }
+  arguments.report.format = *plot::format_named(format);
+  return std::nullopt;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Arguments arguments;
+  if (const auto over = parse(argc, argv, arguments)) return *over;
+  const auto load = plot::read_expert_load(arguments.files, arguments.num_experts);
+  if (!load) {
+    fail(load.error().message);
+    return kFailed;
+  }
+  const auto written = plot::write_report(*load, arguments.report);
+  if (!written) {
+    fail(written.error().message);
+    return kFailed;
+  }
+  for (const std::string& path : *written) std::cout << path << '\n';
+  return 0;
+}

@@ -1,0 +1,61 @@
+#include "plotter/ticks.hpp"
+
+#include <bit>
+#include <cstdio>
+
+namespace moetrace::plot {
+namespace {
+
+// The next of 1, 2, 5, 10, 20, 50 …
+uint64_t next_round(uint64_t number) {
+  uint64_t power = 1;
+  while (power <= number / 10) power *= 10;
+  return number / power == 2 ? 5 * power : 2 * number;
+}
+
+}  // namespace
+
+std::string with_thousands(uint64_t number) {
+  std::string text = std::to_string(number);
+  for (size_t at = text.size(); at > 3; at -= 3) text.insert(at - 3, ",");
+  return text;
+}
+
+std::string as_percent(double share, int decimals) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.*f%%", decimals, 100 * share);
+  return text;
+}
+
+std::string counted(uint64_t number, const std::string& what) {
+  return with_thousands(number) + " " + what + (number == 1 ? "" : "s");
+}
+
+std::string layer_ranges(const std::vector<uint16_t>& layers) {
+  std::string text;
+  for (size_t first = 0; first < layers.size();) {
+    size_t last = first;
+    while (last + 1 < layers.size() && layers[last + 1] == layers[last] + 1) ++last;
+    if (!text.empty()) text += ", ";
+    text += std::to_string(layers[first]);
+    if (last > first) text += (last == first + 1 ? ", " : "–") + std::to_string(layers[last]);
+    first = last + 1;
+  }
+  return text;
+}
+
+uint64_t count_step(uint64_t top, int most) {
+  uint64_t step = 1;
+  while (top / step > static_cast<uint64_t>(most)) step = next_round(step);
+  return step;
+}
+
+uint32_t id_step(uint32_t ids, double slot, double spacing) {
+  uint64_t step = 1;
+  while (static_cast<double>(step) * slot < spacing && step < ids) {
+    step = std::has_single_bit(ids) ? 2 * step : next_round(step);
+  }
+  return static_cast<uint32_t>(step);
+}
+
+}  // namespace moetrace::plot
