@@ -156,7 +156,8 @@ Result<std::optional<ResumePoint>> find_resume_point(int fd, const std::string& 
   const auto opening = read_opening(fd);
   if (!last_newline) {
     // Nothing, or the beginning of a first line that a dying collector could not finish; anything else is somebody's file.
-    if (size == 0 || read_at(fd, 0, 15).starts_with("{\"type\":\"meta\"")) return std::optional<ResumePoint>();
+    constexpr std::string_view kMeta = "{\"type\":\"meta\"";
+    if (kMeta.starts_with(read_at(fd, 0, kMeta.size()))) return std::optional<ResumePoint>();
   }
   if (!opening || opening->trace_id != trace_id) {
     return Error{ErrorCode::kInUse, path + ": holds something else than this trace; give another output"};

@@ -1,0 +1,160 @@
+// A collector may die at any instruction: what it left is a trace file cut at any byte, and positions that are behind it.
+#include "daemon/collector/resume.hpp"
+
+#include "daemon/collector/test_trace.hpp"
+
+namespace moetrace {
+namespace {
+
+using nlohmann::json;
+
+class ResumeTest : public testing::Test {
+ protected:
+  ResumeTest() : producer(*Producer::open(test_settings(directory))), name(producer->name()) {}
+
+  // Steps, two requests, drops, a failed pass: every kind of line but `base`.
+  void produce_everything() {
+    const std::uint64_t first = producer->requests().begin("first", 3, 0);
+    run_step(*producer, first, 0, 3);
+    const std::uint64_t second = producer->requests().begin(std::string(100, 'x'), 3, 0);
+    run_step(*producer, second, 0, 2, 1);
+    producer->abort_step();
+    producer->requests().end(first, 1, "stop");
+    write_control(producer->map(), {true, 1, first_layers(1)});
+    run_step(*producer, second, 2, 70, 1);  // more than the ring has left
+    producer->requests().end(second, 1, "length");
+    producer.reset();
+  }
+  std::string ring_path() { return directory.file(name.ring_file()); }
+  std::string ctl_path() { return directory.file(name.ctl_file()); }
+
+  TestDirectory directory;
+  std::string path = directory.file("trace.jsonl");
+  std::unique_ptr<Producer> producer;
+  SegmentName name;
+};
+
+TEST_F(ResumeTest, FileCutAtEveryByteComesOutTheSame) {
+  produce_everything();
+  const std::string ring = read_text(ring_path());
+  const std::string ctl = read_text(ctl_path());
+  {
+    auto collector = attach(directory, name, path);
+    ASSERT_TRUE(collector) << collector.error().message;
+    ASSERT_EQ(*drain(**collector), SegmentDrain::State::kEnded);
+  }
+  const std::string whole = read_text(path);
+  expect_account(read_lines(path).back());
+  for (const char* type : {"request", "step", "route", "request_end", "control", "loss", "torn", "end"}) {
+    EXPECT_FALSE(lines_of(path, type).empty()) << type;
+  }
+  for (std::size_t cut = 0; cut <= whole.size(); ++cut) {
+    write_text(ring_path(), ring);
+    write_text(ctl_path(), ctl);
+    write_text(path, whole.substr(0, cut));
+    auto collector = attach(directory, name, path);
+    ASSERT_TRUE(collector) << "cut at " << cut << ": " << collector.error().message;
+    const auto state = drain(**collector);
+    ASSERT_TRUE(state) << "cut at " << cut << ": " << state.error().message;
+    ASSERT_EQ(*state, SegmentDrain::State::kEnded);
+    ASSERT_EQ(read_text(path), whole) << "cut at " << cut;
+  }
+}
+
+// A living producer; the collector is stopped after each pass, in half of the cases before it could move its positions.
+TEST_F(ResumeTest, NewCollectorAfterEveryPassNeitherLosesNorRepeats) {
+  const std::uint64_t request = producer->requests().begin("r0", 1, 0);
+  for (std::uint64_t step = 0; step < 40; ++step) {
+    run_step(*producer, request, step * 7, 7);
+    const moetrace_ctl before = *producer->map().ctl();
+    auto collector = attach(directory, name, path);
+    ASSERT_TRUE(collector) << collector.error().message;
+    ASSERT_TRUE((*collector)->pass());
+    if (step % 2 == 0) {
+      producer->map().ctl()->route_consumed = before.route_consumed;
+      producer->map().ctl()->event_consumed = before.event_consumed;
+      std::copy(std::begin(before.ledger), std::end(before.ledger), std::begin(producer->map().ctl()->ledger));
+    }
+  }
+  producer->requests().end(request, 1, "stop");
+  producer.reset();
+  auto collector = attach(directory, name, path);
+  ASSERT_TRUE(collector) << collector.error().message;
+  ASSERT_EQ(*drain(**collector), SegmentDrain::State::kEnded);
+  const auto routes = lines_of(path, "route");
+  ASSERT_EQ(routes.size(), 40u * 14);
+  for (std::size_t n = 0; n < routes.size(); ++n) {
+    EXPECT_EQ(routes[n].at("seq"), n);
+    EXPECT_EQ(routes[n].at("req_id"), "r0");
+  }
+  EXPECT_EQ(lines_of(path, "request").size(), 1u);
+  EXPECT_EQ(lines_of(path, "step").size(), 40u);
+}
+
+TEST_F(ResumeTest, LostFileStartsLateInTheMiddleOfAStep) {
+  const std::uint64_t request = producer->requests().begin("long", 5, 0);
+  run_step(*producer, request, 0, 5);
+  // A step of which the first layer is there.
+  const moetrace_span span{request, 5, 0, 4};
+  producer->begin_step(4, {&span, 1});
+  const std::vector<std::int32_t> ids(8, 1);
+  const std::vector<float> weights(8, .5f);
+  producer->hook().record(0, ids.data(), MOETRACE_INT32, weights.data(), MOETRACE_FLOAT32, 4);
+  {
+    auto collector = attach(directory, name, path);
+    ASSERT_TRUE(drain(**collector));
+    EXPECT_EQ(lines_of(path, "route").size(), 14u);
+  }
+  std::filesystem::remove(path);
+  producer->hook().record(1, ids.data(), MOETRACE_INT32, weights.data(), MOETRACE_FLOAT32, 4);
+  run_step(*producer, request, 9, 1);
+  producer.reset();
+  auto collector = attach(directory, name, path);
+  ASSERT_TRUE(collector) << collector.error().message;
+  ASSERT_EQ(*drain(**collector), SegmentDrain::State::kEnded);
+  const auto lines = read_lines(path);
+  EXPECT_EQ(lines[0].at("type"), "meta");
+  EXPECT_EQ(lines[1].at("type"), "base");
+  EXPECT_EQ(lines[1].at("seq"), 14);
+  EXPECT_EQ(lines[1].at("step"), 1);
+  EXPECT_EQ(lines[1].at("open"), 4);
+  EXPECT_EQ(lines[2].at("type"), "request");
+  EXPECT_EQ(lines[2].at("req_id"), "long");
+  EXPECT_TRUE(lines[2].at("event").is_null());
+  EXPECT_EQ(lines[3].at("type"), "route");
+  EXPECT_EQ(lines[3].at("req_id"), "long");
+  EXPECT_EQ(lines[3].at("token_idx"), 5);
+  const json& end = lines.back();
+  EXPECT_EQ(end.at("attempted"), 6);
+  EXPECT_EQ(end.at("delivered"), 6);
+  expect_account(end);
+}
+
+TEST_F(ResumeTest, SomebodyElsesFileIsLeftAlone) {
+  for (const std::string text : {"important notes\n", "{\"type\":\"meta\",\"trace_id\":\"another\"}\n", "no newline"}) {
+    write_text(path, text);
+    const auto collector = attach(directory, name, path);
+    ASSERT_FALSE(collector);
+    EXPECT_EQ(collector.error().code, ErrorCode::kInUse);
+    EXPECT_EQ(read_text(path), text);
+  }
+}
+
+TEST_F(ResumeTest, FileThatLostItsEndIsRefused) {
+  const std::uint64_t request = producer->requests().begin("r0", 1, 0);
+  run_step(*producer, request, 0, 5);
+  {
+    auto collector = attach(directory, name, path);
+    ASSERT_TRUE(drain(**collector));
+  }
+  std::string text = read_text(path);
+  text.resize(text.rfind("{\"type\":\"route\""));
+  write_text(path, text);
+  const auto collector = attach(directory, name, path);
+  ASSERT_FALSE(collector);
+  EXPECT_EQ(collector.error().code, ErrorCode::kInUse);
+  EXPECT_EQ(read_text(path), text);
+}
+
+}  // namespace
+}  // namespace moetrace

@@ -1,0 +1,233 @@
+#include "daemon/collector/segment_drain.hpp"
+
+#include "daemon/collector/test_trace.hpp"
+
+namespace moetrace {
+namespace {
+
+using nlohmann::json;
+using State = SegmentDrain::State;
+
+class SegmentDrainTest : public testing::Test {
+ protected:
+  void open(std::uint64_t route_slots = 64) {
+    producer = *Producer::open(test_settings(directory, route_slots));
+    name = producer->name();
+  }
+  std::unique_ptr<SegmentDrain> attached(const moetrace_layer_mask& filter = kEveryLayer) {
+    auto made = attach(directory, name, path, filter);
+    EXPECT_TRUE(made) << made.error().message;
+    return std::move(*made);
+  }
+  // Closes the producer and drains to the end.
+  json finish(SegmentDrain& collector) {
+    producer.reset();
+    const auto state = drain(collector);
+    EXPECT_TRUE(state && *state == State::kEnded);
+    const json end = read_lines(path).back();
+    EXPECT_EQ(end.at("type"), "end");
+    expect_account(end);
+    EXPECT_TRUE(segments_left().empty());
+    return end;
+  }
+  std::vector<SegmentName> segments_left() { return *list_segments(directory.path(), "default"); }
+  std::uint64_t consumed() { return producer->map().ctl()->route_consumed; }
+  std::uint64_t events_consumed() { return producer->map().ctl()->event_consumed; }
+
+  TestDirectory directory;
+  std::string path = directory.file("trace.jsonl");
+  std::unique_ptr<Producer> producer;
+  SegmentName name;
+};
+
+TEST_F(SegmentDrainTest, JoinsRowsWithRequestsAndPositions) {
+  open();
+  const std::uint64_t first = producer->requests().begin("alpha \"quoted\"", 3, 0);
+  const std::uint64_t second = producer->requests().begin("beta", 2, 1);
+  // Two requests in one pass, the second one's rows first; row 5 belongs to nobody.
+  const moetrace_span spans[] = {{first, 0, 2, 3}, {second, 1, 0, 2}};
+  producer->begin_step(6, spans);
+  const std::vector<std::int64_t> ids = {0, 1, 2, 3, 4, 5, 6, 7, 0, -1, 2, 3};
+  const std::vector<float> weights = {.5f, .25f, .125f, 1e-30f, 1.f, 2.f, std::nanf(""), 3.f, .1f, .2f, .3f, INFINITY};
+  for (std::uint32_t layer = 0; layer < kTestLayers; ++layer) {
+    producer->hook().record(layer, ids.data(), MOETRACE_INT64, weights.data(), MOETRACE_FLOAT32, 6);
+  }
+  producer->requests().end(first, 1, "stop");
+  const auto collector = attached();
+  const json end = finish(*collector);
+  EXPECT_EQ(end.at("delivered"), 12);
+  EXPECT_EQ(end.at("status"), "closed");
+
+  const auto routes = lines_of(path, "route");
+  ASSERT_EQ(routes.size(), 12u);
+  EXPECT_EQ(routes[0].at("req_id"), "beta");
+  EXPECT_EQ(routes[0].at("token_idx"), 1);
+  EXPECT_EQ(routes[0].at("topk_ids"), json({0, 1}));
+  EXPECT_EQ(routes[2].at("req_id"), "alpha \"quoted\"");
+  EXPECT_EQ(routes[2].at("token_idx"), 0);
+  EXPECT_EQ(routes[3].at("topk_weights"), json({nullptr, 3.0}));
+  EXPECT_EQ(routes[4].at("topk_ids"), json({0, nullptr}));
+  EXPECT_TRUE(routes[5].at("req_id").is_null());
+  EXPECT_TRUE(routes[5].at("token_idx").is_null());
+  EXPECT_EQ(routes[5].at("topk_weights")[1], nullptr);
+  EXPECT_EQ(routes[6].at("layer"), 1);
+  EXPECT_EQ(routes[11].at("seq"), 11);
+  const auto ended = lines_of(path, "request_end");
+  ASSERT_EQ(ended.size(), 1u);
+  EXPECT_EQ(ended[0].at("req_id"), "alpha \"quoted\"");
+}
+
+// A consumer that publishes in batches must also publish when it has caught up: else a ring that was filled once stays full.
+TEST_F(SegmentDrainTest, DrainedRingIsGivenBackToTheProducer) {
+  open();
+  const std::uint64_t request = producer->requests().begin("r0", 1, 0);
+  const auto collector = attached();
+  for (int lap = 0; lap < 20; ++lap) {
+    run_step(*producer, request, static_cast<std::uint64_t>(lap) * 32, 32);  // 32 rows x 2 layers: every slot
+    ASSERT_TRUE(drain(*collector));
+    EXPECT_EQ(consumed(), 64u * static_cast<std::uint64_t>(lap + 1));
+  }
+  EXPECT_EQ(finish(*collector).at("dropped"), 0);
+}
+
+TEST_F(SegmentDrainTest, EventSlotsAreGivenBackAlsoWhenEveryRowWasDropped) {
+  open(2);
+  const std::uint64_t request = producer->requests().begin("r0", 1, 0);
+  const auto collector = attached();
+  for (std::uint64_t step = 0; step < 500; ++step) {  // far more events than the event ring holds
+    run_step(*producer, request, step, 1);
+    if (step % 8 == 7) {
+      ASSERT_TRUE(drain(*collector));
+      // All but the last step's may still be needed by nobody.
+      EXPECT_EQ(events_consumed(), producer->events().position());
+    }
+  }
+  const json end = finish(*collector);
+  EXPECT_EQ(end.at("attempted"), 1000);
+  EXPECT_GT(end.at("dropped").get<int>(), 0);
+  EXPECT_EQ(end.at("torn"), 0);
+  for (const json& loss : lines_of(path, "loss")) EXPECT_EQ(loss.at("cause"), "ring_full");
+}
+
+TEST_F(SegmentDrainTest, AnnouncementsWithoutRoomCountAsDropped) {
+  open();
+  const std::uint64_t request = producer->requests().begin("r0", 1, 0);
+  for (std::uint64_t step = 0; step < 100; ++step) run_step(*producer, request, step, 1);  // 2 event slots each, 64 there
+  const auto collector = attached();
+  ASSERT_TRUE(drain(*collector));
+  run_step(*producer, request, 100, 1);
+  const json end = finish(*collector);
+  EXPECT_EQ(end.at("attempted"), 202);
+  EXPECT_EQ(end.at("torn"), 0);
+  const auto losses = lines_of(path, "loss");
+  ASSERT_FALSE(losses.empty());
+  EXPECT_EQ(losses[0].at("cause"), "event_ring_full");
+  EXPECT_EQ(lines_of(path, "step").size() * 2 + losses[0].at("dropped").get<std::size_t>(), 202u);
+}
+
+TEST_F(SegmentDrainTest, FailedPassIsTornAndNothingElseIs) {
+  open();
+  const std::uint64_t request = producer->requests().begin("r0", 1, 0);
+  const auto collector = attached();
+  run_step(*producer, request, 0, 3);
+  run_step(*producer, request, 3, 3, 1);  // only one of two layers
+  producer->abort_step();
+  ASSERT_TRUE(drain(*collector));
+  const auto torn = lines_of(path, "torn");
+  ASSERT_EQ(torn.size(), 1u);
+  EXPECT_TRUE(torn[0].at("first_seq").is_null());
+  EXPECT_EQ(torn[0].at("count"), 3);
+  run_step(*producer, request, 6, 3);
+  const json end = finish(*collector);
+  EXPECT_EQ(end.at("torn"), 3);
+  EXPECT_EQ(end.at("delivered"), 15);
+}
+
+TEST_F(SegmentDrainTest, HolesOfADeadProducerAreTornAndWhatIsBehindThemIsDelivered) {
+  open();
+  const std::uint64_t request = producer->requests().begin("r0", 1, 0);
+  run_step(*producer, request, 0, 5);
+  // As if a GPU had died between claiming and committing slots 2, 3 and 7.
+  for (const std::uint64_t slot : {2u, 3u, 7u}) {
+    const std::uint64_t nothing = 0;
+    std::memcpy(producer->map().route_ring().slot(slot), &nothing, sizeof nothing);
+  }
+  const auto collector = attached();
+  const json end = finish(*collector);
+  EXPECT_EQ(end.at("torn"), 3);
+  EXPECT_EQ(end.at("delivered"), 7);
+  const auto torn = lines_of(path, "torn");
+  ASSERT_EQ(torn.size(), 2u);
+  EXPECT_EQ(torn[0].at("first_seq"), 2);
+  EXPECT_EQ(torn[0].at("count"), 2);
+  EXPECT_EQ(torn[1].at("first_seq"), 7);
+}
+
+TEST_F(SegmentDrainTest, LeftOutLayersAreFiltered) {
+  open();
+  const std::uint64_t request = producer->requests().begin("r0", 1, 0);
+  moetrace_layer_mask only_second{};
+  add_layer(only_second, 1);
+  const auto collector = attached(only_second);
+  for (std::uint64_t step = 0; step < 10; ++step) {
+    run_step(*producer, request, step * 16, 16);
+    ASSERT_TRUE(drain(*collector));
+    EXPECT_EQ(consumed(), (step + 1) * 32);
+  }
+  const json end = finish(*collector);
+  EXPECT_EQ(end.at("filtered"), 160);
+  EXPECT_EQ(end.at("delivered"), 160);
+  for (const json& route : lines_of(path, "route")) EXPECT_EQ(route.at("layer"), 1);
+}
+
+TEST_F(SegmentDrainTest, CountingStepsAndControlChangesHaveTheirLines) {
+  open();
+  const std::uint64_t request = producer->requests().begin("r0", 1, 0);
+  run_step(*producer, request, 0, 1);
+  write_control(producer->map(), {true, 0, first_layers(1)});
+  run_step(*producer, request, 1, 1);
+  write_control(producer->map(), {true, 1, first_layers(1)});
+  run_step(*producer, request, 2, 1, 1);
+  const auto collector = attached();
+  EXPECT_EQ(finish(*collector).at("delivered"), 3);
+  const auto steps = lines_of(path, "step");
+  ASSERT_EQ(steps.size(), 3u);
+  EXPECT_EQ(steps[0].at("layers"), 2);
+  EXPECT_EQ(steps[1].at("layers"), 0);
+  EXPECT_EQ(steps[2].at("layers"), 1);
+  const auto control = lines_of(path, "control");
+  ASSERT_EQ(control.size(), 2u);
+  EXPECT_EQ(control[0].at("sample_every"), 0);
+  EXPECT_EQ(control[0].at("layers"), json({0}));
+  EXPECT_EQ(control[1].at("from_step"), 2);
+}
+
+TEST_F(SegmentDrainTest, HostileRecordsQuarantineTheSegment) {
+  const auto spoil = [&](std::size_t offset, std::uint16_t value) {
+    open();
+    const std::uint64_t request = producer->requests().begin("r0", 1, 0);
+    run_step(*producer, request, 0, 1);
+    std::memcpy(producer->map().route_ring().slot(0) + offset, &value, sizeof value);
+    std::filesystem::remove(path);
+    const auto collector = attached();
+    const auto state = drain(*collector);
+    EXPECT_FALSE(state);
+    EXPECT_EQ(state.error().code, ErrorCode::kBadSegment);
+  };
+  spoil(offsetof(moetrace_route_head, step), 77);
+  spoil(offsetof(moetrace_route_head, layer), kTestLayers);
+  spoil(offsetof(moetrace_route_head, row), 9);
+}
+
+TEST_F(SegmentDrainTest, CutRingFileIsAnErrorAndNoSignal) {
+  open();
+  const auto collector = attached();
+  std::filesystem::resize_file(directory.file(name.ring_file()), 4096);
+  const auto state = collector->pass();
+  ASSERT_FALSE(state);
+  EXPECT_EQ(state.error().code, ErrorCode::kBadSegment);
+  std::filesystem::resize_file(directory.file(name.ring_file()), producer->map().header().ring_bytes);
+}
+
+}  // namespace
+}  // namespace moetrace

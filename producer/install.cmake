@@ -1,0 +1,28 @@
+# What an engine outside of this tree needs: libmoetrace.so with the C API alone, its two headers, and how to find them.
+add_library(moetrace_shared SHARED ${producer_sources})
+target_link_libraries(moetrace_shared PRIVATE moetrace_shm moetrace_flags)
+set_target_properties(moetrace_shared PROPERTIES
+  CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
+  OUTPUT_NAME moetrace EXPORT_NAME producer SOVERSION ${PROJECT_VERSION_MAJOR} VERSION ${PROJECT_VERSION})
+# The static parts inside keep their symbols to themselves; a missing one is an error here and not in somebody's engine.
+target_link_options(moetrace_shared PRIVATE -Wl,--exclude-libs,ALL $<$<NOT:$<BOOL:${MOETRACE_SANITIZE}>>:-Wl,--no-undefined>)
+# producer.h includes "shm/abi.h", so the folder that holds both is what users include from: <moetrace/producer/producer.h>
+# works, too, because that include is then found through this directory.
+target_include_directories(moetrace_shared PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>
+                                           $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/moetrace>)
+
+install(TARGETS moetrace_shared EXPORT moetrace LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(FILES producer.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/moetrace/producer)
+install(FILES ../shm/abi.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/moetrace/shm)
+install(EXPORT moetrace NAMESPACE moetrace:: FILE moetrace-targets.cmake
+        DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/moetrace)
+
+include(CMakePackageConfigHelpers)
+write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/moetrace-config-version.cmake COMPATIBILITY SameMinorVersion)
+configure_file(moetrace-config.cmake.in moetrace-config.cmake @ONLY)
+file(RELATIVE_PATH pc_to_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)  # "../.." or, in Debian's own tree, "../../.."
+configure_file(moetrace.pc.in moetrace.pc @ONLY)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/moetrace-config.cmake
+              ${CMAKE_CURRENT_BINARY_DIR}/moetrace-config-version.cmake
+        DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/moetrace)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/moetrace.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
