@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 namespace moetrace::plot {
 namespace {
@@ -10,6 +11,11 @@ namespace {
 constexpr double kGap = 5;         // between a label and what is below or beside it
 constexpr double kSideStep = 4;    // sideways search
 constexpr double kNearEnough = 9;  // a label that close to its bar needs no line
+
+// Costs in points of distance.
+constexpr double kAside = 1.2;
+constexpr double kThroughBar = 25;
+constexpr double kThroughLabel = 400;
 
 // The top of the highest bar that is below [x, x + width].
 double bars_top(const std::vector<Box>& bars, double x, double width) {
@@ -24,16 +30,20 @@ Box grown(const Box& box, double by) {
   return {box.x - by, box.y - by, box.width + 2 * by, box.height + 2 * by};
 }
 
-// Sampled along the line: boxes are some 30 points high, so a step of a few points can't jump one.
+// Whether the leader runs through the inside of the box: the part of it between the box's sides
+// must not lie above or below it as a whole.
 bool crosses(const Callout& line, const Box& box) {
-  constexpr int kSamples = 200;
-  for (int sample = 0; sample <= kSamples; ++sample) {
-    const double t = static_cast<double>(sample) / kSamples;
-    const double x = line.from_x + t * (line.to_x - line.from_x);
-    const double y = line.from_y + t * (line.to_y - line.from_y);
-    if (x > box.x && x < box.right() && y > box.y && y < box.bottom()) return true;
+  if (line.from_x == line.to_x) {
+    return line.from_x > box.x && line.from_x < box.right() && line.to_y < box.bottom() &&
+           line.from_y > box.y;
   }
-  return false;
+  const double left = std::max(std::min(line.from_x, line.to_x), box.x);
+  const double right = std::min(std::max(line.from_x, line.to_x), box.right());
+  if (left >= right) return false;
+  const double slope = (line.to_y - line.from_y) / (line.to_x - line.from_x);
+  const double y1 = line.from_y + (left - line.from_x) * slope;
+  const double y2 = line.from_y + (right - line.from_x) * slope;
+  return std::max(y1, y2) > box.y && std::min(y1, y2) < box.bottom();
 }
 
 Callout callout_at(const CalloutRequest& request, double x, double y) {
@@ -41,25 +51,17 @@ Callout callout_at(const CalloutRequest& request, double x, double y) {
   callout.box = {x, y, request.width, request.height};
   callout.from_x = request.bar.middle();
   callout.from_y = request.bar.y - 1;
-  callout.to_x = std::clamp(callout.from_x, x + 8, x + request.width - 8);
+  const bool above = callout.from_x >= x && callout.from_x <= x + request.width;
+  callout.to_x = above ? callout.from_x : std::clamp(callout.from_x, x + 8, x + request.width - 8);
   callout.to_y = callout.box.bottom() + 1;
-  const bool above = callout.to_x == callout.from_x;
   callout.leader = !above || callout.from_y - callout.to_y > kNearEnough;
   return callout;
 }
 
-bool is_free(const Callout& callout, const std::vector<Callout>& placed,
-             const std::vector<Box>& bars) {
-  const auto hits_label = [&](const Callout& other) {
-    if (grown(callout.box, kGap / 2).overlaps(grown(other.box, kGap / 2))) return true;
-    return (callout.leader && crosses(callout, grown(other.box, 2))) ||
-           (other.leader && crosses(other, grown(callout.box, 2)));
-  };
-  const auto line_hits_bar = [&](const Box& bar) {
-    return bar.middle() != callout.from_x && crosses(callout, bar);
-  };
-  if (std::ranges::any_of(placed, hits_label)) return false;
-  return !callout.leader || std::ranges::none_of(bars, line_hits_bar);
+bool is_free(const Callout& callout, const std::vector<Callout>& placed) {
+  return std::ranges::none_of(placed, [&](const Callout& other) {
+    return grown(callout.box, kGap / 2).overlaps(grown(other.box, kGap / 2));
+  });
 }
 
 // How far the eye has to go from the bar to its label. Sideways is worse: it may seem to label a
@@ -67,37 +69,75 @@ bool is_free(const Callout& callout, const std::vector<Callout>& placed,
 double distance(const CalloutRequest& request, const Callout& callout) {
   const double aside = std::abs(callout.box.middle() - request.bar.middle());
   const double above = request.bar.y - callout.box.bottom();
-  return 1.2 * aside + above;
+  return kAside * aside + above;
+}
+
+// How much a leader disturbs: through a bar it can be followed, through a label hardly.
+double disturbance(const Callout& callout, const std::vector<Callout>& placed,
+                   const std::vector<Box>& bars) {
+  double sum = 0;
+  for (const Callout& other : placed) {
+    if (callout.leader && crosses(callout, grown(other.box, 2))) sum += kThroughLabel;
+    if (other.leader && crosses(other, grown(callout.box, 2))) sum += kThroughLabel;
+  }
+  if (!callout.leader) return sum;
+  const auto through = [&](const Box& bar) {
+    return bar.middle() != callout.from_x && crosses(callout, bar);
+  };
+  return sum + kThroughBar * static_cast<double>(std::ranges::count_if(bars, through));
+}
+
+struct Placing {
+  Callout callout;
+  double cost = std::numeric_limits<double>::max();
+};
+
+Placing place_one(const CalloutRequest& request, const std::vector<Callout>& placed,
+                  const std::vector<Box>& bars, double left, double right) {
+  Placing best;
+  const double centred = request.bar.middle() - request.width / 2;
+  const double reach = 3 * request.width;
+  const double on_bar = request.bar.y - kGap - request.height;
+  for (double aside = -reach; aside <= reach; aside += kSideStep) {
+    const double x = std::clamp(centred + aside, left, right - request.width);
+    const double above_bars =
+        bars_top(bars, x - kGap, request.width + 2 * kGap) - kGap - request.height;
+    // Level placed.size() is above all that is placed, so there is always a free one.
+    for (size_t level = 0; level <= placed.size(); ++level) {
+      double y = std::min(above_bars, on_bar);
+      if (level > 0) y = std::min(y, placed[level - 1].box.y - kGap - 1 - request.height);
+      const Callout callout = callout_at(request, x, y);
+      double cost = distance(request, callout);
+      if (cost >= best.cost || !is_free(callout, placed)) continue;
+      cost += disturbance(callout, placed, bars);
+      if (cost < best.cost) best = {callout, cost};
+    }
+  }
+  return best;
 }
 
 }  // namespace
 
 std::vector<Callout> place_callouts(const std::vector<CalloutRequest>& requests,
                                     const std::vector<Box>& bars, double left, double right) {
-  std::vector<Callout> placed;
-  for (const CalloutRequest& request : requests) {
-    Callout best;
-    double best_distance = std::numeric_limits<double>::max();
-    const double centred = request.bar.middle() - request.width / 2;
-    const double reach = 3 * request.width;
-    for (double aside = -reach; aside <= reach; aside += kSideStep) {
-      const double x = std::clamp(centred + aside, left, right - request.width);
-      const double lowest =
-          bars_top(bars, x - kGap, request.width + 2 * kGap) - kGap - request.height;
-      for (size_t level = 0; level <= placed.size() + 1; ++level) {
-        const double y = std::min(lowest, request.bar.y - kGap - request.height) -
-                         static_cast<double>(level) * (request.height + kGap + 1);
-        const Callout candidate = callout_at(request, x, y);
-        const double cost = distance(request, candidate);
-        if (cost < best_distance && is_free(candidate, placed, bars)) {
-          best = candidate;
-          best_distance = cost;
-        }
-      }
+  std::vector<size_t> order(requests.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::vector<Callout> best(requests.size());
+  double best_cost = std::numeric_limits<double>::max();
+  // Who comes first takes the best place; the order that serves all best wins.
+  do {
+    std::vector<Callout> placed;
+    double cost = 0;
+    for (const size_t index : order) {
+      const Placing placing = place_one(requests[index], placed, bars, left, right);
+      placed.push_back(placing.callout);
+      cost += placing.cost;
     }
-    placed.push_back(best);
-  }
-  return placed;
+    if (cost >= best_cost) continue;
+    best_cost = cost;
+    for (size_t place = 0; place < order.size(); ++place) best[order[place]] = placed[place];
+  } while (std::next_permutation(order.begin(), order.end()));
+  return best;
 }
 
 }  // namespace moetrace::plot

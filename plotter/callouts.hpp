@@ -21,8 +21,9 @@ struct Callout {
 };
 
 // `bars` are all bars of the picture, from left to right; labels stay between `left` and `right`.
-// In the order of the requests; each takes the nearest free place above the bars, so a label may
-// end up above the plot's top: the caller then scales the bars down and asks again.
+// In the order of the requests, which must be few: all orders of placing are tried. Labels take
+// places above the bars, so one may end up above the plot's top: the caller then scales the bars
+// down and asks again.
 std::vector<Callout> place_callouts(const std::vector<CalloutRequest>& requests,
                                     const std::vector<Box>& bars, double left, double right);
 

@@ -184,7 +184,7 @@ class HeatmapLayout {
       add_text(std::to_string(rows_[index].number), palette::kInk, Align::kRight, plot_.x - 8,
                row_middle(index) - half);
     }
-    add_text("layer", palette::kSoftInk, Align::kRight, plot_.x - 8, kPlotTop - 2 * half - 6);
+    add_text("layer", palette::kSoftInk, Align::kRight, plot_.x - 8, kPlotTop - 2 * half - 9);
   }
 
   void add_id_axis() {
@@ -204,7 +204,7 @@ class HeatmapLayout {
     const double left = plot_.right() + kPanelGap;
     const double half = text_height(kLabelFont) / 2;
     add_text("busiest expert, × uniform load", palette::kSoftInk, Align::kLeft, left,
-             kPlotTop - 2 * half - 6);
+             kPlotTop - 2 * half - 9);
     add_panel_ticks(left);
     const auto busiest_row = std::ranges::max_element(rows_, {}, &LayerRow::busiest);
     const auto busiest_index = static_cast<size_t>(busiest_row - rows_.begin());

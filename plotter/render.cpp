@@ -46,7 +46,8 @@ void draw(cairo_t* context, const Text& text) {
 }
 
 void draw(cairo_t* context, const Scene& scene) {
-  draw(context, Rect{{0, 0, scene.width, scene.height}, palette::kPaper});
+  set_color(context, palette::kPaper);
+  cairo_paint(context);
   for (const auto& shape : scene.shapes) {
     std::visit([&](const auto& known) { draw(context, known); }, shape);
   }

@@ -1,0 +1,211 @@
+#include "plotter/expert_load.hpp"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "plotter/metrics.hpp"
+#include "plotter/test_files.hpp"
+
+namespace moetrace::plot {
+namespace {
+
+using trace::TestFolder;
+
+struct MetaOptions {
+  std::string trace_id = "a";
+  std::string model = "tiny";
+  int top_k = 2;
+  int num_experts = 4;
+  std::string layers = "[0,1]";
+};
+
+std::string meta(const MetaOptions& options = {}) {
+  return R"({"type":"meta","model_id":")" + options.model + R"(","layers_logged":)" +
+         options.layers + R"(,"top_k":)" + std::to_string(options.top_k) + R"(,"num_experts":)" +
+         std::to_string(options.num_experts) + R"(,"schema":"moetrace/1","trace_id":")" +
+         options.trace_id + "\"}\n";
+}
+
+std::string route(int step, int token, int layer, const std::string& ids) {
+  return R"({"type":"route","req_id":"r","token_idx":)" + std::to_string(token) + R"(,"layer":)" +
+         std::to_string(layer) + R"(,"topk_ids":)" + ids +
+         R"(,"topk_weights":[0.5,0.25],"request":0,"step":)" + std::to_string(step) +
+         R"(,"seq":0})" + "\n";
+}
+
+class ExpertLoadTest : public testing::Test {
+ protected:
+  TestFolder folder_;
+
+  std::string error_of(const std::vector<std::string>& paths) {
+    const auto load = read_expert_load(paths, std::nullopt);
+    return load ? "" : load.error().message;
+  }
+};
+
+TEST_F(ExpertLoadTest, CountsPerLayerAndOverAll) {
+  const auto load = read_expert_load(
+      {folder_.write(
+          "a",
+          meta() + route(0, 0, 0, "[3,1]") + route(0, 1, 0, "[3,0]") + route(0, 0, 1, "[3,2]") +
+              route(1, 2, 0, "[1,null]") +
+              R"({"type":"loss","dropped":5,"dropped_total":5,"cause":"ring_full","after_seq":3})"
+              "\n"
+              R"({"type":"loss","dropped":2,"dropped_total":7,"cause":"event_ring_full","after_seq":3})"
+              "\n"
+              R"({"type":"torn","first_seq":null,"count":3})"
+              "\n")},
+      std::nullopt);
+  ASSERT_TRUE(load) << load.error().message;
+  EXPECT_EQ(load->layers.at(0).counts, (std::vector<uint64_t>{1, 2, 0, 2}));
+  EXPECT_EQ(load->layers.at(1).counts, (std::vector<uint64_t>{0, 0, 1, 1}));
+  EXPECT_EQ(load->total().counts, (std::vector<uint64_t>{1, 2, 1, 3}));
+  EXPECT_EQ(load->total().rows, 4U);
+  EXPECT_EQ(load->tokens, 3U);  // two in step 0, one in step 1
+  EXPECT_EQ(load->dropped, 7U);
+  EXPECT_EQ(load->torn, 3U);
+}
+
+// Steps with different layers: a step has as many rows as its fullest layer.
+TEST_F(ExpertLoadTest, TokensAreDistinctRows) {
+  const auto load = read_expert_load(
+      {folder_.write("a", meta() + route(0, 0, 0, "[0,1]") + route(1, 1, 1, "[0,1]") +
+                              route(2, 2, 0, "[0,1]") + route(2, 2, 1, "[0,1]"))},
+      std::nullopt);
+  ASSERT_TRUE(load);
+  EXPECT_EQ(load->tokens, 3U);
+}
+
+TEST_F(ExpertLoadTest, RanksAddUp) {
+  const auto same_layers =
+      read_expert_load({folder_.write("a", meta() + route(0, 0, 0, "[0,1]")),
+                        folder_.write("b", meta({.trace_id = "b"}) + route(0, 0, 0, "[0,2]"))},
+                       std::nullopt);
+  ASSERT_TRUE(same_layers);
+  EXPECT_EQ(same_layers->files, 2U);
+  EXPECT_EQ(same_layers->tokens, 2U);
+  EXPECT_EQ(same_layers->total().counts, (std::vector<uint64_t>{2, 1, 1, 0}));
+
+  // Pipeline ranks see the same token in their own layers.
+  const auto own_layers =
+      read_expert_load({folder_.write("a", meta() + route(0, 0, 0, "[0,1]")),
+                        folder_.write("b", meta({.trace_id = "b"}) + route(0, 0, 1, "[0,2]"))},
+                       std::nullopt);
+  ASSERT_TRUE(own_layers);
+  EXPECT_EQ(own_layers->tokens, 1U);
+}
+
+TEST_F(ExpertLoadTest, FilesThatDoNotBelongTogether) {
+  const std::string first = folder_.write("a", meta());
+  const auto with = [&](const MetaOptions& options) {
+    return error_of({first, folder_.write("b", meta(options))});
+  };
+  const std::string b = folder_.at("b") + ": ";
+  EXPECT_EQ(with({.trace_id = "b", .model = "other"}),
+            b + "is a trace of other, the first file of tiny");
+  EXPECT_EQ(with({.trace_id = "b", .top_k = 1}), b + "has top_k 1, the first file 2");
+  EXPECT_EQ(with({.trace_id = "b", .num_experts = 8}), b + "has 8 experts, the first file 4");
+  EXPECT_EQ(with({}), b + "is the same trace as " + first);
+  EXPECT_EQ(error_of({first, folder_.at("none")}),
+            folder_.at("none") + ": No such file or directory");
+}
+
+// The largest id seen says nothing: the busiest expert of a model may have stayed idle.
+TEST_F(ExpertLoadTest, NobodySaysHowManyExperts) {
+  const std::string plain = folder_.write(
+      "plain",
+      R"({"type":"meta","model_id":"m","layers_logged":[0],"top_k":2})"
+      "\n"
+      R"({"type":"route","req_id":"r","token_idx":0,"layer":0,"topk_ids":[43,5],"topk_weights":[1,2]})"
+      "\n");
+  EXPECT_EQ(error_of({plain}), plain +
+                                   ": its meta line does not say how many experts the model "
+                                   "has; give --num-experts N");
+  const auto load = read_expert_load({plain}, 60);
+  ASSERT_TRUE(load);
+  EXPECT_EQ(load->total().counts.size(), 60U);
+  EXPECT_EQ(load->total().counts[43], 1U);
+}
+
+TEST(Metrics, AgainstHandComputedValues) {
+  // 1/2, 1/4, 1/8, 1/8: 1/2*1 + 1/4*2 + 2 * 1/8*3 = 1.75 bits of 2.
+  const Metrics metrics = measure({1, 4, 2, 1});
+  EXPECT_EQ(metrics.total_selections, 8U);
+  EXPECT_DOUBLE_EQ(*metrics.entropy_bits, 1.75);
+  EXPECT_DOUBLE_EQ(metrics.max_entropy_bits, 2);
+  EXPECT_DOUBLE_EQ(*metrics.normalized_entropy, 0.875);
+  ASSERT_EQ(metrics.top_3.size(), 3U);
+  EXPECT_EQ(metrics.top_3[0].expert, 1U);
+  EXPECT_EQ(metrics.top_3[0].count, 4U);
+  EXPECT_DOUBLE_EQ(metrics.top_3[0].share, 0.5);
+  EXPECT_EQ(metrics.top_3[1].expert, 2U);
+  EXPECT_EQ(metrics.top_3[2].expert, 0U);  // ties with expert 3
+  EXPECT_DOUBLE_EQ(metrics.top_3_share(), 0.875);
+}
+
+TEST(Metrics, TiesGoToTheSmallerId) {
+  const Metrics metrics = measure({5, 7, 5, 7, 5});
+  EXPECT_EQ(metrics.top_3[0].expert, 1U);
+  EXPECT_EQ(metrics.top_3[1].expert, 3U);
+  EXPECT_EQ(metrics.top_3[2].expert, 0U);
+}
+
+TEST(Metrics, ExpertsThatWereNeverPickedAreNotAtTheTop) {
+  const Metrics metrics = measure({0, 0, 9, 0});
+  ASSERT_EQ(metrics.top_3.size(), 1U);
+  EXPECT_EQ(metrics.top_3[0].expert, 2U);
+  EXPECT_EQ(*metrics.entropy_bits, 0);
+  EXPECT_FALSE(std::signbit(*metrics.entropy_bits));
+}
+
+TEST(Metrics, NothingToMeasure) {
+  const Metrics none = measure({0, 0});
+  EXPECT_TRUE(none.top_3.empty());
+  EXPECT_EQ(none.entropy_bits, std::nullopt);
+  EXPECT_EQ(none.normalized_entropy, std::nullopt);
+  EXPECT_EQ(none.max_entropy_bits, 1);
+  EXPECT_EQ(measure({3}).normalized_entropy, std::nullopt);  // 0 of 0 bits
+}
+
+TEST_F(ExpertLoadTest, MetricsFile) {
+  const auto load = read_expert_load(
+      {folder_.write("a", meta({.layers = "[0,3]"}) + route(0, 0, 0, "[3,1]"))}, std::nullopt);
+  ASSERT_TRUE(load);
+  const auto json = nlohmann::json::parse(metrics_json(*load));
+  EXPECT_EQ(json["num_experts"], 4);
+  EXPECT_EQ(json["total_selections"], 2);
+  EXPECT_EQ(json["shannon_entropy_bits"], 1.0);
+  EXPECT_EQ(json["max_entropy_bits"], 2.0);
+  EXPECT_EQ(json["normalized_entropy"], 0.5);
+  EXPECT_EQ(json["top_3_experts"].dump(),
+            R"([{"count":1,"expert":1,"share":0.5},{"count":1,"expert":3,"share":0.5}])");
+  ASSERT_EQ(json["layers"].size(), 2U);
+  EXPECT_EQ(json["layers"][0]["layer"], 0);
+  EXPECT_EQ(json["layers"][0]["total_selections"], 2);
+  EXPECT_EQ(json["layers"][1]["layer"], 3);
+  EXPECT_EQ(json["layers"][1]["total_selections"], 0);
+  EXPECT_TRUE(json["layers"][1]["shannon_entropy_bits"].is_null());
+}
+
+// Its first 8,448 rows are one and the same warm-up decision: that is where the low entropy comes
+// from.
+TEST(RealVllmLog, HasTheKnownMetrics) {
+  if (::access(MOETRACE_REAL_VLLM_LOG, R_OK) != 0) GTEST_SKIP() << "not on this machine";
+  const auto load = read_expert_load({MOETRACE_REAL_VLLM_LOG}, 60);
+  ASSERT_TRUE(load) << load.error().message;
+  const LayerLoad total = load->total();
+  const Metrics metrics = measure(total.counts);
+  EXPECT_EQ(total.rows, 12'805U);
+  EXPECT_EQ(load->tokens, 12'805U);
+  EXPECT_EQ(metrics.total_selections, 4U * 12'805U);
+  EXPECT_NEAR(metrics.top_3_share(), 0.51, 0.005);
+  EXPECT_NEAR(*metrics.entropy_bits, 4.10, 0.005);
+  EXPECT_NEAR(metrics.max_entropy_bits, 5.91, 0.005);
+}
+
+}  // namespace
+}  // namespace moetrace::plot

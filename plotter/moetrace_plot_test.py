@@ -1,0 +1,112 @@
+#!/usr/bin/python3
+"""moetrace-plot as a user meets it: files, exit codes, one line of error.
+
+usage: moetrace_plot_test.py PATH_OF_MOETRACE_PLOT
+"""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+
+PLOT = sys.argv.pop(1)
+META = {"type": "meta", "model_id": "tiny", "layers_logged": [0], "top_k": 2, "num_experts": 8,
+        "schema": "moetrace/1", "trace_id": "t"}
+ROUTE = {"type": "route", "req_id": "r", "token_idx": 0, "layer": 0, "topk_ids": [3, 1],
+         "topk_weights": [0.5, None]}
+
+
+class MoetracePlot(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.out = os.path.join(self.folder.name, "out")
+
+    def trace(self, *lines, name="t.jsonl", end="\n"):
+        path = os.path.join(self.folder.name, name)
+        with open(path, "w") as file:
+            file.write("\n".join(x if isinstance(x, str) else json.dumps(x) for x in lines) + end)
+        return path
+
+    def plot(self, *arguments):
+        return subprocess.run([PLOT, *arguments], capture_output=True, text=True, timeout=60)
+
+    def fails(self, code, why, *arguments):
+        done = self.plot(*arguments)
+        self.assertEqual(done.returncode, code, done.stderr)
+        self.assertEqual(done.stdout, "")
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        self.assertTrue(done.stderr.startswith("moetrace-plot: "), done.stderr)
+        self.assertIn(why, done.stderr)
+
+    def test_writes_pictures_and_metrics(self):
+        done = self.plot(self.trace(META, ROUTE), "-o", self.out, "--layer", "0")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(sorted(os.listdir(self.out)),
+                         ["expert_heatmap.png", "expert_hist.png", "expert_hist_layer0.png",
+                          "expert_metrics.json"])
+        with open(os.path.join(self.out, "expert_hist.png"), "rb") as file:
+            self.assertEqual(file.read(8), b"\x89PNG\r\n\x1a\n")
+        with open(os.path.join(self.out, "expert_metrics.json")) as file:
+            self.assertEqual(json.load(file)["total_selections"], 2)
+
+    def test_formats(self):
+        for name, magic in (("svg", b"<?xml"), ("pdf", b"%PDF")):
+            done = self.plot(self.trace(META, ROUTE), "-o", self.out, "--format", name)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            with open(os.path.join(self.out, "expert_hist." + name), "rb") as file:
+                self.assertTrue(file.read(8).startswith(magic))
+
+    def test_trace_without_routes(self):
+        done = self.plot(self.trace(META), "-o", self.out)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        with open(os.path.join(self.out, "expert_metrics.json")) as file:
+            metrics = json.load(file)
+        self.assertEqual(metrics["total_selections"], 0)
+        self.assertEqual(metrics["top_3_experts"], [])
+        self.assertIsNone(metrics["shannon_entropy_bits"])
+        self.assertIsNone(metrics["normalized_entropy"])
+        self.assertEqual(metrics["max_entropy_bits"], 3)
+
+    def test_bad_traces(self):
+        torn = self.trace(META, ROUTE, '{"type":"rou', end="")
+        self.fails(1, "t.jsonl: line 3: torn", torn, "-o", self.out)
+        self.fails(1, "line 2: not JSON", self.trace(META, "nonsense"), "-o", self.out)
+        self.fails(1, "line 1: the first line must be the meta line", self.trace(ROUTE),
+                   "-o", self.out)
+        self.fails(1, "expert id 8 is out of range (0 to 7)",
+                   self.trace(META, {**ROUTE, "topk_ids": [1, 8]}), "-o", self.out)
+        self.fails(1, "is empty", self.trace("", end=""), "-o", self.out)
+        self.fails(1, "No such file", os.path.join(self.folder.name, "none"), "-o", self.out)
+        self.fails(1, "is a folder", self.folder.name, "-o", self.out)
+        self.assertFalse(os.path.exists(self.out), "a bad trace leaves nothing behind")
+
+    def test_plain_log_needs_the_number_of_experts(self):
+        meta = {"type": "meta", "model_id": "m", "layers_logged": [0], "top_k": 2}
+        log = self.trace(meta, ROUTE)
+        self.fails(1, "give --num-experts N", log, "-o", self.out)
+        self.assertEqual(self.plot(log, "-o", self.out, "--num-experts", "60").returncode, 0)
+        self.fails(1, "the trace has 8 experts, not 60", self.trace(META), "-o", self.out,
+                   "--num-experts", "60")
+
+    def test_wrong_usage(self):
+        log = self.trace(META, ROUTE)
+        self.fails(2, "FILE is required")
+        self.fails(2, "--output is required", log)
+        self.fails(2, "gif", log, "-o", self.out, "--format", "gif")
+        self.fails(2, "--layer", log, "-o", self.out, "--layer", "256")
+        self.fails(2, "--num-experts", log, "-o", self.out, "--num-experts", "0")
+        self.fails(1, "layer 7 is not in the trace", log, "-o", self.out, "--layer", "7")
+        self.fails(1, "/dev/null", log, "-o", "/dev/null")
+
+    def test_help(self):
+        done = self.plot("--help")
+        self.assertEqual(done.returncode, 0)
+        for name in ("expert_hist.png", "expert_hist_layerN.png", "expert_heatmap.png",
+                     "expert_metrics.json"):
+            self.assertIn(name, done.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()
