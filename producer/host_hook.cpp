@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 #include "producer/layer_mask.hpp"
 
@@ -24,7 +24,6 @@ struct NoWeight {};
 
 float to_float(float value) { return value; }
 float to_float(BFloat16 value) { return std::bit_cast<float>(std::uint32_t{value.bits} << 16); }
-float to_float(NoWeight) { return std::numeric_limits<float>::quiet_NaN(); }
 float to_float(Float16 value) {
   const std::uint32_t sign = std::uint32_t{value.bits & 0x8000u} << 16;
   const std::uint32_t exponent = value.bits >> 10 & 0x1F;
@@ -91,51 +90,75 @@ void HostHook::record(std::uint32_t layer, const void* ids, moetrace_type id_typ
 template <class Id>
 void HostHook::dispatch_weights(std::uint32_t layer, const Id* ids, const void* weights, moetrace_type weight_type,
                                 std::uint32_t rows) {
-  if (weights == nullptr) return record_rows(layer, ids, static_cast<const NoWeight*>(nullptr), rows);
+  if (weights == nullptr) return dispatch_top_k(layer, ids, static_cast<const NoWeight*>(nullptr), rows);
   switch (weight_type) {
     case MOETRACE_FLOAT32:
-      return record_rows(layer, ids, static_cast<const float*>(weights), rows);
+      return dispatch_top_k(layer, ids, static_cast<const float*>(weights), rows);
     case MOETRACE_BFLOAT16:
-      return record_rows(layer, ids, static_cast<const BFloat16*>(weights), rows);
+      return dispatch_top_k(layer, ids, static_cast<const BFloat16*>(weights), rows);
     case MOETRACE_FLOAT16:
-      return record_rows(layer, ids, static_cast<const Float16*>(weights), rows);
+      return dispatch_top_k(layer, ids, static_cast<const Float16*>(weights), rows);
     default:
-      return record_rows(layer, ids, static_cast<const NoWeight*>(nullptr), rows);
+      return dispatch_top_k(layer, ids, static_cast<const NoWeight*>(nullptr), rows);
   }
 }
 
 template <class Id, class Weight>
-void HostHook::record_rows(std::uint32_t layer, const Id* ids, const Weight* weights, std::uint32_t rows) {
-  std::uint64_t* counts = counts_.data() + std::size_t{layer} * num_experts_;
-  const std::uint32_t k = top_k_;
-  for (std::size_t i = 0; i < std::size_t{rows} * k; ++i) {
-    if (const std::uint16_t expert = to_expert(ids[i], num_experts_); expert != MOETRACE_NO_EXPERT) ++counts[expert];
+void HostHook::dispatch_top_k(std::uint32_t layer, const Id* ids, const Weight* weights, std::uint32_t rows) {
+  switch (top_k_) {
+    case 4:
+      return record_rows<4>(layer, ids, weights, rows);
+    case 8:
+      return record_rows<8>(layer, ids, weights, rows);
+    default:
+      return record_rows<0>(layer, ids, weights, rows);
   }
-  if (!block_.record) return;
+}
 
-  const auto taken = static_cast<std::uint32_t>(std::min<std::uint64_t>(ring_.room(rows), rows));
-  dropped_ += rows - taken;  // the newest are the ones that go
+// K is the top-k where it is known at compile time, which makes a record a few vector stores; 0: any.
+template <std::uint32_t K, class Id, class Weight>
+void HostHook::record_rows(std::uint32_t layer, const Id* ids, const Weight* weights, std::uint32_t rows) {
+  const std::uint32_t k = K != 0 ? K : top_k_;
+  const std::uint32_t num_experts = num_experts_;
+  std::uint64_t* counts = counts_.data() + std::size_t{layer} * num_experts;
+  std::uint32_t taken = 0;
+  if (block_.record) {
+    taken = static_cast<std::uint32_t>(std::min<std::uint64_t>(ring_.room(rows), rows));
+    dropped_ += rows - taken;  // the newest are the ones that go
+  }
   const std::uint64_t first = ring_.claim(taken);
-  const std::uint32_t width = map_.header().route_stride / 8;  // entries of a record: 8 in 64 bytes
+  const std::size_t width = K != 0 ? (K + 7) / 8 * 8 : map_.header().route_stride / 8;  // entries of a record
   const auto step = static_cast<std::uint32_t>(block_.step);
-  for (std::uint32_t row = 0; row < taken; ++row) {
+  for (std::uint32_t row = 0; row < taken; ++row, ids += k) {
+    // Put together here and copied as a whole: the compiler can't know that the slot is nobody else's while it is written.
+    std::uint16_t expert[MOETRACE_MAX_TOP_K];
+    float weight[MOETRACE_MAX_TOP_K];
+    for (std::uint32_t j = 0; j < k; ++j) expert[j] = to_expert(ids[j], num_experts);
+    for (std::size_t j = k; j < width; ++j) expert[j] = static_cast<std::uint16_t>(MOETRACE_NO_EXPERT);
+    for (std::uint32_t j = 0; j < k; ++j) {
+      if constexpr (std::is_same_v<Weight, NoWeight>) {
+        weight[j] = std::numeric_limits<float>::quiet_NaN();
+      } else {
+        weight[j] = to_float(weights[std::size_t{row} * k + j]);
+      }
+    }
+    for (std::size_t j = k; j < width; ++j) weight[j] = 0;
+
     std::byte* slot = ring_.memory().slot(first + row);
     // {seq, step} stays as it was until the commit; row, layer and flags are the next 8 bytes.
     const std::uint64_t place = row | std::uint64_t{layer} << 32;
     std::memcpy(slot + 8, &place, 8);
-    auto* expert = reinterpret_cast<std::uint16_t*>(slot + sizeof(moetrace_route_head));
-    auto* weight = reinterpret_cast<float*>(slot + sizeof(moetrace_route_head) + std::size_t{width} * 2);
-    const Id* row_ids = ids + std::size_t{row} * k;
-    const Weight* row_weights = weights == nullptr ? nullptr : weights + std::size_t{row} * k;
-    for (std::uint32_t j = 0; j < k; ++j) {
-      expert[j] = to_expert(row_ids[j], num_experts_);
-      weight[j] = row_weights == nullptr ? to_float(NoWeight{}) : to_float(row_weights[j]);
-    }
-    for (std::uint32_t j = k; j < width; ++j) {
-      expert[j] = MOETRACE_NO_EXPERT;
-      weight[j] = 0;
-    }
+    std::memcpy(slot + sizeof(moetrace_route_head), expert, width * sizeof *expert);
+    std::memcpy(slot + sizeof(moetrace_route_head) + width * sizeof *expert, weight, width * sizeof *weight);
     ring_.commit(first + row, step);
+
+    for (std::uint32_t j = 0; j < k; ++j) {
+      if (expert[j] != MOETRACE_NO_EXPERT) ++counts[expert[j]];
+    }
+  }
+  // Rows that only count, or for which there was no slot.
+  for (std::size_t n = 0; n < std::size_t{rows - taken} * k; ++n) {
+    if (const std::uint16_t expert = to_expert(ids[n], num_experts); expert != MOETRACE_NO_EXPERT) ++counts[expert];
   }
 }
 

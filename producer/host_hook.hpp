@@ -31,6 +31,8 @@ class HostHook {
 
  private:
   template <class Id, class Weight>
+  void dispatch_top_k(std::uint32_t layer, const Id* ids, const Weight* weights, std::uint32_t rows);
+  template <std::uint32_t K, class Id, class Weight>
   void record_rows(std::uint32_t layer, const Id* ids, const Weight* weights, std::uint32_t rows);
   template <class Id>
   void dispatch_weights(std::uint32_t layer, const Id* ids, const void* weights, moetrace_type weight_type,

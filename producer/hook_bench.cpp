@@ -1,0 +1,226 @@
+// moetrace-hook-bench [--quick]: what the CPU hook costs, in one table. 24 layers, 60 experts, top-4, int64 ids, float32 weights.
+//
+// Bursts of half a ring are timed while a RingReader on the other core drains it through a mapping of its own and looks at every
+// record; between bursts the reader catches up, untimed, so that nothing is dropped. Every burst is a number of whole passes.
+#include "producer/hook_bench.hpp"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <random>
+#include <thread>
+
+#include "producer/layer_mask.hpp"
+#include "producer/producer.hpp"
+
+namespace moetrace::bench {
+
+std::int64_t now_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+void pin_to(int cpu) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(cpu, &set);
+  ::sched_setaffinity(0, sizeof set, &set);  // on a machine of one core it fails, and the table says how many there are
+}
+
+namespace {
+
+constexpr std::uint32_t kLayers = 24;
+constexpr std::uint32_t kExperts = 60;
+constexpr std::uint32_t kTopK = 4;
+
+std::string cpu_model() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    if (line.rfind("model name", 0) == 0) return line.substr(line.find(": ") + 2);
+  }
+  return "unknown processor";
+}
+
+// Drains both rings on core 1.
+class Drainer {
+ public:
+  Drainer(const std::string& directory, const SegmentName& name)
+      : segment_(std::move(*CollectorSegment::open(directory, name, CollectorSegment::Access::kCollect))),
+        thread_([this] { run(); }) {}
+  ~Drainer() {
+    stop_ = true;
+    thread_.join();
+    segment_.unlink();
+  }
+  void wait_for(std::uint64_t routes, std::uint64_t events) const {
+    while (routes_ < routes || events_ < events) std::this_thread::yield();
+  }
+  std::uint64_t routes() const { return routes_; }
+  std::uint64_t checksum() const { return checksum_; }
+
+ private:
+  void run() {
+    pin_to(1);
+    const SegmentMap& map = segment_.map();
+    RingReader<MappedRing> routes(map.route_ring(), map.header().route_slots);
+    RingReader<MappedRing> events(map.event_ring(), map.header().event_slots);
+    while (!stop_) {
+      const std::uint64_t first = routes.published();
+      const std::uint64_t end = routes.valid_end(first, 256);
+      for (std::uint64_t n = first; n != end; ++n) {
+        std::uint64_t words[8];
+        std::memcpy(words, routes.memory().slot(n), sizeof words);
+        checksum_ += words[2];  // four ids
+      }
+      routes.publish(end);
+      events.publish(events.valid_end(events.published(), 256));
+      events_ = events.published();
+      routes_ = end;
+    }
+  }
+
+  CollectorSegment segment_;
+  std::atomic<std::uint64_t> routes_ = 0;
+  std::atomic<std::uint64_t> events_ = 0;
+  std::uint64_t checksum_ = 0;  // read by others once the thread has caught up (routes_ orders it)
+  std::atomic<bool> stop_ = false;
+  std::thread thread_;
+};
+
+struct Routing {
+  std::vector<std::int64_t> ids;  // [rows, top_k], several different ones
+  std::vector<float> weights;
+};
+
+Routing some_routing(std::uint32_t rows) {
+  std::mt19937 random(1234);
+  Routing routing;
+  for (std::uint32_t n = 0; n < rows * kTopK; ++n) {
+    routing.ids.push_back(static_cast<std::int64_t>(random() % kExperts));
+    routing.weights.push_back(static_cast<float>(random() % 1000) / 1000);
+  }
+  return routing;
+}
+
+// The sum of the reader's checksum words over one layer's rows.
+std::uint64_t checksum(const Routing& routing, std::uint32_t rows) {
+  std::uint64_t sum = 0;
+  for (std::uint32_t row = 0; row < rows; ++row) {
+    for (std::uint32_t k = 0; k < kTopK; ++k) sum += static_cast<std::uint64_t>(routing.ids[row * kTopK + k]) << (16 * k);
+  }
+  return sum;
+}
+
+enum class Part { kHook, kAnnouncement, kBoth };
+
+// Times one part of `repeats` bursts of passes over `rows` rows.
+Row hook_row(double ring_mb, std::uint32_t rows, Part part, int repeats) {
+  char directory[] = "/dev/shm/moetrace-bench-XXXXXX";
+  if (::mkdtemp(directory) == nullptr) return {"no directory on /dev/shm", {}};
+  moetrace_ring_header header{};
+  header.top_k = kTopK;
+  header.num_layers = kLayers;
+  header.num_experts = kExperts;
+  header.sample_every = 1;
+  header.layers_logged = header.moe_layers = first_layers(kLayers);
+  Settings settings{directory, "bench", sizes_for(ring_mb, kTopK), header};
+  Row row;
+  {
+    auto producer = std::move(*Producer::open(settings));
+    Drainer drainer(directory, producer->name());
+    const std::uint64_t slots = producer->map().header().route_slots;
+    const std::uint64_t passes = std::max<std::uint64_t>(1, std::min(slots / 2 / (kLayers * rows), settings.sizes.event_slots / 4));
+    const Routing routing = some_routing(rows);
+    const moetrace_span span{0, 0, 0, rows};
+    std::uint64_t step = 0;
+    const auto burst = [&] {
+      for (std::uint64_t pass = 0; pass < passes; ++pass) {
+        if (part == Part::kHook) {
+          producer->hook().arm({step++, rows, true, header.moe_layers, 0});
+        } else {
+          producer->begin_step(rows, {&span, 1});
+        }
+        if (part == Part::kAnnouncement) continue;
+        for (std::uint32_t layer = 0; layer < kLayers; ++layer) {
+          producer->hook().record(layer, routing.ids.data(), MOETRACE_INT64, routing.weights.data(), MOETRACE_FLOAT32, rows);
+        }
+      }
+    };
+    const auto catch_up = [&] { drainer.wait_for(producer->hook().claimed(), producer->events().position()); };
+    const std::uint64_t per_burst = part == Part::kAnnouncement ? passes : passes * kLayers * rows;
+    std::uint64_t bursts = 0;
+    for (; bursts < 3; ++bursts) burst(), catch_up();  // the first lap touches every page
+    for (int n = 0; n < repeats; ++n, ++bursts) {
+      const std::int64_t begin = now_ns();
+      burst();
+      row.ns.push_back(static_cast<double>(now_ns() - begin) / static_cast<double>(per_burst));
+      catch_up();
+    }
+    row.records = bursts * per_burst;
+    const std::uint64_t lost = producer->hook().dropped() + producer->announcer().event_lost();
+    row.delivered = row.records - lost;
+    if (part != Part::kAnnouncement && (drainer.routes() != row.delivered ||
+                                        drainer.checksum() != bursts * passes * kLayers * checksum(routing, rows))) {
+      row.delivered = 0;  // never the case; the table would show it
+    }
+  }
+  std::filesystem::remove_all(directory);
+  return row;
+}
+
+// False if something was lost, which makes the row worthless.
+bool print(const Row& row, const char* unit) {
+  std::vector<double> sorted = row.ns;
+  std::sort(sorted.begin(), sorted.end());
+  std::printf("| %-62s | %9.1f | %9.1f | %-6s | %10llu | %7llu |\n", row.what.c_str(), sorted.empty() ? 0 : sorted.front(),
+              sorted.empty() ? 0 : sorted[sorted.size() / 2], unit, static_cast<unsigned long long>(row.records),
+              static_cast<unsigned long long>(row.records - row.delivered));
+  std::fflush(stdout);
+  return row.records > 0 && row.records == row.delivered;
+}
+
+int run(bool quick) {
+  pin_to(0);
+  const int repeats = quick ? 3 : 101;
+  std::printf("%s, %u cores; hook on core 0, reader on core 1; %d bursts a row\n\n", cpu_model().c_str(),
+              std::thread::hardware_concurrency(), repeats);
+  std::printf("| %-62s | %9s | %9s | %-6s | %10s | %7s |\n|%s|\n", "what", "min ns", "median ns", "per", "number", "dropped",
+              "----------------------------------------------------------------|-----------|-----------|--------|------------|---------");
+  bool whole = true;
+  for (const double ring_mb : {4.0, 64.0}) {
+    const std::string ring = ", ring " + std::to_string(static_cast<int>(ring_mb)) + " MiB";
+    for (const std::uint32_t rows : {1u, 32u, 256u}) {
+      Row row = hook_row(ring_mb, rows, Part::kHook, repeats);
+      row.what = "hook, batch " + std::to_string(rows) + ring;
+      whole &= print(row, "record");
+    }
+    Row announcement = hook_row(ring_mb, 1, Part::kAnnouncement, repeats);
+    announcement.what = "announcement with one span" + ring;
+    whole &= print(announcement, "step");
+    Row both = hook_row(ring_mb, 32, Part::kBoth, repeats);
+    both.what = "hook and announcement, batch 32" + ring;
+    whole &= print(both, "record");
+  }
+  whole &= print(message_queue_row(quick ? 1 : 21), "record");
+  whole &= print(json_row(quick ? 1 : 21), "record");
+  return whole ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace moetrace::bench
+
+int main(int argc, char** argv) {
+  if (argc > 2 || (argc == 2 && std::strcmp(argv[1], "--quick") != 0)) {
+    std::fprintf(stderr, "moetrace-hook-bench: unknown argument; give --quick or nothing\n");
+    return 2;
+  }
+  return moetrace::bench::run(argc == 2);
+}

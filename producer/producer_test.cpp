@@ -1,0 +1,203 @@
+// The C API on a real segment, and what a fork leaves of it.
+#include "producer/producer.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "producer/test_segment.hpp"
+
+namespace moetrace {
+namespace {
+
+class CApi : public ::testing::Test {
+ protected:
+  moetrace_producer* open() {
+    moetrace_options options;
+    moetrace_options_init(&options, sizeof options);
+    options.directory = directory_.path().c_str();
+    options.session = "test";
+    options.ring_mb = 0.1;
+    options.layers = "all";
+    options.sample_every = 1;
+    options.num_layers = 2;
+    options.num_experts = 8;
+    options.top_k = 2;
+    char error[256] = "";
+    moetrace_producer* producer = moetrace_open(&options, error, sizeof error);
+    EXPECT_NE(producer, nullptr) << error;
+    return producer;
+  }
+  CollectorSegment collect() {
+    const auto names = list_segments(directory_.path(), "test");
+    if (!names || names->empty()) throw std::runtime_error("no segment");
+    return std::move(*CollectorSegment::open(directory_.path(), names->front(), CollectorSegment::Access::kObserve));
+  }
+  // One request, one pass of two rows through both layers.
+  static void run_pass(moetrace_producer* producer) {
+    const std::uint64_t request = moetrace_request_begin(producer, "r0", 2, 0);
+    const moetrace_span span = {request, 0, 0, 2};
+    moetrace_step_begin(producer, 2, &span, 1);
+    const std::int32_t ids[] = {0, 1, 2, 3};
+    const float weights[] = {0.5f, 0.25f, 0.75f, 0.125f};
+    for (std::uint32_t layer = 0; layer < 2; ++layer) {
+      moetrace_record(producer, layer, ids, MOETRACE_INT32, weights, MOETRACE_FLOAT32, 2);
+    }
+    moetrace_request_end(producer, request, 1, "stop");
+  }
+
+  TestDirectory directory_;
+};
+
+TEST_F(CApi, APassFromEndToEnd) {
+  moetrace_producer* producer = open();
+  EXPECT_EQ(std::strlen(moetrace_trace_id(producer)), 36u);
+  run_pass(producer);
+  const CollectorSegment collector = collect();
+  EXPECT_EQ(collector.name().trace_id, moetrace_trace_id(producer));
+  EXPECT_EQ(SegmentReader(collector.map()).events(false).size(), 4u);
+  EXPECT_EQ(SegmentReader(collector.map()).routes(false).size(), 4u);
+  moetrace_totals totals{};
+  totals.size = sizeof totals;
+  moetrace_get_totals(producer, &totals);
+  EXPECT_EQ(totals.steps, 1u);
+  EXPECT_EQ(totals.attempted, 4u);
+  EXPECT_EQ(totals.recorded, 4u);
+  EXPECT_EQ(totals.dropped, 0u);
+  EXPECT_TRUE(collector.producer_alive());
+  moetrace_close(producer);
+  EXPECT_FALSE(collector.producer_alive());
+  EXPECT_EQ(collector.map().state()->host.closed, 1u);
+  EXPECT_EQ(directory_.files().size(), 2u) << "the collector drains and removes it";
+}
+
+TEST_F(CApi, ANullProducerDoesNothing) {
+  run_pass(nullptr);
+  moetrace_step_abort(nullptr);
+  moetrace_totals totals{};
+  totals.size = sizeof totals;
+  totals.steps = 9;
+  moetrace_get_totals(nullptr, &totals);
+  EXPECT_EQ(totals.steps, 0u);
+  EXPECT_STREQ(moetrace_trace_id(nullptr), "");
+  moetrace_close(nullptr);
+}
+
+TEST_F(CApi, NothingAnnouncedRecordsNothing) {
+  moetrace_producer* producer = open();
+  EXPECT_EQ(moetrace_step_begin(producer, 0, nullptr, 0), 0);
+  const std::int32_t ids[] = {0, 1};
+  moetrace_record(producer, 0, ids, MOETRACE_INT32, nullptr, MOETRACE_FLOAT32, 1);
+  EXPECT_EQ(moetrace_step_begin(producer, 1, nullptr, 5), 1) << "no spans, whatever their number says";
+  moetrace_step_abort(producer);
+  moetrace_record(producer, 0, ids, MOETRACE_INT32, nullptr, MOETRACE_FLOAT32, 1);
+  moetrace_record(producer, 0, nullptr, MOETRACE_INT32, nullptr, MOETRACE_FLOAT32, 1);
+  EXPECT_TRUE(SegmentReader(collect().map()).routes(false).empty());
+  moetrace_close(producer);
+}
+
+TEST_F(CApi, ErrorsAreOneLineThatFits) {
+  moetrace_options options;
+  moetrace_options_init(&options, sizeof options);
+  char error[16];
+  std::memset(error, 'x', sizeof error);
+  EXPECT_EQ(moetrace_open(&options, error, sizeof error), nullptr);
+  EXPECT_STREQ(error, "num_layers: '0'");
+  EXPECT_EQ(moetrace_open(&options, nullptr, 0), nullptr);
+  EXPECT_EQ(moetrace_open(nullptr, error, sizeof error), nullptr);
+  options.size = 8;
+  char whole[256];
+  EXPECT_EQ(moetrace_open(&options, whole, sizeof whole), nullptr);
+  EXPECT_NE(std::strstr(whole, "moetrace_options_init"), nullptr);
+}
+
+// Forks a child that runs `body` and then waits on a pipe until the parent lets it go; gives the child's pid.
+template <class Body>
+pid_t fork_child(int release_fd, int ready_fd, Body body) {
+  const pid_t pid = ::fork();
+  if (pid != 0) return pid;
+  const char ok = body() ? 'y' : 'n';
+  char byte;
+  if (::write(ready_fd, &ok, 1) != 1 || ::read(release_fd, &byte, 1) != 0) ::_exit(1);
+  ::_exit(0);
+}
+
+TEST_F(CApi, InAForkedChildEveryCallDoesNothing) {
+  moetrace_producer* producer = open();
+  int ready[2];
+  int release[2];
+  ASSERT_EQ(::pipe(ready), 0);
+  ASSERT_EQ(::pipe(release), 0);
+  const pid_t pid = fork_child(release[0], ready[1], [&] {
+    ::close(release[1]);
+    run_pass(producer);
+    moetrace_step_abort(producer);
+    moetrace_totals totals{};
+    totals.size = sizeof totals;
+    moetrace_get_totals(producer, &totals);
+    moetrace_close(producer);
+    return totals.steps == 0;
+  });
+  ASSERT_GT(pid, 0);
+  char answer = 0;
+  ASSERT_EQ(::read(ready[0], &answer, 1), 1) << "the child died";
+  EXPECT_EQ(answer, 'y');
+
+  const CollectorSegment collector = collect();
+  EXPECT_TRUE(SegmentReader(collector.map()).events(false).empty());
+  EXPECT_EQ(collector.map().state()->host.closed, 0u) << "the child's close is not the parent's";
+  EXPECT_TRUE(collector.producer_alive());
+  run_pass(producer);
+  EXPECT_EQ(SegmentReader(collector.map()).routes(false).size(), 4u) << "the parent goes on";
+  moetrace_close(producer);
+  EXPECT_FALSE(collector.producer_alive()) << "although the child still runs";
+
+  ::close(release[1]);
+  int status = -1;
+  ::waitpid(pid, &status, 0);
+  EXPECT_EQ(status, 0);
+}
+
+TEST_F(CApi, TheLockDiesWithTheParentEvenIfAChildLivesOn) {
+  int ready[2];
+  int release[2];
+  ASSERT_EQ(::pipe(ready), 0);
+  ASSERT_EQ(::pipe(release), 0);
+  const pid_t parent = ::fork();
+  if (parent == 0) {
+    ::close(release[1]);
+    open();
+    fork_child(release[0], ready[1], [] { return true; });
+    ::pause();
+  }
+  ASSERT_GT(parent, 0);
+  char answer = 0;
+  ASSERT_EQ(::read(ready[0], &answer, 1), 1);
+  const CollectorSegment collector = collect();
+  EXPECT_TRUE(collector.producer_alive());
+  ::kill(parent, SIGKILL);
+  ::waitpid(parent, nullptr, 0);
+  EXPECT_FALSE(collector.producer_alive());
+  ::close(release[1]);  // lets the grandchild go
+}
+
+TEST_F(CApi, ATraceOpenedInAChildIsItsOwn) {
+  moetrace_producer* outer = open();
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    moetrace_producer* inner = open();
+    run_pass(inner);
+    moetrace_close(inner);
+    ::_exit(0);
+  }
+  int status = -1;
+  ::waitpid(pid, &status, 0);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(list_segments(directory_.path(), "test")->size(), 2u);
+  moetrace_close(outer);
+}
+
+}  // namespace
+}  // namespace moetrace

@@ -1,0 +1,191 @@
+#include "producer/settings.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <string>
+
+#include "producer/layer_mask.hpp"
+
+namespace moetrace {
+namespace {
+
+class SettingsTest : public ::testing::Test {
+ protected:
+  SettingsTest() {
+    for (const char* name : {"MOETRACE", "MOETRACE_DIR", "MOETRACE_SESSION", "MOETRACE_LAYERS", "MOETRACE_SAMPLE",
+                             "MOETRACE_RING_MB", "VLLM_LOG_MOE_LAYER"}) {
+      ::unsetenv(name);
+    }
+    moetrace_options_init(&options_, sizeof options_);
+    options_.num_layers = 24;
+    options_.num_experts = 60;
+    options_.top_k = 4;
+  }
+
+  Settings resolve() {
+    const auto settings = resolve_settings(options_);
+    if (settings) return *settings;
+    ADD_FAILURE() << settings.error().message;
+    return {};
+  }
+  // The error's message, which must be one line.
+  std::string refused() {
+    const auto settings = resolve_settings(options_);
+    if (settings) return "accepted";
+    EXPECT_EQ(settings.error().code, ErrorCode::kBadArgument);
+    EXPECT_EQ(settings.error().message.find('\n'), std::string::npos);
+    return settings.error().message;
+  }
+  std::string layers() { return format_layers(resolve().header.layers_logged); }
+
+  moetrace_options options_;
+};
+
+TEST_F(SettingsTest, Defaults) {
+  const Settings settings = resolve();
+  EXPECT_EQ(settings.session, "default");
+  EXPECT_EQ(settings.sizes.route_slots, 64u * 1024 * 1024 / 64);
+  EXPECT_EQ(settings.header.sample_every, 1u);
+  EXPECT_EQ(settings.header.world_size, 1u);
+  EXPECT_EQ(settings.header.router_scaling, 1.0);
+  EXPECT_EQ(settings.header.flags, 0u);
+  EXPECT_EQ(format_layers(settings.header.moe_layers), "0-23");
+  EXPECT_EQ(format_layers(settings.header.layers_logged), "0-23");
+  EXPECT_STRNE(settings.header.host, "");
+}
+
+TEST_F(SettingsTest, EnabledByAnythingButEmptyAndZero) {
+  EXPECT_FALSE(tracing_enabled());
+  ::setenv("MOETRACE", "", 1);
+  EXPECT_FALSE(tracing_enabled());
+  ::setenv("MOETRACE", "0", 1);
+  EXPECT_FALSE(tracing_enabled());
+  ::setenv("MOETRACE", "1", 1);
+  EXPECT_TRUE(tracing_enabled());
+}
+
+TEST_F(SettingsTest, TheEnvironmentCompletesTheOptions) {
+  ::setenv("MOETRACE_DIR", "/dev/shm/x", 1);
+  ::setenv("MOETRACE_SESSION", "mine", 1);
+  ::setenv("MOETRACE_LAYERS", "0,5-7", 1);
+  ::setenv("MOETRACE_SAMPLE", "10", 1);
+  ::setenv("MOETRACE_RING_MB", "0.5", 1);
+  const Settings settings = resolve();
+  EXPECT_EQ(settings.directory, "/dev/shm/x");
+  EXPECT_EQ(settings.session, "mine");
+  EXPECT_EQ(format_layers(settings.header.layers_logged), "0,5-7");
+  EXPECT_EQ(settings.header.sample_every, 10u);
+  EXPECT_EQ(settings.sizes.route_slots, 8192u);
+}
+
+TEST_F(SettingsTest, OptionsGoBeforeTheEnvironment) {
+  ::setenv("MOETRACE_DIR", "/dev/shm/x", 1);
+  ::setenv("MOETRACE_SESSION", "mine", 1);
+  ::setenv("MOETRACE_LAYERS", "nonsense", 1);
+  ::setenv("MOETRACE_SAMPLE", "nonsense", 1);
+  ::setenv("MOETRACE_RING_MB", "nonsense", 1);
+  options_.directory = "/tmp";
+  options_.session = "other";
+  options_.layers = "3";
+  options_.sample_every = 0;
+  options_.ring_mb = 1;
+  const Settings settings = resolve();
+  EXPECT_EQ(settings.directory, "/tmp");
+  EXPECT_EQ(settings.session, "other");
+  EXPECT_EQ(format_layers(settings.header.layers_logged), "3");
+  EXPECT_EQ(settings.header.sample_every, 0u);
+  EXPECT_EQ(settings.sizes.route_slots, 16384u);
+}
+
+TEST_F(SettingsTest, AnEmptyDirectoryIsNotTheRoot) {
+  options_.directory = "";
+  EXPECT_EQ(resolve().directory, default_ring_directory());
+}
+
+TEST_F(SettingsTest, ThePublicPatchsLayerIsUnderstood) {
+  ::setenv("VLLM_LOG_MOE_LAYER", "5", 1);
+  EXPECT_EQ(layers(), "5");
+  ::setenv("MOETRACE_LAYERS", "7", 1);
+  EXPECT_EQ(layers(), "7") << "our own variable goes first";
+  ::unsetenv("MOETRACE_LAYERS");
+  ::setenv("VLLM_LOG_MOE_LAYER", "24", 1);
+  EXPECT_NE(refused().find("VLLM_LOG_MOE_LAYER: '24'"), std::string::npos);
+}
+
+TEST_F(SettingsTest, EveryBadVariableIsNamed) {
+  const auto expect_named = [&](const char* name, std::initializer_list<const char*> values) {
+    for (const char* value : values) {
+      ::setenv(name, value, 1);
+      EXPECT_NE(refused().find(std::string(name) + ": '" + value + "'"), std::string::npos) << refused();
+    }
+    ::unsetenv(name);
+  };
+  expect_named("MOETRACE_LAYERS", {"24", "x", "3-1", "0,"});
+  expect_named("MOETRACE_SAMPLE", {"-1", "x", "1.5", "4294967296", "99999999999999999999"});
+  expect_named("MOETRACE_RING_MB", {"-1", "x", "0", "64MB", "nan", "inf", "1e300", "1048577"});
+}
+
+TEST_F(SettingsTest, EveryBadOptionIsNamed) {
+  const auto expect_named = [&](auto moetrace_options::*field, auto value, const char* name) {
+    const auto before = options_.*field;
+    options_.*field = value;
+    EXPECT_EQ(refused().rfind(name, 0), 0u) << refused();
+    options_.*field = before;
+  };
+  expect_named(&moetrace_options::num_layers, 0u, "num_layers");
+  expect_named(&moetrace_options::num_layers, 257u, "num_layers");
+  expect_named(&moetrace_options::num_experts, 0u, "num_experts");
+  expect_named(&moetrace_options::num_experts, 65536u, "num_experts");
+  expect_named(&moetrace_options::top_k, 0u, "top_k");
+  expect_named(&moetrace_options::top_k, 33u, "top_k");
+  expect_named(&moetrace_options::ring_mb, -1.0, "ring_mb");
+  expect_named(&moetrace_options::ring_mb, std::nan(""), "ring_mb");
+  expect_named(&moetrace_options::layers, "9-", "layers");
+  expect_named(&moetrace_options::sample_every, std::int64_t{1} << 32, "sample_every");
+  expect_named(&moetrace_options::router_scaling, std::nan(""), "router_scaling");
+}
+
+TEST_F(SettingsTest, DenseLayersAreNotLogged) {
+  moetrace_layer_mask moe = first_layers(256);
+  moe.words[0] &= ~std::uint64_t{1};
+  options_.moe_layers = &moe;
+  EXPECT_EQ(layers(), "1-23");
+  EXPECT_EQ(format_layers(resolve().header.moe_layers), "1-23") << "cut to the model's layers";
+}
+
+TEST_F(SettingsTest, TextIsCutBetweenCharacters) {
+  const std::string model(255, 'm');
+  const std::string host = std::string(254, 'x') + "é";  // two bytes, 254 and 255: only the first would fit
+  options_.model_id = host.c_str();
+  EXPECT_EQ(std::string(resolve().header.model_id), std::string(254, 'x'));
+  options_.model_id = model.c_str();
+  EXPECT_EQ(std::string(resolve().header.model_id), model);
+}
+
+TEST_F(SettingsTest, TheRouterIsOnlyDescribedIfItIsKnown) {
+  options_.router_renormalized = 1;
+  options_.has_seed = 1;
+  options_.seed = -5;
+  EXPECT_EQ(resolve().header.flags, MOETRACE_HAS_SEED | MOETRACE_ROUTER_RENORMALIZED);
+  EXPECT_EQ(resolve().header.seed, -5);
+  options_.router_score = "softmax";
+  EXPECT_NE(resolve().header.flags & MOETRACE_ROUTER_KNOWN, 0u);
+  EXPECT_STREQ(resolve().header.router_score, "softmax");
+}
+
+TEST(OptionsInit, ACallerWithFewerFieldsIsNotOverrun) {
+  unsigned char memory[sizeof(moetrace_options)];
+  std::memset(memory, 0xEE, sizeof memory);
+  const std::size_t small = offsetof(moetrace_options, model_id);
+  moetrace_options_init(reinterpret_cast<moetrace_options*>(memory), small);
+  for (std::size_t n = small; n < sizeof memory; ++n) ASSERT_EQ(memory[n], 0xEE) << n;
+  moetrace_options options;
+  std::memcpy(&options, memory, small);
+  EXPECT_EQ(options.sample_every, -1);
+  EXPECT_EQ(options.size, small);
+}
+
+}  // namespace
+}  // namespace moetrace

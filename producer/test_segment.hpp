@@ -1,0 +1,123 @@
+// A segment with the parts of a producer on it, and a reader that takes back what they wrote the slow and plain way.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "producer/producer.hpp"
+#include "shm/test_directory.hpp"
+
+namespace moetrace {
+
+struct RouteRow {
+  std::uint64_t seq;
+  std::uint32_t step;
+  std::uint32_t row;
+  std::uint32_t layer;
+  std::uint32_t flags;
+  std::vector<std::uint16_t> expert;  // all of the record's entries
+  std::vector<float> weight;
+};
+
+struct EventSlot {
+  std::uint64_t position;
+  std::uint8_t kind;
+  std::uint16_t slots;
+  std::byte bytes[64];
+
+  template <class Event>
+  Event as() const {
+    static_assert(sizeof(Event) == sizeof bytes);
+    Event event;
+    std::memcpy(&event, bytes, sizeof bytes);
+    return event;
+  }
+};
+
+// A reader of one segment, through the producer's own mapping.
+class SegmentReader {
+ public:
+  explicit SegmentReader(const SegmentMap& map)
+      : map_(map),
+        routes_(map.route_ring(), map.header().route_slots),
+        events_(map.event_ring(), map.header().event_slots) {}
+
+  // All routes that came since the last call; the slots are given back if `publish`.
+  std::vector<RouteRow> routes(bool publish = true) {
+    std::vector<RouteRow> rows;
+    const std::size_t width = map_.header().route_stride / 8;
+    const std::uint64_t end = routes_.valid_end(next_route_, map_.header().route_slots);
+    for (; next_route_ != end; ++next_route_) {
+      const std::byte* slot = routes_.memory().slot(next_route_);
+      moetrace_route_head head;
+      std::memcpy(&head, slot, sizeof head);
+      RouteRow row{next_route_, head.step, head.row, head.layer, head.flags, {}, {}};
+      row.expert.resize(width);
+      row.weight.resize(width);
+      std::memcpy(row.expert.data(), slot + 16, width * 2);
+      std::memcpy(row.weight.data(), slot + 16 + width * 2, width * 4);
+      rows.push_back(row);
+    }
+    if (publish) routes_.publish(next_route_);
+    return rows;
+  }
+
+  std::vector<EventSlot> events(bool publish = true) {
+    std::vector<EventSlot> slots;
+    const std::uint64_t end = events_.valid_end(next_event_, map_.header().event_slots);
+    for (; next_event_ != end; ++next_event_) {
+      EventSlot slot{next_event_, 0, 0, {}};
+      std::memcpy(slot.bytes, events_.memory().slot(next_event_), 64);
+      moetrace_event_commit commit;
+      std::memcpy(&commit, slot.bytes, sizeof commit);
+      slot.kind = commit.kind;
+      slot.slots = commit.slots;
+      slots.push_back(slot);
+    }
+    if (publish) events_.publish(next_event_);
+    return slots;
+  }
+
+  // Events of one kind.
+  template <class Event>
+  std::vector<Event> events_of(moetrace_event_kind kind) {
+    std::vector<Event> found;
+    for (const EventSlot& slot : events()) {
+      if (slot.kind == kind) found.push_back(slot.as<Event>());
+    }
+    return found;
+  }
+
+ private:
+  const SegmentMap& map_;
+  RingReader<MappedRing> routes_;
+  RingReader<MappedRing> events_;
+  std::uint64_t next_route_ = 0;
+  std::uint64_t next_event_ = 0;
+};
+
+// A segment with the parts of a producer on it, each open to a test.
+struct Bench {
+  explicit Bench(const moetrace_ring_header& header = small_header(), const SegmentSizes& sizes = kSmallSizes)
+      : segment(std::move(*ProducerSegment::create(directory.path(), "default", header, sizes))) {}
+
+  const SegmentMap& map() const { return segment.map(); }
+  const moetrace_host_counters& host() const { return map().state()->host; }
+  AlternatingLines<MappedLines>::Line snapshot() const {
+    const auto line = map().snapshots().read();
+    return line ? *line : AlternatingLines<MappedLines>::Line{};
+  }
+
+  TestDirectory directory;
+  ProducerSegment segment;
+  EventWriter events{map().event_ring(), map().header().event_slots};
+  RequestBook requests{map(), events};
+  Announcer announcer{map(), events, requests};
+  HostHook hook{map()};
+  SegmentReader reader{map()};
+};
+
+}  // namespace moetrace
