@@ -1,0 +1,82 @@
+#include "daemon/cli/load.hpp"
+
+#include <algorithm>
+#include <numeric>
+#include <optional>
+
+#include "producer/layer_mask.hpp"
+
+namespace moetrace::cli {
+namespace {
+
+// The mirror is written at most every 10 ms in far less than one, so a few looks are enough.
+constexpr int kReadTries = 64;
+
+}  // namespace
+
+LayerLoad layer_load(std::uint32_t layer, std::vector<std::uint64_t> counts) {
+  LayerLoad load;
+  load.layer = layer;
+  load.selections = std::accumulate(counts.begin(), counts.end(), std::uint64_t{0});
+  std::vector<std::uint32_t> order(counts.size());
+  std::iota(order.begin(), order.end(), 0u);
+  const std::size_t shown = std::min(order.size(), load.busiest.size());
+  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(shown), order.end(),
+                    [&](std::uint32_t a, std::uint32_t b) {
+                      return counts[a] != counts[b] ? counts[a] > counts[b] : a < b;
+                    });
+  std::copy_n(order.begin(), shown, load.busiest.begin());
+  if (load.selections > 0) {
+    const double mean = static_cast<double>(load.selections) / static_cast<double>(counts.size());
+    load.imbalance = static_cast<double>(counts[load.busiest[0]]) / mean;
+  }
+  load.counts = std::move(counts);
+  return load;
+}
+
+std::optional<ExpertLoad> read_load(const CollectorSegment& segment) {
+  if (!segment.intact()) return std::nullopt;
+  const moetrace_ring_header& header = segment.map().header();
+  const std::size_t experts = header.num_experts;
+  std::vector<std::uint64_t> words(1 + std::size_t{header.num_layers} * experts);
+  const auto version =
+      VersionedWords<CountsWords>(CountsWords(segment.map()))
+          .read(
+              words.size(), [&](std::size_t w, std::uint64_t value) { words[w] = value; },
+              kReadTries);
+  if (!version) return std::nullopt;
+  ExpertLoad load;
+  load.steps_done = words[0];
+  for (std::uint32_t layer = 0; layer < header.num_layers; ++layer) {
+    if (!has_layer(header.moe_layers, layer)) continue;
+    const auto begin = words.begin() + static_cast<std::ptrdiff_t>(1 + layer * experts);
+    load.layers.push_back(layer_load(layer, {begin, begin + static_cast<std::ptrdiff_t>(experts)}));
+  }
+  return load;
+}
+
+std::string load_bar(const std::vector<std::uint64_t>& counts, std::size_t width) {
+  static constexpr std::array<const char*, 9> kHeights = {" ", "▁", "▂", "▃", "▄",
+                                                          "▅", "▆", "▇", "█"};
+  const std::size_t cells = std::min(width, counts.size());
+  std::vector<double> heights(cells, 0);
+  for (std::size_t cell = 0; cell < cells; ++cell) {
+    const std::size_t first = cell * counts.size() / cells;
+    const std::size_t last = (cell + 1) * counts.size() / cells;
+    // The mean, so that cells of different widths compare.
+    for (std::size_t n = first; n < last; ++n) heights[cell] += static_cast<double>(counts[n]);
+    heights[cell] /= static_cast<double>(last - first);
+  }
+  const double most = cells == 0 ? 0 : *std::max_element(heights.begin(), heights.end());
+  std::string bar;
+  for (const double height : heights) {
+    // Something is never shown as nothing.
+    const auto step = most == 0 || height == 0
+                          ? 0
+                          : std::max<std::size_t>(1, static_cast<std::size_t>(height / most * 8));
+    bar += kHeights[step];
+  }
+  return bar;
+}
+
+}  // namespace moetrace::cli

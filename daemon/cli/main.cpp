@@ -1,0 +1,69 @@
+// moetrace: the command line.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <exception>
+#include <string>
+#include <vector>
+
+#include "daemon/cli/commands.hpp"
+
+namespace {
+
+using moetrace::cli::Command;
+using moetrace::cli::Failure;
+
+int report(const Failure& failure) {
+  std::fprintf(stderr, "moetrace: %s\n", failure.message.c_str());
+  return failure.exit_code;
+}
+
+// Help and version go out as CLI11 writes them; an error becomes one line.
+int end_parsing(const CLI::App& app, const CLI::ParseError& error) {
+  if (error.get_exit_code() == 0) return app.exit(error);
+  std::string why = error.what();
+  std::replace(why.begin(), why.end(), '\n', ' ');
+  return report({moetrace::cli::kUsage, "command line: " + why + "; see moetrace --help"});
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // What follows the first `--` of `run` is somebody else's command line, options and all.
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  const auto dashes = std::find(arguments.begin(), arguments.end(), "--");
+  const bool runs = !arguments.empty() && arguments.front() == "run" && dashes != arguments.end();
+  std::vector<std::string> own(arguments.begin(), runs ? dashes : arguments.end());
+  const std::vector<std::string> command(runs ? dashes + 1 : arguments.end(), arguments.end());
+
+  CLI::App app("Shows which experts a Mixture-of-Experts model picks while it is being served.",
+               "moetrace");
+  app.set_version_flag("--version", "moetrace " MOETRACE_VERSION);
+  app.require_subcommand(0, 1);
+  Command chosen;
+  moetrace::cli::add_run(app, command, chosen);
+  moetrace::cli::add_status(app, chosen);
+  moetrace::cli::add_tail(app, chosen);
+  moetrace::cli::add_top(app, chosen);
+  moetrace::cli::add_control(app, chosen);
+  moetrace::cli::add_verify(app, chosen);
+  moetrace::cli::add_replay(app, chosen);
+
+  try {
+    std::reverse(own.begin(), own.end());  // CLI11 takes a vector from its back
+    app.parse(own);
+  } catch (const CLI::ParseError& error) {
+    return end_parsing(app, error);
+  }
+  if (!chosen) {
+    std::fputs(app.help().c_str(), stderr);
+    return moetrace::cli::kUsage;
+  }
+  try {
+    const auto outcome = chosen();
+    return outcome ? *outcome : report(outcome.error());
+  } catch (const std::exception& error) {
+    // The last resort, such as no memory: still one line, never a stack.
+    return report({moetrace::cli::kFailed, std::string("failed: ") + error.what()});
+  }
+}

@@ -1,0 +1,41 @@
+// moetrace replay: a trace file through a real ring.
+#include <cstdio>
+#include <memory>
+
+#include "daemon/cli/commands.hpp"
+#include "daemon/cli/replayer.hpp"
+
+namespace moetrace::cli {
+namespace {
+
+Outcome replay(const ReplayOptions& options) {
+  auto replayer = Replayer::open(options);
+  if (!replayer) return replayer.error();
+  const auto totals = (*replayer)->run();
+  if (!totals) return totals.error();
+  std::printf("%s: %llu rows in %llu steps, %llu dropped, trace %s\n", options.file.c_str(),
+              static_cast<unsigned long long>(totals->rows),
+              static_cast<unsigned long long>(totals->steps),
+              static_cast<unsigned long long>(totals->dropped), totals->trace_id.c_str());
+  return kOk;
+}
+
+}  // namespace
+
+void add_replay(CLI::App& app, Command& chosen) {
+  auto* sub = app.add_subcommand("replay", "Send a trace file through a ring, as an engine would");
+  auto options = std::make_shared<ReplayOptions>();
+  sub->add_option("FILE", options->file, "A trace file, or a plain log of the public format")
+      ->required();
+  sub->add_option("--rate", options->rows_per_second,
+                  "Rows a second, in real time: what doesn't fit is dropped and counted. Without "
+                  "it: as fast as the "
+                  "collector takes them")
+      ->check(CLI::PositiveNumber);
+  sub->add_option("--num-experts", options->num_experts,
+                  "Experts of a layer, where the file does not say it")
+      ->check(CLI::Range(1u, MOETRACE_MAX_EXPERTS));
+  sub->callback([options, &chosen] { chosen = [options] { return replay(*options); }; });
+}
+
+}  // namespace moetrace::cli

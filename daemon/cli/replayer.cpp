@@ -1,0 +1,262 @@
+#include "daemon/cli/replayer.hpp"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "producer/layer_mask.hpp"
+
+namespace moetrace::cli {
+namespace {
+
+// How often a full ring is looked at again: a tenth of what a collector needs for the smallest
+// useful ring (4096 slots).
+constexpr auto kPoll = std::chrono::microseconds(100);
+// A running collector needs a moment to find a new segment. Only a ring that is full before anybody
+// came waits this long, once.
+constexpr auto kGrace = std::chrono::seconds(2);
+
+std::uint32_t tokens(std::optional<std::uint64_t> count) {
+  return count && *count < MOETRACE_UNKNOWN_TOKENS ? static_cast<std::uint32_t>(*count)
+                                                   : MOETRACE_UNKNOWN_TOKENS;
+}
+
+const char* text(const std::optional<std::string>& value) {
+  return value ? value->c_str() : nullptr;
+}
+
+// A plain log doesn't say how many layers the model has: up to the last one that it logged.
+std::uint32_t layers_of(const trace::Meta& meta) {
+  if (meta.num_layers) return *meta.num_layers;
+  if (meta.layers_logged.empty()) return MOETRACE_MAX_LAYERS;
+  return *std::max_element(meta.layers_logged.begin(), meta.layers_logged.end()) + 1u;
+}
+
+Result<Settings> settings_for(const trace::Meta& meta, std::uint32_t num_experts) {
+  moetrace_options options;
+  moetrace_options_init(&options, sizeof options);
+  moetrace_layer_mask logged{};
+  for (const std::uint16_t layer : meta.layers_logged) add_layer(logged, layer);
+  // Given outright, so that MOETRACE_LAYERS and MOETRACE_SAMPLE, meant for engines, leave a replay
+  // whole.
+  const std::string layers = meta.layers_logged.empty() ? "all" : format_layers(logged);
+  options.layers = layers.c_str();
+  options.sample_every = 1;
+  options.num_layers = layers_of(meta);
+  options.num_experts = num_experts;
+  options.top_k = meta.top_k;
+  options.model_id = text(meta.model_id);
+  options.engine = text(meta.engine);
+  options.engine_version = text(meta.engine_version);
+  options.vllm_version = text(meta.vllm_version);
+  options.torch_version = text(meta.torch_version);
+  options.device = text(meta.device);
+  options.has_seed = meta.seed.has_value() ? 1 : 0;
+  options.seed = meta.seed.value_or(0);
+  if (!meta.router.score.empty()) options.router_score = meta.router.score.c_str();
+  options.router_renormalized = meta.router.renormalized.value_or(false) ? 1 : 0;
+  options.router_scaling = meta.router.scaling.value_or(1);
+  options.rank = meta.rank;
+  options.world_size = meta.world_size;
+  options.tp_rank = meta.ranks.tp;
+  options.dp_rank = meta.ranks.dp;
+  options.pp_rank = meta.ranks.pp;
+  options.ep_rank = meta.ranks.ep;
+  return resolve_settings(options);
+}
+
+StepGrouper::Limits limits_for(const SegmentMap& map, const trace::Meta& meta) {
+  const moetrace_ring_header& header = map.header();
+  StepGrouper::Limits limits;
+  limits.top_k = header.top_k;
+  // A layer must fit into the ring, and an announcement with its spans (two a slot) into half of
+  // the event ring.
+  limits.max_rows =
+      static_cast<std::uint32_t>(std::min<std::uint64_t>(header.route_slots, 1u << 20));
+  limits.max_spans = std::min<std::uint64_t>(MOETRACE_MAX_GROUP_SLOTS, header.event_slots / 2) - 2;
+  limits.falling_position_starts_step = meta.plain();
+  return limits;
+}
+
+}  // namespace
+
+boost::system::result<std::unique_ptr<Replayer>, Failure> Replayer::open(
+    const ReplayOptions& options) {
+  trace::ReadOptions read;
+  read.num_experts = options.num_experts;
+  auto reader = trace::TraceReader::open(options.file, read);
+  if (!reader) return Failure{kFailed, reader.error().message + "; give a trace file"};
+  if (!reader->num_experts()) {
+    return Failure{
+        kUsage,
+        options.file +
+            ": its meta line does not say how many experts the model has; give --num-experts N"};
+  }
+  const auto settings = settings_for(reader->meta(), *reader->num_experts());
+  if (!settings) return Failure{kFailed, settings.error().message};
+  auto producer = Producer::open(*settings);
+  if (!producer) return Failure{kFailed, producer.error().message};
+  std::unique_ptr<Replayer> replayer(
+      new Replayer(options, std::move(*reader), std::move(*producer)));
+  const std::string ctl = settings->directory + "/" + replayer->producer_->name().ctl_file();
+  replayer->ctl_ = UniqueFd(::open(ctl.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  return replayer;
+}
+
+Replayer::Replayer(const ReplayOptions& options, trace::TraceReader reader,
+                   std::unique_ptr<Producer> producer)
+    : options_(options),
+      reader_(std::move(reader)),
+      producer_(std::move(producer)),
+      top_k_(producer_->map().header().top_k),
+      grouper_(limits_for(producer_->map(), reader_.meta()),
+               [this](const StepBatch& batch) { send(batch); }),
+      start_(Clock::now()) {
+  totals_.trace_id = producer_->name().trace_id;
+}
+
+boost::system::result<ReplayTotals, Failure> Replayer::run() {
+  while (true) {
+    const auto line = reader_.next();
+    if (!line)
+      return Failure{kFailed, line.error().message + "; what stands before it was replayed"};
+    if (*line == nullptr) break;
+    const std::string why =
+        std::visit([this](const auto& content) { return take(content); }, (*line)->content);
+    if (!why.empty()) {
+      return Failure{kFailed, options_.file + ": line " + std::to_string((*line)->number) + ": " +
+                                  why + "; what stands before it was replayed"};
+    }
+  }
+  grouper_.finish_step();
+  wait_for_room([](Producer& producer) { return producer.requests().flush(); });
+  totals_.steps = producer_->announcer().steps();
+  totals_.dropped = producer_->hook().dropped() + producer_->announcer().event_lost();
+  return totals_;
+}
+
+// ---- lines
+// ---------------------------------------------------------------------------------------------------------------
+
+std::string Replayer::take(const trace::Route& route) {
+  if (route.layer >= producer_->map().header().num_layers) {
+    return "layer " + std::to_string(route.layer) + " is above those in layers_logged";
+  }
+  if (route.step != file_step_) grouper_.finish_step();
+  file_step_ = route.step;
+  RowKey key;
+  if (std::string why = row_key(route, key); !why.empty()) return why;
+  ++totals_.rows;
+  grouper_.add(key, route.layer, route.expert_ids, route.weights);
+  return {};
+}
+
+std::string Replayer::row_key(const trace::Route& route, RowKey& key) {
+  if (!route.token_idx) {
+    if (route.req_id) return "has a request but no token_idx, which a ring can't carry";
+    return {};
+  }
+  key.position = *route.token_idx;
+  if (!route.req_id) {
+    key.request = kNamelessRequest;
+    return {};
+  }
+  if (route.req_id->size() > MOETRACE_MAX_REQUEST_ID) {
+    return "its req_id has " + std::to_string(route.req_id->size()) + " bytes, a ring carries " +
+           std::to_string(MOETRACE_MAX_REQUEST_ID);
+  }
+  const auto known = route.request ? requests_.find(*route.request) : requests_.end();
+  key.request = known != requests_.end() ? known->second : plain_request(*route.req_id);
+  return {};
+}
+
+// Plain logs have no request lines: a request begins with its first row and is never said to end.
+std::uint64_t Replayer::plain_request(std::string_view id) {
+  const auto [found, is_new] = plain_requests_.try_emplace(std::string(id), 0);
+  if (is_new) found->second = begin_request(id, std::nullopt, std::nullopt);
+  return found->second;
+}
+
+std::uint64_t Replayer::begin_request(std::string_view id,
+                                      std::optional<std::uint64_t> prompt_tokens,
+                                      std::optional<std::uint64_t> cached_tokens) {
+  const std::uint64_t number =
+      producer_->requests().begin(id, tokens(prompt_tokens), tokens(cached_tokens));
+  wait_for_room([](Producer& producer) { return producer.requests().flush(); });
+  return number;
+}
+
+std::string Replayer::take(const trace::Request& request) {
+  grouper_.finish_step();
+  requests_.insert_or_assign(
+      request.request,
+      begin_request(request.req_id.value_or(""), request.prompt_tokens, request.cached_tokens));
+  return {};
+}
+
+std::string Replayer::take(const trace::RequestEnd& end) {
+  grouper_.finish_step();
+  const auto found = requests_.find(end.request);
+  if (found == requests_.end()) return {};  // it began before the file did
+  producer_->requests().end(found->second, tokens(end.generated_tokens), end.status.value_or(""));
+  wait_for_room([](Producer& producer) { return producer.requests().flush(); });
+  requests_.erase(found);
+  return {};
+}
+
+// Steps with rows come with these; one that only counts has nothing but its line.
+std::string Replayer::take(const trace::Step& step) {
+  grouper_.finish_step();
+  if (step.layers > 0 || step.rows == 0) return {};
+  if (step.rows > UINT32_MAX) return "no pass has " + std::to_string(step.rows) + " rows";
+  wait_for_room([](Producer& producer) { return producer.events().fits(Announcer::slots_for(0)); });
+  producer_->hook().arm(
+      producer_->announcer().announce_layers(static_cast<std::uint32_t>(step.rows), {}, {}));
+  return {};
+}
+
+// ---- into the ring
+// -------------------------------------------------------------------------------------------------------
+
+void Replayer::send(const StepBatch& batch) {
+  moetrace_layer_mask layers{};
+  for (const std::uint16_t layer : batch.layers) add_layer(layers, layer);
+  wait_for_room([&](Producer& producer) {
+    return producer.events().fits(Announcer::slots_for(batch.spans.size()));
+  });
+  producer_->hook().arm(producer_->announcer().announce_layers(batch.rows, batch.spans, layers));
+  const std::size_t entries = std::size_t{batch.rows} * top_k_;
+  for (std::size_t n = 0; n < batch.layers.size(); ++n) {
+    wait_for_room(
+        [&](Producer& producer) { return producer.hook().room(batch.rows) >= batch.rows; });
+    producer_->hook().record(batch.layers[n], batch.ids.data() + n * entries, MOETRACE_UINT32,
+                             batch.weights.data() + n * entries, MOETRACE_FLOAT32, batch.rows);
+    keep_pace(batch.rows);
+  }
+}
+
+// With a rate of its own a replay behaves as an engine does: it never waits.
+template <class Fits>
+void Replayer::wait_for_room(Fits fits) {
+  if (options_.rows_per_second) return;
+  while (!fits(*producer_) && collector_may_come()) std::this_thread::sleep_for(kPoll);
+}
+
+bool Replayer::collector_may_come() {
+  if (FileLock::held_elsewhere(ctl_.get(), MOETRACE_LOCK_COLLECTOR)) {
+    collector_seen_ = true;
+    return true;
+  }
+  return !collector_seen_ && Clock::now() - start_ < kGrace;
+}
+
+void Replayer::keep_pace(std::uint32_t rows) {
+  if (!options_.rows_per_second) return;
+  paced_rows_ += rows;
+  const std::chrono::duration<double> due(static_cast<double>(paced_rows_) /
+                                          *options_.rows_per_second);
+  std::this_thread::sleep_until(start_ + std::chrono::duration_cast<Clock::duration>(due));
+}
+
+}  // namespace moetrace::cli

@@ -1,0 +1,245 @@
+// moetrace run: one command, traced from its start to its end.
+#include <poll.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <random>
+#include <thread>
+
+#include "daemon/cli/child.hpp"
+#include "daemon/cli/commands.hpp"
+#include "daemon/cli/run_collector.hpp"
+#include "daemon/cli/run_outputs.hpp"
+#include "daemon/cli/text.hpp"
+#include "daemon/cli/verifier.hpp"
+
+namespace moetrace::cli {
+namespace {
+
+struct RunOptions {
+  std::string output;
+  std::string plot_dir;
+  std::vector<std::string> publish;
+  std::vector<std::string> command;
+};
+
+constexpr int kCannotExecute = 126;  // as a shell says it
+constexpr int kNotFound = 127;
+// Workers may outlive the command that started them by a moment.
+constexpr auto kWorkerPatience = std::chrono::seconds(10);
+constexpr auto kWorkerPoll = std::chrono::milliseconds(10);
+
+void say(const std::string& line) {
+  std::fprintf(stderr, "moetrace: %s\n", line.c_str());
+}
+
+std::string private_session() {
+  std::random_device random;
+  char name[32];
+  std::snprintf(name, sizeof name, "run-%08x%08x", random(), random());
+  return name;
+}
+
+class Run {
+ public:
+  explicit Run(const RunOptions& options)
+      : options_(options),
+        session_(private_session()),
+        outputs_(options.output),
+        collector_(session_, options.output, options.publish) {}
+
+  Outcome run();
+
+ private:
+  void block_signals();
+  Outcome run_command();
+  int wait_for_command(pid_t command);
+  void pass_on(pid_t command, const signalfd_siginfo& signal) const;
+  bool end_collector();
+  void wait_for_workers() const;
+  bool report();
+  bool draw(const std::vector<std::string>& files) const;
+
+  const RunOptions& options_;
+  std::string session_;
+  RunOutputs outputs_;
+  RunCollector collector_;
+  UniqueFd signals_;     // SIGINT, SIGTERM, SIGHUP, SIGCHLD
+  UniqueFd interrupts_;  // the same without SIGCHLD
+  bool collector_failed_ = false;
+};
+
+Outcome Run::run() {
+  std::error_code failed;
+  const auto folder = std::filesystem::path(options_.output).parent_path();
+  if (!folder.empty())
+    std::filesystem::create_directories(folder,
+                                        failed);  // moetraced says why if it can't write there
+  block_signals();
+  if (const std::string why = collector_.start(interrupts_.get()); !why.empty()) {
+    collector_failed_ = true;
+    say("moetraced: " + why + "; COMMAND runs without it, and its trace will not be complete");
+  }
+  // Whoever interrupts us now does not want COMMAND at all.
+  signalfd_siginfo signal{};
+  if (::read(interrupts_.get(), &signal, sizeof signal) == sizeof signal) {
+    collector_.stop(interrupts_.get());
+    return 128 + static_cast<int>(signal.ssi_signo);
+  }
+  return run_command();
+}
+
+void Run::block_signals() {
+  ::signal(SIGPIPE, SIG_IGN);  // a closed standard error must not cost COMMAND's exit status
+  sigset_t set;
+  ::sigemptyset(&set);
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) ::sigaddset(&set, number);
+  interrupts_ = UniqueFd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  ::sigaddset(&set, SIGCHLD);
+  ::sigprocmask(SIG_BLOCK, &set, nullptr);
+  signals_ = UniqueFd(::signalfd(-1, &set, SFD_CLOEXEC));
+}
+
+Outcome Run::run_command() {
+  ChildSetup setup;
+  setup.arguments = options_.command;
+  setup.environment = {{"MOETRACE", "1"}, {"MOETRACE_SESSION", session_}};
+  const Spawned child = spawn(setup);
+  if (child.pid < 0) {
+    collector_.stop(interrupts_.get());
+    return Failure{child.error_number == ENOENT ? kNotFound : kCannotExecute,
+                   options_.command[0] + ": can't be started: " +
+                       std::strerror(child.error_number) + "; check the command after --"};
+  }
+  const int exit_code = wait_for_command(child.pid);
+  wait_for_workers();
+  const bool collected = end_collector();
+  const bool verified = report();
+  // COMMAND's own failure is never hidden by ours.
+  if (exit_code != kOk) return exit_code;
+  return collected && verified ? kOk : kFailed;
+}
+
+int Run::wait_for_command(pid_t command) {
+  while (true) {
+    signalfd_siginfo signal{};
+    if (::read(signals_.get(), &signal, sizeof signal) != sizeof signal) continue;
+    if (signal.ssi_signo != SIGCHLD) {
+      pass_on(command, signal);
+      continue;
+    }
+    if (collector_.reap()) {
+      collector_failed_ = true;
+      say("moetraced: ended too early, with " + collector_.how_it_ended() + "; COMMAND goes on");
+    }
+    int status = 0;
+    if (::waitpid(command, &status, WNOHANG) == command) return exit_code_of(status);
+  }
+}
+
+// What the terminal sends it sends to the whole foreground group: COMMAND has it already.
+void Run::pass_on(pid_t command, const signalfd_siginfo& signal) const {
+  if (signal.ssi_code != SI_KERNEL) ::kill(command, static_cast<int>(signal.ssi_signo));
+}
+
+void Run::wait_for_workers() const {
+  const auto deadline = std::chrono::steady_clock::now() + kWorkerPatience;
+  pollfd interrupt{interrupts_.get(), POLLIN, 0};
+  while (has_living_producer(session_) && std::chrono::steady_clock::now() < deadline &&
+         ::poll(&interrupt, 1, static_cast<int>(kWorkerPoll.count())) == 0) {
+  }
+}
+
+bool Run::end_collector() {
+  if (!collector_.running()) {
+    // It is gone, and nobody else will ever look at this session: drain what is left.
+    if (const std::string why = collector_.start(interrupts_.get()); !why.empty())
+      say("moetraced: " + why + " again");
+  }
+  if (collector_.running() && !collector_.stop(interrupts_.get())) {
+    collector_failed_ = true;
+    say("moetraced: ended with " + collector_.how_it_ended() + "; the trace may not be complete");
+  }
+  remove_dead_segments(session_);
+  return !collector_failed_;
+}
+
+// Says what came out. False if a trace is not what it should be.
+bool Run::report() {
+  const std::vector<std::string> files = outputs_.written();
+  if (files.empty() && !collector_failed_) {
+    say("run: no ring was seen; COMMAND opened none: does its engine have the hook, and does it "
+        "read MOETRACE=1?");
+  }
+  bool good = true;
+  for (const std::string& file : files) {
+    const auto summary = verify_trace(file);
+    if (!summary) {
+      say(summary.error().message);
+      good = false;
+      continue;
+    }
+    std::error_code failed;
+    const auto bytes = static_cast<double>(std::filesystem::file_size(file, failed));
+    say(file + ": " + grouped(summary->rows) + " rows of " + grouped(summary->requests) +
+        " requests in " + std::to_string(summary->layers.count()) + " layers, " +
+        grouped(summary->dropped) + " dropped, " + decimals(bytes / 1e6, 1) + " MB, verified");
+  }
+  if (!options_.plot_dir.empty() && !files.empty() && good) good = draw(files);
+  return good;
+}
+
+bool Run::draw(const std::vector<std::string>& files) const {
+  ChildSetup setup;
+  setup.arguments = {sibling_program("moetrace-plot")};
+  setup.arguments.insert(setup.arguments.end(), files.begin(), files.end());
+  setup.arguments.insert(setup.arguments.end(), {"-o", options_.plot_dir});
+  setup.helper = true;
+  const Spawned child = spawn(setup);
+  if (child.pid < 0) {
+    say("moetrace-plot: can't be started: " + std::string(std::strerror(child.error_number)) +
+        "; is it installed?");
+    return false;
+  }
+  int status = 0;
+  while (::waitpid(child.pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (exit_code_of(status) != 0) return false;  // it has said why
+  say("pictures and metrics in " + options_.plot_dir);
+  return true;
+}
+
+}  // namespace
+
+void add_run(CLI::App& app, const std::vector<std::string>& command, Command& chosen) {
+  auto* sub =
+      app.add_subcommand("run", "Trace one command: moetrace run [OPTIONS] -- COMMAND [ARGUMENTS]");
+  auto options = std::make_shared<RunOptions>();
+  const char* output = std::getenv("VLLM_LOG_MOE");
+  options->output = output != nullptr && *output != '\0' ? output : "trace.jsonl";
+  options->command = command;
+  sub->add_option("-o,--output", options->output,
+                  "The trace file; without it, $VLLM_LOG_MOE or trace.jsonl");
+  sub->add_option("--plot", options->plot_dir, "Draw the pictures into this folder at the end");
+  sub->add_option("--publish", options->publish, "Where to publish the live stream; none: nowhere")
+      ->take_all();
+  sub->callback([options, &chosen] {
+    chosen = [options]() -> Outcome {
+      if (options->command.empty())
+        return Failure{kUsage,
+                       "run: no command; put it behind --, such as: moetrace run -- ./serve"};
+      return Run(*options).run();
+    };
+  });
+}
+
+}  // namespace moetrace::cli

@@ -1,0 +1,120 @@
+#include "daemon/cli/run_collector.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "daemon/cli/child.hpp"
+#include "shm/segment.hpp"
+
+namespace moetrace::cli {
+namespace {
+
+constexpr int kReadyTimeoutMs = 30'000;  // it takes some 10 ms; a machine under load gets patience
+
+}  // namespace
+
+RunCollector::RunCollector(std::string session, std::string output,
+                           std::vector<std::string> publish)
+    : session_(std::move(session)), output_(std::move(output)), publish_(std::move(publish)) {}
+
+std::string RunCollector::start(int interrupt_fd) {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0)
+    return std::string("can't make a pipe: ") + std::strerror(errno);
+  const UniqueFd ready(ends[0]);
+  UniqueFd write_end(ends[1]);
+  ChildSetup setup;
+  setup.arguments = {
+      sibling_program("moetraced"),   "--session", session_, "--output", output_, "--ready-fd",
+      std::to_string(write_end.get())};
+  for (const std::string& endpoint : publish_) {
+    setup.arguments.insert(setup.arguments.end(), {"--publish", endpoint});
+  }
+  setup.inherited_fd = write_end.get();
+  setup.helper = true;
+  const Spawned child = spawn(setup);
+  if (child.pid < 0)
+    return "can't start " + setup.arguments[0] + ": " + std::strerror(child.error_number);
+  pid_ = child.pid;
+  write_end.reset();
+  return wait_until_ready(ready, interrupt_fd);
+}
+
+std::string RunCollector::wait_until_ready(const UniqueFd& ready, int interrupt_fd) {
+  pollfd descriptors[2] = {{ready.get(), POLLIN, 0}, {interrupt_fd, POLLIN, 0}};
+  const int woken = ::poll(descriptors, 2, kReadyTimeoutMs);
+  char first = 0;
+  if (woken > 0 && descriptors[0].revents != 0 && ::read(ready.get(), &first, 1) == 1) return {};
+  if (woken > 0 && descriptors[0].revents == 0)
+    return {};  // interrupted: that is handled by whoever asked us
+  if (woken == 0) return "it was not ready in time";
+  // It closed the pipe: it is ending, and has said why.
+  int status = 0;
+  ::waitpid(pid_, &status, 0);
+  note_end(status);
+  return "it did not start";
+}
+
+void RunCollector::note_end(int wait_status) {
+  pid_ = -1;
+  const int code = exit_code_of(wait_status);
+  ended_well_ = code == 0;
+  how_it_ended_ = WIFSIGNALED(wait_status) ? "signal " + std::to_string(WTERMSIG(wait_status))
+                                           : "status " + std::to_string(code);
+}
+
+bool RunCollector::reap() {
+  int status = 0;
+  if (pid_ <= 0 || ::waitpid(pid_, &status, WNOHANG) != pid_) return false;
+  note_end(status);
+  return true;
+}
+
+bool RunCollector::stop(int interrupt_fd) {
+  if (pid_ <= 0) return false;
+  ::kill(pid_, SIGTERM);
+  // A descriptor for the process: readable once it has ended.
+  const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
+  pollfd descriptors[2] = {{process.get(), POLLIN, 0}, {interrupt_fd, POLLIN, 0}};
+  while (process.valid() && ::poll(descriptors, 2, -1) < 0 && errno == EINTR) {
+  }
+  if (process.valid() && descriptors[0].revents == 0)
+    ::kill(pid_, SIGKILL);  // the user has no more patience
+  int status = 0;
+  while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
+  }
+  note_end(status);
+  return ended_well_;
+}
+
+bool has_living_producer(const std::string& session) {
+  const std::string directory = default_ring_directory();
+  const auto names = list_segments(directory, session);
+  if (!names) return false;
+  for (const SegmentName& name : *names) {
+    const auto segment =
+        CollectorSegment::open(directory, name, CollectorSegment::Access::kObserve);
+    if (segment && segment->producer_alive()) return true;
+  }
+  return false;
+}
+
+void remove_dead_segments(const std::string& session) {
+  const std::string directory = default_ring_directory();
+  const auto names = list_segments(directory, session);
+  if (!names) return;
+  for (const SegmentName& name : *names) {
+    const auto segment =
+        CollectorSegment::open(directory, name, CollectorSegment::Access::kCollect);
+    if (segment && !segment->producer_alive()) segment->unlink();
+  }
+}
+
+}  // namespace moetrace::cli

@@ -1,0 +1,50 @@
+// The private collector of one `moetrace run`.
+#pragma once
+
+#include <sys/types.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "shm/file_lock.hpp"
+
+namespace moetrace::cli {
+
+class RunCollector {
+ public:
+  RunCollector(std::string session, std::string output, std::vector<std::string> publish);
+
+  // Starts moetraced and waits until it is ready, or until `interrupt_fd` can be read. Why it
+  // isn't, or "".
+  std::string start(int interrupt_fd);
+  bool running() const { return pid_ > 0; }
+
+  // For SIGCHLD: true once, when it has ended though nobody asked it to.
+  bool reap();
+  // How it ended: "signal 9", "status 1".
+  const std::string& how_it_ended() const { return how_it_ended_; }
+
+  // SIGTERM, and wait for it. What can be read from `interrupt_fd` in the meantime kills it. False
+  // if it did not end well.
+  bool stop(int interrupt_fd);
+
+ private:
+  std::string wait_until_ready(const UniqueFd& ready, int interrupt_fd);
+  void note_end(int wait_status);
+
+  std::string session_;
+  std::string output_;
+  std::vector<std::string> publish_;
+  pid_t pid_ = -1;
+  std::string how_it_ended_;
+  bool ended_well_ = false;
+};
+
+// Whether a producer of the session is still alive.
+bool has_living_producer(const std::string& session);
+
+// Unlinks what no collector has drained: nobody else serves a private session.
+void remove_dead_segments(const std::string& session);
+
+}  // namespace moetrace::cli

@@ -1,0 +1,30 @@
+// Which files a run wrote: its collector names them after the one that was asked for.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace moetrace::cli {
+
+class RunOutputs {
+ public:
+  // Remembers what is there before the run.
+  explicit RunOutputs(std::string wanted);
+
+  // Files that are new, or that have changed, since then: `wanted`, then trace.2.jsonl,
+  // trace.rank1.jsonl, ….
+  std::vector<std::string> written() const;
+
+ private:
+  using Stamp = std::pair<std::uintmax_t, std::int64_t>;  // size, time of the last change
+  std::map<std::string, Stamp> present() const;
+  bool is_ours(const std::string& file_name) const;
+
+  std::string wanted_;
+  std::map<std::string, Stamp> before_;
+};
+
+}  // namespace moetrace::cli

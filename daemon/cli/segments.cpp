@@ -1,0 +1,90 @@
+#include "daemon/cli/segments.hpp"
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+namespace moetrace::cli {
+namespace {
+
+// Sessions that have a file in the directory: what stands between the second and the third dot.
+std::set<std::string> sessions_in(const std::string& directory) {
+  std::set<std::string> sessions;
+  std::error_code failed;
+  for (const auto& entry : std::filesystem::directory_iterator(directory, failed)) {
+    const std::string name = entry.path().filename().string();
+    const std::string prefix = "moetrace.v1.";
+    if (!name.starts_with(prefix)) continue;
+    const std::string session =
+        name.substr(prefix.size(), name.find('.', prefix.size()) - prefix.size());
+    if (is_session_name(session)) sessions.insert(session);
+  }
+  return sessions;
+}
+
+}  // namespace
+
+boost::system::result<OpenedSegments, Failure> open_segments(const SegmentFilter& filter) {
+  const std::string directory = default_ring_directory();
+  if (filter.session && !is_session_name(*filter.session)) {
+    return Failure{kUsage, "session '" + *filter.session +
+                               "': not a session name; use letters, digits, '-' and '_'"};
+  }
+  const std::set<std::string> sessions =
+      filter.session ? std::set{*filter.session} : sessions_in(directory);
+  OpenedSegments opened;
+  for (const std::string& session : sessions) {
+    const auto names = list_segments(directory, session);
+    if (!names) return Failure{kFailed, names.error().message};
+    for (const SegmentName& name : *names) {
+      if (!name.trace_id.starts_with(filter.trace)) continue;
+      auto segment = CollectorSegment::open(directory, name, CollectorSegment::Access::kObserve);
+      if (segment) {
+        opened.segments.push_back(std::move(*segment));
+      } else if (segment.error().code !=
+                 ErrorCode::kNotFound) {  // it may have ended since it was listed
+        opened.unusable.push_back(segment.error().message);
+      }
+    }
+  }
+  if (opened.segments.empty() && opened.unusable.empty()) {
+    const std::string which = (filter.session ? " of session " + *filter.session : std::string()) +
+                              (filter.trace.empty() ? std::string() : " of trace " + filter.trace);
+    return Failure{
+        kNothingThere,
+        directory + ": there is no segment" + which +
+            "; start an engine with MOETRACE=1, or set MOETRACE_DIR to where it has its ring"};
+  }
+  return opened;
+}
+
+double SegmentCounters::fill(std::uint64_t route_slots) const {
+  const std::uint64_t waiting = recorded > consumed ? recorded - consumed : 0;
+  return static_cast<double>(std::min(waiting, route_slots)) / static_cast<double>(route_slots);
+}
+
+SegmentCounters read_counters(const CollectorSegment& segment) {
+  SegmentCounters counters;
+  if (!segment.intact()) return counters;
+  const SegmentMap& map = segment.map();
+  // relaxed: numbers for a human, each a running total of its own.
+  const auto word = [](std::uint64_t* at) {
+    return SharedWord(at).load(std::memory_order_relaxed);
+  };
+  moetrace_host_counters* host = &map.state()->host;
+  counters.steps = word(&host->steps);
+  counters.attempted = word(&host->attempted);
+  counters.event_lost = word(&host->event_lost);
+  counters.closed = word(&host->closed) != 0;
+  counters.consumed = word(&map.ctl()->route_consumed);
+  counters.generation = word(&map.ctl()->collector_generation);
+  // payload: {steps_done, claimed, dropped}
+  if (const auto snapshot = map.snapshots().read()) {
+    counters.recorded = snapshot->payload[1];
+    counters.dropped = snapshot->payload[2];
+  }
+  counters.dropped += counters.event_lost;
+  return counters;
+}
+
+}  // namespace moetrace::cli

@@ -1,0 +1,44 @@
+// The segments in the ring directory, as status, top and the control commands see them.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "daemon/cli/outcome.hpp"
+#include "shm/segment.hpp"
+
+namespace moetrace::cli {
+
+struct SegmentFilter {
+  std::optional<std::string> session;  // nothing: all
+  std::string trace;                   // how the trace id begins; "": all
+};
+
+struct OpenedSegments {
+  std::vector<CollectorSegment> segments;  // in the order of their sessions and trace ids
+  std::vector<std::string> unusable;       // why, for each segment that can't be opened
+};
+
+// Every segment that fits, opened without taking it from its collector. A failure (69) says that
+// there is none.
+boost::system::result<OpenedSegments, Failure> open_segments(const SegmentFilter& filter);
+
+// Counters of a segment, read once.
+struct SegmentCounters {
+  std::uint64_t steps = 0;
+  std::uint64_t attempted = 0;
+  std::uint64_t event_lost = 0;
+  std::uint64_t recorded = 0;  // slots claimed by the end of the last step
+  std::uint64_t dropped = 0;   // no slot in the route ring, nor room for the announcement
+  std::uint64_t consumed = 0;
+  std::uint64_t generation = 0;  // collectors that have served it so far
+  bool closed = false;
+
+  // Slots that wait for the collector, as a share of the ring.
+  double fill(std::uint64_t route_slots) const;
+};
+SegmentCounters read_counters(const CollectorSegment& segment);
+
+}  // namespace moetrace::cli

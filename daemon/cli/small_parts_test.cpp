@@ -1,0 +1,116 @@
+// The small parts of the command line that stand alone.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+
+#include "daemon/cli/load.hpp"
+#include "daemon/cli/missed_rows.hpp"
+#include "daemon/cli/run_outputs.hpp"
+#include "daemon/cli/short_line.hpp"
+#include "daemon/cli/text.hpp"
+
+namespace moetrace::cli {
+namespace {
+
+TEST(MissedRowsTest, NothingIsMissingBetweenConsecutiveMessages) {
+  MissedRows missed;
+  EXPECT_FALSE(
+      missed.take("route", {"t", 1, 7, 10, 500}).any());  // joined late: the rest was never ours
+  EXPECT_FALSE(missed.take("route", {"t", 1, 8, 10, 510}).any());
+  EXPECT_EQ(missed.total().rows, 0u);
+}
+
+TEST(MissedRowsTest, AGapIsCountedInMessagesAndRows) {
+  MissedRows missed;
+  missed.take("route", {"t", 1, 0, 10, 10});
+  const auto gap = missed.take("route", {"t", 1, 3, 10, 75});
+  EXPECT_EQ(gap.messages, 2u);
+  EXPECT_EQ(gap.rows, 55u);
+  EXPECT_EQ(missed.total().rows, 55u);
+}
+
+TEST(MissedRowsTest, AnotherCollectorCountsFromZero) {
+  MissedRows missed;
+  missed.take("route", {"t", 1, 5, 10, 100});
+  // The first one died with 20 rows in the file that it never sent.
+  const auto gap = missed.take("route", {"t", 2, 0, 10, 130});
+  EXPECT_EQ(gap.messages, 0u);
+  EXPECT_EQ(gap.rows, 20u);
+}
+
+TEST(MissedRowsTest, TopicsAndTracesDoNotMix) {
+  MissedRows missed;
+  missed.take("route", {"t", 1, 0, 10, 10});
+  EXPECT_FALSE(missed.take("meta", {"t", 1, 4, 1, 10}).any());
+  EXPECT_FALSE(missed.take("route", {"u", 1, 9, 10, 900}).any());
+  EXPECT_EQ(missed.take("meta", {"t", 1, 6, 1, 10}).messages, 1u);
+}
+
+TEST(LoadTest, ImbalanceIsTheBusiestOverTheMean) {
+  const LayerLoad load = layer_load(3, {2, 6, 0, 0});
+  EXPECT_EQ(load.selections, 8u);
+  EXPECT_DOUBLE_EQ(load.imbalance, 3.0);
+  EXPECT_EQ(load.busiest[0], 1u);
+  EXPECT_EQ(load.busiest[1], 0u);
+  EXPECT_EQ(load.busiest[2], 2u);  // ties to the smaller id
+}
+
+TEST(LoadTest, NothingYet) {
+  EXPECT_EQ(layer_load(0, {0, 0}).imbalance, 0);
+}
+
+TEST(LoadTest, BarsAreRelativeToTheFullest) {
+  EXPECT_EQ(load_bar({8, 4, 0, 1}, 10), "█▄ ▁");
+  EXPECT_EQ(load_bar({8, 8, 2, 2}, 2), "█▂");
+}
+
+TEST(TextTest, Numbers) {
+  EXPECT_EQ(grouped(0), "0");
+  EXPECT_EQ(grouped(999), "999");
+  EXPECT_EQ(grouped(1000), "1,000");
+  EXPECT_EQ(grouped(1234567), "1,234,567");
+  EXPECT_EQ(percent(0.1234), "12.3 %");
+}
+
+TEST(TextTest, CutsCountCharacters) {
+  EXPECT_EQ(shortened("Qwen", 4), "Qwen");
+  EXPECT_EQ(shortened("Qwen2", 4), "Qwe…");
+  EXPECT_EQ(shortened("äöüß", 3), "äö…");
+}
+
+TEST(ShortLineTest, SaysWhatIsUnknown) {
+  EXPECT_EQ(
+      short_line(
+          R"({"type":"route","req_id":null,"token_idx":3,"layer":1,"topk_ids":[4,null],"topk_weights":[0.5,null]})"),
+      "? token 3 layer 1:  4 0.5000  ? ?");
+  EXPECT_EQ(short_line("not json"), "not json");
+  EXPECT_EQ(short_line(R"({"type":"route"})"), R"({"type":"route"})");
+}
+
+TEST(RunOutputsTest, OnlyNewAndChangedFilesOfThisNameCount) {
+  namespace fs = std::filesystem;
+  const fs::path folder = fs::path(testing::TempDir()) / ("outputs_" + std::to_string(::getpid()));
+  fs::create_directories(folder);
+  const auto write = [&](const char* name) {
+    std::ofstream(folder / name, std::ios::app) << "x\n";
+  };
+  for (const char* name : {"trace.jsonl", "trace.2.jsonl"}) write(name);
+  const RunOutputs outputs((folder / "trace.jsonl").string());
+  EXPECT_TRUE(outputs.written().empty());
+  for (const char* name :
+       {"trace.jsonl", "trace.rank1.jsonl", "trace.rank1.2.jsonl", "trace.3.jsonl",
+        "trace.old.jsonl", "trace.rank.jsonl", "traces.jsonl", "trace.jsonl.gz"}) {
+    write(name);
+  }
+  const std::vector<std::string> files = outputs.written();
+  ASSERT_EQ(files.size(), 4u);
+  EXPECT_EQ(files[0], (folder / "trace.jsonl").string());
+  EXPECT_TRUE(std::count(files.begin(), files.end(), (folder / "trace.rank1.2.jsonl").string()));
+  fs::remove_all(folder);
+}
+
+}  // namespace
+}  // namespace moetrace::cli

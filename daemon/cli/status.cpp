@@ -1,0 +1,117 @@
+// moetrace status: what is being traced right now.
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "daemon/cli/commands.hpp"
+#include "daemon/cli/segments.hpp"
+#include "daemon/cli/text.hpp"
+#include "daemon/endpoints.hpp"
+
+namespace moetrace::cli {
+namespace {
+
+struct StatusOptions {
+  SegmentFilter filter;
+  bool json = false;
+};
+
+std::string joined(const std::vector<std::string>& parts) {
+  std::string text;
+  for (const std::string& part : parts) text += (text.empty() ? "" : " ") + part;
+  return text;
+}
+
+nlohmann::ordered_json to_json(const CollectorSegment& segment) {
+  const moetrace_ring_header& header = segment.map().header();
+  const SegmentCounters counters = read_counters(segment);
+  const auto text = [](const char* value) {
+    return *value == '\0' ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(value);
+  };
+  nlohmann::ordered_json out;
+  out["session"] = segment.name().session;
+  out["trace_id"] = segment.name().trace_id;
+  out["model_id"] = text(header.model_id);
+  out["engine"] = text(header.engine);
+  out["engine_version"] = text(header.engine_version);
+  out["rank"] = header.rank;
+  out["pid"] = header.producer_pid;
+  out["producer"] = counters.closed ? "closed" : segment.producer_alive() ? "alive" : "dead";
+  out["collector"] = segment.collector_alive() ? "attached" : "none";
+  out["collector_generation"] = counters.generation;
+  out["steps"] = counters.steps;
+  out["attempted"] = counters.attempted;
+  out["recorded"] = counters.recorded;
+  out["consumed"] = counters.consumed;
+  out["dropped"] = counters.dropped;
+  out["event_lost"] = counters.event_lost;
+  out["ring_slots"] = header.route_slots;
+  out["ring_fill_percent"] = 100 * counters.fill(header.route_slots);
+  out["endpoints"] = read_endpoints(segment.name().session);
+  return out;
+}
+
+// Four lines a segment, the longest of them below 100 columns.
+void print(const CollectorSegment& segment) {
+  const moetrace_ring_header& header = segment.map().header();
+  const SegmentCounters counters = read_counters(segment);
+  const auto known = [](const char* value) {
+    return *value == '\0' ? std::string("unknown") : std::string(value);
+  };
+  const std::string producer = counters.closed            ? "closed"
+                               : segment.producer_alive() ? "alive"
+                                                          : "dead";
+  const std::string engine =
+      known(header.engine) + (*header.engine_version == '\0' ? "" : " ") + header.engine_version;
+  const std::string collector =
+      (segment.collector_alive() ? "attached" : "none") +
+      (counters.generation == 0 ? std::string(", never had one")
+                                : ", generation " + std::to_string(counters.generation));
+  const std::vector<std::string> endpoints = read_endpoints(segment.name().session);
+  std::printf("%s  session %s, rank %u of %u\n", segment.name().trace_id.c_str(),
+              shortened(segment.name().session, 32).c_str(), header.rank, header.world_size);
+  std::printf("  model      %-40s  engine %s, pid %u %s\n",
+              shortened(known(header.model_id), 40).c_str(), shortened(engine, 22).c_str(),
+              header.producer_pid, producer.c_str());
+  std::printf("  rows       %s attempted, %s recorded, %s consumed, %s dropped\n",
+              grouped(counters.attempted).c_str(), grouped(counters.recorded).c_str(),
+              grouped(counters.consumed).c_str(), grouped(counters.dropped).c_str());
+  std::printf("  ring       %s steps, %s of %s slots full, collector %s\n",
+              grouped(counters.steps).c_str(), percent(counters.fill(header.route_slots)).c_str(),
+              grouped(header.route_slots).c_str(), collector.c_str());
+  std::printf("  endpoint   %s\n", endpoints.empty() ? "none" : joined(endpoints).c_str());
+}
+
+Outcome status(const StatusOptions& options) {
+  const auto opened = open_segments(options.filter);
+  if (!opened) return opened.error();
+  auto list = nlohmann::ordered_json::array();
+  for (const CollectorSegment& segment : opened->segments) {
+    if (options.json) {
+      list.push_back(to_json(segment));
+    } else {
+      print(segment);
+    }
+  }
+  if (options.json) {
+    std::printf("%s\n",
+                list.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
+  }
+  std::fflush(stdout);
+  for (const std::string& why : opened->unusable)
+    std::fprintf(stderr, "moetrace: %s\n", why.c_str());
+  return opened->unusable.empty() ? kOk : kFailed;
+}
+
+}  // namespace
+
+void add_status(CLI::App& app, Command& chosen) {
+  auto* sub = app.add_subcommand("status", "Show the live segments and their counters");
+  auto options = std::make_shared<StatusOptions>();
+  sub->add_option("--session", options->filter.session, "Only this session; without it, all");
+  sub->add_option("--trace", options->filter.trace, "Only the trace whose id begins like this");
+  sub->add_flag("--json", options->json, "A JSON list");
+  sub->callback([options, &chosen] { chosen = [options] { return status(*options); }; });
+}
+
+}  // namespace moetrace::cli

@@ -1,0 +1,95 @@
+#include "daemon/cli/step_grouper.hpp"
+
+#include <utility>
+
+namespace moetrace::cli {
+
+void StepGrouper::add(const RowKey& row, std::uint16_t layer, std::span<const std::uint16_t> ids,
+                      std::span<const float> weights) {
+  // A cut may leave a part of a layer behind as the start of a new step, which the row must fit in
+  // turn.
+  while (!layers_.empty() && !fits_here(row, layer)) cut();
+  if (layers_.empty() || layers_.back() != layer) start_layer(layer);
+  if (in_first_layer()) append_first_layer_row(row);
+  ++filled_;
+  ids_.insert(ids_.end(), ids.begin(), ids.end());
+  weights_.insert(weights_.end(), weights.begin(), weights.end());
+}
+
+bool StepGrouper::fits_here(const RowKey& row, std::uint16_t layer) const {
+  if (layer != layers_.back()) return can_open_layer(layer) && rows_.front() == row;
+  if (!in_first_layer()) return filled_ < rows_.size() && rows_[filled_] == row;
+  if (rows_.size() == limits_.max_rows) return false;
+  if (spans_.size() == limits_.max_spans) return false;  // the row might need one more
+  if (!limits_.falling_position_starts_step || !row.request) return true;
+  const auto last = last_position_.find(*row.request);
+  // Equal: the same (request, token, layer) again. Lower: it falls.
+  return last == last_position_.end() || row.position > last->second;
+}
+
+bool StepGrouper::can_open_layer(std::uint16_t layer) const {
+  return layer > layers_.back() && filled_ == rows_.size();
+}
+
+void StepGrouper::start_layer(std::uint16_t layer) {
+  layers_.push_back(layer);
+  filled_ = 0;
+}
+
+void StepGrouper::append_first_layer_row(const RowKey& row) {
+  const auto number = static_cast<std::uint32_t>(rows_.size());
+  rows_.push_back(row);
+  if (!row.request) return;
+  last_position_[*row.request] = row.position;
+  if (!spans_.empty()) {
+    moetrace_span& last = spans_.back();
+    if (last.request == *row.request && last.first_row + last.rows == number &&
+        last.first_position + last.rows == row.position) {
+      ++last.rows;
+      return;
+    }
+  }
+  spans_.push_back({*row.request, row.position, number, 1});
+}
+
+// Gives out the layers that are complete. A part of a layer behind them becomes the first layer of
+// a new step.
+void StepGrouper::cut() {
+  const bool partial = !in_first_layer() && filled_ < rows_.size();
+  if (!partial) {
+    emit(layers_.size());
+    rows_.clear();
+    spans_.clear();
+    layers_.clear();
+    ids_.clear();
+    weights_.clear();
+    last_position_.clear();
+    filled_ = 0;
+    return;
+  }
+  const std::size_t complete = layers_.size() - 1;
+  emit(complete);
+  const std::uint16_t layer = layers_.back();
+  const auto entries = static_cast<std::ptrdiff_t>(complete * rows_.size() * limits_.top_k);
+  ids_.erase(ids_.begin(), ids_.begin() + entries);
+  weights_.erase(weights_.begin(), weights_.begin() + entries);
+  const std::vector<RowKey> kept(rows_.begin(),
+                                 rows_.begin() + static_cast<std::ptrdiff_t>(filled_));
+  rows_.clear();
+  spans_.clear();
+  last_position_.clear();
+  layers_.assign(1, layer);
+  for (const RowKey& row : kept) append_first_layer_row(row);
+}
+
+void StepGrouper::finish_step() {
+  while (!layers_.empty()) cut();
+}
+
+void StepGrouper::emit(std::size_t layers) {
+  const std::size_t entries = layers * rows_.size() * limits_.top_k;
+  emit_({static_cast<std::uint32_t>(rows_.size()), spans_, std::span(layers_).first(layers),
+         std::span(ids_).first(entries), std::span(weights_).first(entries)});
+}
+
+}  // namespace moetrace::cli

@@ -1,0 +1,141 @@
+#include "daemon/cli/step_grouper.hpp"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <tuple>
+#include <vector>
+
+namespace moetrace::cli {
+namespace {
+
+// A row of a file: request ('.' for none), position, layer. Its only expert id is its place in the
+// file.
+using FileRow = std::tuple<char, std::uint64_t, std::uint16_t>;
+
+// What came out, as text: "[0,1] a0+2 b5+1" is a step in layers 0 and 1 with two spans.
+class StepGrouperTest : public testing::Test {
+ protected:
+  std::vector<std::string> group(const std::vector<FileRow>& rows, bool plain = false,
+                                 std::uint32_t max_rows = 1000, std::size_t max_spans = 1000) {
+    StepGrouper grouper({1, max_rows, max_spans, plain},
+                        [&](const StepBatch& batch) { take(batch); });
+    std::uint16_t number = 0;
+    for (const auto& [request, position, layer] : rows) {
+      RowKey key;
+      if (request != '.') key = {static_cast<std::uint64_t>(request), position};
+      const std::uint16_t id = number++;
+      const float weight = 0.5F + static_cast<float>(id);
+      grouper.add(key, layer, {&id, 1}, {&weight, 1});
+    }
+    grouper.finish_step();
+    // Whatever the steps are: every row comes out once, in the file's order, with its own id and
+    // weight.
+    EXPECT_EQ(ids_.size(), rows.size());
+    for (std::size_t n = 0; n < ids_.size(); ++n) {
+      EXPECT_EQ(ids_[n], n);
+      EXPECT_EQ(weights_[n], 0.5F + static_cast<float>(n));
+      EXPECT_EQ(row_layers_[n], std::get<2>(rows[n]));
+    }
+    return steps_;
+  }
+
+ private:
+  void take(const StepBatch& batch) {
+    std::string text = "[";
+    for (const std::uint16_t layer : batch.layers)
+      text += (text.size() > 1 ? "," : "") + std::to_string(layer);
+    text += "]";
+    std::uint32_t named = 0;
+    for (const moetrace_span& span : batch.spans) {
+      text += std::string(" ") + static_cast<char>(span.request) +
+              std::to_string(span.first_position) + "+" + std::to_string(span.rows);
+      named += span.rows;
+    }
+    if (batch.rows > named) text += " ." + std::to_string(batch.rows - named);
+    steps_.push_back(text);
+    EXPECT_EQ(batch.ids.size(), batch.layers.size() * batch.rows);
+    ids_.insert(ids_.end(), batch.ids.begin(), batch.ids.end());
+    weights_.insert(weights_.end(), batch.weights.begin(), batch.weights.end());
+    for (const std::uint16_t layer : batch.layers)
+      row_layers_.insert(row_layers_.end(), batch.rows, layer);
+  }
+
+  std::vector<std::string> steps_;
+  std::vector<std::uint32_t> ids_;
+  std::vector<float> weights_;
+  std::vector<std::uint16_t> row_layers_;
+};
+
+using Steps = std::vector<std::string>;
+
+TEST_F(StepGrouperTest, LayersWithTheSameRowsAreOneStep) {
+  EXPECT_EQ(group({{'a', 0, 0}, {'a', 1, 0}, {'b', 5, 0}, {'a', 0, 3}, {'a', 1, 3}, {'b', 5, 3}}),
+            Steps{"[0,3] a0+2 b5+1"});
+}
+
+TEST_F(StepGrouperTest, SpansAreMaximalRunsOfConsecutivePositions) {
+  EXPECT_EQ(group({{'a', 0, 0}, {'a', 1, 0}, {'a', 3, 0}, {'.', 0, 0}, {'a', 4, 0}}),
+            Steps{"[0] a0+2 a3+1 a4+1 .1"});
+}
+
+TEST_F(StepGrouperTest, DroppedTailOfALayerSplitsTheStep) {
+  // Layer 1 lacks its last row, layer 2 is whole again.
+  EXPECT_EQ(group({{'a', 0, 0}, {'a', 1, 0}, {'a', 0, 1}, {'a', 0, 2}, {'a', 1, 2}}),
+            (Steps{"[0] a0+2", "[1] a0+1", "[2] a0+2"}));
+}
+
+TEST_F(StepGrouperTest, LayersThatLackTheSameRowsStayTogether) {
+  EXPECT_EQ(group({{'a', 0, 0}, {'a', 1, 0}, {'a', 0, 1}, {'a', 0, 2}}),
+            (Steps{"[0] a0+2", "[1,2] a0+1"}));
+}
+
+TEST_F(StepGrouperTest, PartialLastLayer) {
+  EXPECT_EQ(group({{'a', 0, 0}, {'a', 1, 0}, {'a', 0, 1}}), (Steps{"[0] a0+2", "[1] a0+1"}));
+}
+
+TEST_F(StepGrouperTest, ALayerWithMoreRowsThanTheFirst) {
+  EXPECT_EQ(group({{'a', 0, 0}, {'a', 0, 1}, {'a', 1, 1}}), (Steps{"[0,1] a0+1", "[1] a1+1"}));
+}
+
+TEST_F(StepGrouperTest, OtherOrderInALaterLayer) {
+  EXPECT_EQ(group({{'a', 0, 0}, {'b', 0, 0}, {'b', 0, 1}, {'a', 0, 1}}),
+            (Steps{"[0] a0+1 b0+1", "[1] b0+1 a0+1"}));
+}
+
+TEST_F(StepGrouperTest, LayersThatFallStartAStep) {
+  EXPECT_EQ(group({{'a', 0, 0}, {'a', 0, 1}, {'a', 1, 0}, {'a', 1, 1}}),
+            (Steps{"[0,1] a0+1", "[0,1] a1+1"}));
+}
+
+TEST_F(StepGrouperTest, InPlainLogsAFallingPositionStartsAStep) {
+  EXPECT_EQ(group({{'a', 0, 0}, {'a', 1, 0}, {'a', 0, 0}}, true), (Steps{"[0] a0+2", "[0] a0+1"}));
+}
+
+TEST_F(StepGrouperTest, InPlainLogsTheSameTokenAgainStartsAStep) {
+  EXPECT_EQ(group({{'a', 7, 0}, {'b', 3, 0}, {'a', 7, 0}}, true),
+            (Steps{"[0] a7+1 b3+1", "[0] a7+1"}));
+}
+
+TEST_F(StepGrouperTest, InPlainLogsTheNextRequestMayStartLower) {
+  EXPECT_EQ(group({{'a', 7, 0}, {'b', 0, 0}, {'a', 8, 0}}, true), Steps{"[0] a7+1 b0+1 a8+1"});
+}
+
+TEST_F(StepGrouperTest, InTracesStepsAreTheirOwnAffair) {
+  // Thread blocks of a GPU may come in any order.
+  EXPECT_EQ(group({{'a', 1, 0}, {'a', 0, 0}}), Steps{"[0] a1+1 a0+1"});
+}
+
+TEST_F(StepGrouperTest, StepsThatAreTooLargeAreCut) {
+  EXPECT_EQ(group({{'a', 0, 0}, {'a', 1, 0}, {'a', 2, 0}, {'a', 0, 1}, {'a', 1, 1}, {'a', 2, 1}},
+                  false, 2),
+            (Steps{"[0] a0+2", "[0] a2+1", "[1] a0+2", "[1] a2+1"}));
+}
+
+TEST_F(StepGrouperTest, SpansAreCutToo) {
+  EXPECT_EQ(group({{'a', 0, 0}, {'b', 0, 0}, {'c', 0, 0}}, false, 100, 2),
+            (Steps{"[0] a0+1 b0+1", "[0] c0+1"}));
+}
+
+}  // namespace
+}  // namespace moetrace::cli

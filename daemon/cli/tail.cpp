@@ -1,0 +1,186 @@
+// moetrace tail: the live stream of a session's collector.
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+#include <zmq.hpp>
+
+#include "daemon/cli/commands.hpp"
+#include "daemon/cli/missed_rows.hpp"
+#include "daemon/cli/short_line.hpp"
+#include "daemon/cli/stop_flag.hpp"
+#include "daemon/cli/text.hpp"
+#include "daemon/endpoints.hpp"
+#include "shm/file_lock.hpp"
+
+namespace moetrace::cli {
+namespace {
+
+struct TailOptions {
+  std::string session;
+  std::string endpoint;
+  std::vector<std::string> topics;
+  std::optional<std::uint64_t> count;
+  bool json = false;
+};
+
+constexpr int kMessagesHeld = 1000;  // of about 200 kB at most, while the output is slow
+constexpr int kPollMs = 200;  // how late a stop signal may be seen that comes just before the poll
+
+// A collector that was killed leaves its socket's name behind, to which a subscriber would try to
+// connect for ever.
+bool answers(const std::string& endpoint) {
+  const std::string scheme = "ipc://";
+  sockaddr_un address{};
+  if (!endpoint.starts_with(scheme) || endpoint.size() - scheme.size() >= sizeof address.sun_path)
+    return true;
+  address.sun_family = AF_UNIX;
+  std::strcpy(address.sun_path, endpoint.c_str() + scheme.size());
+  if (address.sun_path[0] == '@') return true;  // abstract: no file to be left behind
+  const UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  return ::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+}
+
+boost::system::result<std::string, Failure> find_endpoint(const TailOptions& options) {
+  std::vector<std::string> candidates = {options.endpoint};
+  if (options.endpoint.empty()) candidates = read_endpoints(options.session);
+  for (const std::string& endpoint : candidates) {
+    if (answers(endpoint)) return endpoint;
+  }
+  const std::string what =
+      options.endpoint.empty() ? "session " + options.session : options.endpoint;
+  return Failure{kNothingThere, "tail: no collector publishes on " + what +
+                                    "; start moetraced, or give --endpoint"};
+}
+
+class Tail {
+ public:
+  explicit Tail(const TailOptions& options) : options_(options) {}
+
+  void run(const std::string& endpoint);
+  // How many rows came, and how many didn't.
+  void say_totals() const {
+    std::fprintf(stderr, "moetrace: tail: %s rows received, %s missed\n", grouped(rows_).c_str(),
+                 grouped(missed_.total().rows).c_str());
+  }
+
+ private:
+  bool enough() const { return options_.count && lines_ >= *options_.count; }
+  void take(const std::string& topic, std::string_view header, std::string_view payload);
+  void print(std::string_view line, const std::string& trace_id);
+
+  const TailOptions& options_;
+  MissedRows missed_;
+  std::set<std::string>
+      metas_;  // traces whose meta line was shown; each new subscriber makes it come again
+  std::uint64_t lines_ = 0;
+  std::uint64_t rows_ = 0;
+};
+
+void Tail::run(const std::string& endpoint) {
+  zmq::context_t context;
+  zmq::socket_t socket(context, zmq::socket_type::sub);
+  socket.set(zmq::sockopt::rcvhwm, kMessagesHeld);
+  socket.set(zmq::sockopt::linger, 0);
+  socket.connect(endpoint);
+  for (const std::string& topic : options_.topics) socket.set(zmq::sockopt::subscribe, topic);
+  while (!stop_requested() && !enough() && std::ferror(stdout) == 0) {
+    std::array<zmq::message_t, 3> parts;
+    zmq::pollitem_t item{socket.handle(), 0, ZMQ_POLLIN, 0};
+    // The C function: a signal is no exception here.
+    if (::zmq_poll(reinterpret_cast<zmq_pollitem_t*>(&item), 1, kPollMs) <= 0) {
+      std::fflush(stdout);
+      continue;
+    }
+    std::size_t received = 0;
+    bool more = true;
+    for (; more; ++received) {
+      zmq::message_t part;
+      if (!socket.recv(part, zmq::recv_flags::dontwait)) break;
+      more = part.more();
+      if (received < parts.size()) parts[received] = std::move(part);
+    }
+    if (received == parts.size())
+      take(parts[0].to_string(), parts[1].to_string_view(), parts[2].to_string_view());
+  }
+  std::fflush(stdout);
+}
+
+void Tail::take(const std::string& topic, std::string_view header, std::string_view payload) {
+  const auto json = nlohmann::json::parse(header, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) return;
+  MessageHead head;
+  head.trace_id = json.value("trace_id", "");
+  head.generation = json.value("generation", std::uint64_t{0});
+  head.number = json.value("message", std::uint64_t{0});
+  head.count = json.value("count", std::uint64_t{0});
+  head.delivered = json.value("delivered", std::uint64_t{0});
+  if (const auto missed = missed_.take(topic, head); missed.any()) {
+    std::fflush(stdout);
+    std::fprintf(stderr, "moetrace: tail: missed %s rows in %s messages on %s of trace %s\n",
+                 grouped(missed.rows).c_str(), grouped(missed.messages).c_str(), topic.c_str(),
+                 head.trace_id.c_str());
+  }
+  if (topic == "route") rows_ += head.count;
+  while (!payload.empty() && !enough()) {
+    const std::size_t end = std::min(payload.find('\n'), payload.size());
+    print(payload.substr(0, end), head.trace_id);
+    payload.remove_prefix(std::min(end + 1, payload.size()));
+  }
+}
+
+void Tail::print(std::string_view line, const std::string& trace_id) {
+  if (line.starts_with("{\"type\":\"meta\"") && !metas_.insert(trace_id).second) return;
+  ++lines_;
+  const std::string text = options_.json ? std::string(line) : short_line(line);
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fputc('\n', stdout);
+}
+
+Outcome tail(TailOptions options) {
+  if (options.topics.empty()) options.topics = {"route", "meta"};
+  const auto endpoint = find_endpoint(options);
+  if (!endpoint) return endpoint.error();
+  catch_stop_signals();
+  ::signal(SIGPIPE, SIG_IGN);  // `moetrace tail | head` ends with the totals, too
+  Tail stream(options);
+  try {
+    stream.run(*endpoint);
+  } catch (const std::exception& error) {
+    return Failure{kFailed, "tail: " + *endpoint + ": " + error.what() +
+                                "; give an endpoint such as tcp://127.0.0.1:5556"};
+  }
+  stream.say_totals();
+  return kOk;
+}
+
+}  // namespace
+
+void add_tail(CLI::App& app, Command& chosen) {
+  auto* sub = app.add_subcommand("tail", "Print the live stream of a session's collector");
+  auto options = std::make_shared<TailOptions>();
+  const char* session = std::getenv("MOETRACE_SESSION");
+  options->session = session != nullptr && *session != '\0' ? session : "default";
+  sub->add_option("--session", options->session,
+                  "The session; without it, $MOETRACE_SESSION or default");
+  sub->add_option("--endpoint", options->endpoint,
+                  "Where the collector publishes; without it, what the session's says");
+  sub->add_option("--topic", options->topics,
+                  "route, meta or stats; again for more. Without it: route and meta")
+      ->check(CLI::IsMember({"route", "meta", "stats"}));
+  sub->add_option("--count", options->count, "End after this many lines")
+      ->check(CLI::PositiveNumber);
+  sub->add_flag("--json", options->json, "The lines as they stand in the trace file");
+  sub->callback([options, &chosen] { chosen = [options] { return tail(*options); }; });
+}
+
+}  // namespace moetrace::cli

@@ -1,0 +1,19 @@
+// Text for people: numbers and JSON strings.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace moetrace::cli {
+
+// 1234567 -> "1,234,567"
+std::string grouped(std::uint64_t number);
+// 0.1234 -> "12.3 %"
+std::string percent(double share);
+// A fixed number of decimals.
+std::string decimals(double number, int digits);
+// At most `width` characters, counted as UTF-8 code points; a cut is shown by a final "…".
+std::string shortened(std::string_view text, std::size_t width);
+
+}  // namespace moetrace::cli

@@ -1,0 +1,135 @@
+// moetrace top: a live view of how the load spreads over the experts.
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <ctime>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "daemon/cli/commands.hpp"
+#include "daemon/cli/load.hpp"
+#include "daemon/cli/segments.hpp"
+#include "daemon/cli/stop_flag.hpp"
+#include "daemon/cli/text.hpp"
+
+namespace moetrace::cli {
+namespace {
+
+struct TopOptions {
+  SegmentFilter filter;
+  bool json = false;
+  bool once = false;
+};
+
+constexpr std::size_t kBarWidth = 48;  // leaves the line below 100 columns
+constexpr timespec kRefresh{1, 0};
+
+nlohmann::ordered_json to_json(const CollectorSegment& segment, const ExpertLoad& load) {
+  nlohmann::ordered_json out;
+  out["session"] = segment.name().session;
+  out["trace_id"] = segment.name().trace_id;
+  out["steps_done"] = load.steps_done;
+  out["num_experts"] = segment.map().header().num_experts;
+  out["layers"] = nlohmann::ordered_json::array();
+  for (const LayerLoad& layer : load.layers) {
+    nlohmann::ordered_json one;
+    one["layer"] = layer.layer;
+    one["selections"] = layer.selections;
+    one["max_over_mean"] = layer.selections == 0 ? nlohmann::ordered_json(nullptr)
+                                                 : nlohmann::ordered_json(layer.imbalance);
+    one["counts"] = layer.counts;
+    out["layers"].push_back(std::move(one));
+  }
+  return out;
+}
+
+std::string busiest_text(const LayerLoad& layer) {
+  if (layer.selections == 0) return "-";
+  std::string text;
+  for (std::size_t n = 0; n < std::min(layer.busiest.size(), layer.counts.size()); ++n) {
+    const std::uint32_t expert = layer.busiest[n];
+    const double share =
+        static_cast<double>(layer.counts[expert]) / static_cast<double>(layer.selections);
+    text += (n > 0 ? "  " : "") + std::to_string(expert) + ":" + decimals(100 * share, 1);
+  }
+  return text;
+}
+
+std::string to_text(const CollectorSegment& segment, const ExpertLoad& load) {
+  const moetrace_ring_header& header = segment.map().header();
+  std::string out = segment.name().trace_id + "  " + shortened(header.model_id, 40) + "  step " +
+                    grouped(load.steps_done) + "\n";
+  char line[256];
+  std::snprintf(line, sizeof line, "%5s %13s %8s  %-23s %s\n", "layer", "selections", "max/mean",
+                "busiest expert:%",
+                ("load of the " + std::to_string(header.num_experts) + " experts").c_str());
+  out += line;
+  for (const LayerLoad& layer : load.layers) {
+    std::snprintf(line, sizeof line, "%5u %13s %8s  %-23s ", layer.layer,
+                  grouped(layer.selections).c_str(),
+                  layer.selections == 0 ? "-" : decimals(layer.imbalance, 2).c_str(),
+                  busiest_text(layer).c_str());
+    out += line + load_bar(layer.counts, kBarWidth) + "\n";
+  }
+  return out;
+}
+
+// As many lines as the terminal has, less one for the cursor.
+std::string cut_to_screen(const std::string& text) {
+  winsize size{};
+  if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_row < 2) return text;
+  std::size_t end = 0;
+  for (int line = 0; line < size.ws_row - 1 && end < text.size(); ++line)
+    end = text.find('\n', end) + 1;
+  return text.substr(0, end);
+}
+
+Outcome snapshot(const TopOptions& options, bool screen) {
+  const auto opened = open_segments(options.filter);
+  if (!opened) return opened.error();
+  auto list = nlohmann::ordered_json::array();
+  std::string text;
+  for (const CollectorSegment& segment : opened->segments) {
+    const auto load = read_load(segment);
+    if (!load) continue;  // again in a second
+    if (options.json)
+      list.push_back(to_json(segment, *load));
+    else
+      text += to_text(segment, *load);
+  }
+  if (options.json) text = list.dump() + "\n";
+  // Home, the new text, and away with what is left of the old one below.
+  std::printf(screen ? "\033[H\033[2J%s" : "%s",
+              screen ? cut_to_screen(text).c_str() : text.c_str());
+  std::fflush(stdout);
+  return std::ferror(stdout) != 0 ? kFailed : kOk;
+}
+
+Outcome top(const TopOptions& options) {
+  const bool screen = ::isatty(STDOUT_FILENO) == 1 && !options.json && !options.once;
+  catch_stop_signals();
+  // A snapshot for a file; a stream of JSON lines, or a picture that refreshes, for whoever
+  // watches.
+  const bool once = options.once || (!screen && !options.json);
+  while (!stop_requested()) {
+    const auto shown = snapshot(options, screen);
+    if (!shown || *shown != kOk || once) return shown;
+    ::nanosleep(&kRefresh, nullptr);
+  }
+  return kOk;
+}
+
+}  // namespace
+
+void add_top(CLI::App& app, Command& chosen) {
+  auto* sub = app.add_subcommand("top", "Watch how the load spreads over the experts");
+  auto options = std::make_shared<TopOptions>();
+  sub->add_option("--session", options->filter.session, "Only this session; without it, all");
+  sub->add_option("--trace", options->filter.trace, "Only the trace whose id begins like this");
+  sub->add_flag("--json", options->json, "One JSON list a second, each on a line");
+  sub->add_flag("--once", options->once, "One look, then end");
+  sub->callback([options, &chosen] { chosen = [options] { return top(*options); }; });
+}
+
+}  // namespace moetrace::cli

@@ -1,0 +1,372 @@
+#include "daemon/cli/verifier.hpp"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <string>
+#include <vector>
+
+namespace moetrace::cli {
+namespace {
+
+std::string join(const std::vector<std::string>& lines) {
+  std::string text;
+  for (const std::string& line : lines) text += line + "\n";
+  return text;
+}
+
+// What verify_trace says about a file with this text.
+class VerifierTest : public testing::Test {
+ protected:
+  ~VerifierTest() override { std::remove(path_.c_str()); }
+
+  std::string verdict(const std::string& text) {
+    std::ofstream(path_, std::ios::binary | std::ios::trunc) << text;
+    auto summary = verify_trace(path_);
+    if (!summary) return summary.error().message.substr(path_.size() + 2);
+    summary_ = *summary;
+    return "good";
+  }
+  std::string verdict() { return verdict(join(lines_)); }
+
+  // The number of the line that is blamed, 0 if none is.
+  std::size_t blamed() {
+    const std::string why = verdict();
+    std::size_t line = 0;
+    return std::sscanf(why.c_str(), "line %zu:", &line) == 1 ? line : 0;
+  }
+
+  // Replaces the only occurrence in line `number` (from 1).
+  void edit(std::size_t number, const std::string& from, const std::string& to) {
+    std::string& line = lines_.at(number - 1);
+    const std::size_t at = line.find(from);
+    ASSERT_NE(at, std::string::npos) << line;
+    line.replace(at, from.size(), to);
+  }
+  void erase(std::size_t number) {
+    lines_.erase(lines_.begin() + static_cast<std::ptrdiff_t>(number - 1));
+  }
+  void insert(std::size_t number, const std::string& line) {
+    lines_.insert(lines_.begin() + static_cast<std::ptrdiff_t>(number - 1), line);
+  }
+
+  static std::string meta() {
+    return R"({"type":"meta","model_id":"m","vllm_version":null,"torch_version":null,"device":"cpu","seed":null,"layers_logged":[0,1],"top_k":2,"num_experts":8,"schema":"moetrace/1","trace_id":"00000000-0000-4000-8000-000000000001","engine":"e","engine_version":null,"num_layers":2,"router":null,"rank":0,"world_size":1,"ranks":{"tp":0,"dp":0,"pp":0,"ep":0},"host":null,"created_at":1.5})";
+  }
+  static std::string route(int token, int layer, int step, int seq, const std::string& id = "r0",
+                           int request = 0) {
+    return R"({"type":"route","req_id":")" + id + R"(","token_idx":)" + std::to_string(token) +
+           R"(,"layer":)" + std::to_string(layer) +
+           R"(,"topk_ids":[1,2],"topk_weights":[0.5,0.25],"request":)" + std::to_string(request) +
+           R"(,"step":)" + std::to_string(step) + R"(,"seq":)" + std::to_string(seq) + "}";
+  }
+  static std::string step(int number, int rows, int layers, int seq, int event, int attempted,
+                          int delivered, int dropped = 0, int filtered = 0, int torn = 0) {
+    const auto n = [](int value) { return std::to_string(value); };
+    return R"({"type":"step","step":)" + n(number) + R"(,"rows":)" + n(rows) + R"(,"layers":)" +
+           n(layers) + R"(,"time_ns":1,"seq":)" + n(seq) + R"(,"dropped_total":)" + n(dropped) +
+           R"(,"event":)" + n(event) + R"(,"attempted_total":)" + n(attempted) +
+           R"(,"delivered_total":)" + n(delivered) + R"(,"filtered_total":)" + n(filtered) +
+           R"(,"torn_total":)" + n(torn) + "}";
+  }
+  static std::string end(int attempted, int delivered, int filtered, int dropped, int torn) {
+    const auto n = [](int value) { return std::to_string(value); };
+    return R"({"type":"end","attempted":)" + n(attempted) + R"(,"delivered":)" + n(delivered) +
+           R"(,"filtered":)" + n(filtered) + R"(,"dropped":)" + n(dropped) + R"(,"torn":)" +
+           n(torn) + R"(,"status":"closed"})";
+  }
+
+  // A good trace: a prefill of 2 rows and a decode step of 1, in 2 layers.
+  std::vector<std::string> lines_ = {
+      meta(),  // 1
+      R"({"type":"request","req_id":"r0","prompt_tokens":2,"cached_tokens":0,"request":0,"event":0})",  // 2
+      step(0, 2, 2, 0, 1, 4, 0),  // 3
+      route(0, 0, 0, 0),          // 4
+      route(1, 0, 0, 1),          // 5
+      route(0, 1, 0, 2),          // 6
+      route(1, 1, 0, 3),          // 7
+      step(1, 1, 2, 4, 3, 6, 4),  // 8
+      route(2, 0, 1, 4),          // 9
+      route(2, 1, 1, 5),          // 10
+      R"({"type":"request_end","req_id":"r0","generated_tokens":2,"status":"stop","request":0,"event":5})",  // 11
+      end(6, 6, 0, 0, 0),  // 12
+  };
+  std::string path_ = testing::TempDir() + "verifier_" + std::to_string(::getpid()) + ".jsonl";
+  TraceSummary summary_;
+};
+
+TEST_F(VerifierTest, GoodTraceIsSummedUp) {
+  EXPECT_EQ(verdict(), "good");
+  EXPECT_EQ(summary_.rows, 6u);
+  EXPECT_EQ(summary_.steps, 2u);
+  EXPECT_EQ(summary_.requests, 1u);
+  EXPECT_EQ(summary_.attempted, 6u);
+  EXPECT_EQ(summary_.layers.count(), 2u);
+  EXPECT_EQ(summary_.status, "closed");
+}
+
+TEST_F(VerifierTest, UnknownTypesAndKeysAreIgnored) {
+  insert(4, R"({"type":"weather","sun":true})");
+  edit(5, R"("layer":0)", R"("layer":0,"mood":"fine")");
+  EXPECT_EQ(verdict(), "good");
+}
+
+TEST_F(VerifierTest, MissingRouteIsBlamedOnTheGapNotOnALaterTotal) {
+  erase(5);
+  EXPECT_EQ(blamed(), 5u);
+  EXPECT_NE(verdict().find("seq 1 should come next"), std::string::npos) << verdict();
+}
+
+TEST_F(VerifierTest, MissingLastRouteOfAStep) {
+  erase(7);
+  EXPECT_EQ(blamed(), 7u);
+}
+
+TEST_F(VerifierTest, MissingLastRouteOfTheFile) {
+  erase(10);
+  EXPECT_EQ(blamed(), 11u);
+}
+
+TEST_F(VerifierTest, DuplicatedLine) {
+  insert(6, lines_[4]);
+  EXPECT_EQ(blamed(), 6u);
+  EXPECT_NE(verdict().find("does not rise"), std::string::npos);
+}
+
+TEST_F(VerifierTest, RoutesOutOfOrder) {
+  std::swap(lines_[3], lines_[4]);
+  EXPECT_NE(blamed(), 0u);
+}
+
+TEST_F(VerifierTest, SameTokenTwiceInALayer) {
+  edit(5, R"("token_idx":1)", R"("token_idx":0)");
+  EXPECT_EQ(blamed(), 5u);
+  EXPECT_NE(verdict().find("twice"), std::string::npos);
+}
+
+TEST_F(VerifierTest, TokenOutsideTheStepsRows) {
+  edit(7, R"("token_idx":1)", R"("token_idx":7)");
+  EXPECT_EQ(blamed(), 7u);
+  EXPECT_NE(verdict().find("more than the 2"), std::string::npos);
+}
+
+TEST_F(VerifierTest, MoreLayersThanAnnounced) {
+  edit(3, R"("layers":2)", R"("layers":1)");
+  edit(3, R"("attempted_total":4)", R"("attempted_total":2)");
+  EXPECT_EQ(blamed(), 6u);
+}
+
+TEST_F(VerifierTest, LayersOfAStepRise) {
+  edit(4, R"("layer":0)", R"("layer":1)");
+  EXPECT_EQ(blamed(), 5u);
+}
+
+TEST_F(VerifierTest, RowOfAnEarlierStep) {
+  edit(9, R"("step":1)", R"("step":0)");
+  edit(9, R"("token_idx":2)", R"("token_idx":1)");
+  EXPECT_EQ(blamed(), 9u);
+}
+
+TEST_F(VerifierTest, RowOfAStepThatNobodyAnnounced) {
+  edit(9, R"("step":1)", R"("step":9)");
+  EXPECT_EQ(blamed(), 9u);
+}
+
+TEST_F(VerifierTest, StepNumberDoesNotRise) {
+  edit(8, R"("step":1)", R"("step":0)");
+  EXPECT_EQ(blamed(), 8u);
+}
+
+TEST_F(VerifierTest, EventNumberDoesNotRise) {
+  edit(8, R"("event":3)", R"("event":1)");
+  EXPECT_EQ(blamed(), 8u);
+}
+
+TEST_F(VerifierTest, UnknownRequest) {
+  edit(9, R"("request":0)", R"("request":3)");
+  EXPECT_EQ(blamed(), 9u);
+}
+
+TEST_F(VerifierTest, RequestUnderAnotherName) {
+  edit(9, R"("req_id":"r0")", R"("req_id":"r1")");
+  EXPECT_EQ(blamed(), 9u);
+  lines_[8] = route(2, 0, 1, 4);
+  edit(11, R"("req_id":"r0")", R"("req_id":"r1")");
+  EXPECT_EQ(blamed(), 11u);
+}
+
+TEST_F(VerifierTest, RequestAfterItsEnd) {
+  std::swap(lines_[9], lines_[10]);
+  EXPECT_EQ(blamed(), 11u);
+}
+
+TEST_F(VerifierTest, RequestNumberReused) {
+  insert(
+      11,
+      R"({"type":"request","req_id":"r9","prompt_tokens":2,"cached_tokens":0,"request":0,"event":4})");
+  EXPECT_EQ(blamed(), 11u);
+}
+
+TEST_F(VerifierTest, EachTotalOfAStepLineCounts) {
+  for (const char* key : {"attempted_total\":6", "delivered_total\":4", "dropped_total\":0",
+                          "filtered_total\":0", "torn_total\":0"}) {
+    const std::vector<std::string> good = lines_;
+    edit(8, key, std::string(key).substr(0, std::string(key).size() - 1) + "5");
+    EXPECT_EQ(blamed(), 8u) << key;
+    lines_ = good;
+  }
+}
+
+TEST_F(VerifierTest, EachTotalOfTheEndLineCounts) {
+  for (const char* key :
+       {"attempted\":6", "delivered\":6", "dropped\":0", "filtered\":0", "torn\":0"}) {
+    const std::vector<std::string> good = lines_;
+    edit(12, key, std::string(key).substr(0, std::string(key).size() - 1) + "5");
+    EXPECT_EQ(blamed(), 12u) << key;
+    lines_ = good;
+  }
+}
+
+TEST_F(VerifierTest, LineAfterTheEnd) {
+  insert(13, R"({"type":"torn","first_seq":null,"count":1})");
+  EXPECT_EQ(blamed(), 13u);
+}
+
+TEST_F(VerifierTest, NoEndLine) {
+  lines_.pop_back();
+  EXPECT_NE(verdict().find("no end line: still being written?"), std::string::npos) << verdict();
+}
+
+TEST_F(VerifierTest, TornLastLine) {
+  std::string text = join(lines_);
+  text.resize(text.size() - 10);
+  EXPECT_NE(verdict(text).find("line 12: torn"), std::string::npos) << verdict(text);
+}
+
+TEST_F(VerifierTest, SchemaOfEveryLine) {
+  edit(9, R"("topk_ids":[1,2])", R"("topk_ids":[1])");
+  EXPECT_EQ(blamed(), 9u);
+  edit(9, R"("topk_ids":[1])", R"("topk_ids":[1,8])");
+  EXPECT_EQ(blamed(), 9u);
+  edit(9, R"("topk_ids":[1,8])", R"("topk_ids":[1,2])");
+  edit(9, R"(,"seq":4)", "");
+  EXPECT_EQ(blamed(), 9u);
+}
+
+TEST_F(VerifierTest, DroppedRowsHaveALossLine) {
+  // The second row of layer 1 found no room.
+  erase(7);
+  insert(7, R"({"type":"loss","dropped":1,"dropped_total":1,"cause":"ring_full","after_seq":2})");
+  lines_[7] = step(1, 1, 2, 3, 3, 6, 3, 1);
+  lines_[8] = route(2, 0, 1, 3);
+  lines_[9] = route(2, 1, 1, 4);
+  lines_[11] = end(6, 5, 0, 1, 0);
+  EXPECT_EQ(verdict(), "good");
+  EXPECT_EQ(summary_.dropped, 1u);
+  edit(7, R"("dropped_total":1)", R"("dropped_total":2)");
+  EXPECT_EQ(blamed(), 7u);
+  edit(7, R"("dropped_total":2)", R"("dropped_total":1)");
+  edit(7, R"("after_seq":2)", R"("after_seq":1)");
+  EXPECT_EQ(blamed(), 7u);
+}
+
+TEST_F(VerifierTest, LostAnnouncementsCountAsAttempted) {
+  insert(
+      8,
+      R"({"type":"loss","dropped":10,"dropped_total":10,"cause":"event_ring_full","after_seq":3})");
+  lines_[8] = step(6, 1, 2, 4, 3, 16, 4, 10);
+  lines_[9] = route(2, 0, 6, 4);
+  lines_[10] = route(2, 1, 6, 5);
+  lines_[12] = end(16, 6, 0, 10, 0);
+  EXPECT_EQ(verdict(), "good");
+  lines_[12] = end(6, 6, 0, 10, 0);
+  EXPECT_EQ(blamed(), 13u);
+}
+
+TEST_F(VerifierTest, TornRowsExplainAGap) {
+  erase(5);
+  insert(5, R"({"type":"torn","first_seq":1,"count":1})");
+  lines_[7] = step(1, 1, 2, 4, 3, 6, 3, 0, 0, 1);
+  lines_[11] = end(6, 5, 0, 0, 1);
+  EXPECT_EQ(verdict(), "good");
+  edit(5, R"("first_seq":1)", R"("first_seq":0)");
+  EXPECT_EQ(blamed(), 5u);
+}
+
+TEST_F(VerifierTest, FilteredRowsExplainAGap) {
+  erase(5);
+  lines_[6] = step(1, 1, 2, 4, 3, 6, 3, 0, 1);
+  lines_[10] = end(6, 5, 1, 0, 0);
+  EXPECT_EQ(verdict(), "good");
+  EXPECT_EQ(summary_.filtered, 1u);
+}
+
+TEST_F(VerifierTest, NamelessRowsCountAgainstTheStepsRows) {
+  const auto nameless = [](int layer, int seq) {
+    return R"({"type":"route","req_id":null,"token_idx":null,"layer":)" + std::to_string(layer) +
+           R"(,"topk_ids":[1,null],"topk_weights":[0.5,null],"request":null,"step":0,"seq":)" +
+           std::to_string(seq) + "}";
+  };
+  lines_[4] = nameless(0, 1);
+  lines_[6] = nameless(1, 3);
+  EXPECT_EQ(verdict(), "good");
+  lines_[5] = nameless(1, 2);
+  EXPECT_EQ(blamed(), 7u);
+}
+
+TEST_F(VerifierTest, FileThatStartsLate) {
+  // Step 0 was announced to an earlier file, which got three of its four rows.
+  lines_ = {
+      meta(),
+      R"({"type":"base","seq":3,"event":3,"step":0,"open":1,"dropped_total":0,"attempted_total":4,"delivered_total":3,"filtered_total":0,"torn_total":0})",
+      R"({"type":"request","req_id":"r0","prompt_tokens":2,"cached_tokens":0,"request":0,"event":null})",
+      route(1, 1, 0, 3),
+      step(1, 1, 2, 4, 3, 6, 4),
+      route(2, 0, 1, 4),
+      route(2, 1, 1, 5),
+      end(3, 3, 0, 0, 0)};
+  EXPECT_EQ(verdict(), "good");
+  edit(2, R"("open":1)", R"("open":2)");
+  EXPECT_EQ(blamed(), 2u);
+  edit(2, R"("open":2)", R"("open":1)");
+  insert(5, route(0, 1, 0, 4));
+  EXPECT_EQ(blamed(), 5u);
+}
+
+TEST_F(VerifierTest, LiveRequestOnlyBehindABase) {
+  edit(2, R"("event":0)", R"("event":null)");
+  EXPECT_EQ(blamed(), 2u);
+}
+
+TEST_F(VerifierTest, ControlLineIsPartOfTheOrder) {
+  insert(
+      8,
+      R"({"type":"control","layers":[0,1],"sample_every":1,"from_step":1,"enabled":true,"event":2})");
+  EXPECT_EQ(verdict(), "good");
+  edit(8, R"("event":2)", R"("event":1)");
+  EXPECT_EQ(blamed(), 8u);
+}
+
+TEST_F(VerifierTest, PlainLogs) {
+  lines_ = {
+      R"({"type": "meta", "model_id": "m", "seed": 1, "layers_logged": [0], "top_k": 2, "created_at": 1.5})",
+      R"({"type": "route", "req_id": "r1", "token_idx": 0, "layer": 0, "topk_ids": [1, 2], "topk_weights": [0.5, 0.25]})",
+      R"({"type": "route", "req_id": "r1", "token_idx": 0, "layer": 0, "topk_ids": [1, 2], "topk_weights": [0.5, 0.25]})"};
+  EXPECT_EQ(verdict(), "good");
+  EXPECT_TRUE(summary_.plain);
+  EXPECT_EQ(summary_.rows, 2u);
+  edit(3, "[1, 2]", "[1, 2, 3]");
+  EXPECT_EQ(blamed(), 3u);
+}
+
+TEST_F(VerifierTest, AbsentFile) {
+  const auto summary = verify_trace("/nowhere/trace.jsonl");
+  ASSERT_FALSE(summary);
+  EXPECT_EQ(summary.error().exit_code, kFailed);
+}
+
+}  // namespace
+}  // namespace moetrace::cli
