@@ -64,6 +64,12 @@ Result<std::optional<Event>> EventReader::next() {
   return event;
 }
 
+// The head is stored last, so everything behind it must be there.
+bool EventReader::continues(std::uint64_t position, moetrace_event_kind kind) const {
+  const auto upper = ring_.upper_at(position);
+  return upper && static_cast<std::uint8_t>(*upper) == kind;
+}
+
 Result<std::optional<Event>> EventReader::read_step(std::uint64_t slots) {
   const auto raw = copy_slot<moetrace_step_event>(position_);
   if (slots != 1 + (std::uint64_t{raw.spans} + 1) / 2) return bad("a step whose spans do not fit its slots");
@@ -71,8 +77,7 @@ Result<std::optional<Event>> EventReader::read_step(std::uint64_t slots) {
   if (step.layers > MOETRACE_MAX_LAYERS) return bad("a step of more than 256 layers");
   step.spans.reserve(raw.spans);
   for (std::uint64_t n = 1; n < slots; ++n) {
-    // The head is stored last, so everything behind it must be there.
-    if (!ring_.upper_at(position_ + n)) return bad("a step without its spans");
+    if (!continues(position_ + n, MOETRACE_EVENT_SPAN)) return bad("a step without its spans");
     const auto pair = copy_slot<moetrace_span_event>(position_ + n);
     for (const moetrace_span& span : pair.span) {
       if (step.spans.size() < raw.spans) step.spans.push_back(span);
@@ -89,7 +94,7 @@ Result<std::optional<Event>> EventReader::read_request(std::uint64_t slots) {
   RequestEvent request{raw.request, raw.prompt_tokens, raw.cached_tokens, {}};
   request.id.assign(raw.id, std::min<std::size_t>(raw.id_bytes, sizeof raw.id));
   for (std::uint64_t n = 1; n < slots && request.id.size() < raw.id_bytes; ++n) {
-    if (!ring_.upper_at(position_ + n)) return bad("a request without the rest of its id");
+    if (!continues(position_ + n, MOETRACE_EVENT_TEXT)) return bad("a request without the rest of its id");
     const auto text = copy_slot<moetrace_text_event>(position_ + n);
     request.id.append(text.text, std::min<std::size_t>(raw.id_bytes - request.id.size(), sizeof text.text));
   }

@@ -61,6 +61,7 @@ class EventReader {
   // A copy of slot `position`, which has been seen to be valid.
   template <class T>
   T copy_slot(std::uint64_t position) const;
+  bool continues(std::uint64_t position, moetrace_event_kind kind) const;
   Result<std::optional<Event>> read_step(std::uint64_t slots);
   Result<std::optional<Event>> read_request(std::uint64_t slots);
   Error bad(const std::string& why) const;
