@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 namespace moetrace::engine {
@@ -70,7 +71,8 @@ Result<nlohmann::json> read_json(const fs::path& path) {
   if (json.is_discarded()) {
     return Error{ErrorCode::kBadFile, shown(path) + ": not valid JSON; is the download complete?"};
   }
-  return json;
+  // json converts from and to nearly everything, so the result is told what it holds
+  return Result<nlohmann::json>(boost::system::in_place_value, std::move(json));
 }
 
 Result<void> write_file(const fs::path& path, std::string_view content) {

@@ -49,6 +49,13 @@ std::string line(const char* format, auto... values) {
   return text;
 }
 
+std::string traced_text(const Tracer* tracer) {
+  if (tracer == nullptr) return "not traced";
+  const TraceTotals totals = tracer->totals();
+  return line("traced: %llu records, %llu dropped", static_cast<unsigned long long>(totals.recorded),
+              static_cast<unsigned long long>(totals.dropped));
+}
+
 Result<Outcome> run_compared(const Model& model, const std::vector<std::vector<int64_t>>& prompts,
                              const GenerateOptions& options, Tracer& tracer) {
   Progress bar("compare", "tokens", 2 * static_cast<int64_t>(prompts.size()) * options.max_new_tokens);
@@ -73,7 +80,7 @@ Result<Outcome> run_once(const Model& model, const std::vector<std::vector<int64
   const Timing timing{seconds, generation->tokens_generated()};
   return Outcome{generation->completions(), timing_json(timing, tracer != nullptr),
                  line("%lld tokens for %zu prompts in %.2f s, %s", static_cast<long long>(timing.tokens_generated),
-                      prompts.size(), seconds, tracer != nullptr ? "traced" : "not traced")};
+                      prompts.size(), seconds, traced_text(tracer).c_str())};
 }
 
 std::string texts_jsonl(const std::vector<Completion>& completions, const Tokenizer& tokenizer) {

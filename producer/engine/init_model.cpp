@@ -30,14 +30,18 @@ constexpr int64_t kMaxPositions = 8192;
 constexpr int64_t kEndOfText = 256;
 constexpr const char* kMarker = "moetrace_seed";  // in config.json: this folder is ours to write again
 
-// Powers of two by which the streams' numbers (standard deviation 37) are divided. With 64 inputs of size 1, 2^-8 keeps a
-// projection's output near 1. What is added to the residual stream is smaller, so that the token stays visible through all
-// layers. The router is wide: probabilities differ by far more than float32's noise.
-constexpr int kEmbeddingExponent = 6;
+// Powers of two by which the streams' numbers (standard deviation 37) are divided: with 64 inputs of size 1, 2^-8 keeps a
+// projection's output near 1. They were chosen by looking at what comes out. Sharp attention and strong experts make the text
+// depend on the context (else it is one token for ever); the router is wide, so that probabilities differ by far more than
+// float32's noise.
+constexpr int kEmbeddingExponent = 5;
+constexpr int kQueryKeyExponent = 7;
 constexpr int kProjectionExponent = 8;
-constexpr int kResidualExponent = 9;
+constexpr int kExpertExponent = 7;
+constexpr int kSharedExponent = 8;
 constexpr int kRouterExponent = 7;
 constexpr int kBiasExponent = 9;
+constexpr int kCommonPart = 4;  // a quarter of each embedding is shared by all, as in trained models: some experts are popular
 
 enum class Fill { kOnes, kRandom, kRandomWithCommonPart };
 
@@ -52,25 +56,25 @@ std::vector<Spec> tensor_list(Dtype dtype) {
   const auto add = [&](const std::string& name, std::vector<int64_t> shape, Fill fill, int exponent) {
     specs.push_back({{name, dtype, std::move(shape)}, fill, exponent});
   };
-  const auto mlp = [&](const std::string& prefix, int64_t inner) {
-    add(prefix + "gate_proj.weight", {inner, kHidden}, Fill::kRandom, kProjectionExponent);
-    add(prefix + "up_proj.weight", {inner, kHidden}, Fill::kRandom, kProjectionExponent);
-    add(prefix + "down_proj.weight", {kHidden, inner}, Fill::kRandom, kResidualExponent);
+  const auto mlp = [&](const std::string& prefix, int64_t inner, int exponent) {
+    add(prefix + "gate_proj.weight", {inner, kHidden}, Fill::kRandom, exponent);
+    add(prefix + "up_proj.weight", {inner, kHidden}, Fill::kRandom, exponent);
+    add(prefix + "down_proj.weight", {kHidden, inner}, Fill::kRandom, exponent + 1);
   };
-  // Embeddings share a part, as those of trained models do: it makes some experts popular.
   add("model.embed_tokens.weight", {kVocab, kHidden}, Fill::kRandomWithCommonPart, kEmbeddingExponent);
   for (int64_t i = 0; i < kLayers; ++i) {
     const std::string layer = "model.layers." + std::to_string(i) + ".";
     add(layer + "input_layernorm.weight", {kHidden}, Fill::kOnes, 0);
-    for (const char* name : {"q_proj", "k_proj", "v_proj"}) {
-      add(layer + "self_attn." + name + ".weight", {kHidden, kHidden}, Fill::kRandom, kProjectionExponent);
+    for (const std::string name : {"q_proj", "k_proj", "v_proj"}) {
+      const int exponent = name == "v_proj" ? kProjectionExponent : kQueryKeyExponent;
+      add(layer + "self_attn." + name + ".weight", {kHidden, kHidden}, Fill::kRandom, exponent);
       add(layer + "self_attn." + name + ".bias", {kHidden}, Fill::kRandom, kBiasExponent);
     }
-    add(layer + "self_attn.o_proj.weight", {kHidden, kHidden}, Fill::kRandom, kResidualExponent);
+    add(layer + "self_attn.o_proj.weight", {kHidden, kHidden}, Fill::kRandom, kProjectionExponent);
     add(layer + "post_attention_layernorm.weight", {kHidden}, Fill::kOnes, 0);
     add(layer + "mlp.gate.weight", {kExperts, kHidden}, Fill::kRandom, kRouterExponent);
-    for (int64_t e = 0; e < kExperts; ++e) mlp(layer + "mlp.experts." + std::to_string(e) + ".", kExpertSize);
-    mlp(layer + "mlp.shared_expert.", kSharedSize);
+    for (int64_t e = 0; e < kExperts; ++e) mlp(layer + "mlp.experts." + std::to_string(e) + ".", kExpertSize, kExpertExponent);
+    mlp(layer + "mlp.shared_expert.", kSharedSize, kSharedExponent);
     add(layer + "mlp.shared_expert_gate.weight", {1, kHidden}, Fill::kRandom, kProjectionExponent);
   }
   add("model.norm.weight", {kHidden}, Fill::kOnes, 0);
@@ -88,7 +92,7 @@ std::string tensor_bytes(const Spec& spec, uint64_t seed) {
   bytes.reserve(count * dtype_bytes(spec.entry.dtype));
   for (uint64_t i = 0; i < count; ++i) {
     int n = spec.fill == Fill::kOnes ? 1 : stream.at(i);
-    if (spec.fill == Fill::kRandomWithCommonPart) n += common.at(i % columns);
+    if (spec.fill == Fill::kRandomWithCommonPart) n += common.at(i % columns) / kCommonPart;
     append_scaled(bytes, spec.entry.dtype, n, spec.exponent);
   }
   return bytes;

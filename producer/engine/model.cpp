@@ -3,7 +3,9 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
+#include <dlfcn.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <exception>
 #include <new>
@@ -91,11 +93,17 @@ auto caught(const Work& work) -> Result<decltype(work())> {
   }
 }
 
-// Some libtorch builds (Debian's among them) start with one thread.
-void use_all_cores() {
+constexpr int64_t kManyThreadsHidden = 512;
+
+// Some libtorch builds (Debian's among them) start with one thread. A small model's operators are too short to share: its
+// threads would spend the time waiting for each other, and far more where other programs want the cores too.
+void choose_threads(const ModelConfig& config) {
   if (std::getenv("OMP_NUM_THREADS") != nullptr) return;  // the user's word
-  const unsigned cores = std::thread::hardware_concurrency();
-  if (cores > 1) at::set_num_threads(static_cast<int>(cores));
+  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  const int threads = config.hidden_size < kManyThreadsHidden ? 1 : cores;
+  at::set_num_threads(threads);
+  // OpenBLAS has threads of its own, which libtorch does not know of.
+  if (auto* set = reinterpret_cast<void (*)(int)>(::dlsym(RTLD_DEFAULT, "openblas_set_num_threads"))) set(threads);
 }
 
 }  // namespace
@@ -130,7 +138,7 @@ Result<Model> Model::load(const std::filesystem::path& folder, Device device) {
   if (!config) return config.error();
   auto checkpoint = Checkpoint::open(folder);
   if (!checkpoint) return checkpoint.error();
-  use_all_cores();
+  choose_threads(*config);
   auto parts = std::make_unique<Parts>();
   parts->config = std::move(*config);
   parts->checkpoint = std::move(*checkpoint);

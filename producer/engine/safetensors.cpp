@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <set>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 namespace moetrace::engine {
@@ -103,17 +103,8 @@ Result<TensorMap> read_header(std::span<const std::byte> bytes) {
   if (length > kMaxHeaderBytes) return bad("its header length is absurd; not a safetensors file?");
   if (length > bytes.size() - kLengthBytes) return bad("ends inside its header; the file is truncated");
   const auto* text = reinterpret_cast<const char*>(bytes.data() + kLengthBytes);
-  std::set<std::string> seen;
-  std::string twice;
-  const auto on_key = [&](int depth, json::parse_event_t event, json& parsed) {
-    if (event == json::parse_event_t::key && depth == 1 && !seen.insert(parsed.get<std::string>()).second) {
-      twice = parsed.get<std::string>();
-    }
-    return true;
-  };
-  const json header = json::parse(text, text + length, on_key, /*allow_exceptions=*/false);
+  const json header = json::parse(text, text + length, nullptr, /*allow_exceptions=*/false);
   if (!header.is_object()) return bad("its header is not a JSON object; not a safetensors file?");
-  if (!twice.empty()) return bad("tensor " + twice + " is there twice");
   TensorMap tensors;
   for (const auto& [name, entry] : header.items()) {
     if (name == "__metadata__") continue;

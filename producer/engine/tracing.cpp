@@ -79,6 +79,13 @@ void Tracer::announce(const std::vector<TracedSpan>& spans) {
 
 void Tracer::abort_pass() { moetrace_step_abort(producer_); }
 
+TraceTotals Tracer::totals() const {
+  moetrace_totals totals{};
+  totals.size = sizeof totals;
+  moetrace_get_totals(producer_, &totals);
+  return {totals.recorded, totals.dropped};
+}
+
 void Tracer::routed(int64_t layer, at::Tensor& weights, const at::Tensor& ids) {
   const auto producer = reinterpret_cast<int64_t>(producer_);
   if (weights.is_cpu()) {

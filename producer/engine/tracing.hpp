@@ -23,6 +23,11 @@ struct TracedSpan {
   int64_t rows;
 };
 
+struct TraceTotals {
+  uint64_t recorded;  // records in the ring so far
+  uint64_t dropped;   // records that found no room
+};
+
 // One thread at a time. Ends the trace when it goes.
 class Tracer final : public RouterHook {
  public:
@@ -43,6 +48,8 @@ class Tracer final : public RouterHook {
   void announce(const std::vector<TracedSpan>& spans);
   // The announced pass failed.
   void abort_pass();
+
+  TraceTotals totals() const;
 
   void routed(int64_t layer, at::Tensor& weights, const at::Tensor& ids) override;
 

@@ -1,0 +1,207 @@
+"""The program itself: exit codes, one line on standard error for every mistake, and the files that it writes.
+
+usage: command_test.py <moetrace-engine>
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+
+ENGINE = None
+
+
+def run(*arguments, **environment):
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("MOETRACE", "VLLM_LOG"))}
+    return subprocess.run(
+        [ENGINE, *map(str, arguments)], capture_output=True, timeout=300, env={**clean, **environment}
+    )
+
+
+class Command(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.root = pathlib.Path(tempfile.mkdtemp(prefix="moetrace-engine-"))
+        cls.whole = cls.root / "whole"
+        made = run("init-model", "--dtype", "bfloat16", cls.whole)
+        assert made.returncode == 0, made.stderr
+        cls.prompts = cls.root / "prompts.txt"
+        cls.prompts.write_text("Two and two?\n\n---\n\nA second prompt, a little longer.")
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.root)
+
+    def setUp(self):
+        self.model = self.root / self._testMethodName
+        self.model.mkdir()
+        for file in self.whole.iterdir():  # links: a test replaces what it breaks
+            (self.model / file.name).symlink_to(file)
+
+    def edit_config(self, **changes):
+        config = json.loads((self.whole / "config.json").read_text())
+        config.update(changes)
+        self.replace("config.json", json.dumps(config).encode())
+
+    def replace(self, name, content):
+        (self.model / name).unlink(missing_ok=True)
+        (self.model / name).write_bytes(content)
+
+    def generate(self, *more, **environment):
+        return run("generate", "--model", self.model, "--prompts", self.prompts, "--max-new-tokens", 4, *more, **environment)
+
+    def expect_failure(self, result, code, *words):
+        text = result.stderr.decode()
+        self.assertEqual(result.returncode, code, text)
+        self.assertEqual(result.stdout, b"")
+        self.assertTrue(text.startswith("moetrace-engine: "), text)
+        self.assertEqual(text.count("\n"), 1, text)
+        self.assertTrue(text.endswith("\n"), text)
+        for word in words:
+            self.assertIn(word, text)
+
+    def test_generates_json_lines(self):
+        result = self.generate()
+        self.assertEqual(result.returncode, 0, result.stderr)
+        lines = [json.loads(line) for line in result.stdout.decode().splitlines()]
+        self.assertEqual([line["req_id"] for line in lines], ["r0", "r1"])
+        self.assertEqual(lines[0]["prompt_tokens"], len("Two and two?"))
+        for line in lines:
+            self.assertEqual(line["generated_tokens"], len(line["token_ids"]))
+            self.assertIn(line["status"], ("stop", "length"))
+        self.assertNotIn(b"\r", result.stderr)  # no progress bar where there is no terminal
+
+    def test_compare_writes_timing_and_the_same_texts(self):
+        plain, compared, timing = (self.model / name for name in ("plain.jsonl", "compared.jsonl", "timing.json"))
+        self.assertEqual(self.generate("--output", plain).returncode, 0)
+        result = self.generate(
+            "--compare", "--output", compared, "--timing", timing, MOETRACE="1", MOETRACE_DIR=str(self.model)
+        )
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(plain.read_bytes(), compared.read_bytes())
+        figures = json.loads(timing.read_text())
+        self.assertEqual(list(figures), ["no_log", "log", "overhead_percent"])
+        self.assertEqual(figures["no_log"]["tokens_generated"], figures["log"]["tokens_generated"])
+        self.assertGreater(figures["log"]["wall_time_sec"], 0)
+        self.assertEqual(len(list(self.model.glob("*.ring"))), 1)
+
+    def test_compare_needs_the_ring(self):
+        self.expect_failure(self.generate("--compare"), 2, "MOETRACE=1")
+
+    def test_a_ring_that_cannot_be_made_is_one_line_and_no_more(self):
+        result = self.generate(MOETRACE="1", MOETRACE_DIR=str(self.model / "nowhere"))
+        self.assertEqual(result.returncode, 0)
+        self.assertEqual(len(result.stdout.splitlines()), 2)
+        self.assertTrue(result.stderr.startswith(b"moetrace-engine: not traced: "), result.stderr)
+        compared = self.generate("--compare", MOETRACE="1", MOETRACE_DIR=str(self.model / "nowhere"))
+        self.expect_failure(compared, 1)
+
+    def test_no_folder(self):
+        shutil.rmtree(self.model)
+        self.expect_failure(self.generate(), 1, "no such folder", "init-model")
+
+    def test_not_a_folder(self):
+        shutil.rmtree(self.model)
+        self.model.write_text("")
+        self.expect_failure(self.generate(), 1, "not a folder")
+        self.model.unlink()
+        self.model.mkdir()
+
+    def test_no_weights(self):
+        (self.model / "model.safetensors").unlink()
+        self.expect_failure(self.generate(), 1, "model.safetensors")
+
+    def test_missing_shard(self):
+        (self.model / "model.safetensors").unlink()
+        index = {"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}
+        self.replace("model.safetensors.index.json", json.dumps(index).encode())
+        self.expect_failure(self.generate(), 1, "model-00001-of-00002.safetensors", "missing")
+
+    def test_truncated_weights(self):
+        whole = (self.whole / "model.safetensors").read_bytes()
+        for size in (0, 7, 1000, len(whole) - 1):
+            self.replace("model.safetensors", whole[:size])
+            self.expect_failure(self.generate(), 1, "model.safetensors")
+
+    def test_wrong_shape(self):
+        self.edit_config(num_experts=61)
+        self.expect_failure(self.generate(), 1, "mlp.gate.weight", "[60, 64]", "[61, 64]")
+
+    def test_missing_weight(self):
+        self.edit_config(num_hidden_layers=25)
+        self.expect_failure(self.generate(), 1, "model.layers.24", "missing")
+
+    def test_dtype_that_is_not_done(self):
+        whole = (self.whole / "model.safetensors").read_bytes()
+        self.replace("model.safetensors", whole.replace(b'"dtype":"BF16"', b'"dtype":"I16" '))
+        self.expect_failure(self.generate(), 1, "dtype I16")
+
+    def test_unknown_architecture(self):
+        self.edit_config(architectures=["LlamaForCausalLM"])
+        self.expect_failure(self.generate(), 1, "LlamaForCausalLM", "Qwen2MoeForCausalLM")
+
+    def test_bad_json(self):
+        for name in ("config.json", "tokenizer.json", "generation_config.json"):
+            self.replace(name, b"{")
+            self.expect_failure(self.generate(), 1, name, "JSON")
+            self.replace(name, (self.whole / name).read_bytes())
+
+    def test_missing_tokenizer(self):
+        (self.model / "tokenizer.json").unlink()
+        self.expect_failure(self.generate(), 1, "tokenizer.json")
+
+    def test_prompt_files(self):
+        for content, word in ((b"", "empty"), (b"a\n\n---\n\n", "prompt 1"), (b"\xff", "UTF-8"), (b"x" * 9000, "positions")):
+            prompts = self.model / "p.txt"
+            prompts.write_bytes(content)
+            result = run("generate", "--model", self.model, "--prompts", prompts)
+            self.expect_failure(result, 1, word)
+        self.expect_failure(run("generate", "--model", self.model, "--prompts", self.model / "none"), 1, "No such file")
+        self.expect_failure(run("generate", "--model", self.model, "--prompts", self.model), 1, "folder")
+
+    def test_output_that_cannot_be_written(self):
+        self.expect_failure(self.generate("--output", self.model / "no" / "texts.jsonl"), 1, "texts.jsonl")
+
+    def test_usage(self):
+        self.expect_failure(run(), 2, "--help")
+        self.expect_failure(run("generate"), 2, "--model")
+        self.expect_failure(run("conjure"), 2)
+        self.expect_failure(self.generate("--max-new-tokens", 0), 2, "--max-new-tokens")
+        self.expect_failure(self.generate("--batch", 0), 2, "--batch")
+        self.expect_failure(self.generate("--device", "abacus"), 2, "--device")
+        self.expect_failure(run("init-model", "--dtype", "int4", self.model), 2, "--dtype")
+        self.assertEqual(run("--help").returncode, 0)
+        self.assertIn(b"--compare", run("generate", "--help").stdout)
+
+    def test_prompts_command(self):
+        source, target = self.model / "q.jsonl", self.model / "p.txt"
+        source.write_text('{"question": "one?\\n", "answer": "1"}\n{"question": "två?"}\n{"question": "3"}\n')
+        self.assertEqual(run("prompts", "--gsm8k", source, "--first", 2, "-o", target).returncode, 0)
+        self.assertEqual(target.read_bytes(), "one?\n\n\n---\n\ntvå?".encode())
+        self.expect_failure(run("prompts", "--gsm8k", source, "--first", 4, "-o", target), 1, "only 3")
+        self.expect_failure(run("prompts", "--gsm8k", self.prompts, "-o", target), 1, "line 1")
+
+    def test_init_model_leaves_other_folders_alone(self):
+        self.edit_config()
+        config = json.loads((self.model / "config.json").read_text())
+        del config["moetrace_seed"]
+        self.replace("config.json", json.dumps(config).encode())
+        self.expect_failure(run("init-model", self.model), 1, "did not write")
+
+    def test_weights_are_safetensors(self):
+        data = (self.whole / "model.safetensors").read_bytes()
+        (length,) = struct.unpack("<Q", data[:8])
+        header = json.loads(data[8 : 8 + length])
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        self.assertEqual(max(ends), len(data) - 8 - length)
+        self.assertEqual(length % 8, 0)
+
+
+if __name__ == "__main__":
+    ENGINE = str(pathlib.Path(sys.argv.pop(1)).resolve())
+    unittest.main()
