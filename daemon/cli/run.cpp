@@ -34,9 +34,10 @@ struct RunOptions {
 
 constexpr int kCannotExecute = 126;  // as a shell says it
 constexpr int kNotFound = 127;
-// Workers may outlive the command that started them by a moment.
-constexpr auto kWorkerPatience = std::chrono::seconds(10);
-constexpr auto kWorkerPoll = std::chrono::milliseconds(10);
+// Workers may outlive the command that started them by a moment, and the disk may be full for one.
+// So long nothing may move.
+constexpr auto kPatience = std::chrono::seconds(10);
+constexpr auto kPoll = std::chrono::milliseconds(5);
 
 void say(const std::string& line) {
   std::fprintf(stderr, "moetrace: %s\n", line.c_str());
@@ -65,7 +66,7 @@ class Run {
   int wait_for_command(pid_t command);
   void pass_on(pid_t command, const signalfd_siginfo& signal) const;
   bool end_collector();
-  void wait_for_workers() const;
+  void wait_until_collected() const;
   bool report();
   bool draw(const std::vector<std::string>& files) const;
 
@@ -121,7 +122,6 @@ Outcome Run::run_command() {
                        std::strerror(child.error_number) + "; check the command after --"};
   }
   const int exit_code = wait_for_command(child.pid);
-  wait_for_workers();
   const bool collected = end_collector();
   const bool verified = report();
   // COMMAND's own failure is never hidden by ours.
@@ -151,11 +151,15 @@ void Run::pass_on(pid_t command, const signalfd_siginfo& signal) const {
   if (signal.ssi_code != SI_KERNEL) ::kill(command, static_cast<int>(signal.ssi_signo));
 }
 
-void Run::wait_for_workers() const {
-  const auto deadline = std::chrono::steady_clock::now() + kWorkerPatience;
+void Run::wait_until_collected() const {
   pollfd interrupt{interrupts_.get(), POLLIN, 0};
-  while (has_living_producer(session_) && std::chrono::steady_clock::now() < deadline &&
-         ::poll(&interrupt, 1, static_cast<int>(kWorkerPoll.count())) == 0) {
+  auto progress = uncollected(session_);
+  auto deadline = std::chrono::steady_clock::now() + kPatience;
+  while (progress && std::chrono::steady_clock::now() < deadline &&
+         ::poll(&interrupt, 1, static_cast<int>(kPoll.count())) == 0) {
+    const auto now = uncollected(session_);
+    if (now != progress) deadline = std::chrono::steady_clock::now() + kPatience;
+    progress = now;
   }
 }
 
@@ -165,6 +169,7 @@ bool Run::end_collector() {
     if (const std::string why = collector_.start(interrupts_.get()); !why.empty())
       say("moetraced: " + why + " again");
   }
+  if (collector_.running()) wait_until_collected();
   if (collector_.running() && !collector_.stop(interrupts_.get())) {
     collector_failed_ = true;
     say("moetraced: ended with " + collector_.how_it_ended() + "; the trace may not be complete");
@@ -190,9 +195,10 @@ bool Run::report() {
     }
     std::error_code failed;
     const auto bytes = static_cast<double>(std::filesystem::file_size(file, failed));
-    say(file + ": " + grouped(summary->rows) + " rows of " + grouped(summary->requests) +
-        " requests in " + std::to_string(summary->layers.count()) + " layers, " +
-        grouped(summary->dropped) + " dropped, " + decimals(bytes / 1e6, 1) + " MB, verified");
+    say(file + ": " + counted(summary->rows, "row") + " of " +
+        counted(summary->requests, "request") + " in " + counted(summary->layers.count(), "layer") +
+        ", " + grouped(summary->dropped) + " dropped, " + decimals(bytes / 1e6, 1) +
+        " MB, verified");
   }
   if (!options_.plot_dir.empty() && !files.empty() && good) good = draw(files);
   return good;

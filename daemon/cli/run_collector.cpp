@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "daemon/cli/child.hpp"
+#include "daemon/cli/segments.hpp"
 #include "shm/segment.hpp"
 
 namespace moetrace::cli {
@@ -94,16 +95,17 @@ bool RunCollector::stop(int interrupt_fd) {
   return ended_well_;
 }
 
-bool has_living_producer(const std::string& session) {
+std::optional<std::uint64_t> uncollected(const std::string& session) {
   const std::string directory = default_ring_directory();
   const auto names = list_segments(directory, session);
-  if (!names) return false;
+  if (!names || names->empty()) return std::nullopt;
+  std::uint64_t consumed = 0;
   for (const SegmentName& name : *names) {
     const auto segment =
         CollectorSegment::open(directory, name, CollectorSegment::Access::kObserve);
-    if (segment && segment->producer_alive()) return true;
+    if (segment) consumed += read_counters(*segment).consumed;
   }
-  return false;
+  return consumed;
 }
 
 void remove_dead_segments(const std::string& session) {

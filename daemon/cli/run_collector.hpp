@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -41,8 +42,9 @@ class RunCollector {
   bool ended_well_ = false;
 };
 
-// Whether a producer of the session is still alive.
-bool has_living_producer(const std::string& session);
+// Nothing once no segment of the session is left, else how many records its collector has consumed
+// of those that are.
+std::optional<std::uint64_t> uncollected(const std::string& session);
 
 // Unlinks what no collector has drained: nobody else serves a private session.
 void remove_dead_segments(const std::string& session);

@@ -72,6 +72,8 @@ TEST(TextTest, Numbers) {
   EXPECT_EQ(grouped(999), "999");
   EXPECT_EQ(grouped(1000), "1,000");
   EXPECT_EQ(grouped(1234567), "1,234,567");
+  EXPECT_EQ(counted(1, "row"), "1 row");
+  EXPECT_EQ(counted(2000, "row"), "2,000 rows");
   EXPECT_EQ(percent(0.1234), "12.3 %");
 }
 

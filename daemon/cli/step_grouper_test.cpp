@@ -80,9 +80,9 @@ TEST_F(StepGrouperTest, SpansAreMaximalRunsOfConsecutivePositions) {
 }
 
 TEST_F(StepGrouperTest, DroppedTailOfALayerSplitsTheStep) {
-  // Layer 1 lacks its last row, layer 2 is whole again.
+  // Layer 1 lacks its last row, layer 2 is whole again: its first row still goes with layer 1.
   EXPECT_EQ(group({{'a', 0, 0}, {'a', 1, 0}, {'a', 0, 1}, {'a', 0, 2}, {'a', 1, 2}}),
-            (Steps{"[0] a0+2", "[1] a0+1", "[2] a0+2"}));
+            (Steps{"[0] a0+2", "[1,2] a0+1", "[2] a1+1"}));
 }
 
 TEST_F(StepGrouperTest, LayersThatLackTheSameRowsStayTogether) {

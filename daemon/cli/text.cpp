@@ -23,6 +23,10 @@ std::string grouped(std::uint64_t number) {
   return text;
 }
 
+std::string counted(std::uint64_t number, std::string_view thing) {
+  return grouped(number) + " " + std::string(thing) + (number == 1 ? "" : "s");
+}
+
 std::string decimals(double number, int digits) {
   std::array<char, 64> text{};
   std::snprintf(text.data(), text.size(), "%.*f", digits, number);

@@ -9,6 +9,8 @@ namespace moetrace::cli {
 
 // 1234567 -> "1,234,567"
 std::string grouped(std::uint64_t number);
+// 1, "row" -> "1 row"; 2,000, "row" -> "2,000 rows"
+std::string counted(std::uint64_t number, std::string_view thing);
 // 0.1234 -> "12.3 %"
 std::string percent(double share);
 // A fixed number of decimals.
