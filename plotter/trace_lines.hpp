@@ -95,7 +95,7 @@ struct Request {
   std::optional<uint64_t> prompt_tokens;
   std::optional<uint64_t> cached_tokens;
   uint64_t request = 0;
-  uint64_t event = 0;
+  std::optional<uint64_t> event;  // null where a file starts late with the live requests
 };
 
 struct RequestEnd {

@@ -143,12 +143,12 @@ void Collector::end(Trace& trace) {
 }
 
 void Collector::stop() {
-  // Producers that live may go on writing for ever: one pass more than the rings hold is the end of it.
-  std::uint64_t rounds = 1;
-  for (const auto& [id, trace] : traces_) {
-    rounds = std::max(rounds, trace.drain->segment().map().header().route_slots / 256);
-  }
   discover();
+  // Producers that live may go on writing for ever: a few passes more than a full ring takes are the end of it.
+  std::uint64_t rounds = 16;
+  for (const auto& [id, trace] : traces_) {
+    rounds = std::max(rounds, 16 + trace.drain->segment().map().header().route_slots / 256);
+  }
   while (rounds-- > 0 && drain_all()) {
   }
   for (const auto& [id, trace] : traces_) failed_ = failed_ || trace.blocked;
