@@ -64,7 +64,8 @@ bool Announcer::write_control_event() {
 
 StepBlock Announcer::write_step(std::uint32_t rows, std::span<const moetrace_span> spans,
                                 const moetrace_layer_mask& layers, bool record) {
-  StepBlock block{steps_, rows, record, layers, monotonic_ns() - map_.header().created_monotonic_ns};
+  StepBlock block{steps_, rows, record, layers,
+                  monotonic_ns() - map_.header().created_monotonic_ns};
   const std::uint32_t recorded_layers = record ? count_layers(layers) : 0;
   const std::uint64_t records = std::uint64_t{rows} * recorded_layers;
   attempted_ += records;
@@ -86,7 +87,8 @@ StepBlock Announcer::write_step(std::uint32_t rows, std::span<const moetrace_spa
       if (n + 1 < spans.size()) pair.span[1] = spans[n + 1];
       events_.write(first + 1 + n / 2, pair);
     }
-    events_.commit(first, static_cast<std::uint16_t>(slots), MOETRACE_EVENT_STEP, MOETRACE_EVENT_SPAN);
+    events_.commit(first, static_cast<std::uint16_t>(slots), MOETRACE_EVENT_STEP,
+                   MOETRACE_EVENT_SPAN);
   } else {
     event_lost_ += records;
     block.record = false;
@@ -102,8 +104,8 @@ void Announcer::store_counters() {
   SharedWord(&host->attempted).store(attempted_, std::memory_order_relaxed);
   SharedWord(&host->steps).store(steps_, std::memory_order_relaxed);
   SharedWord(&host->events_claimed).store(events_.position(), std::memory_order_relaxed);
-  // release: whoever sees this loss (acquire, in the collector) also sees every event that was written before it, so the
-  // line about it never stands before theirs.
+  // release: whoever sees this loss (acquire, in the collector) also sees every event that was
+  // written before it, so the line about it never stands before theirs.
   SharedWord(&host->event_lost).store(event_lost_, std::memory_order_release);
 }
 

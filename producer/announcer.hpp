@@ -1,4 +1,5 @@
-// Announces passes: reads the control words, decides what a pass records, writes its events and counts. Shared by every hook.
+// Announces passes: reads the control words, decides what a pass records, writes its events and
+// counts. Shared by every hook.
 #pragma once
 
 #include <cstdint>
@@ -13,10 +14,10 @@ namespace moetrace {
 // What a hook needs to know of the announced pass.
 struct StepBlock {
   std::uint64_t step = 0;
-  std::uint32_t rows = 0;         // 0: nothing is announced
-  bool record = false;            // else it only counts
-  moetrace_layer_mask layers{};   // selected layers
-  std::int64_t time_ns = 0;       // since the segment's clock pair
+  std::uint32_t rows = 0;        // 0: nothing is announced
+  bool record = false;           // else it only counts
+  moetrace_layer_mask layers{};  // selected layers
+  std::int64_t time_ns = 0;      // since the segment's clock pair
 };
 
 class Announcer {
@@ -25,8 +26,10 @@ class Announcer {
 
   // A pass of `rows` real rows, at least 1. Rows = 0 in the answer: the producer is switched off.
   StepBlock announce(std::uint32_t rows, std::span<const moetrace_span> spans);
-  // The same for a pass that records exactly `layers`, whatever the control words say. For `moetrace replay`.
-  StepBlock announce_layers(std::uint32_t rows, std::span<const moetrace_span> spans, const moetrace_layer_mask& layers);
+  // The same for a pass that records exactly `layers`, whatever the control words say. For
+  // `moetrace replay`.
+  StepBlock announce_layers(std::uint32_t rows, std::span<const moetrace_span> spans,
+                            const moetrace_layer_mask& layers);
 
   // Event slots that such a pass takes.
   static std::uint64_t slots_for(std::size_t spans) { return 1 + (spans + 1) / 2; }
@@ -40,8 +43,8 @@ class Announcer {
  private:
   void follow_control();
   bool write_control_event();
-  StepBlock write_step(std::uint32_t rows, std::span<const moetrace_span> spans, const moetrace_layer_mask& layers,
-                       bool record);
+  StepBlock write_step(std::uint32_t rows, std::span<const moetrace_span> spans,
+                       const moetrace_layer_mask& layers, bool record);
   void store_counters();
 
   const SegmentMap& map_;

@@ -8,7 +8,8 @@ namespace {
 
 std::vector<moetrace_span> spans(std::size_t count) {
   std::vector<moetrace_span> made;
-  for (std::size_t n = 0; n < count; ++n) made.push_back({n, 10 * n, static_cast<std::uint32_t>(n), 1});
+  for (std::size_t n = 0; n < count; ++n)
+    made.push_back({n, 10 * n, static_cast<std::uint32_t>(n), 1});
   return made;
 }
 
@@ -61,14 +62,16 @@ TEST(Announcer, IsAllOrNothing) {
   EXPECT_EQ(bench.host().steps, 32u);
   bench.reader.events();
   EXPECT_TRUE(bench.announcer.announce(5, spans(3)).record) << "room again";
-  EXPECT_EQ(bench.reader.events().at(0).as<moetrace_step_event>().step, 32u) << "a lost step keeps its number";
+  EXPECT_EQ(bench.reader.events().at(0).as<moetrace_step_event>().step, 32u)
+      << "a lost step keeps its number";
 }
 
 TEST(Announcer, AStepWhoseRequestIsUnknownIsNotAnnounced) {
   Bench bench;
   for (int n = 0; n < 63; ++n) bench.requests.begin("r", 0, 0);
   bench.requests.begin(std::string(100, 'x'), 0, 0);  // waits for three slots
-  EXPECT_FALSE(bench.announcer.announce(1, {}).record) << "one slot is free, but the request goes first";
+  EXPECT_FALSE(bench.announcer.announce(1, {}).record)
+      << "one slot is free, but the request goes first";
   EXPECT_EQ(bench.host().event_lost, 3u);
 }
 
@@ -135,7 +138,9 @@ TEST(Announcer, AChangeBeforeTheFirstStepIsSeen) {
   TestDirectory directory;
   auto segment = ProducerSegment::create(directory.path(), "default", small_header(), kSmallSizes);
   ASSERT_TRUE(segment);
-  write_control(segment->map(), {true, 1, {{0b010, 0, 0, 0}}});  // after the name appeared, before the announcer exists
+  write_control(
+      segment->map(),
+      {true, 1, {{0b010, 0, 0, 0}}});  // after the name appeared, before the announcer exists
   EventWriter events(segment->map().event_ring(), 64);
   RequestBook requests(segment->map(), events);
   Announcer announcer(segment->map(), events, requests);

@@ -12,7 +12,9 @@ struct moetrace_producer {
 
 namespace {
 
-bool usable(const moetrace_producer* producer) { return producer != nullptr && producer->impl->usable(); }
+bool usable(const moetrace_producer* producer) {
+  return producer != nullptr && producer->impl->usable();
+}
 
 void give_error(char* error, std::size_t error_bytes, const char* text) {
   if (error != nullptr && error_bytes > 0) std::snprintf(error, error_bytes, "%s", text);
@@ -31,11 +33,15 @@ void moetrace_options_init(moetrace_options* options, size_t size) {
   options->size = size;
 }
 
-int moetrace_enabled(void) { return moetrace::tracing_enabled() ? 1 : 0; }
+int moetrace_enabled(void) {
+  return moetrace::tracing_enabled() ? 1 : 0;
+}
 
 moetrace_producer* moetrace_open(const moetrace_options* options, char* error, size_t error_bytes) {
-  if (options == nullptr || options->size < offsetof(moetrace_options, top_k) + sizeof options->top_k) {
-    give_error(error, error_bytes, "moetrace_open: options are too short; call moetrace_options_init first");
+  if (options == nullptr ||
+      options->size < offsetof(moetrace_options, top_k) + sizeof options->top_k) {
+    give_error(error, error_bytes,
+               "moetrace_open: options are too short; call moetrace_options_init first");
     return nullptr;
   }
   // A caller that was compiled with fewer fields gets the defaults of the others.
@@ -66,12 +72,14 @@ uint64_t moetrace_request_begin(moetrace_producer* producer, const char* id, uin
   return producer->impl->requests().begin(id == nullptr ? "" : id, prompt_tokens, cached_tokens);
 }
 
-void moetrace_request_end(moetrace_producer* producer, uint64_t request, uint32_t generated_tokens, const char* status) {
+void moetrace_request_end(moetrace_producer* producer, uint64_t request, uint32_t generated_tokens,
+                          const char* status) {
   if (!usable(producer)) return;
   producer->impl->requests().end(request, generated_tokens, status == nullptr ? "" : status);
 }
 
-int moetrace_step_begin(moetrace_producer* producer, uint32_t rows, const moetrace_span* spans, size_t span_count) {
+int moetrace_step_begin(moetrace_producer* producer, uint32_t rows, const moetrace_span* spans,
+                        size_t span_count) {
   if (!usable(producer)) return 0;
   return producer->impl->begin_step(rows, {spans, spans == nullptr ? 0 : span_count}) ? 1 : 0;
 }
@@ -80,9 +88,11 @@ void moetrace_step_abort(moetrace_producer* producer) {
   if (usable(producer)) producer->impl->abort_step();
 }
 
-void moetrace_record(moetrace_producer* producer, uint32_t layer, const void* ids, moetrace_type id_type,
-                     const void* weights, moetrace_type weight_type, uint32_t rows) {
-  if (usable(producer) && ids != nullptr) producer->impl->hook().record(layer, ids, id_type, weights, weight_type, rows);
+void moetrace_record(moetrace_producer* producer, uint32_t layer, const void* ids,
+                     moetrace_type id_type, const void* weights, moetrace_type weight_type,
+                     uint32_t rows) {
+  if (usable(producer) && ids != nullptr)
+    producer->impl->hook().record(layer, ids, id_type, weights, weight_type, rows);
 }
 
 void moetrace_get_totals(const moetrace_producer* producer, moetrace_totals* totals) {
@@ -101,4 +111,6 @@ const char* moetrace_trace_id(const moetrace_producer* producer) {
   return producer == nullptr ? "" : producer->impl->name().trace_id.c_str();
 }
 
-void moetrace_close(moetrace_producer* producer) { delete producer; }
+void moetrace_close(moetrace_producer* producer) {
+  delete producer;
+}

@@ -1,13 +1,17 @@
-// moetrace-hook-bench [--quick]: what the CPU hook costs, in one table. 24 layers, 60 experts, top-4, int64 ids, float32 weights.
+// moetrace-hook-bench [--quick]: what the CPU hook costs, in one table. 24 layers, 60 experts,
+// top-4, int64 ids, float32 weights.
 //
-// Bursts of half a ring are timed while a RingReader on the other core drains it through a mapping of its own and looks at every
-// record; between bursts the reader catches up, untimed, so that nothing is dropped. Every burst is a number of whole passes.
+// Bursts of half a ring are timed while a RingReader on the other core drains it through a mapping
+// of its own and looks at every record; it naps for 50 us when it has caught up, as moetraced does.
+// Between bursts it catches up, untimed, so that nothing is dropped. Every burst is a number of
+// whole passes.
 #include "producer/hook_bench.hpp"
 
 #include <sched.h>
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -32,7 +36,9 @@ void pin_to(int cpu) {
   cpu_set_t set;
   CPU_ZERO(&set);
   CPU_SET(cpu, &set);
-  ::sched_setaffinity(0, sizeof set, &set);  // on a machine of one core it fails, and the table says how many there are
+  ::sched_setaffinity(
+      0, sizeof set,
+      &set);  // on a machine of one core it fails, and the table says how many there are
 }
 
 namespace {
@@ -53,7 +59,8 @@ std::string cpu_model() {
 class Drainer {
  public:
   Drainer(const std::string& directory, const SegmentName& name)
-      : segment_(std::move(*CollectorSegment::open(directory, name, CollectorSegment::Access::kCollect))),
+      : segment_(std::move(
+            *CollectorSegment::open(directory, name, CollectorSegment::Access::kCollect))),
         thread_([this] { run(); }) {}
   ~Drainer() {
     stop_ = true;
@@ -84,6 +91,9 @@ class Drainer {
       events.publish(events.valid_end(events.published(), 256));
       events_ = events.published();
       routes_ = end;
+      // As moetraced does when it has caught up. A reader that spins on the next slot takes the
+      // line from the writer's hands.
+      if (end == first) std::this_thread::sleep_for(std::chrono::microseconds(50));
     }
   }
 
@@ -114,7 +124,8 @@ Routing some_routing(std::uint32_t rows) {
 std::uint64_t checksum(const Routing& routing, std::uint32_t rows) {
   std::uint64_t sum = 0;
   for (std::uint32_t row = 0; row < rows; ++row) {
-    for (std::uint32_t k = 0; k < kTopK; ++k) sum += static_cast<std::uint64_t>(routing.ids[row * kTopK + k]) << (16 * k);
+    for (std::uint32_t k = 0; k < kTopK; ++k)
+      sum += static_cast<std::uint64_t>(routing.ids[row * kTopK + k]) << (16 * k);
   }
   return sum;
 }
@@ -137,7 +148,8 @@ Row hook_row(double ring_mb, std::uint32_t rows, Part part, int repeats) {
     auto producer = std::move(*Producer::open(settings));
     Drainer drainer(directory, producer->name());
     const std::uint64_t slots = producer->map().header().route_slots;
-    const std::uint64_t passes = std::max<std::uint64_t>(1, std::min(slots / 2 / (kLayers * rows), settings.sizes.event_slots / 4));
+    const std::uint64_t passes = std::max<std::uint64_t>(
+        1, std::min(slots / 2 / (kLayers * rows), settings.sizes.event_slots / 4));
     const Routing routing = some_routing(rows);
     const moetrace_span span{0, 0, 0, rows};
     std::uint64_t step = 0;
@@ -150,11 +162,14 @@ Row hook_row(double ring_mb, std::uint32_t rows, Part part, int repeats) {
         }
         if (part == Part::kAnnouncement) continue;
         for (std::uint32_t layer = 0; layer < kLayers; ++layer) {
-          producer->hook().record(layer, routing.ids.data(), MOETRACE_INT64, routing.weights.data(), MOETRACE_FLOAT32, rows);
+          producer->hook().record(layer, routing.ids.data(), MOETRACE_INT64, routing.weights.data(),
+                                  MOETRACE_FLOAT32, rows);
         }
       }
     };
-    const auto catch_up = [&] { drainer.wait_for(producer->hook().claimed(), producer->events().position()); };
+    const auto catch_up = [&] {
+      drainer.wait_for(producer->hook().claimed(), producer->events().position());
+    };
     const std::uint64_t per_burst = part == Part::kAnnouncement ? passes : passes * kLayers * rows;
     std::uint64_t bursts = 0;
     for (; bursts < 3; ++bursts) burst(), catch_up();  // the first lap touches every page
@@ -167,8 +182,9 @@ Row hook_row(double ring_mb, std::uint32_t rows, Part part, int repeats) {
     row.records = bursts * per_burst;
     const std::uint64_t lost = producer->hook().dropped() + producer->announcer().event_lost();
     row.delivered = row.records - lost;
-    if (part != Part::kAnnouncement && (drainer.routes() != row.delivered ||
-                                        drainer.checksum() != bursts * passes * kLayers * checksum(routing, rows))) {
+    if (part != Part::kAnnouncement &&
+        (drainer.routes() != row.delivered ||
+         drainer.checksum() != bursts * passes * kLayers * checksum(routing, rows))) {
       row.delivered = 0;  // never the case; the table would show it
     }
   }
@@ -180,8 +196,9 @@ Row hook_row(double ring_mb, std::uint32_t rows, Part part, int repeats) {
 bool print(const Row& row, const char* unit) {
   std::vector<double> sorted = row.ns;
   std::sort(sorted.begin(), sorted.end());
-  std::printf("| %-62s | %9.1f | %9.1f | %-6s | %10llu | %7llu |\n", row.what.c_str(), sorted.empty() ? 0 : sorted.front(),
-              sorted.empty() ? 0 : sorted[sorted.size() / 2], unit, static_cast<unsigned long long>(row.records),
+  std::printf("| %-62s | %9.1f | %9.1f | %-6s | %10llu | %7llu |\n", row.what.c_str(),
+              sorted.empty() ? 0 : sorted.front(), sorted.empty() ? 0 : sorted[sorted.size() / 2],
+              unit, static_cast<unsigned long long>(row.records),
               static_cast<unsigned long long>(row.records - row.delivered));
   std::fflush(stdout);
   return row.records > 0 && row.records == row.delivered;
@@ -190,10 +207,12 @@ bool print(const Row& row, const char* unit) {
 int run(bool quick) {
   pin_to(0);
   const int repeats = quick ? 3 : 101;
-  std::printf("%s, %u cores; hook on core 0, reader on core 1; %d bursts a row\n\n", cpu_model().c_str(),
-              std::thread::hardware_concurrency(), repeats);
-  std::printf("| %-62s | %9s | %9s | %-6s | %10s | %7s |\n|%s|\n", "what", "min ns", "median ns", "per", "number", "dropped",
-              "----------------------------------------------------------------|-----------|-----------|--------|------------|---------");
+  std::printf("%s, %u cores; hook on core 0, reader on core 1; %d bursts a row\n\n",
+              cpu_model().c_str(), std::thread::hardware_concurrency(), repeats);
+  std::printf("| %-62s | %9s | %9s | %-6s | %10s | %7s |\n|%s|\n", "what", "min ns", "median ns",
+              "per", "number", "dropped",
+              "----------------------------------------------------------------|-----------|-------"
+              "----|--------|------------|---------");
   bool whole = true;
   for (const double ring_mb : {4.0, 64.0}) {
     const std::string ring = ", ring " + std::to_string(static_cast<int>(ring_mb)) + " MiB";

@@ -20,7 +20,8 @@ void pin_to(int cpu);
 
 // boost::interprocess::message_queue::try_send of 64 bytes, received by a thread on the other core.
 Row message_queue_row(int repeats);
-// A JSON line for each record, written by the engine itself to a file on tmpfs, as public patches do.
+// A JSON line for each record, written by the engine itself to a file on tmpfs, as public patches
+// do.
 Row json_row(int repeats);
 
 }  // namespace moetrace::bench

@@ -20,7 +20,8 @@ Row message_queue_row(int repeats) {
   const std::string name = "moetrace-bench-" + std::to_string(::getpid());
   Row row{"boost::interprocess::message_queue::try_send, 64 bytes", {}};
   {
-    ipc::message_queue queue(ipc::create_only, name.c_str(), kCapacity, sizeof(moetrace_route_record));
+    ipc::message_queue queue(ipc::create_only, name.c_str(), kCapacity,
+                             sizeof(moetrace_route_record));
     std::atomic<std::uint64_t> received = 0;
     std::atomic<bool> stop = false;
     std::thread receiver([&] {
@@ -36,7 +37,8 @@ Row message_queue_row(int repeats) {
     for (int n = 0; n < repeats; ++n) {
       std::uint64_t sent = 0;
       const std::int64_t begin = now_ns();
-      for (std::uint64_t i = 0; i < kBurst; ++i) sent += queue.try_send(&record, sizeof record, 0) ? 1 : 0;
+      for (std::uint64_t i = 0; i < kBurst; ++i)
+        sent += queue.try_send(&record, sizeof record, 0) ? 1 : 0;
       row.ns.push_back(static_cast<double>(now_ns() - begin) / static_cast<double>(kBurst));
       row.records += kBurst;
       row.delivered += sent;
@@ -59,8 +61,9 @@ Row json_row(int repeats) {
     std::ofstream file(path);
     const std::int64_t begin = now_ns();
     for (std::uint64_t i = 0; i < kBurst; ++i) {
-      const nlohmann::ordered_json line = {{"type", "route"}, {"req_id", "r0"},          {"token_idx", i},
-                                           {"layer", i % 24}, {"topk_ids", ids}, {"topk_weights", weights}};
+      const nlohmann::ordered_json line = {{"type", "route"}, {"req_id", "r0"},
+                                           {"token_idx", i},  {"layer", i % 24},
+                                           {"topk_ids", ids}, {"topk_weights", weights}};
       file << line.dump() << '\n';
     }
     file.flush();

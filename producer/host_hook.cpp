@@ -22,8 +22,9 @@ struct Float16 {
 };
 struct NoWeight {};
 
-float to_float(float value) { return value; }
-float to_float(BFloat16 value) { return std::bit_cast<float>(std::uint32_t{value.bits} << 16); }
+float to_float(BFloat16 value) {
+  return std::bit_cast<float>(std::uint32_t{value.bits} << 16);
+}
 float to_float(Float16 value) {
   const std::uint32_t sign = std::uint32_t{value.bits & 0x8000u} << 16;
   const std::uint32_t exponent = value.bits >> 10 & 0x1F;
@@ -41,7 +42,8 @@ float to_float(Float16 value) {
 template <class Id>
 std::uint16_t to_expert(Id id, std::uint32_t num_experts) {
   const auto wide = static_cast<std::uint64_t>(static_cast<std::int64_t>(id));
-  return wide < num_experts ? static_cast<std::uint16_t>(wide) : static_cast<std::uint16_t>(MOETRACE_NO_EXPERT);
+  return wide < num_experts ? static_cast<std::uint16_t>(wide)
+                            : static_cast<std::uint16_t>(MOETRACE_NO_EXPERT);
 }
 
 }  // namespace
@@ -63,61 +65,69 @@ void HostHook::arm(const StepBlock& block) {
   if (open_ && last_layer_ < 0) finish_step();
 }
 
-void HostHook::record(std::uint32_t layer, const void* ids, moetrace_type id_type, const void* weights,
-                      moetrace_type weight_type, std::uint32_t rows) {
+void HostHook::record(std::uint32_t layer, const void* ids, moetrace_type id_type,
+                      const void* weights, moetrace_type weight_type, std::uint32_t rows) {
   if (!open_ || static_cast<int>(layer) <= last_seen_ || !has_layer(block_.layers, layer)) return;
-  rows = std::min(rows, block_.rows);
-  switch (id_type) {
-    case MOETRACE_INT16:
-      dispatch_weights(layer, static_cast<const std::int16_t*>(ids), weights, weight_type, rows);
-      break;
-    case MOETRACE_INT32:
-      dispatch_weights(layer, static_cast<const std::int32_t*>(ids), weights, weight_type, rows);
-      break;
-    case MOETRACE_INT64:
-      dispatch_weights(layer, static_cast<const std::int64_t*>(ids), weights, weight_type, rows);
-      break;
-    case MOETRACE_UINT32:
-      dispatch_weights(layer, static_cast<const std::uint32_t*>(ids), weights, weight_type, rows);
-      break;
-    default:
-      return;  // not an id type: the rows count as torn
+  // An engine hands over the same types in every call.
+  const Types types{id_type, weights == nullptr ? kNoWeights : static_cast<int>(weight_type)};
+  if (types != types_) {
+    types_ = types;
+    recorder_ = recorder_for(types);
   }
+  if (recorder_ == nullptr) return;  // not an id type: the rows count as torn
+  (this->*recorder_)(layer, ids, weights, std::min(rows, block_.rows));
   last_seen_ = static_cast<int>(layer);
   if (last_seen_ == last_layer_) finish_step();
 }
 
+HostHook::Recorder HostHook::recorder_for(Types types) const {
+  switch (types.id) {
+    case MOETRACE_INT16:
+      return recorder_for_weight<std::int16_t>(types.weight);
+    case MOETRACE_INT32:
+      return recorder_for_weight<std::int32_t>(types.weight);
+    case MOETRACE_INT64:
+      return recorder_for_weight<std::int64_t>(types.weight);
+    case MOETRACE_UINT32:
+      return recorder_for_weight<std::uint32_t>(types.weight);
+    default:
+      return nullptr;
+  }
+}
+
 template <class Id>
-void HostHook::dispatch_weights(std::uint32_t layer, const Id* ids, const void* weights, moetrace_type weight_type,
-                                std::uint32_t rows) {
-  if (weights == nullptr) return dispatch_top_k(layer, ids, static_cast<const NoWeight*>(nullptr), rows);
+HostHook::Recorder HostHook::recorder_for_weight(int weight_type) const {
   switch (weight_type) {
     case MOETRACE_FLOAT32:
-      return dispatch_top_k(layer, ids, static_cast<const float*>(weights), rows);
+      return recorder_for_top_k<Id, float>();
     case MOETRACE_BFLOAT16:
-      return dispatch_top_k(layer, ids, static_cast<const BFloat16*>(weights), rows);
+      return recorder_for_top_k<Id, BFloat16>();
     case MOETRACE_FLOAT16:
-      return dispatch_top_k(layer, ids, static_cast<const Float16*>(weights), rows);
+      return recorder_for_top_k<Id, Float16>();
     default:
-      return dispatch_top_k(layer, ids, static_cast<const NoWeight*>(nullptr), rows);
+      return recorder_for_top_k<Id, NoWeight>();
   }
 }
 
 template <class Id, class Weight>
-void HostHook::dispatch_top_k(std::uint32_t layer, const Id* ids, const Weight* weights, std::uint32_t rows) {
+HostHook::Recorder HostHook::recorder_for_top_k() const {
   switch (top_k_) {
     case 4:
-      return record_rows<4>(layer, ids, weights, rows);
+      return &HostHook::record_rows<4, Id, Weight>;
     case 8:
-      return record_rows<8>(layer, ids, weights, rows);
+      return &HostHook::record_rows<8, Id, Weight>;
     default:
-      return record_rows<0>(layer, ids, weights, rows);
+      return &HostHook::record_rows<0, Id, Weight>;
   }
 }
 
-// K is the top-k where it is known at compile time, which makes a record a few vector stores; 0: any.
+// K is the top-k where it is known at compile time, which makes a record a few vector stores; 0:
+// any.
 template <std::uint32_t K, class Id, class Weight>
-void HostHook::record_rows(std::uint32_t layer, const Id* ids, const Weight* weights, std::uint32_t rows) {
+void HostHook::record_rows(std::uint32_t layer, const void* all_ids, const void* all_weights,
+                           std::uint32_t rows) {
+  const auto* ids = static_cast<const Id*>(all_ids);
+  [[maybe_unused]] const auto* weights = static_cast<const Weight*>(all_weights);
   const std::uint32_t k = K != 0 ? K : top_k_;
   const std::uint32_t num_experts = num_experts_;
   std::uint64_t* counts = counts_.data() + std::size_t{layer} * num_experts;
@@ -127,38 +137,49 @@ void HostHook::record_rows(std::uint32_t layer, const Id* ids, const Weight* wei
     dropped_ += rows - taken;  // the newest are the ones that go
   }
   const std::uint64_t first = ring_.claim(taken);
-  const std::size_t width = K != 0 ? (K + 7) / 8 * 8 : map_.header().route_stride / 8;  // entries of a record
+  const std::size_t width =
+      K != 0 ? (K + 7) / 8 * 8 : map_.header().route_stride / 8;  // entries of a record
   const auto step = static_cast<std::uint32_t>(block_.step);
   for (std::uint32_t row = 0; row < taken; ++row, ids += k) {
-    // Put together here and copied as a whole: the compiler can't know that the slot is nobody else's while it is written.
-    std::uint16_t expert[MOETRACE_MAX_TOP_K];
-    float weight[MOETRACE_MAX_TOP_K];
-    for (std::uint32_t j = 0; j < k; ++j) expert[j] = to_expert(ids[j], num_experts);
-    for (std::size_t j = k; j < width; ++j) expert[j] = static_cast<std::uint16_t>(MOETRACE_NO_EXPERT);
-    for (std::uint32_t j = 0; j < k; ++j) {
-      if constexpr (std::is_same_v<Weight, NoWeight>) {
-        weight[j] = std::numeric_limits<float>::quiet_NaN();
-      } else {
-        weight[j] = to_float(weights[std::size_t{row} * k + j]);
-      }
-    }
-    for (std::size_t j = k; j < width; ++j) weight[j] = 0;
-
     std::byte* slot = ring_.memory().slot(first + row);
     // {seq, step} stays as it was until the commit; row, layer and flags are the next 8 bytes.
     const std::uint64_t place = row | std::uint64_t{layer} << 32;
     std::memcpy(slot + 8, &place, 8);
-    std::memcpy(slot + sizeof(moetrace_route_head), expert, width * sizeof *expert);
-    std::memcpy(slot + sizeof(moetrace_route_head) + width * sizeof *expert, weight, width * sizeof *weight);
-    ring_.commit(first + row, step);
-
-    for (std::uint32_t j = 0; j < k; ++j) {
-      if (expert[j] != MOETRACE_NO_EXPERT) ++counts[expert[j]];
+    std::byte* const record_ids = slot + sizeof(moetrace_route_head);
+    std::byte* const record_weights = record_ids + width * sizeof(std::uint16_t);
+    // Four ids at a time, put together in a register: a small array would be written by halves and
+    // read back as a whole, which the processor can't forward.
+#pragma GCC unroll 2
+    for (std::size_t j = 0; j < width; j += 4) {
+      std::uint64_t four = 0;
+#pragma GCC unroll 4
+      for (std::size_t part = 0; part < 4; ++part) {
+        std::uint16_t expert = MOETRACE_NO_EXPERT;
+        if (j + part < k) {
+          expert = to_expert(ids[j + part], num_experts);
+          if (expert != MOETRACE_NO_EXPERT) ++counts[expert];
+        }
+        four |= std::uint64_t{expert} << (16 * part);
+      }
+      std::memcpy(record_ids + j * sizeof(std::uint16_t), &four, sizeof four);
     }
+    if constexpr (std::is_same_v<Weight, float>) {
+      std::memcpy(record_weights, weights + std::size_t{row} * k, k * sizeof(float));
+    } else {
+      for (std::uint32_t j = 0; j < k; ++j) {
+        float weight = std::numeric_limits<float>::quiet_NaN();
+        if constexpr (!std::is_same_v<Weight, NoWeight>)
+          weight = to_float(weights[std::size_t{row} * k + j]);
+        std::memcpy(record_weights + j * sizeof weight, &weight, sizeof weight);
+      }
+    }
+    std::memset(record_weights + k * sizeof(float), 0, (width - k) * sizeof(float));
+    ring_.commit(first + row, step);
   }
   // Rows that only count, or for which there was no slot.
   for (std::size_t n = 0; n < std::size_t{rows - taken} * k; ++n) {
-    if (const std::uint16_t expert = to_expert(ids[n], num_experts); expert != MOETRACE_NO_EXPERT) ++counts[expert];
+    if (const std::uint16_t expert = to_expert(ids[n], num_experts); expert != MOETRACE_NO_EXPERT)
+      ++counts[expert];
   }
 }
 

@@ -18,8 +18,8 @@ class HostHook {
   void arm(const StepBlock& block);
 
   // As moetrace_record.
-  void record(std::uint32_t layer, const void* ids, moetrace_type id_type, const void* weights, moetrace_type weight_type,
-              std::uint32_t rows);
+  void record(std::uint32_t layer, const void* ids, moetrace_type id_type, const void* weights,
+              moetrace_type weight_type, std::uint32_t rows);
 
   // Ends what is open and mirrors the counts a last time.
   void close();
@@ -30,13 +30,25 @@ class HostHook {
   std::uint64_t room(std::uint64_t wanted) { return ring_.room(wanted); }
 
  private:
-  template <class Id, class Weight>
-  void dispatch_top_k(std::uint32_t layer, const Id* ids, const Weight* weights, std::uint32_t rows);
-  template <std::uint32_t K, class Id, class Weight>
-  void record_rows(std::uint32_t layer, const Id* ids, const Weight* weights, std::uint32_t rows);
+  // What a call's data is made of, as moetrace_type; kNoWeights where there are none.
+  struct Types {
+    int id = 0;
+    int weight = 0;
+    friend bool operator==(const Types&, const Types&) = default;
+  };
+  static constexpr int kNoWeights = -1;
+  using Recorder = void (HostHook::*)(std::uint32_t layer, const void* ids, const void* weights,
+                                      std::uint32_t rows);
+
+  // The record_rows for these types and this top-k; nullptr if the ids are none.
+  Recorder recorder_for(Types types) const;
   template <class Id>
-  void dispatch_weights(std::uint32_t layer, const Id* ids, const void* weights, moetrace_type weight_type,
-                        std::uint32_t rows);
+  Recorder recorder_for_weight(int weight_type) const;
+  template <class Id, class Weight>
+  Recorder recorder_for_top_k() const;
+  template <std::uint32_t K, class Id, class Weight>
+  void record_rows(std::uint32_t layer, const void* all_ids, const void* all_weights,
+                   std::uint32_t rows);
   void finish_step();
   void mirror_counts();
 
@@ -44,6 +56,8 @@ class HostHook {
   RingWriter<MappedRing> ring_;
   const std::uint32_t top_k_;
   const std::uint32_t num_experts_;
+  Types types_;  // of the last call
+  Recorder recorder_ = nullptr;
   StepBlock block_;
   int last_seen_ = -1;   // last layer of this step that has passed
   int last_layer_ = -1;  // its last selected layer

@@ -51,9 +51,11 @@ TEST(HostHook, WritesEveryFieldOfEveryRow) {
       EXPECT_EQ(rows[n].row, n % 4);
       EXPECT_EQ(rows[n].flags, 0u);
       const auto row = static_cast<std::uint16_t>(n % 4);
-      EXPECT_EQ(rows[n].expert, (std::vector<std::uint16_t>{row, static_cast<std::uint16_t>(row + 1), 0xFFFF, 0xFFFF,
-                                                            0xFFFF, 0xFFFF, 0xFFFF, 0xFFFF}));
-      EXPECT_EQ(rows[n].weight, (std::vector<float>{static_cast<float>(n / 4), static_cast<float>(row), 0, 0, 0, 0, 0, 0}));
+      EXPECT_EQ(rows[n].expert,
+                (std::vector<std::uint16_t>{row, static_cast<std::uint16_t>(row + 1), 0xFFFF,
+                                            0xFFFF, 0xFFFF, 0xFFFF, 0xFFFF, 0xFFFF}));
+      EXPECT_EQ(rows[n].weight, (std::vector<float>{static_cast<float>(n / 4),
+                                                    static_cast<float>(row), 0, 0, 0, 0, 0, 0}));
     }
   }
 }
@@ -76,8 +78,9 @@ void check_types(moetrace_type id_type, std::uint32_t top_k) {
     moetrace_type type;
     const void* data;
   };
-  for (const Weights weights : {Weights{MOETRACE_FLOAT32, floats.data()}, Weights{MOETRACE_BFLOAT16, bfloats.data()},
-                                Weights{MOETRACE_FLOAT16, halves.data()}, Weights{MOETRACE_FLOAT32, nullptr}}) {
+  for (const Weights weights :
+       {Weights{MOETRACE_FLOAT32, floats.data()}, Weights{MOETRACE_BFLOAT16, bfloats.data()},
+        Weights{MOETRACE_FLOAT16, halves.data()}, Weights{MOETRACE_FLOAT32, nullptr}}) {
     Bench t(small_header(top_k));
     t.hook.arm(t.announcer.announce(kRows, {}));
     t.hook.record(0, ids.data(), id_type, weights.data, weights.type, kRows);
@@ -99,10 +102,11 @@ void check_types(moetrace_type id_type, std::uint32_t top_k) {
         } else if (weights.type == MOETRACE_FLOAT32) {
           ASSERT_EQ(rows[row].weight[k], floats[n]);
         } else if (weights.type == MOETRACE_BFLOAT16) {
-          ASSERT_EQ(std::bit_cast<std::uint32_t>(rows[row].weight[k]), std::uint32_t{bfloats[n]} << 16);
+          ASSERT_EQ(std::bit_cast<std::uint32_t>(rows[row].weight[k]),
+                    std::uint32_t{bfloats[n]} << 16);
         } else {
-          ASSERT_EQ(rows[row].weight[k],
-                    std::ldexp(1.0f + static_cast<float>(n) / 1024, 10 + static_cast<int>(n % 5) - 15));
+          ASSERT_EQ(rows[row].weight[k], std::ldexp(1.0f + static_cast<float>(n) / 1024,
+                                                    10 + static_cast<int>(n % 5) - 15));
         }
       }
     }
@@ -116,7 +120,8 @@ TEST_P(TopK, AllTypes) {
   check_types<std::int64_t>(MOETRACE_INT64, GetParam());
   check_types<std::uint32_t>(MOETRACE_UINT32, GetParam());
 }
-INSTANTIATE_TEST_SUITE_P(OneToThirtyTwo, TopK, ::testing::Range(1u, 33u), ::testing::PrintToStringParamName());
+INSTANTIATE_TEST_SUITE_P(OneToThirtyTwo, TopK, ::testing::Range(1u, 33u),
+                         ::testing::PrintToStringParamName());
 
 // The weight that comes out for a half-precision bit pattern.
 float through_float16(std::uint16_t bits) {
@@ -163,11 +168,13 @@ TEST(HostHook, WeightsPassAsTheyAre) {
   Bench t(small_header(4));
   t.hook.arm(t.announcer.announce(1, {}));
   const std::int64_t ids[] = {0, 1, 2, 3};
-  const float weights[] = {std::bit_cast<float>(0x7FC12345u), std::numeric_limits<float>::infinity(), -0.0f, 1e-45f};
+  const float weights[] = {std::bit_cast<float>(0x7FC12345u),
+                           std::numeric_limits<float>::infinity(), -0.0f, 1e-45f};
   t.hook.record(0, ids, MOETRACE_INT64, weights, MOETRACE_FLOAT32, 1);
   const auto row = t.reader.routes().at(0);
   for (int k = 0; k < 4; ++k) {
-    EXPECT_EQ(std::bit_cast<std::uint32_t>(row.weight[k]), std::bit_cast<std::uint32_t>(weights[k])) << k;
+    EXPECT_EQ(std::bit_cast<std::uint32_t>(row.weight[k]), std::bit_cast<std::uint32_t>(weights[k]))
+        << k;
   }
 }
 
@@ -314,7 +321,8 @@ TEST(HostHook, AnUnknownIdTypeLeavesItsRowsTorn) {
   t.hook.record(0, ids, MOETRACE_FLOAT32, nullptr, MOETRACE_FLOAT32, 1);
   EXPECT_TRUE(t.reader.routes().empty());
   t.hook.record(0, ids, MOETRACE_INT64, ids, MOETRACE_INT64, 1);
-  EXPECT_TRUE(std::isnan(t.reader.routes().at(0).weight[0])) << "an unknown weight type is an unknown weight";
+  EXPECT_TRUE(std::isnan(t.reader.routes().at(0).weight[0]))
+      << "an unknown weight type is an unknown weight";
 }
 
 TEST(HostHook, MirroredCountsAreExactAsOfTheirStep) {
@@ -327,15 +335,17 @@ TEST(HostHook, MirroredCountsAreExactAsOfTheirStep) {
     t.hook.arm(block);
     for (std::uint32_t layer = 0; layer < 3; ++layer) {
       std::int32_t ids[16];
-      for (auto& id : ids) ++expected[layer * 8 + static_cast<std::size_t>(id = static_cast<int>(random() % 8))];
+      for (auto& id : ids)
+        ++expected[layer * 8 + static_cast<std::size_t>(id = static_cast<int>(random() % 8))];
       t.hook.record(layer, ids, MOETRACE_INT32, nullptr, MOETRACE_FLOAT32, 8);
     }
     t.reader.routes();
     t.reader.events();
     if (pass == 0) continue;  // the first is due 10 ms after the start
     std::vector<std::uint64_t> seen(25);
-    const auto version = VersionedWords<CountsWords>(CountsWords(t.map()))
-                             .read(25, [&](std::size_t w, std::uint64_t value) { seen[w] = value; });
+    const auto version =
+        VersionedWords<CountsWords>(CountsWords(t.map()))
+            .read(25, [&](std::size_t w, std::uint64_t value) { seen[w] = value; });
     ASSERT_TRUE(version);
     EXPECT_EQ(seen[0], block.step + 1);
     EXPECT_EQ(std::vector<std::uint64_t>(seen.begin() + 1, seen.end()), expected);

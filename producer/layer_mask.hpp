@@ -45,7 +45,8 @@ inline moetrace_layer_mask first_layers(std::uint32_t count) {
   return mask;
 }
 
-// "all", or numbers and ranges: "0,5-7". Nothing if the text is something else or names a layer from `num_layers` on.
+// "all", or numbers and ranges: "0,5-7". Nothing if the text is something else or names a layer
+// from `num_layers` on.
 std::optional<moetrace_layer_mask> parse_layers(std::string_view text, std::uint32_t num_layers);
 
 // The opposite: "0,5-7"; "" for the empty set.

@@ -21,8 +21,8 @@ TEST(LayerMask, TextToBitsAndBack) {
 }
 
 TEST(LayerMask, WhatIsNoSetOfLayersIsRefused) {
-  for (const char* text : {"", ",", "0,", ",0", "a", "0-", "-1", "7-5", "24", "0-24", "0 1", "0x1", "1.5", "0;1", "all,1",
-                           "4294967296", "0--1", "+1"}) {
+  for (const char* text : {"", ",", "0,", ",0", "a", "0-", "-1", "7-5", "24", "0-24", "0 1", "0x1",
+                           "1.5", "0;1", "all,1", "4294967296", "0--1", "+1"}) {
     EXPECT_EQ(round_trip(text, 24), "refused") << '"' << text << '"';
   }
 }

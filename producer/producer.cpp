@@ -8,9 +8,9 @@
 
 namespace moetrace {
 
-// Makes every producer of this process deaf in a forked child, and gives the child's copy of the lock descriptor back: an
-// inherited one would keep the segment alive after the engine's death. The mutex is held across every fork, and whenever a
-// lock descriptor comes or goes.
+// Makes every producer of this process deaf in a forked child, and gives the child's copy of the
+// lock descriptor back: an inherited one would keep the segment alive after the engine's death. The
+// mutex is held across every fork, and whenever a lock descriptor comes or goes.
 struct ForkGuard {
   std::mutex mutex;
   std::vector<Producer*> producers;
@@ -37,7 +37,8 @@ Result<std::unique_ptr<Producer>> Producer::open(const Settings& settings) {
   // Another thread's fork waits until the lock's descriptor has an owner that the child will find.
   const std::lock_guard lock(guard.mutex);
   guard.producers.reserve(guard.producers.size() + 1);
-  auto segment = ProducerSegment::create(settings.directory, settings.session, settings.header, settings.sizes);
+  auto segment = ProducerSegment::create(settings.directory, settings.session, settings.header,
+                                         settings.sizes);
   if (!segment) return segment.error();
   std::unique_ptr<Producer> producer(new Producer(std::move(*segment)));
   guard.producers.push_back(producer.get());
@@ -57,7 +58,8 @@ Producer::~Producer() {
     announcer_.close();
   }
   ForkGuard& guard = ForkGuard::instance();
-  const std::lock_guard lock(guard.mutex);  // as in open(): no child may be born with a descriptor that nobody closes
+  const std::lock_guard lock(
+      guard.mutex);  // as in open(): no child may be born with a descriptor that nobody closes
   segment_.release();
   std::erase(guard.producers, this);
 }

@@ -1,20 +1,20 @@
 /* moetrace hook, C API: what an engine calls to have its routing recorded.
  *
- * The calls never wait, take no lock, make no system call once the ring is open (the clock is read through the vDSO), and can't
- * fail: what does not fit is dropped and counted. All calls on one producer come from one thread at a time. A NULL producer is
- * valid everywhere and does nothing, so an engine needs no `if`. In a forked child every call does nothing.
+ * The calls never wait, take no lock, make no system call once the ring is open (the clock is read
+ * through the vDSO), and can't fail: what does not fit is dropped and counted. All calls on one
+ * producer come from one thread at a time. A NULL producer is valid everywhere and does nothing, so
+ * an engine needs no `if`. In a forked child every call does nothing.
  *
  * A pass is announced before it runs; only rows of an announced pass are recorded:
  *
  *     moetrace_options options;
  *     moetrace_options_init(&options, sizeof options);
- *     options.model_id = "my/model"; options.num_layers = 24; options.num_experts = 60; options.top_k = 4;
- *     char why[256];
- *     moetrace_producer* p = moetrace_enabled() ? moetrace_open(&options, why, sizeof why) : NULL;
- *     uint64_t r = moetrace_request_begin(p, "r0", prompt_tokens, 0);
- *     moetrace_span span = {.request = r, .first_position = 0, .first_row = 0, .rows = prompt_tokens};
- *     moetrace_step_begin(p, prompt_tokens, &span, 1);
- *     for each layer: moetrace_record(p, layer, ids, MOETRACE_INT64, weights, MOETRACE_FLOAT32, rows);
+ *     options.model_id = "my/model"; options.num_layers = 24; options.num_experts = 60;
+ * options.top_k = 4; char why[256]; moetrace_producer* p = moetrace_enabled() ?
+ * moetrace_open(&options, why, sizeof why) : NULL; uint64_t r = moetrace_request_begin(p, "r0",
+ * prompt_tokens, 0); moetrace_span span = {.request = r, .first_position = 0, .first_row = 0, .rows
+ * = prompt_tokens}; moetrace_step_begin(p, prompt_tokens, &span, 1); for each layer:
+ * moetrace_record(p, layer, ids, MOETRACE_INT64, weights, MOETRACE_FLOAT32, rows);
  *     moetrace_request_end(p, r, generated, "length");
  *     moetrace_close(p);
  */
@@ -44,24 +44,29 @@ typedef enum moetrace_type {
   MOETRACE_FLOAT16 = 18
 } moetrace_type;
 
-/* Everything that the trace's first line says. Strings are UTF-8, copied, cut to the ABI's width; NULL: unknown. */
+/* Everything that the trace's first line says. Strings are UTF-8, copied, cut to the ABI's width;
+ * NULL: unknown. */
 typedef struct moetrace_options {
-  size_t size; /* sizeof(moetrace_options) as the caller was compiled: fields behind it keep their defaults */
+  size_t size; /* sizeof(moetrace_options) as the caller was compiled: fields behind it keep their
+                  defaults */
 
   /* Where. NULL or 0: from the environment, else the default. */
   const char* directory; /* MOETRACE_DIR, else /run/moetrace, else /dev/shm */
   const char* session;   /* MOETRACE_SESSION, else "default" */
-  double ring_mb;        /* MOETRACE_RING_MB, else 64: size of the route ring in MiB, rounded down to a power of two of slots */
+  double ring_mb; /* MOETRACE_RING_MB, else 64: size of the route ring in MiB, rounded down to a
+                     power of two of slots */
 
   /* The model. Required. */
-  uint32_t num_layers;  /* 1 to 256: all layers of the model, also dense ones */
-  uint32_t num_experts; /* 1 to 65535: routed experts of a layer */
-  uint32_t top_k;       /* 1 to 32 */
+  uint32_t num_layers;                   /* 1 to 256: all layers of the model, also dense ones */
+  uint32_t num_experts;                  /* 1 to 65535: routed experts of a layer */
+  uint32_t top_k;                        /* 1 to 32 */
   const moetrace_layer_mask* moe_layers; /* layers that call the hook in every pass; NULL: all */
 
   /* What is recorded. */
-  const char* layers;   /* "0,5-7", "all"; NULL: MOETRACE_LAYERS, else VLLM_LOG_MOE_LAYER (one layer), else all */
-  int64_t sample_every; /* 1: every step, n: every n-th, 0: count only; negative: MOETRACE_SAMPLE, else 1 */
+  const char* layers; /* "0,5-7", "all"; NULL: MOETRACE_LAYERS, else VLLM_LOG_MOE_LAYER (one layer),
+                         else all */
+  int64_t sample_every; /* 1: every step, n: every n-th, 0: count only; negative: MOETRACE_SAMPLE,
+                           else 1 */
 
   /* For the reader of the trace. */
   const char* model_id;
@@ -84,31 +89,38 @@ MOETRACE_API void moetrace_options_init(moetrace_options* options, size_t size);
 /* 1 if MOETRACE is set to something else than "" and "0". */
 MOETRACE_API int moetrace_enabled(void);
 
-/* Creates the segment. NULL if that fails; `error` (may be NULL) then holds one line without a newline. The engine should print
- * it and run on untraced. */
-MOETRACE_API moetrace_producer* moetrace_open(const moetrace_options* options, char* error, size_t error_bytes);
+/* Creates the segment. NULL if that fails; `error` (may be NULL) then holds one line without a
+ * newline. The engine should print it and run on untraced. */
+MOETRACE_API moetrace_producer* moetrace_open(const moetrace_options* options, char* error,
+                                              size_t error_bytes);
 
-/* A request enters the batch. `id`: at most 255 bytes are kept; not needed after the call. Token counts may be
- * MOETRACE_UNKNOWN_TOKENS. Returns its number, to be used in spans; numbers are never reused. */
-MOETRACE_API uint64_t moetrace_request_begin(moetrace_producer* producer, const char* id, uint32_t prompt_tokens,
-                                             uint32_t cached_tokens);
-/* `status`: at most 31 bytes, such as "stop", "length", "cancelled". A number that isn't live is ignored. */
-MOETRACE_API void moetrace_request_end(moetrace_producer* producer, uint64_t request, uint32_t generated_tokens,
-                                       const char* status);
+/* A request enters the batch. `id`: at most 255 bytes are kept; not needed after the call. Token
+ * counts may be MOETRACE_UNKNOWN_TOKENS. Returns its number, to be used in spans; numbers are never
+ * reused. */
+MOETRACE_API uint64_t moetrace_request_begin(moetrace_producer* producer, const char* id,
+                                             uint32_t prompt_tokens, uint32_t cached_tokens);
+/* `status`: at most 31 bytes, such as "stop", "length", "cancelled". A number that isn't live is
+ * ignored. */
+MOETRACE_API void moetrace_request_end(moetrace_producer* producer, uint64_t request,
+                                       uint32_t generated_tokens, const char* status);
 
-/* Announces the next pass: `rows` real rows (padding excluded) and which tokens they are. Spans are disjoint, within [0, rows),
- * and name live requests; a row without a span gets a null request. Rows and spans of 0 announce nothing: the hook is disarmed.
- * Returns 1 if this pass records, 0 if it only counts or is not observed at all. */
-MOETRACE_API int moetrace_step_begin(moetrace_producer* producer, uint32_t rows, const moetrace_span* spans,
-                                     size_t span_count);
-/* The announced pass failed, or an unannounced one follows that must leave nothing. The same as announcing nothing. */
+/* Announces the next pass: `rows` real rows (padding excluded) and which tokens they are. Spans are
+ * disjoint, within [0, rows), and name live requests; a row without a span gets a null request.
+ * Rows and spans of 0 announce nothing: the hook is disarmed. Returns 1 if this pass records, 0 if
+ * it only counts or is not observed at all. */
+MOETRACE_API int moetrace_step_begin(moetrace_producer* producer, uint32_t rows,
+                                     const moetrace_span* spans, size_t span_count);
+/* The announced pass failed, or an unannounced one follows that must leave nothing. The same as
+ * announcing nothing. */
 MOETRACE_API void moetrace_step_abort(moetrace_producer* producer);
 
-/* One layer's routing, in host memory: ids and weights are [rows, top_k], contiguous, and are not needed after the call. Layers
- * of a pass come in ascending order; a layer that was seen already, or that isn't selected, is ignored, and so are rows past the
- * announced ones. `weights` NULL: unknown. An id outside [0, num_experts) is recorded as none. */
-MOETRACE_API void moetrace_record(moetrace_producer* producer, uint32_t layer, const void* ids, moetrace_type id_type,
-                                  const void* weights, moetrace_type weight_type, uint32_t rows);
+/* One layer's routing, in host memory: ids and weights are [rows, top_k], contiguous, and are not
+ * needed after the call. Layers of a pass come in ascending order; a layer that was seen already,
+ * or that isn't selected, is ignored, and so are rows past the announced ones. `weights` NULL:
+ * unknown. An id outside [0, num_experts) is recorded as none. */
+MOETRACE_API void moetrace_record(moetrace_producer* producer, uint32_t layer, const void* ids,
+                                  moetrace_type id_type, const void* weights,
+                                  moetrace_type weight_type, uint32_t rows);
 
 /* Where the counters stand, for an engine's own log. */
 typedef struct moetrace_totals {
@@ -123,7 +135,8 @@ MOETRACE_API void moetrace_get_totals(const moetrace_producer* producer, moetrac
 /* The trace's UUID as text, 36 characters; "" for NULL. Lives as long as the producer. */
 MOETRACE_API const char* moetrace_trace_id(const moetrace_producer* producer);
 
-/* Ends the trace; the collector drains what is left and removes the segment. `producer` is invalid afterwards. */
+/* Ends the trace; the collector drains what is left and removes the segment. `producer` is invalid
+ * afterwards. */
 MOETRACE_API void moetrace_close(moetrace_producer* producer);
 
 #ifdef __cplusplus

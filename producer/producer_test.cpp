@@ -33,7 +33,8 @@ class CApi : public ::testing::Test {
   CollectorSegment collect() {
     const auto names = list_segments(directory_.path(), "test");
     if (!names || names->empty()) throw std::runtime_error("no segment");
-    return std::move(*CollectorSegment::open(directory_.path(), names->front(), CollectorSegment::Access::kObserve));
+    return std::move(*CollectorSegment::open(directory_.path(), names->front(),
+                                             CollectorSegment::Access::kObserve));
   }
   // One request, one pass of two rows through both layers.
   static void run_pass(moetrace_producer* producer) {
@@ -90,7 +91,8 @@ TEST_F(CApi, NothingAnnouncedRecordsNothing) {
   EXPECT_EQ(moetrace_step_begin(producer, 0, nullptr, 0), 0);
   const std::int32_t ids[] = {0, 1};
   moetrace_record(producer, 0, ids, MOETRACE_INT32, nullptr, MOETRACE_FLOAT32, 1);
-  EXPECT_EQ(moetrace_step_begin(producer, 1, nullptr, 5), 1) << "no spans, whatever their number says";
+  EXPECT_EQ(moetrace_step_begin(producer, 1, nullptr, 5), 1)
+      << "no spans, whatever their number says";
   moetrace_step_abort(producer);
   moetrace_record(producer, 0, ids, MOETRACE_INT32, nullptr, MOETRACE_FLOAT32, 1);
   moetrace_record(producer, 0, nullptr, MOETRACE_INT32, nullptr, MOETRACE_FLOAT32, 1);
@@ -113,7 +115,8 @@ TEST_F(CApi, ErrorsAreOneLineThatFits) {
   EXPECT_NE(std::strstr(whole, "moetrace_options_init"), nullptr);
 }
 
-// Forks a child that runs `body` and then waits on a pipe until the parent lets it go; gives the child's pid.
+// Forks a child that runs `body` and then waits on a pipe until the parent lets it go; gives the
+// child's pid.
 template <class Body>
 pid_t fork_child(int release_fd, int ready_fd, Body body) {
   const pid_t pid = ::fork();

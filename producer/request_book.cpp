@@ -32,15 +32,18 @@ RequestBook::RequestBook(const SegmentMap& map, EventWriter& events) : map_(map)
   }
 }
 
-std::uint64_t RequestBook::begin(std::string_view id, std::uint32_t prompt_tokens, std::uint32_t cached_tokens) {
+std::uint64_t RequestBook::begin(std::string_view id, std::uint32_t prompt_tokens,
+                                 std::uint32_t cached_tokens) {
   const std::uint64_t request = next_++;
-  live_.emplace(request, Live{std::string(cut(id, MOETRACE_MAX_REQUEST_ID)), prompt_tokens, cached_tokens});
+  live_.emplace(request,
+                Live{std::string(cut(id, MOETRACE_MAX_REQUEST_ID)), prompt_tokens, cached_tokens});
   pending_.push_back({request, false, 0, {}, kNoEntry});
   flush();
   return request;
 }
 
-void RequestBook::end(std::uint64_t request, std::uint32_t generated_tokens, std::string_view status) {
+void RequestBook::end(std::uint64_t request, std::uint32_t generated_tokens,
+                      std::string_view status) {
   const auto found = live_.find(request);
   if (found == live_.end()) return;
   if (!found->second.announced) {
@@ -48,7 +51,8 @@ void RequestBook::end(std::uint64_t request, std::uint32_t generated_tokens, std
     std::erase_if(pending_, [&](const Pending& waiting) { return waiting.request == request; });
   } else {
     const std::size_t limit = sizeof(moetrace_request_end_event::status) - 1;
-    pending_.push_back({request, true, generated_tokens, std::string(cut(status, limit)), found->second.entry});
+    pending_.push_back(
+        {request, true, generated_tokens, std::string(cut(status, limit)), found->second.entry});
   }
   live_.erase(found);
   flush();
@@ -85,7 +89,8 @@ bool RequestBook::write_begin(std::uint64_t request, Live& live) {
     events_.write(first + n, text);
   }
 
-  // The table's entry stands before the event can be seen, so that whoever has consumed the event finds it.
+  // The table's entry stands before the event can be seen, so that whoever has consumed the event
+  // finds it.
   live.entry = take_entry();
   if (live.entry != kNoEntry) {
     moetrace_request_entry entry{};
@@ -99,10 +104,12 @@ bool RequestBook::write_begin(std::uint64_t request, Live& live) {
     std::memcpy(words.data(), &entry, sizeof entry);
     entry_word(live.entry, 0).store(0, std::memory_order_relaxed);
     for (std::size_t w = 1; w < words.size(); ++w) {
-      // release: a reader that sees this word (acquire) sees the 0 above when it looks at the number again.
+      // release: a reader that sees this word (acquire) sees the 0 above when it looks at the
+      // number again.
       entry_word(live.entry, w).store(words[w], std::memory_order_release);
     }
-    // release: pairs with the acquire with which the collector reads the number; the entry is whole.
+    // release: pairs with the acquire with which the collector reads the number; the entry is
+    // whole.
     entry_word(live.entry, 0).store(request + 1, std::memory_order_release);
   }
   events_.commit(first, slots, MOETRACE_EVENT_REQUEST, MOETRACE_EVENT_TEXT);
@@ -130,8 +137,10 @@ bool RequestBook::write_end(const Pending& end) {
 
 std::uint32_t RequestBook::take_entry() {
   if (free_entries_.empty()) {
-    // relaxed: only decides whether an old name may be forgotten; a wrong value from a hostile collector harms only itself.
-    const std::uint64_t consumed = SharedWord(&map_.ctl()->event_consumed).load(std::memory_order_relaxed);
+    // relaxed: only decides whether an old name may be forgotten; a wrong value from a hostile
+    // collector harms only itself.
+    const std::uint64_t consumed =
+        SharedWord(&map_.ctl()->event_consumed).load(std::memory_order_relaxed);
     while (!ended_.empty() && ended_.front().end_event < consumed) {
       free_entries_.push_back(ended_.front().entry);
       ended_.pop_front();

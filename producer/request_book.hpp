@@ -1,4 +1,5 @@
-// The live requests of a producer: their numbers, their events, and the table from which a late collector names them.
+// The live requests of a producer: their numbers, their events, and the table from which a late
+// collector names them.
 #pragma once
 
 #include <cstdint>
@@ -18,12 +19,14 @@ class RequestBook {
   RequestBook(const SegmentMap& map, EventWriter& events);
 
   // As moetrace_request_begin and moetrace_request_end.
-  std::uint64_t begin(std::string_view id, std::uint32_t prompt_tokens, std::uint32_t cached_tokens);
+  std::uint64_t begin(std::string_view id, std::uint32_t prompt_tokens,
+                      std::uint32_t cached_tokens);
   void end(std::uint64_t request, std::uint32_t generated_tokens, std::string_view status);
 
-  // Writes the events that found no room before. False if some still don't fit: no step may be announced then, because its
-  // spans might name a request that the collector can't know. What waits here is bounded by the number of live requests: a
-  // request that ends before it could be announced leaves nothing.
+  // Writes the events that found no room before. False if some still don't fit: no step may be
+  // announced then, because its spans might name a request that the collector can't know. What
+  // waits here is bounded by the number of live requests: a request that ends before it could be
+  // announced leaves nothing.
   bool flush();
 
  private:
@@ -58,7 +61,8 @@ class RequestBook {
   std::unordered_map<std::uint64_t, Live> live_;
   std::deque<Pending> pending_;
   std::vector<std::uint32_t> free_entries_;
-  std::deque<Ended> ended_;  // entries to be taken again once their end has been consumed, in the order of their ends
+  std::deque<Ended> ended_;  // entries to be taken again once their end has been consumed, in the
+                             // order of their ends
 };
 
 }  // namespace moetrace

@@ -68,7 +68,8 @@ TEST(RequestBook, EndsAreWrittenOnce) {
   EXPECT_EQ(slots[1].kind, MOETRACE_EVENT_REQUEST_END);
   EXPECT_EQ(end.request, request);
   EXPECT_EQ(end.generated_tokens, 128u);
-  EXPECT_EQ(std::string(end.status), std::string("a status that is longer than the field, é").substr(0, 31));
+  EXPECT_EQ(std::string(end.status),
+            std::string("a status that is longer than the field, é").substr(0, 31));
   EXPECT_EQ(bench.map().requests()[0].end_event, 1u);
 }
 
@@ -110,7 +111,8 @@ TEST(RequestBook, TableEntriesAreTakenAgainOnlyWhenTheEndIsConsumed) {
   bench.requests.end(2, 0, "stop");
   const auto fifth = bench.requests.begin("r4", 0, 0);
   const moetrace_request_entry* table = bench.map().requests();
-  for (int n = 0; n < 4; ++n) EXPECT_NE(table[n].number_plus_1, fifth + 1) << "nothing was consumed";
+  for (int n = 0; n < 4; ++n)
+    EXPECT_NE(table[n].number_plus_1, fifth + 1) << "nothing was consumed";
   bench.reader.events();
   const auto sixth = bench.requests.begin("r5", 0, 0);
   EXPECT_EQ(table[2].number_plus_1, sixth + 1);

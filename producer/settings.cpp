@@ -30,7 +30,8 @@ template <std::size_t N>
 void copy_text(char (&to)[N], const char* from) {
   if (from == nullptr) return;
   std::size_t length = std::min(std::strlen(from), N - 1);
-  // A cut in the middle of a UTF-8 sequence would be an invalid string: step back to its first byte.
+  // A cut in the middle of a UTF-8 sequence would be an invalid string: step back to its first
+  // byte.
   if (from[length] != '\0') {
     while (length > 0 && (static_cast<unsigned char>(from[length]) & 0xC0) == 0x80) --length;
   }
@@ -50,7 +51,8 @@ Result<double> ring_size(const moetrace_options& options) {
     const auto [end, failed] = std::from_chars(set->data(), set->data() + set->size(), mb);
     if (failed != std::errc{} || end != set->data() + set->size()) mb = -1;
   }
-  if (!(mb > 0) || mb > 1024 * 1024) return bad(source, text, "give the route ring's size in MiB, such as 64 or 0.5");
+  if (!(mb > 0) || mb > 1024 * 1024)
+    return bad(source, text, "give the route ring's size in MiB, such as 64 or 0.5");
   return mb;
 }
 
@@ -68,7 +70,9 @@ Result<moetrace_layer_mask> selected_layers(const moetrace_options& options) {
   }
   const auto mask = parse_layers(text, options.num_layers);
   if (!mask) {
-    return bad(source, text, "give layers below " + std::to_string(options.num_layers) + ", such as 0,5-7, or all");
+    return bad(
+        source, text,
+        "give layers below " + std::to_string(options.num_layers) + ", such as 0,5-7, or all");
   }
   return *mask;
 }
@@ -81,7 +85,8 @@ Result<std::uint32_t> sampling(const moetrace_options& options) {
     if (!set) return 1u;
     const auto [end, failed] = std::from_chars(set->data(), set->data() + set->size(), every);
     if (failed != std::errc{} || end != set->data() + set->size() || every < 0 || every > kMost) {
-      return bad("MOETRACE_SAMPLE", *set, "give 1 for every step, n for every n-th, 0 to count only");
+      return bad("MOETRACE_SAMPLE", *set,
+                 "give 1 for every step, n for every n-th, 0 to count only");
     }
   }
   if (every > kMost) return bad("sample_every", std::to_string(every), "it is at most 4294967295");
@@ -100,12 +105,14 @@ Result<Settings> resolve_settings(const moetrace_options& options) {
     return bad("num_layers", std::to_string(options.num_layers), "1 to 256 layers can be traced");
   }
   if (options.num_experts == 0 || options.num_experts > MOETRACE_MAX_EXPERTS) {
-    return bad("num_experts", std::to_string(options.num_experts), "1 to 65535 experts can be traced");
+    return bad("num_experts", std::to_string(options.num_experts),
+               "1 to 65535 experts can be traced");
   }
   if (options.top_k == 0 || options.top_k > MOETRACE_MAX_TOP_K) {
     return bad("top_k", std::to_string(options.top_k), "a top-k of 1 to 32 can be traced");
   }
-  if (!std::isfinite(options.router_scaling)) return bad("router_scaling", "not finite", "give a number");
+  if (!std::isfinite(options.router_scaling))
+    return bad("router_scaling", "not finite", "give a number");
   const auto ring_mb = ring_size(options);
   if (!ring_mb) return ring_mb.error();
   const auto layers = selected_layers(options);
@@ -114,9 +121,12 @@ Result<Settings> resolve_settings(const moetrace_options& options) {
   if (!sample_every) return sample_every.error();
 
   Settings settings;
-  settings.directory = options.directory != nullptr && *options.directory != '\0' ? options.directory : default_ring_directory();
-  settings.session = options.session != nullptr ? options.session
-                                                : std::string(environment("MOETRACE_SESSION").value_or("default"));
+  settings.directory = options.directory != nullptr && *options.directory != '\0'
+                           ? options.directory
+                           : default_ring_directory();
+  settings.session = options.session != nullptr
+                         ? options.session
+                         : std::string(environment("MOETRACE_SESSION").value_or("default"));
   settings.sizes = sizes_for(*ring_mb, options.top_k);
 
   moetrace_ring_header& h = settings.header;

@@ -14,8 +14,8 @@ namespace {
 class SettingsTest : public ::testing::Test {
  protected:
   SettingsTest() {
-    for (const char* name : {"MOETRACE", "MOETRACE_DIR", "MOETRACE_SESSION", "MOETRACE_LAYERS", "MOETRACE_SAMPLE",
-                             "MOETRACE_RING_MB", "VLLM_LOG_MOE_LAYER"}) {
+    for (const char* name : {"MOETRACE", "MOETRACE_DIR", "MOETRACE_SESSION", "MOETRACE_LAYERS",
+                             "MOETRACE_SAMPLE", "MOETRACE_RING_MB", "VLLM_LOG_MOE_LAYER"}) {
       ::unsetenv(name);
     }
     moetrace_options_init(&options_, sizeof options_);
@@ -118,7 +118,8 @@ TEST_F(SettingsTest, EveryBadVariableIsNamed) {
   const auto expect_named = [&](const char* name, std::initializer_list<const char*> values) {
     for (const char* value : values) {
       ::setenv(name, value, 1);
-      EXPECT_NE(refused().find(std::string(name) + ": '" + value + "'"), std::string::npos) << refused();
+      EXPECT_NE(refused().find(std::string(name) + ": '" + value + "'"), std::string::npos)
+          << refused();
     }
     ::unsetenv(name);
   };
@@ -157,7 +158,8 @@ TEST_F(SettingsTest, DenseLayersAreNotLogged) {
 
 TEST_F(SettingsTest, TextIsCutBetweenCharacters) {
   const std::string model(255, 'm');
-  const std::string host = std::string(254, 'x') + "é";  // two bytes, 254 and 255: only the first would fit
+  const std::string host =
+      std::string(254, 'x') + "é";  // two bytes, 254 and 255: only the first would fit
   options_.model_id = host.c_str();
   EXPECT_EQ(std::string(resolve().header.model_id), std::string(254, 'x'));
   options_.model_id = model.c_str();

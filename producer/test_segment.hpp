@@ -1,4 +1,5 @@
-// A segment with the parts of a producer on it, and a reader that takes back what they wrote the slow and plain way.
+// A segment with the parts of a producer on it, and a reader that takes back what they wrote the
+// slow and plain way.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -101,7 +102,8 @@ class SegmentReader {
 
 // A segment with the parts of a producer on it, each open to a test.
 struct Bench {
-  explicit Bench(const moetrace_ring_header& header = small_header(), const SegmentSizes& sizes = kSmallSizes)
+  explicit Bench(const moetrace_ring_header& header = small_header(),
+                 const SegmentSizes& sizes = kSmallSizes)
       : segment(std::move(*ProducerSegment::create(directory.path(), "default", header, sizes))) {}
 
   const SegmentMap& map() const { return segment.map(); }

@@ -20,7 +20,8 @@ moetrace_type id_type(const at::Tensor& ids) {
     case at::kLong:
       return MOETRACE_INT64;
     default:
-      TORCH_CHECK(false, "moetrace::record: topk_ids must be int16, int32 or int64, not ", ids.scalar_type());
+      TORCH_CHECK(false, "moetrace::record: topk_ids must be int16, int32 or int64, not ",
+                  ids.scalar_type());
   }
 }
 
@@ -33,17 +34,18 @@ moetrace_type weight_type(const at::Tensor& weights) {
     case at::kHalf:
       return MOETRACE_FLOAT16;
     default:
-      TORCH_CHECK(false, "moetrace::record: topk_weights must be float32, bfloat16 or float16, not ",
+      TORCH_CHECK(false,
+                  "moetrace::record: topk_weights must be float32, bfloat16 or float16, not ",
                   weights.scalar_type());
   }
 }
 
 void check(const at::Tensor& weights, const at::Tensor& ids, int64_t layer) {
   TORCH_CHECK(ids.dim() == 2 && weights.dim() == 2 && ids.sizes() == weights.sizes(),
-              "moetrace::record: topk_weights and topk_ids must both be [rows, top_k], not ", weights.sizes(), " and ",
-              ids.sizes());
-  TORCH_CHECK(layer >= 0 && layer < static_cast<int64_t>(MOETRACE_MAX_LAYERS), "moetrace::record: layer ", layer,
-              " is not below ", MOETRACE_MAX_LAYERS);
+              "moetrace::record: topk_weights and topk_ids must both be [rows, top_k], not ",
+              weights.sizes(), " and ", ids.sizes());
+  TORCH_CHECK(layer >= 0 && layer < static_cast<int64_t>(MOETRACE_MAX_LAYERS),
+              "moetrace::record: layer ", layer, " is not below ", MOETRACE_MAX_LAYERS);
 }
 
 void record_cpu(at::Tensor& weights, const at::Tensor& ids, int64_t layer, int64_t producer) {
@@ -52,8 +54,9 @@ void record_cpu(at::Tensor& weights, const at::Tensor& ids, int64_t layer, int64
   const moetrace_type weights_are = weight_type(weights);
   const at::Tensor dense_ids = ids.contiguous();
   const at::Tensor dense_weights = weights.contiguous();
-  moetrace_record(reinterpret_cast<moetrace_producer*>(producer), static_cast<uint32_t>(layer), dense_ids.data_ptr(),
-                  ids_are, dense_weights.data_ptr(), weights_are, static_cast<uint32_t>(ids.size(0)));
+  moetrace_record(reinterpret_cast<moetrace_producer*>(producer), static_cast<uint32_t>(layer),
+                  dense_ids.data_ptr(), ids_are, dense_weights.data_ptr(), weights_are,
+                  static_cast<uint32_t>(ids.size(0)));
 }
 
 void record_meta(at::Tensor& weights, const at::Tensor& ids, int64_t layer, int64_t /*producer*/) {
@@ -62,10 +65,18 @@ void record_meta(at::Tensor& weights, const at::Tensor& ids, int64_t layer, int6
 
 }  // namespace
 
-const char* torch_record_schema() { return kSchema; }
+const char* torch_record_schema() {
+  return kSchema;
+}
 
 }  // namespace moetrace
 
-TORCH_LIBRARY(moetrace, library) { library.def(moetrace::torch_record_schema()); }
-TORCH_LIBRARY_IMPL(moetrace, CPU, library) { library.impl("record", moetrace::record_cpu); }
-TORCH_LIBRARY_IMPL(moetrace, Meta, library) { library.impl("record", moetrace::record_meta); }
+TORCH_LIBRARY(moetrace, library) {
+  library.def(moetrace::torch_record_schema());
+}
+TORCH_LIBRARY_IMPL(moetrace, CPU, library) {
+  library.impl("record", moetrace::record_cpu);
+}
+TORCH_LIBRARY_IMPL(moetrace, Meta, library) {
+  library.impl("record", moetrace::record_meta);
+}

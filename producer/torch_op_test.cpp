@@ -63,7 +63,8 @@ class TorchOp : public ::testing::Test {
 };
 
 TEST_F(TorchOp, SchemaSaysThatTheWeightsChange) {
-  const auto& schema = c10::Dispatcher::singleton().findSchemaOrThrow(MOETRACE_TORCH_RECORD, "").schema();
+  const auto& schema =
+      c10::Dispatcher::singleton().findSchemaOrThrow(MOETRACE_TORCH_RECORD, "").schema();
   ASSERT_NE(schema.arguments()[0].alias_info(), nullptr);
   EXPECT_TRUE(schema.arguments()[0].alias_info()->isWrite());
   EXPECT_EQ(schema.arguments()[1].alias_info(), nullptr);

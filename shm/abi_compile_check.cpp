@@ -4,6 +4,8 @@
 #include "producer/producer.h"
 #include "shm/abi.h"
 
-static_assert(std::is_trivially_copyable_v<moetrace_ring_header> && std::is_standard_layout_v<moetrace_ring_header>,
+static_assert(std::is_trivially_copyable_v<moetrace_ring_header> &&
+                  std::is_standard_layout_v<moetrace_ring_header>,
               "it is copied out of a mapping as bytes");
-static_assert(std::is_trivially_copyable_v<moetrace_ctl> && std::is_standard_layout_v<moetrace_options>);
+static_assert(std::is_trivially_copyable_v<moetrace_ctl> &&
+              std::is_standard_layout_v<moetrace_options>);

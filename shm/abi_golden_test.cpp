@@ -1,5 +1,5 @@
-// The bytes of ABI version 1, kept for ever: if this test fails, the format has changed and the version must, too.
-// MOETRACE_GOLDEN_OUT=FILE writes what the code makes now.
+// The bytes of ABI version 1, kept for ever: if this test fails, the format has changed and the
+// version must, too. MOETRACE_GOLDEN_OUT=FILE writes what the code makes now.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -71,7 +71,12 @@ moetrace_ring_header header() {
 
 moetrace_state state() {
   moetrace_state s{};
-  s.host = {.attempted = 1, .event_lost = 2, .steps = 3, .closed = 1, .events_claimed = 5, .reserved = {}};
+  s.host = {.attempted = 1,
+            .event_lost = 2,
+            .steps = 3,
+            .closed = 1,
+            .events_claimed = 5,
+            .reserved = {}};
   s.counts = {.version = 6, .steps_done = 7, .reserved = {}};
   AlternatingLines<MappedLines> snapshots{MappedLines(s.snapshots)};
   snapshots.write(1, {11, 12, 13});
@@ -89,9 +94,16 @@ moetrace_ctl ctl() {
   c.event_consumed = 32;
   c.collector_generation = 33;
   c.collector_pid = 34;
-  c.ledger[1] = {.number = 1, .route = 2, .event = 3, .attempted = 4, .filtered = 5, .dropped = 6, .event_lost = 7,
+  c.ledger[1] = {.number = 1,
+                 .route = 2,
+                 .event = 3,
+                 .attempted = 4,
+                 .filtered = 5,
+                 .dropped = 6,
+                 .event_lost = 7,
                  .unclaimed = 8};
-  c.control = {.version = 2, .enabled = 1, .sample_every = 10, .layers = {{9, 10, 11, 12}}, .reserved = {}};
+  c.control = {
+      .version = 2, .enabled = 1, .sample_every = 10, .layers = {{9, 10, 11, 12}}, .reserved = {}};
   return c;
 }
 
@@ -111,7 +123,8 @@ moetrace_request_entry request_entry() {
 template <class Event>
 void write(RingWriter<MappedRing>& ring, Event event, std::uint32_t upper) {
   const std::uint64_t position = ring.claim(1);
-  std::memcpy(ring.memory().slot(position) + 8, reinterpret_cast<const char*>(&event) + 8, sizeof event - 8);
+  std::memcpy(ring.memory().slot(position) + 8, reinterpret_cast<const char*>(&event) + 8,
+              sizeof event - 8);
   ring.commit(position, upper);
 }
 
@@ -119,7 +132,9 @@ std::string events() {
   std::string bytes(8 * 64, '\0');
   std::uint64_t consumed = 0;
   RingWriter<MappedRing> ring(MappedRing(bytes.data(), 64, 8, &consumed), 8);
-  const auto head = [](moetrace_event_kind kind, std::uint32_t slots) { return std::uint32_t{kind} | slots << 16; };
+  const auto head = [](moetrace_event_kind kind, std::uint32_t slots) {
+    return std::uint32_t{kind} | slots << 16;
+  };
   moetrace_step_event step{};
   step.step = 51, step.time_ns = 52, step.rows = 53, step.spans = 1, step.layers = 54;
   write(ring, step, head(MOETRACE_EVENT_STEP, 2));
@@ -127,7 +142,8 @@ std::string events() {
   span.span[0] = {.request = 61, .first_position = 62, .first_row = 63, .rows = 64};
   write(ring, span, head(MOETRACE_EVENT_SPAN, 0));
   moetrace_request_event request{};
-  request.request = 71, request.prompt_tokens = 72, request.cached_tokens = 73, request.id_bytes = 33;
+  request.request = 71, request.prompt_tokens = 72, request.cached_tokens = 73,
+  request.id_bytes = 33;
   std::memcpy(request.id, "0123456789abcdef0123456789ABCDEF", 32);
   write(ring, request, head(MOETRACE_EVENT_REQUEST, 2));
   moetrace_text_event text{};
@@ -138,7 +154,8 @@ std::string events() {
   std::strcpy(end.status, "length");
   write(ring, end, head(MOETRACE_EVENT_REQUEST_END, 1));
   moetrace_control_event control{};
-  control.from_step = 91, control.enabled = 1, control.sample_every = 92, control.layers = {{13, 14, 15, 16}};
+  control.from_step = 91, control.enabled = 1, control.sample_every = 92,
+  control.layers = {{13, 14, 15, 16}};
   write(ring, control, head(MOETRACE_EVENT_CONTROL, 1));
   return bytes;
 }
@@ -172,13 +189,15 @@ std::string all() {
 
 TEST(AbiGolden, BytesOfVersionOneNeverChange) {
   const std::string made = all();
-  if (const char* out = std::getenv("MOETRACE_GOLDEN_OUT")) std::ofstream(out, std::ios::binary) << made;
+  if (const char* out = std::getenv("MOETRACE_GOLDEN_OUT"))
+    std::ofstream(out, std::ios::binary) << made;
   std::ifstream file(MOETRACE_TESTDATA "/abi_v1.bin", std::ios::binary);
   ASSERT_TRUE(file) << "shm/testdata/abi_v1.bin is missing";
   const std::string golden{std::istreambuf_iterator<char>(file), {}};
   ASSERT_EQ(made.size(), golden.size());
   for (std::size_t at = 0; at < golden.size(); ++at) {
-    ASSERT_EQ(static_cast<int>(static_cast<unsigned char>(made[at])), static_cast<int>(static_cast<unsigned char>(golden[at])))
+    ASSERT_EQ(static_cast<int>(static_cast<unsigned char>(made[at])),
+              static_cast<int>(static_cast<unsigned char>(golden[at])))
         << "byte " << at;
   }
 }

@@ -39,7 +39,8 @@ Result<FileLock> FileLock::acquire(const std::string& path, int byte) {
   struct flock range = byte_range(byte);
   if (::fcntl(lock.fd_.get(), F_OFD_SETLK, &range) == 0) return lock;
   if (errno == EAGAIN || errno == EACCES) {
-    return Error{ErrorCode::kInUse, path + ": somebody else holds its lock; one collector serves a segment"};
+    return Error{ErrorCode::kInUse,
+                 path + ": somebody else holds its lock; one collector serves a segment"};
   }
   return Error{ErrorCode::kSystem, path + ": can't lock it: " + std::strerror(errno) +
                                        "; the ring directory must be on a local file system"};

@@ -1,5 +1,5 @@
-// Open-file-description locks on single bytes: identity, not a timeout. The kernel drops them when the last descriptor of the
-// description goes, so a dead process holds none.
+// Open-file-description locks on single bytes: identity, not a timeout. The kernel drops them when
+// the last descriptor of the description goes, so a dead process holds none.
 #pragma once
 
 #include <string>
@@ -32,10 +32,12 @@ class FileLock {
  public:
   FileLock() = default;
 
-  // Takes the write lock on byte `byte` of `path` through a descriptor that is opened for this alone. kInUse if it is taken.
+  // Takes the write lock on byte `byte` of `path` through a descriptor that is opened for this
+  // alone. kInUse if it is taken.
   static Result<FileLock> acquire(const std::string& path, int byte);
-  // Whether the lock on that byte of the open file is held through another descriptor than `fd`, be it ours or somebody
-  // else's. True also if the file can't be asked: better drained late than unlinked early.
+  // Whether the lock on that byte of the open file is held through another descriptor than `fd`, be
+  // it ours or somebody else's. True also if the file can't be asked: better drained late than
+  // unlinked early.
   static bool held_elsewhere(int fd, int byte);
 
   bool held() const { return fd_.valid(); }

@@ -17,12 +17,15 @@ struct Part {
 
 std::optional<std::string> check_header(const moetrace_ring_header& h, std::uint64_t file_bytes) {
   if (h.byte_order != MOETRACE_BYTE_ORDER) return "written on a machine of another byte order";
-  if (h.header_bytes != sizeof(moetrace_ring_header)) return "header_bytes is " + std::to_string(h.header_bytes);
+  if (h.header_bytes != sizeof(moetrace_ring_header))
+    return "header_bytes is " + std::to_string(h.header_bytes);
   if (h.ring_bytes != file_bytes) {
-    return "says that it has " + std::to_string(h.ring_bytes) + " bytes, but has " + std::to_string(file_bytes);
+    return "says that it has " + std::to_string(h.ring_bytes) + " bytes, but has " +
+           std::to_string(file_bytes);
   }
   if (h.ctl_bytes != sizeof(moetrace_ctl)) return "ctl_bytes is " + std::to_string(h.ctl_bytes);
-  if (h.top_k == 0 || h.top_k > MOETRACE_MAX_TOP_K) return "top_k is " + std::to_string(h.top_k) + ", not 1 to 32";
+  if (h.top_k == 0 || h.top_k > MOETRACE_MAX_TOP_K)
+    return "top_k is " + std::to_string(h.top_k) + ", not 1 to 32";
   if (h.route_stride != 64 * ((h.top_k + 7) / 8)) return "route_stride does not fit top_k";
   if (h.num_layers == 0 || h.num_layers > MOETRACE_MAX_LAYERS) {
     return "num_layers is " + std::to_string(h.num_layers) + ", not 1 to 256";
@@ -31,7 +34,8 @@ std::optional<std::string> check_header(const moetrace_ring_header& h, std::uint
     return "num_experts is " + std::to_string(h.num_experts) + ", not 1 to 65535";
   }
   for (std::uint32_t layer = h.num_layers; layer < MOETRACE_MAX_LAYERS; ++layer) {
-    if (((h.layers_logged.words[layer / 64] | h.moe_layers.words[layer / 64]) >> (layer % 64) & 1) != 0) {
+    if (((h.layers_logged.words[layer / 64] | h.moe_layers.words[layer / 64]) >> (layer % 64) &
+         1) != 0) {
       return "names layer " + std::to_string(layer) + " of " + std::to_string(h.num_layers);
     }
   }

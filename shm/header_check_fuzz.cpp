@@ -1,4 +1,5 @@
-// libFuzzer: hostile bytes as a ring header. What check_header() accepts must lie within the file, part by part.
+// libFuzzer: hostile bytes as a ring header. What check_header() accepts must lie within the file,
+// part by part.
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -8,8 +9,11 @@
 namespace {
 
 // The opposite computation: 128 bits, so that no product or sum can wrap.
-void expect_inside(std::uint64_t offset, std::uint64_t count, std::uint64_t stride, std::uint64_t file_bytes) {
-  if (static_cast<unsigned __int128>(offset) + static_cast<unsigned __int128>(count) * stride > file_bytes) std::abort();
+void expect_inside(std::uint64_t offset, std::uint64_t count, std::uint64_t stride,
+                   std::uint64_t file_bytes) {
+  if (static_cast<unsigned __int128>(offset) + static_cast<unsigned __int128>(count) * stride >
+      file_bytes)
+    std::abort();
 }
 
 }  // namespace

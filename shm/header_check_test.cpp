@@ -36,7 +36,9 @@ moetrace_ring_header good() {
   return h;
 }
 
-TEST(HeaderCheck, AcceptsAGoodHeader) { EXPECT_EQ(check_header(good(), kFile), std::nullopt); }
+TEST(HeaderCheck, AcceptsAGoodHeader) {
+  EXPECT_EQ(check_header(good(), kFile), std::nullopt);
+}
 
 struct Corruption {
   const char* name;
@@ -71,30 +73,42 @@ INSTANTIATE_TEST_SUITE_P(
         Corruption{"layers_257", [](H& h) { h.num_layers = 257; }, "num_layers"},
         Corruption{"experts_0", [](H& h) { h.num_experts = 0; }, "num_experts"},
         Corruption{"experts_65536", [](H& h) { h.num_experts = 65536; }, "num_experts"},
-        Corruption{"layers_logged", [](H& h) { h.layers_logged.words[0] = 4; }, "names layer 2 of 2"},
-        Corruption{"moe_layers", [](H& h) { h.moe_layers.words[3] = 1ull << 63; }, "names layer 255 of 2"},
+        Corruption{"layers_logged", [](H& h) { h.layers_logged.words[0] = 4; },
+                   "names layer 2 of 2"},
+        Corruption{"moe_layers", [](H& h) { h.moe_layers.words[3] = 1ull << 63; },
+                   "names layer 255 of 2"},
         Corruption{"claimer", [](H& h) { h.claimer = 2; }, "claimer"},
         Corruption{"route_slots_0", [](H& h) { h.route_slots = 0; }, "route_slots"},
         Corruption{"route_slots_63", [](H& h) { h.route_slots = 63; }, "route_slots"},
         Corruption{"route_slots_huge", [](H& h) { h.route_slots = 1ull << 63; }, "route_slots"},
-        Corruption{"route_slots_too_many", [](H& h) { h.route_slots = 1u << 31; }, "route ring ends behind"},
+        Corruption{"route_slots_too_many", [](H& h) { h.route_slots = 1u << 31; },
+                   "route ring ends behind"},
         Corruption{"event_slots_0", [](H& h) { h.event_slots = 0; }, "event_slots"},
         Corruption{"event_slots_65", [](H& h) { h.event_slots = 65; }, "event_slots"},
         Corruption{"event_slots_overlap", [](H& h) { h.event_slots = 128; }, "route ring overlaps"},
         Corruption{"request_slots", [](H& h) { h.request_slots = 13; }, "event ring overlaps"},
-        Corruption{"request_slots_huge", [](H& h) { h.request_slots = 0xFFFFFFFF; }, "request table ends behind"},
+        Corruption{"request_slots_huge", [](H& h) { h.request_slots = 0xFFFFFFFF; },
+                   "request table ends behind"},
         Corruption{"experts_behind_end", [](H& h) { h.num_experts = 65535; }, "counts ends behind"},
         Corruption{"state_in_header", [](H& h) { h.state_offset = 0; }, "state overlaps"},
         Corruption{"state_huge", [](H& h) { h.state_offset = kHuge - 63; }, "state ends behind"},
-        Corruption{"request_unaligned", [](H& h) { h.request_offset += 8; }, "request table is not aligned"},
-        Corruption{"request_in_state", [](H& h) { h.request_offset -= 64; }, "request table overlaps"},
-        Corruption{"event_huge", [](H& h) { h.event_offset = kHuge - 63; }, "event ring ends behind"},
-        Corruption{"route_behind", [](H& h) { h.route_offset = kFile - 64; }, "route ring ends behind"},
+        Corruption{"request_unaligned", [](H& h) { h.request_offset += 8; },
+                   "request table is not aligned"},
+        Corruption{"request_in_state", [](H& h) { h.request_offset -= 64; },
+                   "request table overlaps"},
+        Corruption{"event_huge", [](H& h) { h.event_offset = kHuge - 63; },
+                   "event ring ends behind"},
+        Corruption{"route_behind", [](H& h) { h.route_offset = kFile - 64; },
+                   "route ring ends behind"},
         Corruption{"counts_unaligned", [](H& h) { ++h.counts_offset; }, "counts is not aligned"},
         Corruption{"counts_huge", [](H& h) { h.counts_offset = kHuge - 63; }, "counts ends behind"},
         Corruption{"realtime", [](H& h) { h.created_realtime_ns = -1; }, "1970"},
-        Corruption{"monotonic", [](H& h) { h.created_monotonic_ns = std::numeric_limits<std::int64_t>::min(); }, "1970"},
-        Corruption{"scaling", [](H& h) { h.router_scaling = std::numeric_limits<double>::infinity(); }, "router_scaling"}),
+        Corruption{"monotonic",
+                   [](H& h) { h.created_monotonic_ns = std::numeric_limits<std::int64_t>::min(); },
+                   "1970"},
+        Corruption{"scaling",
+                   [](H& h) { h.router_scaling = std::numeric_limits<double>::infinity(); },
+                   "router_scaling"}),
     [](const auto& param) { return param.param.name; });
 
 TEST(HeaderCheck, StringsAreEnded) {

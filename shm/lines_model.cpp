@@ -1,4 +1,5 @@
-// All interleavings of the real AlternatingLines: three writes, so that a line is overwritten under a reader.
+// All interleavings of the real AlternatingLines: three writes, so that a line is overwritten under
+// a reader.
 #include "shm/relacy_memory.hpp"
 
 namespace {
@@ -41,4 +42,6 @@ struct LinesModel : rl::test_suite<LinesModel, 2> {
 
 }  // namespace
 
-int main(int argc, char** argv) { return model::run<LinesModel>(argc, argv); }
+int main(int argc, char** argv) {
+  return model::run<LinesModel>(argc, argv);
+}

@@ -1,7 +1,8 @@
-// Shared memory of the model tests: cells that run the project's templates on relacy's atomics. Standard headers and the
-// templates come first, because relacy redefines names that they use.
+// Shared memory of the model tests: cells that run the project's templates on relacy's atomics.
+// Standard headers and the templates come first, because relacy redefines names that they use.
 //
-// A model weakens one order on request (--weaken NAME), to show that the race which this order prevents would be found.
+// A model weakens one order on request (--weaken NAME), to show that the race which this order
+// prevents would be found.
 #pragma once
 
 #include <atomic>
@@ -13,7 +14,9 @@
 
 #include "shm/shared_lines.hpp"
 
+// clang-format off: relacy stays last.
 #include <relacy/relacy.hpp>
+// clang-format on
 
 namespace model {
 
@@ -38,7 +41,9 @@ class Cell {
  public:
   Cell(rl::atomic<std::uint64_t>* word, const char* load_name, const char* store_name)
       : word_(word), load_name_(load_name), store_name_(store_name) {}
-  std::uint64_t load(std::memory_order order) const { return word_->load(relacy_order(order, load_name_), $); }
+  std::uint64_t load(std::memory_order order) const {
+    return word_->load(relacy_order(order, load_name_), $);
+  }
   void store(std::uint64_t value, std::memory_order order) const {
     word_->store(value, relacy_order(order, store_name_), $);
   }
@@ -49,7 +54,8 @@ class Cell {
   const char* store_name_;
 };
 
-// Runs a model over all interleavings. With --weaken NAME the outcome is turned round: the run must find something.
+// Runs a model over all interleavings. With --weaken NAME the outcome is turned round: the run must
+// find something.
 template <class Model>
 int run(int argc, char** argv) {
   if (argc == 3 && std::strcmp(argv[1], "--weaken") == 0) g_weakened = argv[2];
@@ -60,9 +66,11 @@ int run(int argc, char** argv) {
   params.execution_depth_limit = 1000;
   params.progress_stream = &silence;
   const bool clean = rl::simulate<Model>(params);
-  std::cout << params.stop_iteration << " interleavings: " << rl::test_result_str(params.test_result) << '\n';
+  std::cout << params.stop_iteration
+            << " interleavings: " << rl::test_result_str(params.test_result) << '\n';
   if (clean != must_fail) return 0;
-  std::cout << (must_fail ? "the weakened order went unnoticed" : "the model found a fault") << '\n';
+  std::cout << (must_fail ? "the weakened order went unnoticed" : "the model found a fault")
+            << '\n';
   return 1;
 }
 

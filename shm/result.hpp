@@ -28,8 +28,10 @@ struct Error {
 template <class T>
 using Result = boost::system::result<T, Error>;
 
-// Called by result<>::value() on an error; the libraries check before they look, so this is a bug if it is ever reached.
-[[noreturn]] inline void throw_exception_from_error(const Error& error, const boost::source_location&) {
+// Called by result<>::value() on an error; the libraries check before they look, so this is a bug
+// if it is ever reached.
+[[noreturn]] inline void throw_exception_from_error(const Error& error,
+                                                    const boost::source_location&) {
   throw std::runtime_error(error.message);
 }
 }  // namespace moetrace

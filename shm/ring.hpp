@@ -1,16 +1,20 @@
-// One single-producer, single-consumer ring over raw memory, whose slots carry their own commit word.
+// One single-producer, single-consumer ring over raw memory, whose slots carry their own commit
+// word.
 //
 // A slot's life:   free ──claim──► being written ──commit──► valid ──consume──► free
 //                        writer                   writer           reader
-// Only the named party takes an edge. The writer may claim slot n only while n - consumed < capacity; the reader takes slot n
-// only when its commit word carries n + 1. Nobody waits for anybody.
+// Only the named party takes an edge. The writer may claim slot n only while n - consumed <
+// capacity; the reader takes slot n only when its commit word carries n + 1. Nobody waits for
+// anybody.
 //
-// The templates take a Memory, so that the same code runs on a mapped file, on uint8_t indices (wrap-around after 256 slots) and
-// under a model checker. Memory gives
-//   Index, Seq                    unsigned types of slot numbers and of the sequence part of the commit word
-//   commit_cell(Index slot)       the commit word of a slot; .load(order) and .store(value, order) of a 64-bit word
-//   consumed_cell()               the consumed position, likewise
-// The payload is the caller's: it is written before commit() and read after upper_at() has said yes, with plain accesses.
+// The templates take a Memory, so that the same code runs on a mapped file, on uint8_t indices
+// (wrap-around after 256 slots) and under a model checker. Memory gives
+//   Index, Seq                    unsigned types of slot numbers and of the sequence part of the
+//   commit word commit_cell(Index slot)       the commit word of a slot; .load(order) and
+//   .store(value, order) of a 64-bit word consumed_cell()               the consumed position,
+//   likewise
+// The payload is the caller's: it is written before commit() and read after upper_at() has said
+// yes, with plain accesses.
 #pragma once
 
 #include <atomic>
@@ -47,7 +51,10 @@ class MappedRing {
   using Seq = std::uint32_t;
 
   MappedRing(void* slots, std::size_t stride, Index capacity, std::uint64_t* consumed)
-      : slots_(static_cast<std::byte*>(slots)), stride_(stride), mask_(capacity - 1), consumed_(consumed) {}
+      : slots_(static_cast<std::byte*>(slots)),
+        stride_(stride),
+        mask_(capacity - 1),
+        consumed_(consumed) {}
 
   std::byte* slot(Index position) const { return slots_ + (position & mask_) * stride_; }
   SharedWord commit_cell(Index slot_index) const {
@@ -84,11 +91,13 @@ class RingWriter {
   Index room(Index wanted) {
     Index free_slots = static_cast<Index>(capacity_ - static_cast<Index>(position_ - consumed_));
     if (free_slots >= wanted) return free_slots;
-    // acquire: synchronizes with the release store in RingReader::publish, so the reader is done with every slot below `seen`
-    // before we write into it again.
+    // acquire: synchronizes with the release store in RingReader::publish, so the reader is done
+    // with every slot below `seen` before we write into it again.
     const Index seen = static_cast<Index>(memory_.consumed_cell().load(std::memory_order_acquire));
-    // The other side is not trusted: only a value between the last one and what has been claimed can be true.
-    if (static_cast<Index>(seen - consumed_) <= static_cast<Index>(position_ - consumed_)) consumed_ = seen;
+    // The other side is not trusted: only a value between the last one and what has been claimed
+    // can be true.
+    if (static_cast<Index>(seen - consumed_) <= static_cast<Index>(position_ - consumed_))
+      consumed_ = seen;
     return static_cast<Index>(capacity_ - static_cast<Index>(position_ - consumed_));
   }
 
@@ -101,7 +110,8 @@ class RingWriter {
 
   // The slot's payload is complete.
   void commit(Index position, std::uint32_t upper) {
-    // release: the payload written before is visible to whoever reads this word with the acquire in RingReader::upper_at.
+    // release: the payload written before is visible to whoever reads this word with the acquire in
+    // RingReader::upper_at.
     memory_.commit_cell(static_cast<Index>(position & (capacity_ - 1)))
         .store(commit_word<Index, Seq>(position, upper), std::memory_order_release);
   }
@@ -124,14 +134,15 @@ class RingReader {
 
   const Memory& memory() const { return memory_; }
 
-  // The upper half of the commit word if slot `position` is valid, else nothing. The payload may then be read until the
-  // position is published.
+  // The upper half of the commit word if slot `position` is valid, else nothing. The payload may
+  // then be read until the position is published.
   std::optional<std::uint32_t> upper_at(Index position) const {
-    // acquire: synchronizes with the release store in RingWriter::commit (or with the GPU's system-scope fence before its
-    // store), so the payload is complete when the number is right.
-    const std::uint64_t word =
-        memory_.commit_cell(static_cast<Index>(position & (capacity_ - 1))).load(std::memory_order_acquire);
-    // A slot of an earlier lap, or a fresh zero, carries another number: two laps differ by `capacity`, which Seq can count.
+    // acquire: synchronizes with the release store in RingWriter::commit (or with the GPU's
+    // system-scope fence before its store), so the payload is complete when the number is right.
+    const std::uint64_t word = memory_.commit_cell(static_cast<Index>(position & (capacity_ - 1)))
+                                   .load(std::memory_order_acquire);
+    // A slot of an earlier lap, or a fresh zero, carries another number: two laps differ by
+    // `capacity`, which Seq can count.
     if (static_cast<Seq>(word) != static_cast<Seq>(position + 1)) return std::nullopt;
     return static_cast<std::uint32_t>(word >> 32);
   }
@@ -143,12 +154,14 @@ class RingReader {
     return static_cast<Index>(position + n);
   }
 
-  // Everything below `position` may be overwritten. A reader that publishes in batches must also publish when it has caught up,
-  // or a writer that finds the ring full would never find room again.
+  // Everything below `position` may be overwritten. A reader that publishes in batches must also
+  // publish when it has caught up, or a writer that finds the ring full would never find room
+  // again.
   void publish(Index position) {
     if (position == published_) return;
     published_ = position;
-    // release: our reads of the slots come before the writer's next ones; pairs with the acquire in RingWriter::room.
+    // release: our reads of the slots come before the writer's next ones; pairs with the acquire in
+    // RingWriter::room.
     memory_.consumed_cell().store(position, std::memory_order_release);
   }
 

@@ -1,12 +1,14 @@
-// All interleavings of the real RingWriter and RingReader: a ring of two slots, so that three records make it wrap. The payload is
-// an rl::var, so a slot that is read before it is whole, or overwritten while it is read, is a race.
+// All interleavings of the real RingWriter and RingReader: a ring of two slots, so that three
+// records make it wrap. The payload is an rl::var, so a slot that is read before it is whole, or
+// overwritten while it is read, is a race.
 #include "shm/relacy_memory.hpp"
 
 namespace {
 
 constexpr std::uint8_t kCapacity = 2;
 constexpr std::uint8_t kRecords = 3;
-constexpr int kTries = 2;  // each side looks this often for its next slot, then gives up: nobody waits for anybody
+constexpr int kTries =
+    2;  // each side looks this often for its next slot, then gives up: nobody waits for anybody
 
 struct Storage {
   rl::atomic<std::uint64_t> commit[kCapacity];
@@ -19,7 +21,9 @@ struct Memory {
   using Seq = std::uint8_t;
   Storage* storage;
 
-  model::Cell commit_cell(Index slot) const { return {&storage->commit[slot], "upper_at", "commit"}; }
+  model::Cell commit_cell(Index slot) const {
+    return {&storage->commit[slot], "upper_at", "commit"};
+  }
   model::Cell consumed_cell() const { return {&storage->consumed, "room", "publish"}; }
 };
 
@@ -64,4 +68,6 @@ struct RingModel : rl::test_suite<RingModel, 2> {
 
 }  // namespace
 
-int main(int argc, char** argv) { return model::run<RingModel>(argc, argv); }
+int main(int argc, char** argv) {
+  return model::run<RingModel>(argc, argv);
+}

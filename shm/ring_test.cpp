@@ -1,4 +1,5 @@
-// The ring on uint8_t numbers: every wrap-around of slots, sequence and positions within milliseconds.
+// The ring on uint8_t numbers: every wrap-around of slots, sequence and positions within
+// milliseconds.
 #include "shm/ring.hpp"
 
 #include <gtest/gtest.h>
@@ -65,7 +66,8 @@ TEST_P(Ring, RandomWritesAndReadsKeepOrderAcrossManyWraps) {
     const std::uint8_t room = writer_.room(wanted);
     ASSERT_LE(room, capacity());
     // Slots from the published position on are the reader's, whether it has looked at them or not.
-    ASSERT_LE(room, capacity() - static_cast<std::uint8_t>(writer_.position() - reader_.published()));
+    ASSERT_LE(room,
+              capacity() - static_cast<std::uint8_t>(writer_.position() - reader_.published()));
     write(std::min(wanted, room));
     read(static_cast<std::uint8_t>(random() % (capacity() + 2u)));
     if (random() % 2 == 0) reader_.publish(at_);
@@ -86,8 +88,9 @@ TEST_P(Ring, AFullRingTakesNothingUntilTheReaderPublishes) {
   }
 }
 
-// A reader that publishes in batches, and forgets the rest of a batch when it has caught up, leaves the writer without room for
-// ever: the writer waits for the batch to become full, the reader for the writer.
+// A reader that publishes in batches, and forgets the rest of a batch when it has caught up, leaves
+// the writer without room for ever: the writer waits for the batch to become full, the reader for
+// the writer.
 TEST_P(Ring, ADrainedReaderPublishesWhatIsLeftOfItsBatch) {
   const int batch = capacity();
   for (int lap = 0; lap < 600; ++lap) {
@@ -125,13 +128,15 @@ TEST_P(Ring, AHoleEndsTheScan) {
   writer_.commit(first, 0);
   writer_.commit(static_cast<std::uint8_t>(first + 2), 2);
   EXPECT_EQ(reader_.valid_end(0, 255), 1);
-  EXPECT_EQ(reader_.upper_at(2), 2u) << "what stands behind a hole can be read once its writer is dead";
+  EXPECT_EQ(reader_.upper_at(2), 2u)
+      << "what stands behind a hole can be read once its writer is dead";
   writer_.commit(static_cast<std::uint8_t>(first + 1), 1);
   EXPECT_EQ(reader_.valid_end(0, 255), 3);
   EXPECT_EQ(reader_.valid_end(0, 2), 2) << "the limit holds";
 }
 
-INSTANTIATE_TEST_SUITE_P(Capacities, Ring, ::testing::Values(1, 2, 4, 16, 128), ::testing::PrintToStringParamName());
+INSTANTIATE_TEST_SUITE_P(Capacities, Ring, ::testing::Values(1, 2, 4, 16, 128),
+                         ::testing::PrintToStringParamName());
 
 TEST(MappedRing, SlotsLieAtTheirStride) {
   alignas(64) std::array<std::uint64_t, 2 * 16> memory{};
@@ -146,7 +151,8 @@ TEST(MappedRing, SlotsLieAtTheirStride) {
 }
 
 TEST(CommitWord, WidensTheNumberPastThirtyTwoBits) {
-  // Slot 2^32 - 1 carries 0, slot 2^32 carries 1: a lap earlier, at most 2^31 slots away, carries another number.
+  // Slot 2^32 - 1 carries 0, slot 2^32 carries 1: a lap earlier, at most 2^31 slots away, carries
+  // another number.
   using Word = std::uint64_t;
   EXPECT_EQ((commit_word<Word, std::uint32_t>(0xFFFFFFFF, 9)), Word{9} << 32);
   EXPECT_EQ((commit_word<Word, std::uint32_t>(Word{1} << 32, 9)), (Word{9} << 32 | 1));

@@ -30,7 +30,8 @@ Error system_error(const std::string& what, const std::string& doing, int error_
     case ENOSPC:
       return {ErrorCode::kNoSpace, why + "; set MOETRACE_RING_MB lower or make the tmpfs larger"};
     case EFBIG:
-      return {ErrorCode::kNoSpace, why + "; set MOETRACE_RING_MB lower or raise the file size limit (ulimit -f)"};
+      return {ErrorCode::kNoSpace,
+              why + "; set MOETRACE_RING_MB lower or raise the file size limit (ulimit -f)"};
     case EACCES:
     case EPERM:
       return {ErrorCode::kPermission, why + "; set MOETRACE_DIR to a directory that you may write"};
@@ -48,9 +49,12 @@ std::int64_t clock_ns(clockid_t clock) {
   return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
 }
 
-std::uint64_t round_up(std::uint64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+std::uint64_t round_up(std::uint64_t bytes) {
+  return (bytes + kPage - 1) / kPage * kPage;
+}
 
-// Sizes and offsets in the order of ABI.md: header, state, requests, events, routes, counts; each on its own page.
+// Sizes and offsets in the order of ABI.md: header, state, requests, events, routes, counts; each
+// on its own page.
 void lay_out(moetrace_ring_header& h, const SegmentSizes& sizes) {
   h.header_bytes = kPage;
   h.route_stride = route_stride_for(h.top_k);
@@ -59,24 +63,28 @@ void lay_out(moetrace_ring_header& h, const SegmentSizes& sizes) {
   h.request_slots = sizes.request_slots;
   h.state_offset = kPage;
   h.request_offset = h.state_offset + kPage;
-  h.event_offset = h.request_offset + round_up(std::uint64_t{sizes.request_slots} * sizeof(moetrace_request_entry));
+  h.event_offset = h.request_offset +
+                   round_up(std::uint64_t{sizes.request_slots} * sizeof(moetrace_request_entry));
   h.route_offset = h.event_offset + round_up(sizes.event_slots * 64);
   h.counts_offset = h.route_offset + round_up(sizes.route_slots * h.route_stride);
   h.ring_bytes = h.counts_offset + round_up(std::uint64_t{h.num_layers} * h.num_experts * 8);
   h.ctl_bytes = sizeof(moetrace_ctl);
 }
 
-// A file of exactly `bytes` bytes that are really there, so that a full tmpfs is an error now and never a SIGBUS later.
+// A file of exactly `bytes` bytes that are really there, so that a full tmpfs is an error now and
+// never a SIGBUS later.
 Result<UniqueFd> make_file(const std::string& path, std::uint64_t bytes, mode_t mode) {
   UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode));
   if (!fd.valid()) return system_error(path, "can't create it", errno);
   int failed = EINTR;
-  // A signal interrupts the allocation on tmpfs, which then starts over; an engine with a fast timer must not starve here.
+  // A signal interrupts the allocation on tmpfs, which then starts over; an engine with a fast
+  // timer must not starve here.
   for (int tries = 0; tries < 16 && failed == EINTR; ++tries) {
     failed = ::posix_fallocate(fd.get(), 0, static_cast<off_t>(bytes));
   }
   if (failed != 0) {
-    return system_error(path, "no room for its " + std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB", failed);
+    return system_error(
+        path, "no room for its " + std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB", failed);
   }
   // The umask must not take the group's rights away: the collector may run as another user.
   if (::fchmod(fd.get(), mode) != 0) return system_error(path, "can't set its mode", errno);
@@ -89,14 +97,17 @@ Result<UniqueFd> open_file(const std::string& path, int access) {
   if (fd.valid()) return fd;
   const int failed = errno;
   if (failed == ENOENT) {
-    return Error{ErrorCode::kNotFound, path + ": there is no such segment; it may have been drained already"};
+    return Error{ErrorCode::kNotFound,
+                 path + ": there is no such segment; it may have been drained already"};
   }
   return system_error(path, "can't open it", failed);
 }
 
 std::uint64_t file_bytes(const UniqueFd& fd) {
   struct stat status {};
-  return ::fstat(fd.get(), &status) == 0 && S_ISREG(status.st_mode) ? static_cast<std::uint64_t>(status.st_size) : 0;
+  return ::fstat(fd.get(), &status) == 0 && S_ISREG(status.st_mode)
+             ? static_cast<std::uint64_t>(status.st_size)
+             : 0;
 }
 
 // Maps the very file that `fd` has open: its name may mean another one by now.
@@ -112,8 +123,8 @@ Result<ipc::mapped_region> map_file(const UniqueFd& fd, const std::string& path,
   }
 }
 
-// The .ctl under its hidden name, with the producer's lock on it. remove_abandoned() may come between the two steps and take the
-// file for a dead producer's; then it is made again.
+// The .ctl under its hidden name, with the producer's lock on it. remove_abandoned() may come
+// between the two steps and take the file for a dead producer's; then it is made again.
 Result<UniqueFd> make_locked_ctl(const std::string& path, FileLock& lock) {
   std::optional<Error> refused;
   for (int tries = 0; tries < 16; ++tries) {
@@ -130,7 +141,8 @@ Result<UniqueFd> make_locked_ctl(const std::string& path, FileLock& lock) {
     }
     ::unlink(path.c_str());
   }
-  return refused.value_or(Error{ErrorCode::kInUse, path + ": removed again and again while it was built; try again"});
+  return refused.value_or(
+      Error{ErrorCode::kInUse, path + ": removed again and again while it was built; try again"});
 }
 
 // Unlinks half-built files unless told that all went well.
@@ -143,11 +155,14 @@ struct Cleanup {
 
 }  // namespace
 
-Result<ProducerSegment> ProducerSegment::create(const std::string& directory, const std::string& session,
-                                                moetrace_ring_header header, const SegmentSizes& sizes) {
+Result<ProducerSegment> ProducerSegment::create(const std::string& directory,
+                                                const std::string& session,
+                                                moetrace_ring_header header,
+                                                const SegmentSizes& sizes) {
   if (!is_session_name(session)) {
-    return Error{ErrorCode::kBadArgument,
-                 "session '" + session + "': not a session name; use 1 to 64 letters, digits, '-' and '_'"};
+    return Error{
+        ErrorCode::kBadArgument,
+        "session '" + session + "': not a session name; use 1 to 64 letters, digits, '-' and '_'"};
   }
   std::memcpy(header.magic, MOETRACE_RING_MAGIC, sizeof header.magic);
   header.abi_major = MOETRACE_ABI_MAJOR;
@@ -160,12 +175,14 @@ Result<ProducerSegment> ProducerSegment::create(const std::string& directory, co
   try {
     id = boost::uuids::random_generator()();
   } catch (const std::exception& error) {
-    return Error{ErrorCode::kSystem, std::string("trace id: ") + error.what() + "; the system gives no random numbers"};
+    return Error{ErrorCode::kSystem,
+                 std::string("trace id: ") + error.what() + "; the system gives no random numbers"};
   }
   std::memcpy(header.trace_id, id.data, sizeof header.trace_id);
   lay_out(header, sizes);
   if (const auto wrong = check_header(header, header.ring_bytes)) {
-    return Error{ErrorCode::kBadArgument, "segment: " + *wrong + "; correct the options of the producer"};
+    return Error{ErrorCode::kBadArgument,
+                 "segment: " + *wrong + "; correct the options of the producer"};
   }
 
   ProducerSegment segment;
@@ -200,7 +217,8 @@ Result<ProducerSegment> ProducerSegment::create(const std::string& directory, co
   std::memcpy(segment.map_.ring_.get_address(), &header, sizeof header);
 
   // A collector finds a segment by its .ring, so that comes last.
-  if (::rename(hidden_ctl.c_str(), ctl_path.c_str()) != 0) return system_error(ctl_path, "can't rename to it", errno);
+  if (::rename(hidden_ctl.c_str(), ctl_path.c_str()) != 0)
+    return system_error(ctl_path, "can't rename to it", errno);
   cleanup.files.back() = ctl_path;
   if (::rename(hidden_ring.c_str(), ring_path.c_str()) != 0) {
     return system_error(ring_path, "can't rename to it", errno);
@@ -223,7 +241,8 @@ void ProducerSegment::release_in_child() {
   lock_.release();
 }
 
-Result<CollectorSegment> CollectorSegment::open(const std::string& directory, const SegmentName& name, Access access) {
+Result<CollectorSegment> CollectorSegment::open(const std::string& directory,
+                                                const SegmentName& name, Access access) {
   CollectorSegment segment;
   segment.directory_ = directory;
   segment.name_ = name;
@@ -232,7 +251,8 @@ Result<CollectorSegment> CollectorSegment::open(const std::string& directory, co
   if (access == Access::kCollect) {
     auto lock = FileLock::acquire(ctl_path, MOETRACE_LOCK_COLLECTOR);
     if (!lock) return lock.error();
-    segment.lock_ = std::move(*lock);  // if its last collector unlinks it just now, the names below are not found
+    segment.lock_ = std::move(
+        *lock);  // if its last collector unlinks it just now, the names below are not found
   }
   auto ring_fd = open_file(ring_path, O_RDONLY);
   if (!ring_fd) return ring_fd.error();
@@ -240,8 +260,10 @@ Result<CollectorSegment> CollectorSegment::open(const std::string& directory, co
   if (!ctl_fd) return ctl_fd.error();
   segment.ring_fd_ = std::move(*ring_fd);
   segment.ctl_fd_ = std::move(*ctl_fd);
-  const auto bad = [&](const std::string& path, const std::string& why, ErrorCode code = ErrorCode::kBadSegment) {
-    return Error{code, path + ": " + why + "; remove the segment's two files if no producer uses them"};
+  const auto bad = [&](const std::string& path, const std::string& why,
+                       ErrorCode code = ErrorCode::kBadSegment) {
+    return Error{code,
+                 path + ": " + why + "; remove the segment's two files if no producer uses them"};
   };
   const std::uint64_t ring_bytes = file_bytes(segment.ring_fd_);
   if (ring_bytes < kPage) return bad(ring_path, "shorter than a header");
@@ -251,20 +273,24 @@ Result<CollectorSegment> CollectorSegment::open(const std::string& directory, co
 
   moetrace_ring_header header;
   std::memcpy(&header, ring->get_address(), sizeof header);
-  if (std::memcmp(header.magic, MOETRACE_RING_MAGIC, sizeof header.magic) != 0) return bad(ring_path, "not a moetrace ring");
+  if (std::memcmp(header.magic, MOETRACE_RING_MAGIC, sizeof header.magic) != 0)
+    return bad(ring_path, "not a moetrace ring");
   if (header.abi_major != MOETRACE_ABI_MAJOR) {
     return bad(ring_path,
-               "ABI version " + std::to_string(header.abi_major) + ", this program speaks version " +
-                   std::to_string(MOETRACE_ABI_MAJOR) + "; use the collector that belongs to the producer",
+               "ABI version " + std::to_string(header.abi_major) +
+                   ", this program speaks version " + std::to_string(MOETRACE_ABI_MAJOR) +
+                   "; use the collector that belongs to the producer",
                ErrorCode::kWrongVersion);
   }
   if (const auto wrong = check_header(header, ring_bytes)) return bad(ring_path, *wrong);
   boost::uuids::uuid id;
   std::memcpy(id.data, header.trace_id, sizeof id.data);
   // Else one segment could have its lines written into another one's trace.
-  if (boost::uuids::to_string(id) != name.trace_id) return bad(ring_path, "carries another trace id than its name");
+  if (boost::uuids::to_string(id) != name.trace_id)
+    return bad(ring_path, "carries another trace id than its name");
 
-  if (file_bytes(segment.ctl_fd_) != sizeof(moetrace_ctl)) return bad(ctl_path, "has the wrong size");
+  if (file_bytes(segment.ctl_fd_) != sizeof(moetrace_ctl))
+    return bad(ctl_path, "has the wrong size");
   auto ctl = map_file(segment.ctl_fd_, ctl_path, ipc::read_write);
   if (!ctl) return ctl.error();
   segment.map_.ring_ = std::move(*ring);
@@ -273,7 +299,8 @@ Result<CollectorSegment> CollectorSegment::open(const std::string& directory, co
   terminate_strings(segment.map_.header_);
   const moetrace_ctl* shared = segment.map_.ctl();
   if (std::memcmp(shared->magic, MOETRACE_CTL_MAGIC, sizeof shared->magic) != 0 ||
-      shared->abi_major != MOETRACE_ABI_MAJOR || std::memcmp(shared->trace_id, header.trace_id, 16) != 0) {
+      shared->abi_major != MOETRACE_ABI_MAJOR ||
+      std::memcmp(shared->trace_id, header.trace_id, 16) != 0) {
     return bad(ctl_path, "does not belong to its .ring");
   }
   return segment;
@@ -288,7 +315,8 @@ bool CollectorSegment::collector_alive() const {
 }
 
 bool CollectorSegment::intact() const {
-  return file_bytes(ring_fd_) == map_.header().ring_bytes && file_bytes(ctl_fd_) == sizeof(moetrace_ctl);
+  return file_bytes(ring_fd_) == map_.header().ring_bytes &&
+         file_bytes(ctl_fd_) == sizeof(moetrace_ctl);
 }
 
 Result<FileLock> CollectorSegment::lock_control() const {
@@ -307,15 +335,16 @@ constexpr std::size_t kControlWords = 5;
 }  // namespace
 
 void write_control(const SegmentMap& map, const ControlWords& words) {
-  const std::uint64_t packed[kControlWords] = {std::uint64_t{words.enabled} | std::uint64_t{words.sample_every} << 32,
-                                               words.layers.words[0], words.layers.words[1], words.layers.words[2],
-                                               words.layers.words[3]};
+  const std::uint64_t packed[kControlWords] = {
+      std::uint64_t{words.enabled} | std::uint64_t{words.sample_every} << 32, words.layers.words[0],
+      words.layers.words[1], words.layers.words[2], words.layers.words[3]};
   map.control().write(kControlWords, [&](std::size_t w) { return packed[w]; });
 }
 
 std::optional<std::pair<std::uint64_t, ControlWords>> read_control(const SegmentMap& map) {
   std::uint64_t packed[kControlWords] = {};
-  const auto version = map.control().read(kControlWords, [&](std::size_t w, std::uint64_t v) { packed[w] = v; });
+  const auto version =
+      map.control().read(kControlWords, [&](std::size_t w, std::uint64_t v) { packed[w] = v; });
   if (!version) return std::nullopt;
   ControlWords words;
   words.enabled = static_cast<std::uint32_t>(packed[0]) != 0;

@@ -28,16 +28,18 @@ bool is_session_name(std::string_view session);
 
 struct SegmentName {
   std::string session;
-  std::string trace_id;  // the UUID as text
+  std::string trace_id;           // the UUID as text
   std::string ring_file() const;  // moetrace.v1.<session>.<trace id>.ring
   std::string ctl_file() const;
 };
 
-// Every segment of a session that has got its final name, in the order of their names. A directory that can't be read is an
-// error; a file that only looks similar is left out.
-Result<std::vector<SegmentName>> list_segments(const std::string& directory, std::string_view session);
+// Every segment of a session that has got its final name, in the order of their names. A directory
+// that can't be read is an error; a file that only looks similar is left out.
+Result<std::vector<SegmentName>> list_segments(const std::string& directory,
+                                               std::string_view session);
 
-// Unlinks what a producer left behind that died while it was building a segment. Safe at any time: a living one holds a lock.
+// Unlinks what a producer left behind that died while it was building a segment. Safe at any time:
+// a living one holds a lock.
 void remove_abandoned(const std::string& directory, std::string_view session);
 
 // Sizes that a producer chooses.
@@ -47,37 +49,47 @@ struct SegmentSizes {
   std::uint32_t request_slots = 0;
 };
 
-// The largest ring of at most `ring_mb` MiB (at least 64 slots) for a top-k, and an event ring to go with it.
+// The largest ring of at most `ring_mb` MiB (at least 64 slots) for a top-k, and an event ring to
+// go with it.
 SegmentSizes sizes_for(double ring_mb, std::uint32_t top_k);
 
 // Slots of 64 bytes that a route record of this top-k takes, 1 to 4.
-constexpr std::uint32_t route_stride_for(std::uint32_t top_k) { return 64 * ((top_k + 7) / 8); }
+constexpr std::uint32_t route_stride_for(std::uint32_t top_k) {
+  return 64 * ((top_k + 7) / 8);
+}
 
-// The mapped files with the addresses of their parts. Both sides use it; the collector's .ring is mapped read-only.
+// The mapped files with the addresses of their parts. Both sides use it; the collector's .ring is
+// mapped read-only.
 class SegmentMap {
  public:
   const moetrace_ring_header& header() const { return header_; }
   moetrace_state* state() const { return at<moetrace_state>(header_.state_offset); }
-  moetrace_request_entry* requests() const { return at<moetrace_request_entry>(header_.request_offset); }
+  moetrace_request_entry* requests() const {
+    return at<moetrace_request_entry>(header_.request_offset);
+  }
   std::byte* events() const { return at<std::byte>(header_.event_offset); }
   std::byte* routes() const { return at<std::byte>(header_.route_offset); }
   std::uint64_t* counts() const { return at<std::uint64_t>(header_.counts_offset); }
   moetrace_ctl* ctl() const { return static_cast<moetrace_ctl*>(ctl_.get_address()); }
   std::size_t ring_bytes() const { return ring_.get_size(); }
 
-  MappedRing event_ring() const { return {events(), 64, header_.event_slots, &ctl()->event_consumed}; }
+  MappedRing event_ring() const {
+    return {events(), 64, header_.event_slots, &ctl()->event_consumed};
+  }
   MappedRing route_ring() const {
     return {routes(), header_.route_stride, header_.route_slots, &ctl()->route_consumed};
   }
   AlternatingLines<MappedLines> snapshots() const {
     return AlternatingLines<MappedLines>(MappedLines(state()->snapshots));
   }
-  AlternatingLines<MappedLines> ledger() const { return AlternatingLines<MappedLines>(MappedLines(ctl()->ledger)); }
+  AlternatingLines<MappedLines> ledger() const {
+    return AlternatingLines<MappedLines>(MappedLines(ctl()->ledger));
+  }
   // Word 0 is steps_done; the table follows in write_counts/read_counts.
   SharedWord counts_version() const { return SharedWord(&state()->counts.version); }
   VersionedWords<MappedWords> control() const {
-    return VersionedWords<MappedWords>(
-        MappedWords(&ctl()->control.version, reinterpret_cast<std::uint64_t*>(&ctl()->control) + 1));
+    return VersionedWords<MappedWords>(MappedWords(
+        &ctl()->control.version, reinterpret_cast<std::uint64_t*>(&ctl()->control) + 1));
   }
 
  private:
@@ -90,13 +102,15 @@ class SegmentMap {
 
   boost::interprocess::mapped_region ring_;
   boost::interprocess::mapped_region ctl_;
-  moetrace_ring_header header_{};  // a private copy, checked once: the shared one may change under our hands
+  moetrace_ring_header
+      header_{};  // a private copy, checked once: the shared one may change under our hands
 };
 
 // The counts [layer][expert] with the number of steps that they are exact as of.
 class CountsWords {
  public:
-  explicit CountsWords(const SegmentMap& map) : header_(&map.state()->counts), table_(map.counts()) {}
+  explicit CountsWords(const SegmentMap& map)
+      : header_(&map.state()->counts), table_(map.counts()) {}
   SharedWord version() const { return SharedWord(&header_->version); }
   SharedWord cell(std::size_t word) const {
     return SharedWord(word == 0 ? &header_->steps_done : table_ + (word - 1));
@@ -115,23 +129,26 @@ struct ControlWords {
 
   friend bool operator==(const ControlWords& a, const ControlWords& b) {
     return a.enabled == b.enabled && a.sample_every == b.sample_every &&
-           std::equal(std::begin(a.layers.words), std::end(a.layers.words), std::begin(b.layers.words));
+           std::equal(std::begin(a.layers.words), std::end(a.layers.words),
+                      std::begin(b.layers.words));
   }
 };
 void write_control(const SegmentMap& map, const ControlWords& words);
 // Nothing if somebody is writing, or died writing.
 std::optional<std::pair<std::uint64_t, ControlWords>> read_control(const SegmentMap& map);
 
-// The producer's side. The names stay until the collector, or nobody, unlinks them. Destruction releases the producer's lock. It
-// keeps the mappings where a GPU claims the slots, because captured CUDA graphs hold their addresses; a CPU producer's are
-// unmapped, or a closed ring would keep its tmpfs pages for as long as the engine runs.
+// The producer's side. The names stay until the collector, or nobody, unlinks them. Destruction
+// releases the producer's lock. It keeps the mappings where a GPU claims the slots, because
+// captured CUDA graphs hold their addresses; a CPU producer's are unmapped, or a closed ring would
+// keep its tmpfs pages for as long as the engine runs.
 class ProducerSegment {
  public:
   ProducerSegment(ProducerSegment&&) = default;
   ProducerSegment& operator=(ProducerSegment&&) = delete;
   ~ProducerSegment();
 
-  // `header` gives everything that describes the model and the process; sizes, offsets, ids and clocks are filled in here.
+  // `header` gives everything that describes the model and the process; sizes, offsets, ids and
+  // clocks are filled in here.
   static Result<ProducerSegment> create(const std::string& directory, const std::string& session,
                                         moetrace_ring_header header, const SegmentSizes& sizes);
 
@@ -139,8 +156,9 @@ class ProducerSegment {
   const SegmentName& name() const { return name_; }
   // Gives the lock up: the collector takes the segment for ended.
   void release() { lock_.release(); }
-  // For a forked child: gives its copy of the lock's descriptor back, and leaves alone the addresses of the mappings, which the
-  // child does not have (MADV_DONTFORK) and may have given to something else.
+  // For a forked child: gives its copy of the lock's descriptor back, and leaves alone the
+  // addresses of the mappings, which the child does not have (MADV_DONTFORK) and may have given to
+  // something else.
   void release_in_child();
 
  private:
@@ -157,7 +175,8 @@ class CollectorSegment {
  public:
   enum class Access { kCollect, kObserve };  // observe: no lock, for status and control
 
-  static Result<CollectorSegment> open(const std::string& directory, const SegmentName& name, Access access);
+  static Result<CollectorSegment> open(const std::string& directory, const SegmentName& name,
+                                       Access access);
 
   const SegmentMap& map() const { return map_; }
   const SegmentName& name() const { return name_; }

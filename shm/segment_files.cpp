@@ -16,7 +16,8 @@ namespace moetrace {
 namespace {
 
 constexpr std::string_view kPrefix = "moetrace.v1.";
-constexpr std::string_view kBuildingPrefix = ".building.";  // hidden, so that nobody takes it for a segment
+constexpr std::string_view kBuildingPrefix =
+    ".building.";  // hidden, so that nobody takes it for a segment
 
 bool is_uuid(std::string_view text) {
   if (text.size() != 36) return false;
@@ -43,7 +44,8 @@ std::optional<std::vector<std::string>> file_names(const std::string& directory)
 std::optional<SegmentName> parse(std::string_view file, std::string_view suffix) {
   if (!file.starts_with(kPrefix)) return std::nullopt;
   file.remove_prefix(kPrefix.size());
-  if (!file.ends_with(suffix)) return std::nullopt;  // of the rest: in "moetrace.v1.ring" the two would overlap
+  if (!file.ends_with(suffix))
+    return std::nullopt;  // of the rest: in "moetrace.v1.ring" the two would overlap
   file.remove_suffix(suffix.size());
   const std::size_t dot = file.find('.');
   if (dot == std::string_view::npos) return std::nullopt;
@@ -52,12 +54,15 @@ std::optional<SegmentName> parse(std::string_view file, std::string_view suffix)
   return name;
 }
 
-bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
+bool exists(const std::string& path) {
+  return ::access(path.c_str(), F_OK) == 0;
+}
 
-void unlink_if_abandoned(const std::string& ctl_path, const std::string& hidden_ring, const std::string& final_ring) {
+void unlink_if_abandoned(const std::string& ctl_path, const std::string& hidden_ring,
+                         const std::string& final_ring) {
   const auto lock = FileLock::acquire(ctl_path, MOETRACE_LOCK_PRODUCER);
-  // With the lock in our hand no producer is building this one. But one may have finished it, and ended, since we looked:
-  // then it is a whole segment with something to drain.
+  // With the lock in our hand no producer is building this one. But one may have finished it, and
+  // ended, since we looked: then it is a whole segment with something to drain.
   if (!lock || exists(final_ring)) return;
   ::unlink(hidden_ring.c_str());
   ::unlink(ctl_path.c_str());
@@ -72,23 +77,32 @@ std::string default_ring_directory() {
 }
 
 bool is_session_name(std::string_view session) {
-  return !session.empty() && session.size() <= 64 && std::all_of(session.begin(), session.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
-  });
+  return !session.empty() && session.size() <= 64 &&
+         std::all_of(session.begin(), session.end(), [](char c) {
+           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                  c == '-' || c == '_';
+         });
 }
 
-std::string SegmentName::ring_file() const { return std::string(kPrefix) + session + "." + trace_id + ".ring"; }
-std::string SegmentName::ctl_file() const { return std::string(kPrefix) + session + "." + trace_id + ".ctl"; }
+std::string SegmentName::ring_file() const {
+  return std::string(kPrefix) + session + "." + trace_id + ".ring";
+}
+std::string SegmentName::ctl_file() const {
+  return std::string(kPrefix) + session + "." + trace_id + ".ctl";
+}
 
-Result<std::vector<SegmentName>> list_segments(const std::string& directory, std::string_view session) {
+Result<std::vector<SegmentName>> list_segments(const std::string& directory,
+                                               std::string_view session) {
   const auto names = file_names(directory);
   if (!names) {
-    return Error{ErrorCode::kNoDirectory, directory + ": can't read the ring directory: " + std::strerror(errno) +
-                                              "; create it or set MOETRACE_DIR"};
+    return Error{ErrorCode::kNoDirectory,
+                 directory + ": can't read the ring directory: " + std::strerror(errno) +
+                     "; create it or set MOETRACE_DIR"};
   }
   std::vector<SegmentName> segments;
   for (const std::string& file : *names) {
-    if (auto name = parse(file, ".ring"); name && name->session == session) segments.push_back(std::move(*name));
+    if (auto name = parse(file, ".ring"); name && name->session == session)
+      segments.push_back(std::move(*name));
   }
   return segments;
 }
@@ -99,10 +113,13 @@ void remove_abandoned(const std::string& directory, std::string_view session) {
   const std::string root = directory + "/";
   for (const std::string& file : *names) {
     const bool building = file.starts_with(kBuildingPrefix);
-    const std::string_view plain = building ? std::string_view(file).substr(kBuildingPrefix.size()) : file;
+    const std::string_view plain =
+        building ? std::string_view(file).substr(kBuildingPrefix.size()) : file;
     if (const auto name = parse(plain, ".ctl"); name && name->session == session) {
-      unlink_if_abandoned(root + file, root + std::string(kBuildingPrefix) + name->ring_file(), root + name->ring_file());
-    } else if (const auto ring = parse(plain, ".ring"); building && ring && ring->session == session) {
+      unlink_if_abandoned(root + file, root + std::string(kBuildingPrefix) + name->ring_file(),
+                          root + name->ring_file());
+    } else if (const auto ring = parse(plain, ".ring");
+               building && ring && ring->session == session) {
       const std::string hidden_ctl = root + std::string(kBuildingPrefix) + ring->ctl_file();
       const std::string ctl = root + ring->ctl_file();
       // Its .ctl is made first and unlinked last, so without one nobody is at work on it.
@@ -116,8 +133,8 @@ SegmentSizes sizes_for(double ring_mb, std::uint32_t top_k) {
   const double limited = std::clamp(slots, 64.0, static_cast<double>(MOETRACE_MAX_ROUTE_SLOTS));
   SegmentSizes sizes;
   sizes.route_slots = std::bit_floor(static_cast<std::uint64_t>(limited));
-  // A decode step of one request takes two event slots for (layers) route slots; one eighth keeps up with 16 layers and more,
-  // and below that the step rate is what it is.
+  // A decode step of one request takes two event slots for (layers) route slots; one eighth keeps
+  // up with 16 layers and more, and below that the step rate is what it is.
   sizes.event_slots = std::max<std::uint64_t>(sizes.route_slots / 8, 4096);
   sizes.request_slots = 4096;
   return sizes;

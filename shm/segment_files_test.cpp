@@ -12,7 +12,9 @@ namespace {
 
 constexpr const char* kId = "01234567-89ab-cdef-0123-456789abcdef";
 
-void touch(const std::string& path) { std::ofstream(path) << "x"; }
+void touch(const std::string& path) {
+  std::ofstream(path) << "x";
+}
 
 TEST(SessionName, LettersDigitsDashUnderscore) {
   EXPECT_TRUE(is_session_name("default"));
@@ -27,10 +29,12 @@ TEST(SessionName, LettersDigitsDashUnderscore) {
 
 TEST(ListSegments, LeavesOutWhatOnlyLooksSimilar) {
   const TestDirectory directory;
-  for (const char* file : {"moetrace.v1.default.01234567-89ab-cdef-0123-456789abcdef.ctl",
-                           "moetrace.v1.default.01234567-89AB-cdef-0123-456789abcdef.ring",
-                           "moetrace.v1.default.0123456789abcdef.ring", "moetrace.v2.default.x.ring", "moetrace.v1.ring",
-                           ".building.moetrace.v1.default.01234567-89ab-cdef-0123-456789abcdef.ring"}) {
+  for (const char* file :
+       {"moetrace.v1.default.01234567-89ab-cdef-0123-456789abcdef.ctl",
+        "moetrace.v1.default.01234567-89AB-cdef-0123-456789abcdef.ring",
+        "moetrace.v1.default.0123456789abcdef.ring", "moetrace.v2.default.x.ring",
+        "moetrace.v1.ring",
+        ".building.moetrace.v1.default.01234567-89ab-cdef-0123-456789abcdef.ring"}) {
     touch(directory.file(file));
   }
   EXPECT_TRUE(list_segments(directory.path(), "default")->empty());
@@ -50,7 +54,8 @@ TEST(RingDirectory, FollowsTheEnvironment) {
   ::setenv("MOETRACE_DIR", "/somewhere", 1);
   EXPECT_EQ(default_ring_directory(), "/somewhere");
   ::setenv("MOETRACE_DIR", "", 1);
-  EXPECT_TRUE(default_ring_directory() == "/run/moetrace" || default_ring_directory() == "/dev/shm");
+  EXPECT_TRUE(default_ring_directory() == "/run/moetrace" ||
+              default_ring_directory() == "/dev/shm");
   ::unsetenv("MOETRACE_DIR");
 }
 

@@ -36,8 +36,9 @@ void patch(const std::string& path, std::size_t offset, const T& value) {
   ASSERT_TRUE(file.flush()) << path;
 }
 
-Result<CollectorSegment> open(const TestDirectory& directory, const SegmentName& name,
-                              CollectorSegment::Access access = CollectorSegment::Access::kCollect) {
+Result<CollectorSegment> open(
+    const TestDirectory& directory, const SegmentName& name,
+    CollectorSegment::Access access = CollectorSegment::Access::kCollect) {
   return CollectorSegment::open(directory.path(), name, access);
 }
 
@@ -157,7 +158,8 @@ TEST(Segment, CutFilesAreNoticedWhileOpen) {
     const ProducerSegment producer = make(directory);
     const auto collector = open(directory, producer.name());
     ASSERT_TRUE(collector);
-    const std::string path = directory.file(cut_ring ? producer.name().ring_file() : producer.name().ctl_file());
+    const std::string path =
+        directory.file(cut_ring ? producer.name().ring_file() : producer.name().ctl_file());
     ASSERT_EQ(::truncate(path.c_str(), 100), 0);
     EXPECT_FALSE(collector->intact()) << path;
   }
@@ -177,7 +179,8 @@ TEST(Segment, ALinkIsNotFollowed) {
   EXPECT_TRUE(open(directory, producer.name()));
 }
 
-// ---- what can't be opened ----------------------------------------------------------------------------------------------------
+// ---- what can't be opened
+// ----------------------------------------------------------------------------------------------------
 
 class BadSegment : public ::testing::Test {
  protected:
@@ -253,10 +256,11 @@ TEST_F(BadSegment, WhoseRingIsADirectory) {
   expect(ErrorCode::kBadSegment, "shorter than a header");
 }
 
-// ---- what can't be created ---------------------------------------------------------------------------------------------------
+// ---- what can't be created
+// ---------------------------------------------------------------------------------------------------
 
-void expect_not_created(const std::string& path, const SegmentSizes& sizes, ErrorCode code, const std::string& hint,
-                        const std::string& session = "default") {
+void expect_not_created(const std::string& path, const SegmentSizes& sizes, ErrorCode code,
+                        const std::string& hint, const std::string& session = "default") {
   const auto made = ProducerSegment::create(path, session, small_header(), sizes);
   ASSERT_FALSE(made);
   EXPECT_EQ(made.error().code, code) << made.error().message;
@@ -266,10 +270,12 @@ void expect_not_created(const std::string& path, const SegmentSizes& sizes, Erro
 
 TEST(SegmentCreation, SaysWhatIsWrongWithItsArguments) {
   const TestDirectory directory;
-  expect_not_created(directory.path(), kSmallSizes, ErrorCode::kBadArgument, "not a session name", "a b");
+  expect_not_created(directory.path(), kSmallSizes, ErrorCode::kBadArgument, "not a session name",
+                     "a b");
   expect_not_created(directory.path(), {63, 64, 4}, ErrorCode::kBadArgument, "route_slots");
   expect_not_created(directory.path(), {64, 0, 4}, ErrorCode::kBadArgument, "event_slots");
-  expect_not_created(directory.path() + "/absent", kSmallSizes, ErrorCode::kNoDirectory, "MOETRACE_DIR");
+  expect_not_created(directory.path() + "/absent", kSmallSizes, ErrorCode::kNoDirectory,
+                     "MOETRACE_DIR");
   EXPECT_TRUE(directory.files().empty());
 }
 
@@ -278,7 +284,8 @@ TEST(SegmentCreation, ARingLargerThanTheTmpfsIsOneErrorAndLeavesNothing) {
   if (::mount("tmpfs", directory.path().c_str(), "tmpfs", 0, "size=1m") != 0) {
     GTEST_SKIP() << "needs the right to mount; the file size limit's test covers the same path";
   }
-  expect_not_created(directory.path(), {1 << 20, 4096, 4096}, ErrorCode::kNoSpace, "MOETRACE_RING_MB");
+  expect_not_created(directory.path(), {1 << 20, 4096, 4096}, ErrorCode::kNoSpace,
+                     "MOETRACE_RING_MB");
   EXPECT_TRUE(directory.files().empty());
   EXPECT_TRUE(ProducerSegment::create(directory.path(), "default", small_header(), kSmallSizes));
   EXPECT_EQ(::umount2(directory.path().c_str(), MNT_DETACH), 0);

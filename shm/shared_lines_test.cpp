@@ -47,7 +47,8 @@ TEST(AlternatingLines, HostileNumbersEndTheTries) {
   EXPECT_FALSE(two.lines.read());
 }
 
-// What the words of one write have to do with each other; on real threads, as a complement to the model.
+// What the words of one write have to do with each other; on real threads, as a complement to the
+// model.
 TEST(AlternatingLines, ThreadsNeverSeeAMixture) {
   Two two;
   std::atomic<bool> done = false;

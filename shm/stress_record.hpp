@@ -1,4 +1,5 @@
-// What the stress test's writer puts into record n, and its reader expects there: every field follows from n.
+// What the stress test's writer puts into record n, and its reader expects there: every field
+// follows from n.
 #pragma once
 
 #include <cstdint>
@@ -16,10 +17,14 @@ inline std::uint64_t mix(std::uint64_t n) {
   return n ^ n >> 31;
 }
 
-inline std::uint32_t step_of(std::uint64_t n) { return static_cast<std::uint32_t>(mix(n)); }
+inline std::uint32_t step_of(std::uint64_t n) {
+  return static_cast<std::uint32_t>(mix(n));
+}
 
 // Word w of the slot, from byte 8 on: row, layer, ids and weights alike.
-inline std::uint64_t word_of(std::uint64_t n, std::size_t w) { return mix(n * 64 + w); }
+inline std::uint64_t word_of(std::uint64_t n, std::size_t w) {
+  return mix(n * 64 + w);
+}
 
 inline void fill(std::byte* slot, std::size_t stride, std::uint64_t n) {
   for (std::size_t w = 1; w < stride / 8; ++w) {

@@ -1,5 +1,6 @@
-// Two processes on one real segment: every field of every record is checked, and a writer that is killed leaves a whole prefix.
-// What it does not check: weak memory orders that this machine's processor never shows. That is the model's part.
+// Two processes on one real segment: every field of every record is checked, and a writer that is
+// killed leaves a whole prefix. What it does not check: weak memory orders that this machine's
+// processor never shows. That is the model's part.
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
@@ -18,9 +19,10 @@ namespace {
 
 class Writer {
  public:
-  Writer(const std::string& directory, std::uint64_t slots, std::uint32_t top_k, std::uint64_t records) {
-    std::string arguments[] = {STRESS_WRITER, directory, std::to_string(slots), std::to_string(top_k),
-                               std::to_string(records)};
+  Writer(const std::string& directory, std::uint64_t slots, std::uint32_t top_k,
+         std::uint64_t records) {
+    std::string arguments[] = {STRESS_WRITER, directory, std::to_string(slots),
+                               std::to_string(top_k), std::to_string(records)};
     char* argv[] = {arguments[0].data(), arguments[1].data(), arguments[2].data(),
                     arguments[3].data(), arguments[4].data(), nullptr};
     if (::posix_spawn(&pid_, STRESS_WRITER, nullptr, nullptr, argv, environ) != 0) pid_ = -1;
@@ -51,7 +53,8 @@ std::optional<CollectorSegment> find_segment(const std::string& directory) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
   while (std::chrono::steady_clock::now() < deadline) {
     if (const auto names = list_segments(directory, "stress"); names && !names->empty()) {
-      auto opened = CollectorSegment::open(directory, names->front(), CollectorSegment::Access::kCollect);
+      auto opened =
+          CollectorSegment::open(directory, names->front(), CollectorSegment::Access::kCollect);
       if (opened) return std::move(*opened);
       ADD_FAILURE() << opened.error().message;
       return std::nullopt;
@@ -72,7 +75,8 @@ class Drain {
     const bool any = end != position_;
     for (; position_ != end; ++position_) {
       if (reader_.upper_at(position_) != stress::step_of(position_) ||
-          !stress::matches(reader_.memory().slot(position_), map_.header().route_stride, position_)) {
+          !stress::matches(reader_.memory().slot(position_), map_.header().route_stride,
+                           position_)) {
         ++wrong_;
       }
     }
@@ -84,7 +88,8 @@ class Drain {
   // Valid slots of this lap behind the first that isn't.
   int behind_the_hole() const {
     int count = 0;
-    for (std::uint64_t n = 1; n < map_.header().route_slots; ++n) count += reader_.upper_at(position_ + n).has_value();
+    for (std::uint64_t n = 1; n < map_.header().route_slots; ++n)
+      count += reader_.upper_at(position_ + n).has_value();
     return count;
   }
 
@@ -95,7 +100,8 @@ class Drain {
   std::uint64_t wrong_ = 0;
 };
 
-// Until the producer is gone and nothing is left: liveness is asked first, so that nothing can come after the last look.
+// Until the producer is gone and nothing is left: liveness is asked first, so that nothing can come
+// after the last look.
 void drain_to_the_end(const CollectorSegment& segment, Drain& drain, std::uint64_t batch) {
   for (bool alive = true, any = true; alive || any;) {
     alive = segment.producer_alive();
@@ -146,9 +152,11 @@ TEST_P(Stress, AKilledWriterLeavesAWholePrefix) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Rings, Stress,
-                         ::testing::Values(Shape{64, 8, 2'000'000}, Shape{64, 32, 500'000}, Shape{1 << 16, 4, 2'000'000}),
+                         ::testing::Values(Shape{64, 8, 2'000'000}, Shape{64, 32, 500'000},
+                                           Shape{1 << 16, 4, 2'000'000}),
                          [](const auto& param) {
-                           return std::to_string(param.param.slots) + "SlotsTop" + std::to_string(param.param.top_k);
+                           return std::to_string(param.param.slots) + "SlotsTop" +
+                                  std::to_string(param.param.top_k);
                          });
 
 }  // namespace

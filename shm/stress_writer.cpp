@@ -1,4 +1,5 @@
-// The stress test's producer: moetrace-stress-writer DIRECTORY ROUTE_SLOTS TOP_K RECORDS. Waits for room, as no engine may.
+// The stress test's producer: moetrace-stress-writer DIRECTORY ROUTE_SLOTS TOP_K RECORDS. Waits for
+// room, as no engine may.
 #include <sched.h>
 
 #include <algorithm>
@@ -25,7 +26,8 @@ int main(int argc, char** argv) {
   RingWriter<MappedRing> ring(segment->map().route_ring(), segment->map().header().route_slots);
   while (ring.position() < records) {
     // Claimed in groups of up to 7, so that groups and laps never coincide.
-    const std::uint64_t room = std::min(ring.room(7), std::min<std::uint64_t>(7, records - ring.position()));
+    const std::uint64_t room =
+        std::min(ring.room(7), std::min<std::uint64_t>(7, records - ring.position()));
     if (room == 0) {
       ::sched_yield();
       continue;

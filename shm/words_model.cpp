@@ -1,4 +1,5 @@
-// All interleavings of the real VersionedWords: two writes under a reader that must get a whole copy or none.
+// All interleavings of the real VersionedWords: two writes under a reader that must get a whole
+// copy or none.
 #include "shm/relacy_memory.hpp"
 
 namespace {
@@ -13,7 +14,9 @@ struct Storage {
 struct ModelWords {
   Storage* storage;
   model::Cell version() const { return {&storage->version, "read_version", "write_version"}; }
-  model::Cell cell(std::size_t word) const { return {&storage->words[word], "read_word", "write_word"}; }
+  model::Cell cell(std::size_t word) const {
+    return {&storage->words[word], "read_word", "write_word"};
+  }
 };
 
 struct WordsModel : rl::test_suite<WordsModel, 2> {
@@ -31,7 +34,8 @@ struct WordsModel : rl::test_suite<WordsModel, 2> {
       return;
     }
     std::uint64_t copy[kWords] = {};
-    const auto version = words.read(kWords, [&](std::size_t w, std::uint64_t value) { copy[w] = value; }, 2);
+    const auto version = words.read(
+        kWords, [&](std::size_t w, std::uint64_t value) { copy[w] = value; }, 2);
     if (!version) return;
     for (const std::uint64_t word : copy) RL_ASSERT(word == *version / 2);
   }
@@ -39,4 +43,6 @@ struct WordsModel : rl::test_suite<WordsModel, 2> {
 
 }  // namespace
 
-int main(int argc, char** argv) { return model::run<WordsModel>(argc, argv); }
+int main(int argc, char** argv) {
+  return model::run<WordsModel>(argc, argv);
+}

@@ -1,4 +1,5 @@
-/* A user's program: traces one pass into the directory that it is given, and removes the segment again. */
+/* A user's program: traces one pass into the directory that it is given, and removes the segment
+ * again. */
 #include <producer/producer.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,7 +33,8 @@ int main(int argc, char** argv) {
   char path[512];
   const char* const endings[] = {"ring", "ctl"};
   for (int n = 0; n < 2; ++n) {
-    snprintf(path, sizeof path, "%s/moetrace.v1.consumer.%s.%s", argv[1], moetrace_trace_id(producer), endings[n]);
+    snprintf(path, sizeof path, "%s/moetrace.v1.consumer.%s.%s", argv[1],
+             moetrace_trace_id(producer), endings[n]);
     if (unlink(path) != 0) return 1;
   }
   moetrace_close(producer);
