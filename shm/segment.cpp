@@ -22,7 +22,6 @@ namespace {
 namespace ipc = boost::interprocess;
 
 constexpr std::uint64_t kPage = 4096;
-constexpr const char* kBuildingPrefix = ".building.";
 
 Error system_error(const std::string& what, const std::string& doing, int error_number) {
   const std::string why = what + ": " + doing + ": " + std::strerror(error_number);
@@ -190,8 +189,8 @@ Result<ProducerSegment> ProducerSegment::create(const std::string& directory,
   const std::string root = directory + "/";
   const std::string ctl_path = root + segment.name_.ctl_file();
   const std::string ring_path = root + segment.name_.ring_file();
-  const std::string hidden_ctl = root + kBuildingPrefix + segment.name_.ctl_file();
-  const std::string hidden_ring = root + kBuildingPrefix + segment.name_.ring_file();
+  const std::string hidden_ctl = root + std::string(kBuildingPrefix) + segment.name_.ctl_file();
+  const std::string hidden_ring = root + std::string(kBuildingPrefix) + segment.name_.ring_file();
 
   Cleanup cleanup{{hidden_ring, hidden_ctl}};
   const auto ctl_fd = make_locked_ctl(hidden_ctl, segment.lock_);

@@ -16,8 +16,6 @@ namespace moetrace {
 namespace {
 
 constexpr std::string_view kPrefix = "moetrace.v1.";
-constexpr std::string_view kBuildingPrefix =
-    ".building.";  // hidden, so that nobody takes it for a segment
 
 bool is_uuid(std::string_view text) {
   if (text.size() != 36) return false;
