@@ -4,9 +4,11 @@ target_link_libraries(moetrace_shared PRIVATE moetrace_shm moetrace_flags)
 set_target_properties(moetrace_shared PROPERTIES
   CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
   OUTPUT_NAME moetrace EXPORT_NAME producer SOVERSION ${PROJECT_VERSION_MAJOR} VERSION ${PROJECT_VERSION})
-# A symbol that is missing is an error here and not in somebody's engine.
-target_link_options(moetrace_shared PRIVATE
-  -Wl,--version-script=${CMAKE_CURRENT_SOURCE_DIR}/libmoetrace.map $<$<NOT:$<BOOL:${MOETRACE_SANITIZE}>>:-Wl,--no-undefined>)
+target_link_options(moetrace_shared PRIVATE -Wl,--version-script=${CMAKE_CURRENT_SOURCE_DIR}/libmoetrace.map)
+if(NOT MOETRACE_SANITIZE)  # the sanitizers' runtime comes with the program
+  # A symbol that is missing is an error here and not in somebody's engine.
+  target_link_options(moetrace_shared PRIVATE -Wl,--no-undefined)
+endif()
 set_target_properties(moetrace_shared PROPERTIES LINK_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/libmoetrace.map)
 # producer.h includes "shm/abi.h", so the folder that holds both is what users include from: <moetrace/producer/producer.h>
 # works, too, because that include is then found through this directory.
