@@ -80,3 +80,7 @@ TORCH_LIBRARY_IMPL(moetrace, CPU, library) {
 TORCH_LIBRARY_IMPL(moetrace, Meta, library) {
   library.impl("record", moetrace::record_meta);
 }
+// Nothing to differentiate: no value changes.
+TORCH_LIBRARY_IMPL(moetrace, Autograd, library) {
+  library.impl("record", torch::CppFunction::makeFallthrough());
+}

@@ -147,7 +147,7 @@ def write_random_model(engine, out):
     prompts = [list(b"How many eggs are left?"), list("Zwölf, sagte er.\n".encode())]
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([engine, "init-model", folder], check=True)
-        model = Qwen2MoeForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+        model = Qwen2MoeForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager")
         write_reference(out / "random_model.golden", run_reference(model, prompts, 9), prompts)
 
 
@@ -172,7 +172,7 @@ def write_small_model(out):
     folder = out / "small_model"
     shutil.rmtree(folder, ignore_errors=True)
     model.to(torch.bfloat16).save_pretrained(folder, max_shard_size="48KB")
-    reference = Qwen2MoeForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    reference = Qwen2MoeForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager")
     prompts = [[1, 5, 9, 70, 33, 2, 2, 90, 14], [60, 61, 62]]
     write_reference(out / "small_model.golden", run_reference(reference, prompts, 8), prompts)
 

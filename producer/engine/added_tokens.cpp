@@ -18,7 +18,8 @@ bool is_space(uint32_t point) {
 // \w of a regular expression: letters, marks, digits, connectors.
 bool is_word(uint32_t point) {
   const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(point));
-  return (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_ND) || category == UTF8PROC_CATEGORY_PC;
+  return (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_ND) ||
+         category == UTF8PROC_CATEGORY_PC;
 }
 
 size_t start_of_last(std::string_view text, size_t end) {
@@ -51,12 +52,14 @@ std::vector<AddedTokens::Piece> AddedTokens::split(std::string_view text) const 
     }
     size_t begin = at;
     size_t end = at + token->content.size();
-    if (token->single_word && ((begin > 0 && is_word(decode_utf8(text, start_of_last(text, begin)).value)) ||
-                               (end < text.size() && is_word(decode_utf8(text, end).value)))) {
+    if (token->single_word &&
+        ((begin > 0 && is_word(decode_utf8(text, start_of_last(text, begin)).value)) ||
+         (end < text.size() && is_word(decode_utf8(text, end).value)))) {
       at = end;
       continue;
     }
-    while (token->lstrip && begin > done && is_space(decode_utf8(text, start_of_last(text, begin)).value)) {
+    while (token->lstrip && begin > done &&
+           is_space(decode_utf8(text, start_of_last(text, begin)).value)) {
       begin = start_of_last(text, begin);
     }
     while (token->rstrip && end < text.size() && is_space(decode_utf8(text, end).value)) {

@@ -26,7 +26,8 @@ class AddedTokens {
     std::string_view text;
     int64_t id;  // -1: ordinary text
   };
-  // Leftmost match first, the longest among those; pieces cover what isn't a token, and aren't empty.
+  // Leftmost match first, the longest among those; pieces cover what isn't a token, and aren't
+  // empty.
   std::vector<Piece> split(std::string_view text) const;
 
  private:

@@ -13,7 +13,8 @@ constexpr int64_t kBlockRows = 256;
 
 }  // namespace
 
-KvCache::KvCache(const ModelConfig& config, int64_t capacity, at::Device device) : capacity_(capacity) {
+KvCache::KvCache(const ModelConfig& config, int64_t capacity, at::Device device)
+    : capacity_(capacity) {
   const auto options = at::TensorOptions().dtype(at::kFloat).device(device);
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     layers_.push_back({at::empty({config.num_kv_heads, capacity, config.head_dim}, options),
@@ -21,7 +22,8 @@ KvCache::KvCache(const ModelConfig& config, int64_t capacity, at::Device device)
   }
 }
 
-KvCache::View KvCache::append(int64_t layer, int64_t first, const at::Tensor& keys, const at::Tensor& values) {
+KvCache::View KvCache::append(int64_t layer, int64_t first, const at::Tensor& keys,
+                              const at::Tensor& values) {
   const View& all = layers_[static_cast<size_t>(layer)];
   const int64_t rows = keys.size(0);
   all.keys.narrow(1, first, rows).copy_(keys.transpose(0, 1));
@@ -30,9 +32,11 @@ KvCache::View KvCache::append(int64_t layer, int64_t first, const at::Tensor& ke
 }
 
 Rotation rotation_at(const at::Tensor& positions, const ModelConfig& config) {
-  // The same float32 steps as Qwen2MoeRotaryEmbedding, so that long positions agree to the last bits.
+  // The same float32 steps as Qwen2MoeRotaryEmbedding, so that long positions agree to the last
+  // bits.
   const auto options = at::TensorOptions().dtype(at::kFloat).device(positions.device());
-  const at::Tensor exponent = at::arange(0, config.head_dim, 2, options).div(static_cast<double>(config.head_dim));
+  const at::Tensor exponent =
+      at::arange(0, config.head_dim, 2, options).div(static_cast<double>(config.head_dim));
   const at::Tensor frequency = at::pow(at::Scalar(config.rope_theta), exponent).reciprocal();
   const at::Tensor half = positions.to(at::kFloat).unsqueeze(1).mul(frequency.unsqueeze(0));
   const at::Tensor angle = at::cat({half, half}, 1).unsqueeze(1);
@@ -62,12 +66,15 @@ at::Tensor attend(const at::Tensor& queries, const KvCache::View& past, int64_t 
                                  .reshape({kv_heads, group * block, dim});
     at::Tensor score = at::bmm(query, past.keys.narrow(1, 0, seen).transpose(1, 2)).mul_(scale);
     if (block > 1) {
-      const at::Tensor later = at::ones({block, seen}, score.options().dtype(at::kBool)).triu_(first + start + 1);
-      score.view({kv_heads, group, block, seen}).masked_fill_(later, -std::numeric_limits<float>::infinity());
+      const at::Tensor later =
+          at::ones({block, seen}, score.options().dtype(at::kBool)).triu_(first + start + 1);
+      score.view({kv_heads, group, block, seen})
+          .masked_fill_(later, -std::numeric_limits<float>::infinity());
     }
     const at::Tensor mixed = at::bmm(at::softmax(score, -1), past.values.narrow(1, 0, seen));
-    blocks.push_back(
-        mixed.view({kv_heads, group, block, dim}).permute({2, 0, 1, 3}).reshape({block, heads * dim}));
+    blocks.push_back(mixed.view({kv_heads, group, block, dim})
+                         .permute({2, 0, 1, 3})
+                         .reshape({block, heads * dim}));
   }
   return blocks.size() == 1 ? blocks.front() : at::cat(blocks, 0);
 }

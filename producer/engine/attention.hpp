@@ -18,7 +18,8 @@ class KvCache {
     at::Tensor keys;    // [kv heads, positions so far, head_dim]
     at::Tensor values;  // the same
   };
-  // Stores keys and values [rows, kv heads, head_dim] of positions [first, first + rows); the view holds all up to them.
+  // Stores keys and values [rows, kv heads, head_dim] of positions [first, first + rows); the view
+  // holds all up to them.
   View append(int64_t layer, int64_t first, const at::Tensor& keys, const at::Tensor& values);
 
   int64_t capacity() const { return capacity_; }
@@ -34,10 +35,12 @@ struct Rotation {
   at::Tensor sin;
 };
 Rotation rotation_at(const at::Tensor& positions, const ModelConfig& config);
-// x [rows, heads, head_dim], turned pairwise (first half with second half, as Hugging Face's rotate_half).
+// x [rows, heads, head_dim], turned pairwise (first half with second half, as Hugging Face's
+// rotate_half).
 at::Tensor rotate(const at::Tensor& x, const Rotation& rotation);
 
-// queries [rows, heads, head_dim] at positions [first, first + rows) of the sequence; returns [rows, heads * head_dim].
+// queries [rows, heads, head_dim] at positions [first, first + rows) of the sequence; returns
+// [rows, heads * head_dim].
 at::Tensor attend(const at::Tensor& queries, const KvCache::View& past, int64_t first);
 
 }  // namespace moetrace::engine

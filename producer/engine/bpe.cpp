@@ -15,7 +15,8 @@ namespace {
 
 bool is_set(const json& model, const char* key) {
   const auto found = model.find(key);
-  return found != model.end() && !found->is_null() && *found != "" && *found != false && *found != 0.0;
+  return found != model.end() && !found->is_null() && *found != "" && *found != false &&
+         *found != 0.0;
 }
 
 // "a b" or ["a", "b"]; false for anything else.
@@ -37,12 +38,15 @@ bool read_merge(const json& merge, std::string& left, std::string& right) {
 }  // namespace
 
 Result<Bpe> Bpe::parse(const json& model) {
-  const auto bad = [](const std::string& what) { return Error{ErrorCode::kBadFile, "model: " + what}; };
+  const auto bad = [](const std::string& what) {
+    return Error{ErrorCode::kBadFile, "model: " + what};
+  };
   if (!model.is_object()) return bad("not an object");
   if (const std::string type = model.value("type", "BPE"); type != "BPE") {
     return Error{ErrorCode::kUnsupported, "model: type " + type + " is not supported, only BPE"};
   }
-  for (const char* option : {"dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"}) {
+  for (const char* option :
+       {"dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"}) {
     if (is_set(model, option)) {
       return Error{ErrorCode::kUnsupported, std::string("model: ") + option + " is not supported"};
     }
@@ -50,7 +54,8 @@ Result<Bpe> Bpe::parse(const json& model) {
   if (!model.contains("vocab") || !model["vocab"].is_object()) return bad("has no vocab");
   Bpe bpe;
   for (const auto& [token, id] : model["vocab"].items()) {
-    if (!id.is_number_unsigned() || id.get<uint64_t>() > INT32_MAX) return bad("token " + token + " has no id");
+    if (!id.is_number_unsigned() || id.get<uint64_t>() > INT32_MAX)
+      return bad("token " + token + " has no id");
     bpe.vocab_.emplace(token, id.get<int64_t>());
   }
   bpe.fuse_unknown_ = model.value("fuse_unk", false);
@@ -64,7 +69,8 @@ Result<Bpe> Bpe::parse(const json& model) {
   std::string left;
   std::string right;
   for (const json& merge : model.value("merges", json::array())) {
-    if (!read_merge(merge, left, right)) return bad("merge " + std::to_string(rank) + " is no pair of tokens");
+    if (!read_merge(merge, left, right))
+      return bad("merge " + std::to_string(rank) + " is no pair of tokens");
     const auto a = bpe.vocab_.find(left);
     const auto b = bpe.vocab_.find(right);
     const auto merged = bpe.vocab_.find(left + right);
@@ -107,8 +113,9 @@ void Bpe::encode(std::string_view piece, std::vector<int64_t>& out) const {
       return;
     }
   }
-  // A linked list of symbols and a heap of possible merges, lowest rank first, leftmost among equals: n log n also for a long
-  // piece. An entry whose symbols have changed since is stale: its left or right id no longer gives its rank.
+  // A linked list of symbols and a heap of possible merges, lowest rank first, leftmost among
+  // equals: n log n also for a long piece. An entry whose symbols have changed since is stale: its
+  // left or right id no longer gives its rank.
   std::vector<int64_t> ids = characters(piece);
   const auto count = static_cast<int64_t>(ids.size());
   std::vector<int64_t> next(ids.size());
@@ -117,7 +124,8 @@ void Bpe::encode(std::string_view piece, std::vector<int64_t>& out) const {
   std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> candidates;
   const auto consider = [&](int64_t left) {
     if (left < 0 || next[left] >= count) return;
-    if (const Merge* merge = find_merge(ids[left], ids[next[left]])) candidates.emplace(merge->rank, left);
+    if (const Merge* merge = find_merge(ids[left], ids[next[left]]))
+      candidates.emplace(merge->rank, left);
   };
   for (int64_t i = 0; i < count; ++i) next[i] = i + 1, previous[i] = i - 1;
   for (int64_t i = 0; i < count; ++i) consider(i);

@@ -14,10 +14,12 @@ namespace moetrace::engine {
 
 class Bpe {
  public:
-  // The "model" object of tokenizer.json; merges are "a b" or ["a", "b"]. kUnsupported names an option that isn't done.
+  // The "model" object of tokenizer.json; merges are "a b" or ["a", "b"]. kUnsupported names an
+  // option that isn't done.
   static Result<Bpe> parse(const nlohmann::json& model);
 
-  // Appends the ids of one piece. A character without a token becomes the unknown token, or nothing where there is none.
+  // Appends the ids of one piece. A character without a token becomes the unknown token, or nothing
+  // where there is none.
   void encode(std::string_view piece, std::vector<int64_t>& ids) const;
 
   const std::unordered_map<std::string, int64_t>& vocab() const { return vocab_; }
@@ -29,7 +31,8 @@ class Bpe {
   };
   struct PairHash {
     size_t operator()(const std::pair<int64_t, int64_t>& pair) const {
-      return std::hash<uint64_t>()(static_cast<uint64_t>(pair.first) << 32 ^ static_cast<uint64_t>(pair.second));
+      return std::hash<uint64_t>()(static_cast<uint64_t>(pair.first) << 32 ^
+                                   static_cast<uint64_t>(pair.second));
     }
   };
   std::vector<int64_t> characters(std::string_view piece) const;

@@ -9,20 +9,23 @@ namespace moetrace::engine {
 
 namespace {
 
-constexpr uint32_t kAlphabetEnd = 0x144;  // 0x100 + the 68 bytes that have no printable Latin-1 character of their own
+constexpr uint32_t kAlphabetEnd =
+    0x144;  // 0x100 + the 68 bytes that have no printable Latin-1 character of their own
 
 struct Alphabet {
   std::array<uint32_t, 256> code_point{};
   std::array<int, kAlphabetEnd> byte{};  // -1: not in the alphabet
 };
 
-// GPT-2's bytes_to_unicode(): printable Latin-1 stands for itself, the rest is counted up from 0x100.
+// GPT-2's bytes_to_unicode(): printable Latin-1 stands for itself, the rest is counted up from
+// 0x100.
 Alphabet make_alphabet() {
   Alphabet alphabet;
   alphabet.byte.fill(-1);
   uint32_t next = 0x100;
   for (uint32_t byte = 0; byte < 256; ++byte) {
-    const bool printable = (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
+    const bool printable =
+        (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
     const uint32_t point = printable ? byte : next++;
     alphabet.code_point[byte] = point;
     alphabet.byte[point] = static_cast<int>(byte);
@@ -47,7 +50,8 @@ std::string from_byte_level(std::string_view text) {
   std::string out;
   for (size_t at = 0; at < text.size();) {
     const CodePoint point = decode_utf8(text, at);
-    if (!point.valid || point.value >= kAlphabetEnd || alphabet().byte[point.value] < 0) return std::string(text);
+    if (!point.valid || point.value >= kAlphabetEnd || alphabet().byte[point.value] < 0)
+      return std::string(text);
     out += static_cast<char>(alphabet().byte[point.value]);
     at += point.bytes;
   }

@@ -17,7 +17,8 @@ struct Side {
     if (generation.finished()) return {};
     const auto start = std::chrono::steady_clock::now();
     auto stepped = generation.step();
-    timing.wall_time_sec += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    timing.wall_time_sec +=
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     timing.tokens_generated = generation.tokens_generated();
     return stepped;
   }
@@ -40,11 +41,14 @@ Result<void> warm_up(const Model& model, const std::vector<std::vector<int64_t>>
 }  // namespace
 
 double Comparison::overhead_percent() const {
-  return no_log.wall_time_sec > 0 ? (log.wall_time_sec - no_log.wall_time_sec) / no_log.wall_time_sec * 100 : 0;
+  return no_log.wall_time_sec > 0
+             ? (log.wall_time_sec - no_log.wall_time_sec) / no_log.wall_time_sec * 100
+             : 0;
 }
 
 Result<Comparison> compare(const Model& model, const std::vector<std::vector<int64_t>>& prompts,
-                           const GenerateOptions& options, Tracer& tracer, const std::function<void(int64_t)>& progress) {
+                           const GenerateOptions& options, Tracer& tracer,
+                           const std::function<void(int64_t)>& progress) {
   auto untraced = Generation::start(model, prompts, options, nullptr);
   if (!untraced) return untraced.error();
   auto traced = Generation::start(model, prompts, options, &tracer);
@@ -52,7 +56,8 @@ Result<Comparison> compare(const Model& model, const std::vector<std::vector<int
   if (auto warmed = warm_up(model, prompts); !warmed) return warmed.error();
   Side off{std::move(*untraced), {}};
   Side on{std::move(*traced), {}};
-  for (bool off_first = true; !off.generation.finished() || !on.generation.finished(); off_first = !off_first) {
+  for (bool off_first = true; !off.generation.finished() || !on.generation.finished();
+       off_first = !off_first) {
     Side* const order[] = {off_first ? &off : &on, off_first ? &on : &off};
     for (Side* side : order) {
       if (auto stepped = side->step(); !stepped) return stepped.error();
@@ -62,8 +67,9 @@ Result<Comparison> compare(const Model& model, const std::vector<std::vector<int
   for (size_t i = 0; i < prompts.size(); ++i) {
     const Completion& completion = on.generation.completions()[i];
     if (completion.tokens != off.generation.completions()[i].tokens) {
-      return Error{ErrorCode::kFailed, "compare: the text of " + completion.req_id +
-                                           " is not the same with tracing; this is a bug, please report it"};
+      return Error{ErrorCode::kFailed,
+                   "compare: the text of " + completion.req_id +
+                       " is not the same with tracing; this is a bug, please report it"};
     }
   }
   return Comparison{off.timing, on.timing, on.generation.completions()};

@@ -24,11 +24,13 @@ struct Comparison {
   double overhead_percent() const;
 };
 
-// Runs `prompts` twice at once: every pass first on one side, then on the other, and the next one in the other order, so that
-// drift of the machine meets both sides alike. Only the traced side is in the trace. kFailed if the tokens differ.
-// `progress` is told how many tokens both sides have generated.
+// Runs `prompts` twice at once: every pass first on one side, then on the other, and the next one
+// in the other order, so that drift of the machine meets both sides alike. Only the traced side is
+// in the trace. kFailed if the tokens differ. `progress` is told how many tokens both sides have
+// generated.
 Result<Comparison> compare(const Model& model, const std::vector<std::vector<int64_t>>& prompts,
-                           const GenerateOptions& options, Tracer& tracer, const std::function<void(int64_t)>& progress);
+                           const GenerateOptions& options, Tracer& tracer,
+                           const std::function<void(int64_t)>& progress);
 
 // {"no_log":{…},"log":{…},"overhead_percent":…}
 std::string timing_json(const Comparison& comparison);

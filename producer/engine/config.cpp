@@ -14,7 +14,8 @@ using nlohmann::json;
 namespace {
 
 constexpr std::string_view kArchitecture = "Qwen2MoeForCausalLM";
-constexpr int64_t kMaxSize = int64_t{1} << 24;  // of any one dimension: products of three still fit 128 bits, of two 64
+constexpr int64_t kMaxSize =
+    int64_t{1} << 24;  // of any one dimension: products of three still fit 128 bits, of two 64
 
 // Reads keys and remembers the first that is wrong, so that the list of keys below stays a list.
 class Reader {
@@ -41,7 +42,8 @@ class Reader {
   bool flag_or(const char* key, bool fallback) {
     const json* value = find(key);
     if (value == nullptr) return fallback;
-    if (!value->is_boolean()) return fail(std::string(key) + " is neither true nor false"), fallback;
+    if (!value->is_boolean())
+      return fail(std::string(key) + " is neither true nor false"), fallback;
     return value->get<bool>();
   }
   std::string text_or(const char* key, std::string fallback) {
@@ -78,7 +80,8 @@ class Reader {
     if (!error_set_) error_ = {ErrorCode::kBadModel, message}, error_set_ = true;
   }
   int64_t checked_size(const char* key, const json& value, int64_t smallest) {
-    const bool whole = value.is_number_integer() && value.get<int64_t>() >= smallest && value.get<int64_t>() <= kMaxSize;
+    const bool whole = value.is_number_integer() && value.get<int64_t>() >= smallest &&
+                       value.get<int64_t>() <= kMaxSize;
     if (!whole) return fail(std::string(key) + " is no whole number in its range"), smallest;
     return value.get<int64_t>();
   }
@@ -91,15 +94,19 @@ class Reader {
 void read_architecture(const json& config, Reader& reader) {
   std::string found = reader.text_or("model_type", "");
   bool known = found == "qwen2_moe";
-  if (const json* names = reader.find("architectures"); names != nullptr && names->is_array() && !names->empty()) {
+  if (const json* names = reader.find("architectures");
+      names != nullptr && names->is_array() && !names->empty()) {
     known = false;
     found.clear();
     for (const json& name : *names) {
-      if (name.is_string()) known |= name == kArchitecture, found += (found.empty() ? "" : ", ") + name.get<std::string>();
+      if (name.is_string())
+        known |= name == kArchitecture,
+            found += (found.empty() ? "" : ", ") + name.get<std::string>();
     }
   }
   reader.support(known, "architecture " + (found.empty() ? std::string("(none)") : found) +
-                            " is not supported; use a model folder of " + std::string(kArchitecture));
+                            " is not supported; use a model folder of " +
+                            std::string(kArchitecture));
   (void)config;
 }
 
@@ -118,7 +125,8 @@ double read_rope_theta(Reader& reader) {
     Reader inner(*rope);
     const std::string kind = inner.text_or("rope_type", inner.text_or("type", "default"));
     reader.support(kind == "default", "rope type " + kind + " is not supported");
-    reader.support(inner.number_or("partial_rotary_factor", 1.0) == 1.0, "partial rotary embedding is not supported");
+    reader.support(inner.number_or("partial_rotary_factor", 1.0) == 1.0,
+                   "partial rotary embedding is not supported");
     theta = inner.number_or("rope_theta", theta);
     reader.require(!inner.failed(), inner.failed() ? inner.error().message : "");
   }
@@ -128,10 +136,13 @@ double read_rope_theta(Reader& reader) {
 void read_unsupported(Reader& reader) {
   const std::string act = reader.text_or("hidden_act", "silu");
   reader.support(act == "silu" || act == "swish", "activation " + act + " is not supported");
-  reader.support(!reader.flag_or("use_sliding_window", false), "sliding-window attention is not supported");
-  reader.support(reader.find("quantization_config") == nullptr, "quantised models are not supported");
+  reader.support(!reader.flag_or("use_sliding_window", false),
+                 "sliding-window attention is not supported");
+  reader.support(reader.find("quantization_config") == nullptr,
+                 "quantised models are not supported");
   if (const json* types = reader.find("layer_types"); types != nullptr && types->is_array()) {
-    for (const json& type : *types) reader.support(type == "full_attention", "only full attention is supported");
+    for (const json& type : *types)
+      reader.support(type == "full_attention", "only full attention is supported");
   }
 }
 
@@ -144,7 +155,8 @@ Dtype read_dtype(Reader& reader) {
   return Dtype::kFloat32;
 }
 
-// ".../models--Qwen--Qwen1.5-MoE-A2.7B/snapshots/<hash>" is how the hub's cache names Qwen/Qwen1.5-MoE-A2.7B.
+// ".../models--Qwen--Qwen1.5-MoE-A2.7B/snapshots/<hash>" is how the hub's cache names
+// Qwen/Qwen1.5-MoE-A2.7B.
 std::string folder_model_id(const fs::path& folder) {
   std::error_code failed;
   fs::path path = fs::weakly_canonical(folder, failed);
@@ -164,7 +176,8 @@ std::string folder_model_id(const fs::path& folder) {
 
 bool ModelConfig::is_moe_layer(int64_t layer) const {
   // modeling_qwen2_moe.py, Qwen2MoeDecoderLayer.__init__
-  const bool dense = std::find(mlp_only_layers.begin(), mlp_only_layers.end(), layer) != mlp_only_layers.end();
+  const bool dense =
+      std::find(mlp_only_layers.begin(), mlp_only_layers.end(), layer) != mlp_only_layers.end();
   return !dense && num_experts > 0 && (layer + 1) % decoder_sparse_step == 0;
 }
 
@@ -182,7 +195,8 @@ Result<ModelConfig> parse_config(const json& object) {
   config.num_layers = reader.size("num_hidden_layers");
   config.num_heads = reader.size("num_attention_heads");
   config.num_kv_heads = reader.size_or("num_key_value_heads", config.num_heads);
-  config.head_dim = reader.size_or("head_dim", std::max<int64_t>(1, config.hidden_size / config.num_heads));
+  config.head_dim =
+      reader.size_or("head_dim", std::max<int64_t>(1, config.hidden_size / config.num_heads));
   config.max_positions = reader.size_or("max_position_embeddings", 32768);
   config.rms_norm_eps = reader.number_or("rms_norm_eps", 1e-6);
   config.rope_theta = read_rope_theta(reader);
@@ -197,7 +211,8 @@ Result<ModelConfig> parse_config(const json& object) {
   config.decoder_sparse_step = reader.size_or("decoder_sparse_step", 1);
   config.mlp_only_layers = reader.sizes_or_none("mlp_only_layers");
   config.end_tokens = reader.sizes_or_none("eos_token_id");
-  reader.require(config.top_k <= config.num_experts, "num_experts_per_tok is larger than num_experts");
+  reader.require(config.top_k <= config.num_experts,
+                 "num_experts_per_tok is larger than num_experts");
   reader.require(config.num_heads % config.num_kv_heads == 0,
                  "num_attention_heads is no multiple of num_key_value_heads");
   reader.require(config.head_dim % 2 == 0, "head_dim is odd, but rotary embedding turns pairs");
@@ -210,9 +225,10 @@ Result<ModelConfig> load_config(const fs::path& folder) {
   std::error_code failed;
   if (!fs::is_directory(folder, failed)) {
     const bool there = fs::exists(folder, failed);
-    return Error{ErrorCode::kNotFound,
-                 shown(folder) + (there ? ": not a folder" : ": no such folder") +
-                     "; give the folder that holds config.json, or make one with moetrace-engine init-model"};
+    return Error{ErrorCode::kNotFound, shown(folder) +
+                                           (there ? ": not a folder" : ": no such folder") +
+                                           "; give the folder that holds config.json, or make one "
+                                           "with moetrace-engine init-model"};
   }
   const fs::path path = folder / "config.json";
   auto object = read_json(path);

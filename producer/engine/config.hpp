@@ -1,4 +1,5 @@
-// config.json and generation_config.json of a Qwen2MoeForCausalLM folder, as old and new transformers write them.
+// config.json and generation_config.json of a Qwen2MoeForCausalLM folder, as old and new
+// transformers write them.
 #pragma once
 
 #include <cstdint>
@@ -41,7 +42,8 @@ struct ModelConfig {
   bool is_moe_layer(int64_t layer) const;
 };
 
-// From a parsed config.json; kUnsupported names what this engine does not do, kBadModel what contradicts itself.
+// From a parsed config.json; kUnsupported names what this engine does not do, kBadModel what
+// contradicts itself.
 Result<ModelConfig> parse_config(const nlohmann::json& json);
 
 // Reads config.json, and generation_config.json where it is there.

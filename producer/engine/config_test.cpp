@@ -18,7 +18,8 @@ using nlohmann::json;
 
 // The public config.json of Qwen1.5-MoE-A2.7B.
 json full_model() {
-  return json::parse(R"({"architectures":["Qwen2MoeForCausalLM"],"attention_dropout":0.0,"bos_token_id":151643,
+  return json::parse(
+      R"({"architectures":["Qwen2MoeForCausalLM"],"attention_dropout":0.0,"bos_token_id":151643,
     "eos_token_id":151643,"hidden_act":"silu","hidden_size":2048,"initializer_range":0.02,"intermediate_size":5632,
     "max_position_embeddings":8192,"max_window_layers":21,"model_type":"qwen2_moe","num_attention_heads":16,
     "num_hidden_layers":24,"num_key_value_heads":16,"rms_norm_eps":1e-06,"rope_theta":1000000.0,"sliding_window":32768,
@@ -72,7 +73,8 @@ TEST(Config, RefusesWhatItDoesNotDo) {
     json object = full_model();
     object[key] = value;
     const auto config = parse_config(object);
-    return config ? std::string() : (config.error().code == ErrorCode::kUnsupported ? "unsupported" : "bad");
+    return config ? std::string()
+                  : (config.error().code == ErrorCode::kUnsupported ? "unsupported" : "bad");
   };
   EXPECT_EQ(code("architectures", {"LlamaForCausalLM"}), "unsupported");
   EXPECT_EQ(code("rope_scaling", {{"type", "yarn"}, {"factor", 4.0}}), "unsupported");
@@ -93,7 +95,8 @@ TEST(Config, GenerationConfigSaysWhatEndsAText) {
   const TestFolder folder;
   ASSERT_TRUE(write_file(folder.path() / "config.json", full_model().dump()));
   EXPECT_EQ(load_config(folder.path()).value().end_tokens, std::vector<int64_t>{151643});
-  ASSERT_TRUE(write_file(folder.path() / "generation_config.json", R"({"eos_token_id":[151645,151643]})"));
+  ASSERT_TRUE(
+      write_file(folder.path() / "generation_config.json", R"({"eos_token_id":[151645,151643]})"));
   const auto config = load_config(folder.path()).value();
   EXPECT_EQ(config.end_tokens, (std::vector<int64_t>{151645, 151643}));
   EXPECT_EQ(config.model_id, folder.path().filename());
@@ -105,8 +108,9 @@ TEST(InitModel, WritesTheSameBytesEverywhere) {
   const std::string weights = read_file(folder.path() / "model.safetensors").value();
   uint64_t hash = 0xCBF29CE484222325;
   for (const char c : weights) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3;
-  EXPECT_EQ(hash, 0x614EC2ABF2F7FC41u);
-  ASSERT_TRUE(init_model(folder.path(), 5, Dtype::kFloat32)) << "a folder of its own may be written again";
+  EXPECT_EQ(hash, 0x8744F120BE5AA23Eu);
+  ASSERT_TRUE(init_model(folder.path(), 5, Dtype::kFloat32))
+      << "a folder of its own may be written again";
   EXPECT_NE(read_file(folder.path() / "model.safetensors").value(), weights);
 }
 
@@ -123,7 +127,8 @@ TEST(Prompts, FilesKeepTextsExactly) {
   const TestFolder folder;
   const std::vector<std::string> texts = {"one\n", "two\n---\nstill two", " three  "};
   ASSERT_TRUE(write_file(folder.path() / "p.txt", join_prompts(texts)));
-  EXPECT_EQ(read_file(folder.path() / "p.txt").value(), "one\n\n\n---\n\ntwo\n---\nstill two\n\n---\n\n three  ");
+  EXPECT_EQ(read_file(folder.path() / "p.txt").value(),
+            "one\n\n\n---\n\ntwo\n---\nstill two\n\n---\n\n three  ");
   EXPECT_EQ(read_prompts(folder.path() / "p.txt").value(), texts);
 }
 
@@ -141,7 +146,9 @@ TEST(Prompts, RefusesWhatIsNoPrompt) {
 TEST(Prompts, TakesTheFirstQuestions) {
   const TestFolder folder;
   const auto path = folder.path() / "q.jsonl";
-  ASSERT_TRUE(write_file(path, "{\"question\":\"a \\u00e9?\",\"answer\":\"1\"}\n{\"question\":\"b\"}\n{\"text\":1}\n"));
+  ASSERT_TRUE(write_file(
+      path,
+      "{\"question\":\"a \\u00e9?\",\"answer\":\"1\"}\n{\"question\":\"b\"}\n{\"text\":1}\n"));
   EXPECT_EQ(read_gsm8k(path, 2).value(), (std::vector<std::string>{"a é?", "b"}));
   EXPECT_NE(read_gsm8k(path, 3).error().message.find("line 3"), std::string::npos);
   ASSERT_TRUE(write_file(path, "{\"question\":\"a\"}\n"));

@@ -90,7 +90,8 @@ Result<void> write_file(const fs::path& path, std::string_view content) {
 std::string shown(const fs::path& path) {
   std::string text = path.string();
   for (char& c : text) {
-    if (static_cast<unsigned char>(c) < ' ') c = '?';  // a message is one line whatever the name holds
+    if (static_cast<unsigned char>(c) < ' ')
+      c = '?';  // a message is one line whatever the name holds
   }
   return text;
 }

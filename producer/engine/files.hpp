@@ -12,7 +12,8 @@
 
 namespace moetrace::engine {
 
-// A file mapped read-only. The bytes stay valid, and at their address, for the object's life, also when it is moved.
+// A file mapped read-only. The bytes stay valid, and at their address, for the object's life, also
+// when it is moved.
 class FileMap {
  public:
   static Result<FileMap> open(const std::filesystem::path& path);

@@ -7,7 +7,8 @@ namespace moetrace::engine {
 
 namespace {
 
-// Rows of prompts in one pass, unless a single prompt is longer: bounds the memory of the activations.
+// Rows of prompts in one pass, unless a single prompt is longer: bounds the memory of the
+// activations.
 constexpr int64_t kPromptRows = 2048;
 
 Error bad_prompt(size_t index, const std::string& why) {
@@ -16,11 +17,12 @@ Error bad_prompt(size_t index, const std::string& why) {
 
 }  // namespace
 
-Generation::Generation(const Model& model, std::vector<std::vector<int64_t>> prompts, const GenerateOptions& options,
-                       Tracer* tracer)
+Generation::Generation(const Model& model, std::vector<std::vector<int64_t>> prompts,
+                       const GenerateOptions& options, Tracer* tracer)
     : model_(&model), prompts_(std::move(prompts)), options_(options), tracer_(tracer) {
   for (size_t i = 0; i < prompts_.size(); ++i) {
-    completions_.push_back({"r" + std::to_string(i), static_cast<int64_t>(prompts_[i].size()), {}, ""});
+    completions_.push_back(
+        {"r" + std::to_string(i), static_cast<int64_t>(prompts_[i].size()), {}, ""});
   }
 }
 
@@ -31,14 +33,16 @@ Result<Generation> Generation::start(const Model& model, std::vector<std::vector
     if (prompts[i].empty()) return bad_prompt(i, "it has no tokens");
     const auto size = static_cast<int64_t>(prompts[i].size());
     if (size + options.max_new_tokens > config.max_positions) {
-      return bad_prompt(i, std::to_string(size) + " tokens and " + std::to_string(options.max_new_tokens) +
-                               " new ones are more than the model's " + std::to_string(config.max_positions) +
-                               " positions; use fewer --max-new-tokens");
+      return bad_prompt(
+          i, std::to_string(size) + " tokens and " + std::to_string(options.max_new_tokens) +
+                 " new ones are more than the model's " + std::to_string(config.max_positions) +
+                 " positions; use fewer --max-new-tokens");
     }
     for (const int64_t token : prompts[i]) {
       if (token < 0 || token >= config.vocab_size) {
-        return bad_prompt(i, "token " + std::to_string(token) + " is outside the model's vocabulary of " +
-                                 std::to_string(config.vocab_size) + "; does the tokenizer belong to the model?");
+        return bad_prompt(
+            i, "token " + std::to_string(token) + " is outside the model's vocabulary of " +
+                   std::to_string(config.vocab_size) + "; does the tokenizer belong to the model?");
       }
     }
   }
@@ -53,7 +57,8 @@ Result<void> Generation::step() {
     return {};
   }
   auto ran = run(*entering);
-  live_.insert(live_.end(), std::make_move_iterator(entering->begin()), std::make_move_iterator(entering->end()));
+  live_.insert(live_.end(), std::make_move_iterator(entering->begin()),
+               std::make_move_iterator(entering->end()));
   if (!ran) return give_up(), ran.error();
   return {};
 }
@@ -62,17 +67,20 @@ Result<void> Generation::step() {
 Result<std::vector<Generation::Request>> Generation::admit() {
   std::vector<Request> entering;
   int64_t rows = 0;
-  while (next_prompt_ < prompts_.size() && static_cast<int64_t>(live_.size() + entering.size()) < options_.batch) {
+  while (next_prompt_ < prompts_.size() &&
+         static_cast<int64_t>(live_.size() + entering.size()) < options_.batch) {
     const auto prompt_rows = static_cast<int64_t>(prompts_[next_prompt_].size());
     if (!entering.empty() && rows + prompt_rows > kPromptRows) break;
     // The last generated token is never fed back, so its position needs no room.
     auto cache = model_->new_cache(prompt_rows + options_.max_new_tokens - 1);
     if (!cache) {
-      for (const Request& request : entering) live_.push_back(request);  // so that their end is told
+      for (const Request& request : entering)
+        live_.push_back(request);  // so that their end is told
       return in_context("prompt " + std::to_string(next_prompt_), cache.error());
     }
     Request request{next_prompt_, std::move(*cache)};
-    if (tracer_ != nullptr) request.traced = tracer_->begin_request(completions_[request.index].req_id, prompt_rows);
+    if (tracer_ != nullptr)
+      request.traced = tracer_->begin_request(completions_[request.index].req_id, prompt_rows);
     entering.push_back(std::move(request));
     rows += prompt_rows;
     ++next_prompt_;
@@ -80,14 +88,16 @@ Result<std::vector<Generation::Request>> Generation::admit() {
   return entering;
 }
 
-// One pass over `requests`: all tokens of each that have no position yet. Those that end are taken out.
+// One pass over `requests`: all tokens of each that have no position yet. Those that end are taken
+// out.
 Result<void> Generation::run(std::vector<Request>& requests) {
   Pass pass;
   std::vector<TracedSpan> spans;
   for (const Request& request : requests) {
     const size_t before = pass.tokens.size();
     if (request.positions == 0) {
-      pass.tokens.insert(pass.tokens.end(), prompts_[request.index].begin(), prompts_[request.index].end());
+      pass.tokens.insert(pass.tokens.end(), prompts_[request.index].begin(),
+                         prompts_[request.index].end());
     } else {
       pass.tokens.push_back(completions_[request.index].tokens.back());
     }

@@ -22,7 +22,8 @@ struct Outcome {
   std::string summary;  // the closing line
 };
 
-Result<std::vector<std::vector<int64_t>>> encode_all(const Tokenizer& tokenizer, const std::vector<std::string>& texts) {
+Result<std::vector<std::vector<int64_t>>> encode_all(const Tokenizer& tokenizer,
+                                                     const std::vector<std::string>& texts) {
   std::vector<std::vector<int64_t>> prompts;
   for (const std::string& text : texts) {
     auto ids = tokenizer.encode(text);
@@ -33,7 +34,8 @@ Result<std::vector<std::vector<int64_t>>> encode_all(const Tokenizer& tokenizer,
 }
 
 // nullptr if no trace is wanted, or if there can't be one and the run goes on without.
-Result<std::unique_ptr<Tracer>> open_tracer(const Model& model, const GenerateArguments& arguments) {
+Result<std::unique_ptr<Tracer>> open_tracer(const Model& model,
+                                            const GenerateArguments& arguments) {
   if (!Tracer::enabled()) return std::unique_ptr<Tracer>();
   auto tracer = Tracer::open(model.config(), arguments.seed, arguments.device);
   if (!tracer && !arguments.compare) {
@@ -52,18 +54,21 @@ std::string line(const char* format, auto... values) {
 std::string traced_text(const Tracer* tracer) {
   if (tracer == nullptr) return "not traced";
   const TraceTotals totals = tracer->totals();
-  return line("traced: %llu records, %llu dropped", static_cast<unsigned long long>(totals.recorded),
+  return line("traced: %llu records, %llu dropped",
+              static_cast<unsigned long long>(totals.recorded),
               static_cast<unsigned long long>(totals.dropped));
 }
 
 Result<Outcome> run_compared(const Model& model, const std::vector<std::vector<int64_t>>& prompts,
                              const GenerateOptions& options, Tracer& tracer) {
-  Progress bar("compare", "tokens", 2 * static_cast<int64_t>(prompts.size()) * options.max_new_tokens);
+  Progress bar("compare", "tokens",
+               2 * static_cast<int64_t>(prompts.size()) * options.max_new_tokens);
   auto result = compare(model, prompts, options, tracer, [&](int64_t tokens) { bar.show(tokens); });
   if (!result) return result.error();
-  return Outcome{result->completions, timing_json(*result),
-                 line("the same text with and without tracing; %.2f s without, %.2f s with: %+.2f%%",
-                      result->no_log.wall_time_sec, result->log.wall_time_sec, result->overhead_percent())};
+  return Outcome{
+      result->completions, timing_json(*result),
+      line("the same text with and without tracing; %.2f s without, %.2f s with: %+.2f%%",
+           result->no_log.wall_time_sec, result->log.wall_time_sec, result->overhead_percent())};
 }
 
 Result<Outcome> run_once(const Model& model, const std::vector<std::vector<int64_t>>& prompts,
@@ -76,11 +81,13 @@ Result<Outcome> run_once(const Model& model, const std::vector<std::vector<int64
     if (auto stepped = generation->step(); !stepped) return stepped.error();
     bar.show(generation->tokens_generated());
   }
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const Timing timing{seconds, generation->tokens_generated()};
   return Outcome{generation->completions(), timing_json(timing, tracer != nullptr),
-                 line("%lld tokens for %zu prompts in %.2f s, %s", static_cast<long long>(timing.tokens_generated),
-                      prompts.size(), seconds, traced_text(tracer).c_str())};
+                 line("%lld tokens for %zu prompts in %.2f s, %s",
+                      static_cast<long long>(timing.tokens_generated), prompts.size(), seconds,
+                      traced_text(tracer).c_str())};
 }
 
 std::string texts_jsonl(const std::vector<Completion>& completions, const Tokenizer& tokenizer) {
@@ -97,11 +104,13 @@ std::string texts_jsonl(const std::vector<Completion>& completions, const Tokeni
   return lines;
 }
 
-Result<void> write_outcome(const GenerateArguments& arguments, const Outcome& outcome, const Tokenizer& tokenizer) {
+Result<void> write_outcome(const GenerateArguments& arguments, const Outcome& outcome,
+                           const Tokenizer& tokenizer) {
   const std::string texts = texts_jsonl(outcome.completions, tokenizer);
   if (!arguments.output.empty()) {
     if (auto written = write_file(arguments.output, texts); !written) return written.error();
-  } else if (std::fwrite(texts.data(), 1, texts.size(), stdout) != texts.size() || std::fflush(stdout) != 0) {
+  } else if (std::fwrite(texts.data(), 1, texts.size(), stdout) != texts.size() ||
+             std::fflush(stdout) != 0) {
     return Error{ErrorCode::kCantWrite, "standard output: can't write to it"};
   }
   const std::filesystem::path timing =
@@ -113,7 +122,8 @@ Result<void> write_outcome(const GenerateArguments& arguments, const Outcome& ou
 
 Result<void> generate_command(const GenerateArguments& arguments) {
   if (arguments.compare && !Tracer::enabled()) {
-    return Error{ErrorCode::kUsage, "--compare: tracing is off, so there is nothing to compare; set MOETRACE=1"};
+    return Error{ErrorCode::kUsage,
+                 "--compare: tracing is off, so there is nothing to compare; set MOETRACE=1"};
   }
   const auto texts = read_prompts(arguments.prompts);
   if (!texts) return texts.error();
@@ -125,11 +135,13 @@ Result<void> generate_command(const GenerateArguments& arguments) {
   if (!prompts) return prompts.error();
   const auto tracer = open_tracer(*model, arguments);
   if (!tracer) return tracer.error();
-  const GenerateOptions options{.max_new_tokens = arguments.max_new_tokens, .batch = arguments.batch};
+  const GenerateOptions options{.max_new_tokens = arguments.max_new_tokens,
+                                .batch = arguments.batch};
   const auto outcome = arguments.compare ? run_compared(*model, *prompts, options, **tracer)
                                          : run_once(*model, *prompts, options, tracer->get());
   if (!outcome) return outcome.error();
-  if (auto written = write_outcome(arguments, *outcome, *tokenizer); !written) return written.error();
+  if (auto written = write_outcome(arguments, *outcome, *tokenizer); !written)
+    return written.error();
   std::fprintf(stderr, "moetrace-engine: %s\n", outcome->summary.c_str());
   return {};
 }

@@ -1,5 +1,6 @@
-// The model against Hugging Face transformers' own float32 Qwen2MoeForCausalLM: ids and weights of every layer's routing, and the
-// logits, over prompts and single tokens. The golden files come from scripts/golden-transformers.
+// The model against Hugging Face transformers' own float32 Qwen2MoeForCausalLM: ids and weights of
+// every layer's routing, and the logits, over prompts and single tokens. The golden files come from
+// scripts/golden-transformers.
 #include <ATen/core/Tensor.h>
 #include <gtest/gtest.h>
 
@@ -47,7 +48,8 @@ std::vector<GoldenRequest> read_golden(const std::string& name) {
   const auto length = static_cast<int64_t>(take<uint64_t>(bytes, at, 1).front());
   const auto text = take<char>(bytes, at, length);
   std::vector<GoldenRequest> requests;
-  for (const auto& entry : nlohmann::json::parse(text.begin(), text.end()).at("requests")) {
+  const auto header = nlohmann::json::parse(text.begin(), text.end());
+  for (const auto& entry : header.at("requests")) {
     GoldenRequest request;
     request.tokens = entry.at("tokens").get<std::vector<int64_t>>();
     request.prompt_tokens = entry.at("prompt_tokens");
@@ -61,6 +63,7 @@ std::vector<GoldenRequest> read_golden(const std::string& name) {
     requests.push_back(std::move(request));
   }
   EXPECT_EQ(at, bytes.size());
+  EXPECT_FALSE(requests.empty());
   return requests;
 }
 
@@ -112,19 +115,25 @@ void expect_golden(const Model& model, const std::vector<GoldenRequest>& request
         ASSERT_EQ(recorder.layers[l].layer, moe_layers[l]);
         for (int64_t k = 0; k < request->top_k; ++k) {
           const size_t ours = row * static_cast<size_t>(request->top_k) + static_cast<size_t>(k);
-          const auto theirs = static_cast<size_t>((at * request->layers + static_cast<int64_t>(l)) * request->top_k + k);
-          ASSERT_EQ(recorder.layers[l].ids[ours], request->ids[theirs]) << "position " << at << " layer " << moe_layers[l];
-          worst_weight = std::max(worst_weight, std::abs(recorder.layers[l].weights[ours] - request->weights[theirs]));
+          const auto theirs = static_cast<size_t>(
+              (at * request->layers + static_cast<int64_t>(l)) * request->top_k + k);
+          ASSERT_EQ(recorder.layers[l].ids[ours], request->ids[theirs])
+              << "position " << at << " layer " << moe_layers[l];
+          worst_weight = std::max(
+              worst_weight, std::abs(recorder.layers[l].weights[ours] - request->weights[theirs]));
         }
       }
       for (int64_t v = 0; v < request->vocab; ++v) {
-        const float ours = logits[row * static_cast<size_t>(request->vocab) + static_cast<size_t>(v)];
-        worst_logit = std::max(worst_logit, std::abs(ours - request->logits[static_cast<size_t>(at * request->vocab + v)]));
+        const float ours =
+            logits[row * static_cast<size_t>(request->vocab) + static_cast<size_t>(v)];
+        worst_logit = std::max(
+            worst_logit,
+            std::abs(ours - request->logits[static_cast<size_t>(at * request->vocab + v)]));
       }
     }
   }
-  RecordProperty("worst_weight", std::to_string(worst_weight));
-  RecordProperty("worst_logit", std::to_string(worst_logit));
+  ::testing::Test::RecordProperty("worst_weight", std::to_string(worst_weight));
+  ::testing::Test::RecordProperty("worst_logit", std::to_string(worst_logit));
   EXPECT_LE(worst_weight, kWeightTolerance);
   EXPECT_LE(worst_logit, kLogitTolerance);
 }
@@ -166,14 +175,17 @@ TEST(Golden, GreedyTokensAreTransformers) {
     prompts.emplace_back(request.tokens.begin(), request.tokens.begin() + request.prompt_tokens);
   }
   for (const int64_t batch : {1, 2, 8}) {
-    auto generation = Generation::start(*model, prompts, {.max_new_tokens = 8, .batch = batch}, nullptr);
+    auto generation =
+        Generation::start(*model, prompts, {.max_new_tokens = 8, .batch = batch}, nullptr);
     ASSERT_TRUE(generation);
     while (!generation->finished()) ASSERT_TRUE(generation->step());
     for (size_t r = 0; r < golden.size(); ++r) {
-      const std::vector<int64_t> theirs(golden[r].tokens.begin() + golden[r].prompt_tokens, golden[r].tokens.end());
+      const std::vector<int64_t> theirs(golden[r].tokens.begin() + golden[r].prompt_tokens,
+                                        golden[r].tokens.end());
       const auto& ours = generation->completions()[r].tokens;
       // Hugging Face's run ignored end tokens; ours stops at the first.
-      EXPECT_TRUE(std::equal(ours.begin(), ours.end(), theirs.begin())) << "request " << r << " batch " << batch;
+      EXPECT_TRUE(std::equal(ours.begin(), ours.end(), theirs.begin()))
+          << "request " << r << " batch " << batch;
       EXPECT_TRUE(ours.size() == theirs.size() || ours.back() == 95);
     }
   }
@@ -186,7 +198,8 @@ TEST(Generation, TheNextPromptEntersWhenOneEndsAndBatchesDontChangeTheText) {
   for (int64_t i = 0; i < 7; ++i) prompts.push_back(count_to(3 + 5 * i));
   std::vector<Completion> alone;
   for (const int64_t batch : {1, 3, 7}) {
-    auto generation = Generation::start(*model, prompts, {.max_new_tokens = 20, .batch = batch}, nullptr);
+    auto generation =
+        Generation::start(*model, prompts, {.max_new_tokens = 20, .batch = batch}, nullptr);
     ASSERT_TRUE(generation);
     while (!generation->finished()) ASSERT_TRUE(generation->step());
     int64_t tokens = 0;
@@ -196,7 +209,9 @@ TEST(Generation, TheNextPromptEntersWhenOneEndsAndBatchesDontChangeTheText) {
       EXPECT_EQ(completion.req_id, "r" + std::to_string(r));
       EXPECT_EQ(completion.prompt_tokens, static_cast<int64_t>(prompts[r].size()));
       EXPECT_EQ(completion.status, completion.tokens.back() == 95 ? "stop" : "length");
-      if (batch != 1) EXPECT_EQ(completion.tokens, alone[r].tokens);
+      if (batch != 1) {
+        EXPECT_EQ(completion.tokens, alone[r].tokens);
+      }
     }
     EXPECT_EQ(tokens, generation->tokens_generated());
     if (batch == 1) alone = generation->completions();
@@ -233,7 +248,8 @@ TEST(Generation, RefusesPromptsThatCantRun) {
   ASSERT_TRUE(model);
   const std::vector<std::vector<int64_t>> wrong = {{}, {96}, {-1}, std::vector<int64_t>(250, 1)};
   for (const auto& prompt : wrong) {
-    const auto generation = Generation::start(*model, {{1}, prompt}, {.max_new_tokens = 10, .batch = 2}, nullptr);
+    const auto generation =
+        Generation::start(*model, {{1}, prompt}, {.max_new_tokens = 10, .batch = 2}, nullptr);
     ASSERT_FALSE(generation);
     EXPECT_EQ(generation.error().code, ErrorCode::kBadPrompt);
     EXPECT_EQ(generation.error().message.rfind("prompt 1: ", 0), 0u) << generation.error().message;

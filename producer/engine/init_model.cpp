@@ -28,20 +28,24 @@ constexpr int64_t kExpertSize = 32;
 constexpr int64_t kSharedSize = 128;
 constexpr int64_t kMaxPositions = 8192;
 constexpr int64_t kEndOfText = 256;
-constexpr const char* kMarker = "moetrace_seed";  // in config.json: this folder is ours to write again
+constexpr const char* kMarker =
+    "moetrace_seed";  // in config.json: this folder is ours to write again
 
-// Powers of two by which the streams' numbers (standard deviation 37) are divided: with 64 inputs of size 1, 2^-8 keeps a
-// projection's output near 1. They were chosen by looking at what comes out. Sharp attention and strong experts make the text
-// depend on the context (else it is one token for ever); the router is wide, so that probabilities differ by far more than
-// float32's noise.
-constexpr int kEmbeddingExponent = 5;
+// Powers of two by which the streams' numbers (standard deviation 37) are divided: with 64 inputs
+// of size 1, 2^-8 keeps a projection's output near 1. They were chosen by looking at what comes
+// out. Sharp attention and strong experts make the text depend on the context (else it is one token
+// for ever). Large embeddings keep float32's noise from growing through 24 layers: between float32
+// and float64 the router's probabilities differ by 1e-6, while neighbouring ones are typically 1e-3
+// apart.
+constexpr int kEmbeddingExponent = 3;
 constexpr int kQueryKeyExponent = 7;
 constexpr int kProjectionExponent = 8;
 constexpr int kExpertExponent = 7;
 constexpr int kSharedExponent = 8;
-constexpr int kRouterExponent = 7;
+constexpr int kRouterExponent = 8;
 constexpr int kBiasExponent = 9;
-constexpr int kCommonPart = 4;  // a quarter of each embedding is shared by all, as in trained models: some experts are popular
+constexpr int kCommonPart = 4;  // a quarter of each embedding is shared by all, as in trained
+                                // models: some experts are popular
 
 enum class Fill { kOnes, kRandom, kRandomWithCommonPart };
 
@@ -53,7 +57,8 @@ struct Spec {
 
 std::vector<Spec> tensor_list(Dtype dtype) {
   std::vector<Spec> specs;
-  const auto add = [&](const std::string& name, std::vector<int64_t> shape, Fill fill, int exponent) {
+  const auto add = [&](const std::string& name, std::vector<int64_t> shape, Fill fill,
+                       int exponent) {
     specs.push_back({{name, dtype, std::move(shape)}, fill, exponent});
   };
   const auto mlp = [&](const std::string& prefix, int64_t inner, int exponent) {
@@ -61,7 +66,8 @@ std::vector<Spec> tensor_list(Dtype dtype) {
     add(prefix + "up_proj.weight", {inner, kHidden}, Fill::kRandom, exponent);
     add(prefix + "down_proj.weight", {kHidden, inner}, Fill::kRandom, exponent + 1);
   };
-  add("model.embed_tokens.weight", {kVocab, kHidden}, Fill::kRandomWithCommonPart, kEmbeddingExponent);
+  add("model.embed_tokens.weight", {kVocab, kHidden}, Fill::kRandomWithCommonPart,
+      kEmbeddingExponent);
   for (int64_t i = 0; i < kLayers; ++i) {
     const std::string layer = "model.layers." + std::to_string(i) + ".";
     add(layer + "input_layernorm.weight", {kHidden}, Fill::kOnes, 0);
@@ -73,7 +79,8 @@ std::vector<Spec> tensor_list(Dtype dtype) {
     add(layer + "self_attn.o_proj.weight", {kHidden, kHidden}, Fill::kRandom, kProjectionExponent);
     add(layer + "post_attention_layernorm.weight", {kHidden}, Fill::kOnes, 0);
     add(layer + "mlp.gate.weight", {kExperts, kHidden}, Fill::kRandom, kRouterExponent);
-    for (int64_t e = 0; e < kExperts; ++e) mlp(layer + "mlp.experts." + std::to_string(e) + ".", kExpertSize, kExpertExponent);
+    for (int64_t e = 0; e < kExperts; ++e)
+      mlp(layer + "mlp.experts." + std::to_string(e) + ".", kExpertSize, kExpertExponent);
     mlp(layer + "mlp.shared_expert.", kSharedSize, kSharedExponent);
     add(layer + "mlp.shared_expert_gate.weight", {1, kHidden}, Fill::kRandom, kProjectionExponent);
   }
@@ -129,9 +136,12 @@ ordered_json config_json(uint64_t seed, Dtype dtype) {
 
 ordered_json tokenizer_json() {
   ordered_json vocab = ordered_json::object();
-  for (int byte = 0; byte < 256; ++byte) vocab[to_byte_level(std::string(1, static_cast<char>(byte)))] = byte;
-  const ordered_json byte_level = {
-      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", false}, {"use_regex", false}};
+  for (int byte = 0; byte < 256; ++byte)
+    vocab[to_byte_level(std::string(1, static_cast<char>(byte)))] = byte;
+  const ordered_json byte_level = {{"type", "ByteLevel"},
+                                   {"add_prefix_space", false},
+                                   {"trim_offsets", false},
+                                   {"use_regex", false}};
   return {{"version", "1.0"},
           {"truncation", nullptr},
           {"padding", nullptr},
@@ -161,7 +171,9 @@ ordered_json tokenizer_json() {
 
 // A folder of somebody else's is never written into.
 Result<void> claim(const fs::path& folder) {
-  const auto refuse = [&](const std::string& why) { return Error{ErrorCode::kCantWrite, shown(folder) + ": " + why}; };
+  const auto refuse = [&](const std::string& why) {
+    return Error{ErrorCode::kCantWrite, shown(folder) + ": " + why};
+  };
   std::error_code failed;
   fs::create_directories(folder, failed);
   if (failed) return refuse("can't make the folder: " + failed.message());
@@ -197,17 +209,20 @@ Result<void> write_weights(const fs::path& path, uint64_t seed, Dtype dtype) {
 
 Result<void> init_model(const fs::path& folder, uint64_t seed, Dtype dtype) {
   if (auto claimed = claim(folder); !claimed) return claimed.error();
-  const ordered_json generation = {{"bos_token_id", kEndOfText}, {"eos_token_id", {kEndOfText}}, {"do_sample", false}};
+  const ordered_json generation = {
+      {"bos_token_id", kEndOfText}, {"eos_token_id", {kEndOfText}}, {"do_sample", false}};
   const ordered_json tokenizer_config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
                                          {"eos_token", "<|endoftext|>"},
                                          {"pad_token", "<|endoftext|>"},
                                          {"model_max_length", kMaxPositions}};
-  const std::pair<const char*, ordered_json> files[] = {{"config.json", config_json(seed, dtype)},
-                                                        {"generation_config.json", generation},
-                                                        {"tokenizer.json", tokenizer_json()},
-                                                        {"tokenizer_config.json", tokenizer_config}};
+  const std::pair<const char*, ordered_json> files[] = {
+      {"config.json", config_json(seed, dtype)},
+      {"generation_config.json", generation},
+      {"tokenizer.json", tokenizer_json()},
+      {"tokenizer_config.json", tokenizer_config}};
   for (const auto& [name, content] : files) {
-    if (auto written = write_file(folder / name, content.dump(2) + "\n"); !written) return written.error();
+    if (auto written = write_file(folder / name, content.dump(2) + "\n"); !written)
+      return written.error();
   }
   return write_weights(folder / "model.safetensors", seed, dtype);
 }

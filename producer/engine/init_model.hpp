@@ -1,4 +1,5 @@
-// Writes a small Qwen2MoeForCausalLM folder with random weights, so that the engine runs without a download.
+// Writes a small Qwen2MoeForCausalLM folder with random weights, so that the engine runs without a
+// download.
 #pragma once
 
 #include <cstdint>
@@ -9,9 +10,10 @@
 
 namespace moetrace::engine {
 
-// config.json, generation_config.json, model.safetensors, tokenizer.json and tokenizer_config.json in `folder`, which is made if
-// it isn't there. The same bytes for the same seed on every machine; the numbers are the same in float32 and in bfloat16.
-// kCantWrite if the folder holds something that this function did not write.
+// config.json, generation_config.json, model.safetensors, tokenizer.json and tokenizer_config.json
+// in `folder`, which is made if it isn't there. The same bytes for the same seed on every machine;
+// the numbers are the same in float32 and in bfloat16. kCantWrite if the folder holds something
+// that this function did not write.
 Result<void> init_model(const std::filesystem::path& folder, uint64_t seed, Dtype dtype);
 
 }  // namespace moetrace::engine

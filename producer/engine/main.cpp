@@ -28,8 +28,10 @@ void add_init_model(CLI::App& app, Command& chosen) {
     std::string dtype = "float32";
   };
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand("init-model", "Write a small model folder with random weights");
-  command->add_option("--seed", arguments->seed, "The same seed gives the same bytes everywhere")->capture_default_str();
+  CLI::App* command =
+      app.add_subcommand("init-model", "Write a small model folder with random weights");
+  command->add_option("--seed", arguments->seed, "The same seed gives the same bytes everywhere")
+      ->capture_default_str();
   command->add_option("--dtype", arguments->dtype, "How the weights are stored")
       ->check(CLI::IsMember({"float32", "bfloat16"}))
       ->capture_default_str();
@@ -50,7 +52,8 @@ void add_prompts(CLI::App& app, Command& chosen) {
   };
   auto arguments = std::make_shared<Arguments>();
   CLI::App* command = app.add_subcommand("prompts", "Make a prompt file from a data set");
-  command->add_option("--gsm8k", arguments->gsm8k, "A GSM8K file (JSON Lines with \"question\")")->required();
+  command->add_option("--gsm8k", arguments->gsm8k, "A GSM8K file (JSON Lines with \"question\")")
+      ->required();
   command->add_option("--first", arguments->first, "How many questions")
       ->check(CLI::Range(int64_t{1}, kMostTokens))
       ->capture_default_str();
@@ -69,30 +72,46 @@ void add_generate(CLI::App& app, Command& chosen) {
   CLI::App* command = app.add_subcommand("generate", "Continue prompts, greedily (temperature 0)");
   command->footer("Set MOETRACE=1 to record the routing; moetrace run does that and collects it.");
   command->add_option("--model", arguments->model, "A Qwen2MoeForCausalLM folder")->required();
-  command->add_option("--prompts", arguments->prompts, "Texts, separated by an empty line, --- and an empty line")
+  command
+      ->add_option("--prompts", arguments->prompts,
+                   "Texts, separated by an empty line, --- and an empty line")
       ->required();
-  command->add_option("--max-new-tokens", arguments->max_new_tokens, "For each prompt, an end token included")
+  command
+      ->add_option("--max-new-tokens", arguments->max_new_tokens,
+                   "For each prompt, an end token included")
       ->check(CLI::Range(int64_t{1}, kMostTokens))
       ->capture_default_str();
-  command->add_option("--batch", arguments->batch, "Prompts at once; the next enters when one has ended")
+  command
+      ->add_option("--batch", arguments->batch,
+                   "Prompts at once; the next enters when one has ended")
       ->check(CLI::Range(int64_t{1}, kMostBatch))
       ->capture_default_str();
-  command->add_option("--seed", arguments->seed, "Noted in the trace; greedy generation draws no numbers")
+  command
+      ->add_option("--seed", arguments->seed,
+                   "Noted in the trace; greedy generation draws no numbers")
       ->capture_default_str();
-  command->add_option("--device", arguments->device, "cpu, or cuda where libtorch has it (default: cpu)")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, Device>{{"cpu", Device::kCpu}, {"cuda", Device::kCuda}}))
+  command
+      ->add_option("--device", arguments->device,
+                   "cpu, or cuda where libtorch has it (default: cpu)")
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, Device>{{"cpu", Device::kCpu}, {"cuda", Device::kCuda}}))
       ->type_name("cpu|cuda");
-  command->add_option("--output", arguments->output, "Texts as JSON Lines (default: standard output)");
+  command->add_option("--output", arguments->output,
+                      "Texts as JSON Lines (default: standard output)");
   command->add_flag("--compare", arguments->compare,
-                    "Run without and with tracing, pass by pass in turns, and compare time and text; needs MOETRACE=1");
-  command->add_option("--timing", arguments->timing, "Wall times as JSON (default: timing.json with --compare)");
-  command->callback([arguments, &chosen] { chosen = [arguments] { return generate_command(*arguments); }; });
+                    "Run without and with tracing, pass by pass in turns, and compare time and "
+                    "text; needs MOETRACE=1");
+  command->add_option("--timing", arguments->timing,
+                      "Wall times as JSON (default: timing.json with --compare)");
+  command->callback(
+      [arguments, &chosen] { chosen = [arguments] { return generate_command(*arguments); }; });
 }
 
 // The first line of a parser's message: some have several.
 int report_usage(const CLI::ParseError& error) {
   const std::string text = error.what();
-  std::fprintf(stderr, "moetrace-engine: usage: %s; see moetrace-engine --help\n", text.substr(0, text.find('\n')).c_str());
+  std::fprintf(stderr, "moetrace-engine: usage: %s; see moetrace-engine --help\n",
+               text.substr(0, text.find('\n')).c_str());
   return kExitUsage;
 }
 
@@ -102,7 +121,8 @@ int report(const Error& error) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("moetrace-engine: runs Qwen2-MoE models; its routing can be traced", "moetrace-engine");
+  CLI::App app("moetrace-engine: runs Qwen2-MoE models; its routing can be traced",
+               "moetrace-engine");
   app.set_version_flag("--version", MOETRACE_VERSION);
   app.require_subcommand(1);
   Command chosen;

@@ -65,12 +65,15 @@ Layer load_layer(WeightLoader& loader, const ModelConfig& config, int64_t index)
   if (config.is_moe_layer(index)) {
     layer.moe = std::make_unique<MoeBlock>(MoeBlock::load(loader, prefix + "mlp.", config));
   } else {
-    layer.dense = std::make_unique<Mlp>(Mlp::load(loader, prefix + "mlp.", hidden, config.dense_intermediate_size));
+    layer.dense = std::make_unique<Mlp>(
+        Mlp::load(loader, prefix + "mlp.", hidden, config.dense_intermediate_size));
   }
   return layer;
 }
 
-at::Device torch_device(Device device) { return device == Device::kCuda ? at::Device(at::kCUDA) : at::Device(at::kCPU); }
+at::Device torch_device(Device device) {
+  return device == Device::kCuda ? at::Device(at::kCUDA) : at::Device(at::kCPU);
+}
 
 // libtorch's message without its stack trace, on one line.
 std::string first_line(const std::exception& error) {
@@ -88,22 +91,26 @@ auto caught(const Work& work) -> Result<decltype(work())> {
     return Error{ErrorCode::kNoMemory, "not enough memory"};
   } catch (const std::exception& error) {
     const std::string why = first_line(error);
-    const bool memory = why.find("allocate") != std::string::npos || why.find("out of memory") != std::string::npos;
+    const bool memory =
+        why.find("allocate") != std::string::npos || why.find("out of memory") != std::string::npos;
     return Error{memory ? ErrorCode::kNoMemory : ErrorCode::kFailed, "libtorch: " + why};
   }
 }
 
 constexpr int64_t kManyThreadsHidden = 512;
 
-// Some libtorch builds (Debian's among them) start with one thread. A small model's operators are too short to share: its
-// threads would spend the time waiting for each other, and far more where other programs want the cores too.
+// Some libtorch builds (Debian's among them) start with one thread. A small model's operators are
+// too short to share: its threads would spend the time waiting for each other, and far more where
+// other programs want the cores too.
 void choose_threads(const ModelConfig& config) {
   if (std::getenv("OMP_NUM_THREADS") != nullptr) return;  // the user's word
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   const int threads = config.hidden_size < kManyThreadsHidden ? 1 : cores;
   at::set_num_threads(threads);
   // OpenBLAS has threads of its own, which libtorch does not know of.
-  if (auto* set = reinterpret_cast<void (*)(int)>(::dlsym(RTLD_DEFAULT, "openblas_set_num_threads"))) set(threads);
+  if (auto* set =
+          reinterpret_cast<void (*)(int)>(::dlsym(RTLD_DEFAULT, "openblas_set_num_threads")))
+    set(threads);
 }
 
 }  // namespace
@@ -127,12 +134,16 @@ Model::Model(Model&&) noexcept = default;
 Model& Model::operator=(Model&&) noexcept = default;
 Model::~Model() = default;
 
-const ModelConfig& Model::config() const { return parts_->config; }
+const ModelConfig& Model::config() const {
+  return parts_->config;
+}
 
 Result<Model> Model::load(const std::filesystem::path& folder, Device device) {
   const c10::InferenceMode inference;
   if (device == Device::kCuda && !at::hasCUDA()) {
-    return Error{ErrorCode::kUnsupported, "device cuda: this build's libtorch has no CUDA, or there is no GPU; use --device cpu"};
+    return Error{
+        ErrorCode::kUnsupported,
+        "device cuda: this build's libtorch has no CUDA, or there is no GPU; use --device cpu"};
   }
   auto config = load_config(folder);
   if (!config) return config.error();
@@ -147,10 +158,12 @@ Result<Model> Model::load(const std::filesystem::path& folder, Device device) {
   auto loaded = caught([&] {
     const ModelConfig& c = parts->config;
     parts->embedding = loader.get("model.embed_tokens.weight", {c.vocab_size, c.hidden_size});
-    for (int64_t i = 0; i < c.num_layers && !loader.error(); ++i) parts->layers.push_back(load_layer(loader, c, i));
+    for (int64_t i = 0; i < c.num_layers && !loader.error(); ++i)
+      parts->layers.push_back(load_layer(loader, c, i));
     parts->norm = loader.get("model.norm.weight", {c.hidden_size});
-    parts->head = c.tie_word_embeddings ? parts->embedding
-                                        : loader.get("lm_head.weight", {c.vocab_size, c.hidden_size});
+    parts->head = c.tie_word_embeddings
+                      ? parts->embedding
+                      : loader.get("lm_head.weight", {c.vocab_size, c.hidden_size});
     return true;
   });
   if (!loaded) return in_context(shown(folder), loaded.error());
@@ -165,18 +178,21 @@ Result<std::shared_ptr<KvCache>> Model::new_cache(int64_t capacity) const {
   });
 }
 
-at::Tensor Model::Parts::attention(const Layer& layer, int64_t index, const at::Tensor& x, const Pass& pass,
-                                   const Rotation& rotation) const {
+at::Tensor Model::Parts::attention(const Layer& layer, int64_t index, const at::Tensor& x,
+                                   const Pass& pass, const Rotation& rotation) const {
   const int64_t rows = x.size(0);
-  const at::Tensor query = rotate(layer.query.forward(x).view({rows, config.num_heads, config.head_dim}), rotation);
-  const at::Tensor key = rotate(layer.key.forward(x).view({rows, config.num_kv_heads, config.head_dim}), rotation);
-  const at::Tensor value = layer.value.forward(x).view({rows, config.num_kv_heads, config.head_dim});
+  const at::Tensor query =
+      rotate(layer.query.forward(x).view({rows, config.num_heads, config.head_dim}), rotation);
+  const at::Tensor key =
+      rotate(layer.key.forward(x).view({rows, config.num_kv_heads, config.head_dim}), rotation);
+  const at::Tensor value =
+      layer.value.forward(x).view({rows, config.num_kv_heads, config.head_dim});
   std::vector<at::Tensor> outputs;
   outputs.reserve(pass.spans.size());
   int64_t row = 0;
   for (const PassSpan& span : pass.spans) {
-    const KvCache::View past = span.cache->append(index, span.first_position, key.narrow(0, row, span.rows),
-                                                  value.narrow(0, row, span.rows));
+    const KvCache::View past = span.cache->append(
+        index, span.first_position, key.narrow(0, row, span.rows), value.narrow(0, row, span.rows));
     outputs.push_back(attend(query.narrow(0, row, span.rows), past, span.first_position));
     row += span.rows;
   }
@@ -196,7 +212,8 @@ at::Tensor Model::Parts::hidden(const Pass& pass, RouterHook* hook) const {
   at::Tensor x = embedding.stored().index_select(0, tokens.to(device)).to(at::kFloat);
   for (int64_t i = 0; i < config.num_layers; ++i) {
     const Layer& layer = layers[static_cast<size_t>(i)];
-    x = x.add(attention(layer, i, rms_norm(x, layer.input_norm, config.rms_norm_eps), pass, rotation));
+    x = x.add(
+        attention(layer, i, rms_norm(x, layer.input_norm, config.rms_norm_eps), pass, rotation));
     const at::Tensor normed = rms_norm(x, layer.mlp_norm, config.rms_norm_eps);
     x = x.add(layer.moe ? layer.moe->forward(normed, i, hook) : layer.dense->forward(normed));
   }

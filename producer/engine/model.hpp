@@ -1,5 +1,6 @@
-// Qwen2MoeForCausalLM's forward pass over packed rows: no padding, any mixture of prompts and single tokens.
-// libtorch stays behind this header, so that what only uses the model compiles quickly.
+// Qwen2MoeForCausalLM's forward pass over packed rows: no padding, any mixture of prompts and
+// single tokens. libtorch stays behind this header, so that what only uses the model compiles
+// quickly.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +21,7 @@ class KvCache;
 
 // Rows of a pass that are consecutive tokens of one sequence.
 struct PassSpan {
-  KvCache* cache;          // of that sequence: holds positions [0, first_position), gets those of this pass
+  KvCache* cache;  // of that sequence: holds positions [0, first_position), gets those of this pass
   int64_t first_position;  // of its first row
   int64_t rows;            // at least 1
 };
@@ -42,8 +43,9 @@ enum class Device { kCpu, kCuda };
 
 class Model {
  public:
-  // Reads a model folder. Weights that are stored in 16 bits are widened to float32 once where the memory is there, else each
-  // time they are used; the computation is float32 either way. kUnsupported if `device` isn't in this libtorch.
+  // Reads a model folder. Weights that are stored in 16 bits are widened to float32 once where the
+  // memory is there, else each time they are used; the computation is float32 either way.
+  // kUnsupported if `device` isn't in this libtorch.
   static Result<Model> load(const std::filesystem::path& folder, Device device);
 
   Model(Model&&) noexcept;

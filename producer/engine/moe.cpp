@@ -6,9 +6,10 @@ namespace {
 
 // Which rows go to which expert: a counting sort of the (row, choice) pairs by expert.
 struct Grouping {
-  std::vector<int64_t> first;  // [experts + 1]: expert e has the sorted pairs [first[e], first[e + 1])
-  at::Tensor row;              // [pairs]: row of each sorted pair
-  at::Tensor place;            // [pairs]: where pair (row, choice) went
+  std::vector<int64_t>
+      first;         // [experts + 1]: expert e has the sorted pairs [first[e], first[e + 1])
+  at::Tensor row;    // [pairs]: row of each sorted pair
+  at::Tensor place;  // [pairs]: where pair (row, choice) went
 };
 
 Grouping group_by_expert(const at::Tensor& ids, int64_t experts) {
@@ -16,8 +17,8 @@ Grouping group_by_expert(const at::Tensor& ids, int64_t experts) {
   const int64_t* expert = on_host.data_ptr<int64_t>();
   const int64_t pairs = on_host.numel();
   const int64_t top_k = on_host.size(1);
-  Grouping grouping{std::vector<int64_t>(static_cast<size_t>(experts) + 1), at::empty({pairs}, at::kLong),
-                    at::empty({pairs}, at::kLong)};
+  Grouping grouping{std::vector<int64_t>(static_cast<size_t>(experts) + 1),
+                    at::empty({pairs}, at::kLong), at::empty({pairs}, at::kLong)};
   for (int64_t i = 0; i < pairs; ++i) ++grouping.first[static_cast<size_t>(expert[i]) + 1];
   for (size_t e = 1; e < grouping.first.size(); ++e) grouping.first[e] += grouping.first[e - 1];
   std::vector<int64_t> next(grouping.first.begin(), grouping.first.end() - 1);
@@ -35,7 +36,8 @@ Grouping group_by_expert(const at::Tensor& ids, int64_t experts) {
 
 }  // namespace
 
-Mlp Mlp::load(WeightLoader& loader, const std::string& prefix, int64_t hidden, int64_t intermediate) {
+Mlp Mlp::load(WeightLoader& loader, const std::string& prefix, int64_t hidden,
+              int64_t intermediate) {
   return {loader.get(prefix + "gate_proj.weight", {intermediate, hidden}),
           loader.get(prefix + "up_proj.weight", {intermediate, hidden}),
           loader.get(prefix + "down_proj.weight", {hidden, intermediate})};
@@ -45,28 +47,33 @@ at::Tensor Mlp::forward(const at::Tensor& x) const {
   return down.linear(at::silu(gate.linear(x)).mul_(up.linear(x)));
 }
 
-MoeBlock MoeBlock::load(WeightLoader& loader, const std::string& prefix, const ModelConfig& config) {
+MoeBlock MoeBlock::load(WeightLoader& loader, const std::string& prefix,
+                        const ModelConfig& config) {
   MoeBlock block;
   const int64_t hidden = config.hidden_size;
   const int64_t inner = config.moe_intermediate_size;
   block.top_k_ = config.top_k;
   block.norm_topk_prob_ = config.norm_topk_prob;
   block.router_ = loader.get(prefix + "gate.weight", {config.num_experts, hidden});
-  // Files hold each expert's matrices by name; transformers from version 5 on may also write them stacked.
+  // Files hold each expert's matrices by name; transformers from version 5 on may also write them
+  // stacked.
   const std::string stacked = prefix + "experts.gate_up_proj";
   if (loader.has(stacked)) {
     const Weight gate_up = loader.get(stacked, {config.num_experts, 2 * inner, hidden});
-    const Weight down = loader.get(prefix + "experts.down_proj", {config.num_experts, hidden, inner});
+    const Weight down =
+        loader.get(prefix + "experts.down_proj", {config.num_experts, hidden, inner});
     for (int64_t e = 0; e < config.num_experts && !loader.error(); ++e) {
-      block.experts_.push_back(
-          {gate_up.select(e).narrow(0, inner), gate_up.select(e).narrow(inner, inner), down.select(e)});
+      block.experts_.push_back({gate_up.select(e).narrow(0, inner),
+                                gate_up.select(e).narrow(inner, inner), down.select(e)});
     }
   } else {
     for (int64_t e = 0; e < config.num_experts && !loader.error(); ++e) {
-      block.experts_.push_back(Mlp::load(loader, prefix + "experts." + std::to_string(e) + ".", hidden, inner));
+      block.experts_.push_back(
+          Mlp::load(loader, prefix + "experts." + std::to_string(e) + ".", hidden, inner));
     }
   }
-  block.shared_ = Mlp::load(loader, prefix + "shared_expert.", hidden, config.shared_intermediate_size);
+  block.shared_ =
+      Mlp::load(loader, prefix + "shared_expert.", hidden, config.shared_intermediate_size);
   block.shared_gate_ = loader.get(prefix + "shared_expert_gate.weight", {1, hidden});
   return block;
 }
@@ -92,7 +99,8 @@ at::Tensor MoeBlock::run_experts(const at::Tensor& x, const Routing& routing) co
       if (count > 0) work(experts_[e], first, count);
     }
   };
-  const auto multiply = [](at::Tensor& to, const at::Tensor& from, const Weight& weight, int64_t first, int64_t count) {
+  const auto multiply = [](at::Tensor& to, const at::Tensor& from, const Weight& weight,
+                           int64_t first, int64_t count) {
     at::Tensor part = to.narrow(0, first, count);
     at::mm_out(part, from.narrow(0, first, count), weight.float32().t());
   };
@@ -101,8 +109,11 @@ at::Tensor MoeBlock::run_experts(const at::Tensor& x, const Routing& routing) co
     multiply(up, sorted, expert.up, first, count);
   });
   at::silu_(gate).mul_(up);
-  each_used([&](const Mlp& expert, int64_t first, int64_t count) { multiply(out, gate, expert.down, first, count); });
-  const at::Tensor per_choice = out.index_select(0, grouping.place).view({x.size(0), top_k_, x.size(1)});
+  each_used([&](const Mlp& expert, int64_t first, int64_t count) {
+    multiply(out, gate, expert.down, first, count);
+  });
+  const at::Tensor per_choice =
+      out.index_select(0, grouping.place).view({x.size(0), top_k_, x.size(1)});
   return per_choice.mul(routing.weights.unsqueeze(-1)).sum(1);
 }
 

@@ -18,7 +18,8 @@ struct Mlp {
   Weight up;    // [intermediate, hidden]
   Weight down;  // [hidden, intermediate]
 
-  static Mlp load(WeightLoader& loader, const std::string& prefix, int64_t hidden, int64_t intermediate);
+  static Mlp load(WeightLoader& loader, const std::string& prefix, int64_t hidden,
+                  int64_t intermediate);
   at::Tensor forward(const at::Tensor& x) const;
 };
 
@@ -32,7 +33,8 @@ class MoeBlock {
  public:
   static MoeBlock load(WeightLoader& loader, const std::string& prefix, const ModelConfig& config);
 
-  // x [rows, hidden]; `hook` (may be nullptr) is told of layer `layer`'s routing before the experts run.
+  // x [rows, hidden]; `hook` (may be nullptr) is told of layer `layer`'s routing before the experts
+  // run.
   at::Tensor forward(const at::Tensor& x, int64_t layer, RouterHook* hook) const;
 
  private:

@@ -24,7 +24,9 @@ std::string pcre2_message(int code) {
   return reinterpret_cast<const char*>(text);
 }
 
-Error unsupported(const std::string& what) { return {ErrorCode::kUnsupported, "pre_tokenizer: " + what}; }
+Error unsupported(const std::string& what) {
+  return {ErrorCode::kUnsupported, "pre_tokenizer: " + what};
+}
 
 }  // namespace
 
@@ -50,16 +52,19 @@ Result<Pattern> Pattern::compile(const std::string& regex) {
   if (compiled->code == nullptr) {
     return unsupported("pattern: " + pcre2_message(why) + " at character " + std::to_string(where));
   }
-  pcre2_jit_compile(compiled->code, PCRE2_JIT_COMPLETE);  // without a JIT it is slower, and right all the same
+  pcre2_jit_compile(compiled->code,
+                    PCRE2_JIT_COMPLETE);  // without a JIT it is slower, and right all the same
   compiled->match = pcre2_match_data_create_from_pattern(compiled->code, nullptr);
-  if (compiled->match == nullptr) return Error{ErrorCode::kNoMemory, "pre_tokenizer: no memory for a pattern"};
+  if (compiled->match == nullptr)
+    return Error{ErrorCode::kNoMemory, "pre_tokenizer: no memory for a pattern"};
   return Pattern(std::move(compiled));
 }
 
 Result<Pattern> Pattern::literal(const std::string& text) {
   std::string escaped;
   for (const char c : text) {
-    if (static_cast<unsigned char>(c) < 0x80 && !std::isalnum(static_cast<unsigned char>(c))) escaped += '\\';
+    if (static_cast<unsigned char>(c) < 0x80 && !std::isalnum(static_cast<unsigned char>(c)))
+      escaped += '\\';
     escaped += c;
   }
   return compile(escaped);
@@ -71,9 +76,11 @@ Result<std::vector<Pattern::Piece>> Pattern::split(std::string_view text) const 
   size_t done = 0;
   size_t from = 0;
   while (from < text.size()) {
-    const int found = pcre2_match(code_->code, subject, text.size(), from, PCRE2_NO_UTF_CHECK, code_->match, nullptr);
+    const int found = pcre2_match(code_->code, subject, text.size(), from, PCRE2_NO_UTF_CHECK,
+                                  code_->match, nullptr);
     if (found == PCRE2_ERROR_NOMATCH) break;
-    if (found < 0) return Error{ErrorCode::kFailed, "pre_tokenizer: pattern: " + pcre2_message(found)};
+    if (found < 0)
+      return Error{ErrorCode::kFailed, "pre_tokenizer: pattern: " + pcre2_message(found)};
     const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(code_->match);
     const size_t begin = ends[0];
     const size_t end = ends[1];
@@ -121,18 +128,20 @@ Result<void> PreTokenizer::parse_step(const json& value, std::vector<Step>& step
     const json wanted = type == "Split" ? value.value("pattern", json())
                                         : json{{"Regex", each_digit ? R"(\p{N})" : R"(\p{N}+)"}};
     const bool is_regex = wanted.is_object() && wanted.contains("Regex");
-    if (!is_regex && !(wanted.is_object() && wanted.contains("String"))) return unsupported("Split has no pattern");
+    if (!is_regex && !(wanted.is_object() && wanted.contains("String")))
+      return unsupported("Split has no pattern");
     auto pattern = is_regex ? Pattern::compile(wanted["Regex"].get<std::string>())
                             : Pattern::literal(wanted["String"].get<std::string>());
     if (!pattern) return pattern.error();
     step.pattern.push_back(std::move(*pattern));
     step.invert = value.value("invert", false);
     const std::string behavior = value.value("behavior", "Isolated");
-    const std::pair<const char*, Behavior> known[] = {{"Removed", Behavior::kRemoved},
-                                                      {"Isolated", Behavior::kIsolated},
-                                                      {"MergedWithPrevious", Behavior::kMergedWithPrevious},
-                                                      {"MergedWithNext", Behavior::kMergedWithNext},
-                                                      {"Contiguous", Behavior::kContiguous}};
+    const std::pair<const char*, Behavior> known[] = {
+        {"Removed", Behavior::kRemoved},
+        {"Isolated", Behavior::kIsolated},
+        {"MergedWithPrevious", Behavior::kMergedWithPrevious},
+        {"MergedWithNext", Behavior::kMergedWithNext},
+        {"Contiguous", Behavior::kContiguous}};
     bool found = false;
     for (const auto& [name, meaning] : known) {
       if (behavior == name) step.behavior = meaning, found = true;
@@ -145,7 +154,8 @@ Result<void> PreTokenizer::parse_step(const json& value, std::vector<Step>& step
   return {};
 }
 
-Result<void> PreTokenizer::apply(const Step& step, const std::string& piece, std::vector<std::string>& out) {
+Result<void> PreTokenizer::apply(const Step& step, const std::string& piece,
+                                 std::vector<std::string>& out) {
   const std::string text = step.add_prefix_space && !piece.starts_with(' ') ? " " + piece : piece;
   std::vector<Pattern::Piece> cuts = {{0, text.size(), false}};
   if (!step.pattern.empty()) {
@@ -160,11 +170,14 @@ Result<void> PreTokenizer::apply(const Step& step, const std::string& piece, std
     const bool after = !kept.empty();
     if (step.behavior == Behavior::kRemoved) {
       if (!cut.matched) kept.push_back(cut);
-    } else if (step.behavior == Behavior::kContiguous && after && kept.back().matched == cut.matched) {
+    } else if (step.behavior == Behavior::kContiguous && after &&
+               kept.back().matched == cut.matched) {
       kept.back().end = cut.end;
-    } else if (step.behavior == Behavior::kMergedWithPrevious && cut.matched && after && !kept.back().matched) {
+    } else if (step.behavior == Behavior::kMergedWithPrevious && cut.matched && after &&
+               !kept.back().matched) {
       kept.back() = {kept.back().begin, cut.end, true};
-    } else if (step.behavior == Behavior::kMergedWithNext && !cut.matched && after && kept.back().matched) {
+    } else if (step.behavior == Behavior::kMergedWithNext && !cut.matched && after &&
+               kept.back().matched) {
       kept.back() = {kept.back().begin, cut.end, false};
     } else {
       kept.push_back(cut);

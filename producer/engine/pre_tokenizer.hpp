@@ -1,4 +1,5 @@
-// The pre_tokenizer part of tokenizer.json: how text is cut into the pieces within which BPE merges.
+// The pre_tokenizer part of tokenizer.json: how text is cut into the pieces within which BPE
+// merges.
 #pragma once
 
 #include <memory>
@@ -14,7 +15,8 @@ namespace moetrace::engine {
 // One pattern of a Split, compiled once. Not for concurrent use.
 class Pattern {
  public:
-  // `regex` in the syntax of tokenizer.json; PCRE2 reads all of what GPT-2's and Qwen2's files use the same way.
+  // `regex` in the syntax of tokenizer.json; PCRE2 reads all of what GPT-2's and Qwen2's files use
+  // the same way.
   static Result<Pattern> compile(const std::string& regex);
   // Matches exactly this text.
   static Result<Pattern> literal(const std::string& text);
@@ -24,7 +26,8 @@ class Pattern {
     size_t end;
     bool matched;
   };
-  // Cuts `text` (valid UTF-8) into matches and what lies between them; pieces cover it without gaps and aren't empty.
+  // Cuts `text` (valid UTF-8) into matches and what lies between them; pieces cover it without gaps
+  // and aren't empty.
   Result<std::vector<Piece>> split(std::string_view text) const;
 
  private:
@@ -52,7 +55,8 @@ class PreTokenizer {
     bool add_prefix_space = false;
   };
   static Result<void> parse_step(const nlohmann::json& json, std::vector<Step>& steps);
-  static Result<void> apply(const Step& step, const std::string& piece, std::vector<std::string>& out);
+  static Result<void> apply(const Step& step, const std::string& piece,
+                            std::vector<std::string>& out);
 
   std::vector<Step> steps_;
 };

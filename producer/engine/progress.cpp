@@ -11,7 +11,8 @@ namespace moetrace::engine {
 namespace {
 
 constexpr int kWidth = 30;
-constexpr auto kEvery = std::chrono::milliseconds(100);  // faster than the eye follows, and too rare to cost anything
+constexpr auto kEvery =
+    std::chrono::milliseconds(100);  // faster than the eye follows, and too rare to cost anything
 
 }  // namespace
 
@@ -35,7 +36,8 @@ void Progress::show(int64_t done) {
   const int filled = static_cast<int>(std::clamp<int64_t>(done * kWidth / total_, 0, kWidth));
   const std::string bar = std::string(filled, '#') + std::string(kWidth - filled, '.');
   std::fprintf(stderr, "\r%s [%s] %lld/%lld %s, %.0f s\033[K", label_.c_str(), bar.c_str(),
-               static_cast<long long>(done), static_cast<long long>(total_), unit_.c_str(), seconds);
+               static_cast<long long>(done), static_cast<long long>(total_), unit_.c_str(),
+               seconds);
   std::fflush(stderr);
 }
 

@@ -11,7 +11,9 @@ namespace moetrace::engine {
 Result<std::vector<std::string>> read_prompts(const std::filesystem::path& path) {
   auto content = read_file(path);
   if (!content) return content.error();
-  const auto bad = [&](const std::string& why) { return Error{ErrorCode::kBadPrompt, shown(path) + ": " + why}; };
+  const auto bad = [&](const std::string& why) {
+    return Error{ErrorCode::kBadPrompt, shown(path) + ": " + why};
+  };
   if (content->find_first_not_of(" \t\r\n") == std::string::npos) {
     return bad("the prompt file is empty; make one with moetrace-engine prompts");
   }
@@ -37,15 +39,18 @@ Result<std::vector<std::string>> read_gsm8k(const std::filesystem::path& path, i
     const auto object = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
     const std::string where = shown(path) + ": line " + std::to_string(prompts.size() + 1);
     if (!object.is_object() || !object.contains("question") || !object["question"].is_string()) {
-      return Error{ErrorCode::kBadFile, where + ": no JSON object with a question; is this a GSM8K file?"};
+      return Error{ErrorCode::kBadFile,
+                   where + ": no JSON object with a question; is this a GSM8K file?"};
     }
     prompts.push_back(object["question"].get<std::string>());
     if (prompts.back().find(kPromptSeparator) != std::string::npos) {
-      return Error{ErrorCode::kBadPrompt, where + ": the question contains the separator of prompt files"};
+      return Error{ErrorCode::kBadPrompt,
+                   where + ": the question contains the separator of prompt files"};
     }
   }
   if (static_cast<int64_t>(prompts.size()) < count) {
-    return Error{ErrorCode::kBadPrompt, shown(path) + ": has only " + std::to_string(prompts.size()) +
+    return Error{ErrorCode::kBadPrompt, shown(path) + ": has only " +
+                                            std::to_string(prompts.size()) +
                                             " questions; ask for fewer with --first"};
   }
   return prompts;

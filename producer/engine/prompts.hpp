@@ -16,8 +16,9 @@ inline constexpr std::string_view kPromptSeparator = "\n\n---\n\n";
 // kBadPrompt if the file is empty, or one of its texts is empty or no UTF-8.
 Result<std::vector<std::string>> read_prompts(const std::filesystem::path& path);
 
-// The first `count` values of "question" of a GSM8K file (JSON Lines), as they are. kBadPrompt if it has fewer, or if one
-// contains the separator; kBadFile names the first line that is no such object.
+// The first `count` values of "question" of a GSM8K file (JSON Lines), as they are. kBadPrompt if
+// it has fewer, or if one contains the separator; kBadFile names the first line that is no such
+// object.
 Result<std::vector<std::string>> read_gsm8k(const std::filesystem::path& path, int64_t count);
 
 std::string join_prompts(const std::vector<std::string>& prompts);

@@ -29,8 +29,10 @@ int RandomStream::at(uint64_t index) const {
 }
 
 void append_scaled(std::string& out, Dtype dtype, int n, int exponent) {
-  const auto bits = std::bit_cast<uint32_t>(std::ldexp(static_cast<float>(n), -exponent));  // exact: a power of two
-  for (size_t byte = 4 - dtype_bytes(dtype); byte < 4; ++byte) {  // bfloat16 is the upper half of float32
+  const auto bits = std::bit_cast<uint32_t>(
+      std::ldexp(static_cast<float>(n), -exponent));  // exact: a power of two
+  for (size_t byte = 4 - dtype_bytes(dtype); byte < 4;
+       ++byte) {  // bfloat16 is the upper half of float32
     out += static_cast<char>(bits >> (8 * byte) & 0xFF);
   }
 }

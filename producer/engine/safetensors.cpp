@@ -13,8 +13,8 @@ using nlohmann::json;
 
 namespace {
 
-constexpr uint64_t kLengthBytes = 8;                 // the word before the header
-constexpr uint64_t kMaxHeaderBytes = 100'000'000;    // the format's own limit
+constexpr uint64_t kLengthBytes = 8;               // the word before the header
+constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // the format's own limit
 
 struct DtypeInfo {
   std::string_view in_file;
@@ -28,7 +28,9 @@ constexpr std::array<DtypeInfo, 3> kDtypes = {{{"F32", "float32", Dtype::kFloat3
 
 using TensorMap = std::map<std::string, TensorView, std::less<>>;
 
-Error bad(const std::string& what) { return {ErrorCode::kBadFile, what}; }
+Error bad(const std::string& what) {
+  return {ErrorCode::kBadFile, what};
+}
 
 // Number of elements; false if the shape is no list of sizes or its product does not fit.
 bool read_shape(const json& value, std::vector<int64_t>& shape, uint64_t& elements) {
@@ -37,7 +39,8 @@ bool read_shape(const json& value, std::vector<int64_t>& shape, uint64_t& elemen
   for (const json& size : value) {
     if (!size.is_number_unsigned()) return false;
     const auto count = size.get<uint64_t>();
-    if (count > (uint64_t{1} << 48) || __builtin_mul_overflow(elements, count, &elements)) return false;
+    if (count > (uint64_t{1} << 48) || __builtin_mul_overflow(elements, count, &elements))
+      return false;
     shape.push_back(static_cast<int64_t>(count));
   }
   return elements <= uint64_t{1} << 48;
@@ -58,7 +61,8 @@ Result<TensorView> read_tensor(const json& entry, std::span<const std::byte> dat
     }
   }
   uint64_t elements = 0;
-  if (!read_shape(entry["shape"], view.shape, elements)) return bad("its shape is no list of sizes");
+  if (!read_shape(entry["shape"], view.shape, elements))
+    return bad("its shape is no list of sizes");
   const json& offsets = entry["data_offsets"];
   if (!offsets.is_array() || offsets.size() != 2 || !offsets[0].is_number_unsigned() ||
       !offsets[1].is_number_unsigned()) {
@@ -68,10 +72,11 @@ Result<TensorView> read_tensor(const json& entry, std::span<const std::byte> dat
   const auto end = offsets[1].get<uint64_t>();
   if (begin > end) return bad("its data ends before it begins");
   if (end > data.size()) {
-    return bad("its data ends at byte " + std::to_string(end) + " of " + std::to_string(data.size()) +
-               "; the file is truncated");
+    return bad("its data ends at byte " + std::to_string(end) + " of " +
+               std::to_string(data.size()) + "; the file is truncated");
   }
-  // A type that the engine doesn't know has no known size; it is refused where the model asks for it.
+  // A type that the engine doesn't know has no known size; it is refused where the model asks for
+  // it.
   if (item_bytes != 0 && end - begin != elements * item_bytes) {
     return bad("has " + std::to_string(end - begin) + " bytes, but its shape and dtype need " +
                std::to_string(elements * item_bytes));
@@ -101,7 +106,8 @@ Result<TensorMap> read_header(std::span<const std::byte> bytes) {
   uint64_t length = 0;
   std::memcpy(&length, bytes.data(), kLengthBytes);
   if (length > kMaxHeaderBytes) return bad("its header length is absurd; not a safetensors file?");
-  if (length > bytes.size() - kLengthBytes) return bad("ends inside its header; the file is truncated");
+  if (length > bytes.size() - kLengthBytes)
+    return bad("ends inside its header; the file is truncated");
   const auto* text = reinterpret_cast<const char*>(bytes.data() + kLengthBytes);
   const json header = json::parse(text, text + length, nullptr, /*allow_exceptions=*/false);
   if (!header.is_object()) return bad("its header is not a JSON object; not a safetensors file?");
@@ -154,17 +160,20 @@ Result<Checkpoint> Checkpoint::open(const fs::path& folder) {
   }
   if (!fs::exists(index_path, ignored)) {
     return Error{ErrorCode::kNotFound,
-                 shown(folder) + ": neither model.safetensors nor model.safetensors.index.json is there; "
-                                 "is the download complete?"};
+                 shown(folder) +
+                     ": neither model.safetensors nor model.safetensors.index.json is there; "
+                     "is the download complete?"};
   }
   auto index = read_json(index_path);
   if (!index) return index.error();
-  if (!index->is_object() || !index->contains("weight_map") || !(*index)["weight_map"].is_object()) {
+  if (!index->is_object() || !index->contains("weight_map") ||
+      !(*index)["weight_map"].is_object()) {
     return in_context(shown(index_path), bad("has no weight_map"));
   }
   std::map<std::string, size_t> opened;
   for (const auto& [name, shard] : (*index)["weight_map"].items()) {
-    if (!shard.is_string()) return in_context(shown(index_path), bad("tensor " + name + " has no file name"));
+    if (!shard.is_string())
+      return in_context(shown(index_path), bad("tensor " + name + " has no file name"));
     const auto shard_name = shard.get<std::string>();
     if (shard_name.empty() || fs::path(shard_name).filename() != shard_name) {
       return in_context(shown(index_path), bad(shown(shard_name) + " is no plain file name"));
@@ -172,8 +181,9 @@ Result<Checkpoint> Checkpoint::open(const fs::path& folder) {
     if (!opened.contains(shard_name)) {
       std::error_code missing;
       if (!fs::exists(folder / shard_name, missing)) {
-        return Error{ErrorCode::kNotFound, shown(folder / shard_name) +
-                                               ": this shard of the model is missing; is the download complete?"};
+        return Error{ErrorCode::kNotFound,
+                     shown(folder / shard_name) +
+                         ": this shard of the model is missing; is the download complete?"};
       }
       auto file = SafetensorsFile::open(folder / shard_name);
       if (!file) return file.error();
@@ -183,7 +193,8 @@ Result<Checkpoint> Checkpoint::open(const fs::path& folder) {
     const auto& tensors = checkpoint.files_[opened[shard_name]].tensors();
     const auto found = tensors.find(name);
     if (found == tensors.end()) {
-      return in_context(shown(folder / shard_name), bad("has no tensor " + name + ", though the index says so"));
+      return in_context(shown(folder / shard_name),
+                        bad("has no tensor " + name + ", though the index says so"));
     }
     checkpoint.tensors_.emplace(name, found->second);
   }
@@ -198,7 +209,8 @@ const TensorView* Checkpoint::find(std::string_view name) const {
 uint64_t Checkpoint::float32_bytes() const {
   uint64_t bytes = 0;
   for (const auto& [name, view] : tensors_) {
-    if (const size_t item = dtype_bytes(view.dtype); item != 0) bytes += view.bytes.size() / item * sizeof(float);
+    if (const size_t item = dtype_bytes(view.dtype); item != 0)
+      bytes += view.bytes.size() / item * sizeof(float);
   }
   return bytes;
 }

@@ -1,5 +1,6 @@
-// Model weights in safetensors files: one file, or shards with an index. Nothing is copied: tensors are views into mapped files.
-// Format: 8 bytes little-endian length of a JSON header, the header, the data; offsets count from the data's start.
+// Model weights in safetensors files: one file, or shards with an index. Nothing is copied: tensors
+// are views into mapped files. Format: 8 bytes little-endian length of a JSON header, the header,
+// the data; offsets count from the data's start.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +31,8 @@ struct TensorView {
 // One mapped file.
 class SafetensorsFile {
  public:
-  // kBadFile if the header is wrong or the file is shorter than it says, kNotFound if it can't be read.
+  // kBadFile if the header is wrong or the file is shorter than it says, kNotFound if it can't be
+  // read.
   static Result<SafetensorsFile> open(const std::filesystem::path& path);
 
   const std::map<std::string, TensorView, std::less<>>& tensors() const { return tensors_; }
@@ -58,8 +60,8 @@ class Checkpoint {
   std::map<std::string, TensorView, std::less<>> tensors_;
 };
 
-// For writing: the header (with its length word, padded to 8 bytes) of a file that holds `tensors` (name, dtype, shape; bytes
-// unused) in this order without gaps.
+// For writing: the header (with its length word, padded to 8 bytes) of a file that holds `tensors`
+// (name, dtype, shape; bytes unused) in this order without gaps.
 struct TensorEntry {
   std::string name;
   Dtype dtype;

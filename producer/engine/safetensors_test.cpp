@@ -1,4 +1,5 @@
-// Every way in which a safetensors file can be wrong is an error with a sentence, never a read outside the file.
+// Every way in which a safetensors file can be wrong is an error with a sentence, never a read
+// outside the file.
 #include "producer/engine/safetensors.hpp"
 
 #include <gtest/gtest.h>
@@ -27,13 +28,15 @@ class Safetensors : public ::testing::Test {
     return file ? "" : file.error().message;
   }
   void expect_refused(const std::string& bytes, const std::string& because) {
-    EXPECT_NE(why_refused(bytes).find(because), std::string::npos) << why_refused(bytes) << " should say: " << because;
+    EXPECT_NE(why_refused(bytes).find(because), std::string::npos)
+        << why_refused(bytes) << " should say: " << because;
   }
   TestFolder folder_;
 };
 
-constexpr const char* kGood = R"({"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},)"
-                              R"("b":{"dtype":"BF16","shape":[4],"data_offsets":[24,32]}})";
+constexpr const char* kGood =
+    R"({"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},)"
+    R"("b":{"dtype":"BF16","shape":[4],"data_offsets":[24,32]}})";
 
 TEST_F(Safetensors, ReadsTensorsInPlace) {
   ASSERT_TRUE(write_file(folder_.path() / "model.safetensors", file_of(kGood, 32)));
@@ -49,7 +52,8 @@ TEST_F(Safetensors, ReadsTensorsInPlace) {
 }
 
 TEST_F(Safetensors, WritesHeadersThatItReads) {
-  const std::vector<TensorEntry> entries = {{"x", Dtype::kBfloat16, {3, 5}}, {"y", Dtype::kFloat32, {}}};
+  const std::vector<TensorEntry> entries = {{"x", Dtype::kBfloat16, {3, 5}},
+                                            {"y", Dtype::kFloat32, {}}};
   const std::string header = safetensors_header(entries);
   EXPECT_EQ(header.size() % 8, 0u);
   ASSERT_TRUE(write_file(folder_.path() / "model.safetensors", header + std::string(34, 'z')));
@@ -70,22 +74,28 @@ TEST_F(Safetensors, RefusesBrokenHeaders) {
 TEST_F(Safetensors, EveryTruncationIsRefused) {
   const std::string whole = file_of(kGood, 32);
   ASSERT_EQ(why_refused(whole), "");
-  for (size_t bytes = 0; bytes < whole.size(); ++bytes) ASSERT_NE(why_refused(whole.substr(0, bytes)), "") << bytes;
+  for (size_t bytes = 0; bytes < whole.size(); ++bytes)
+    ASSERT_NE(why_refused(whole.substr(0, bytes)), "") << bytes;
 }
 
 TEST_F(Safetensors, RefusesTensorsThatContradictThemselves) {
   const auto tensor = [](const std::string& text) { return file_of(R"({"a":)" + text + "}", 32); };
   expect_refused(tensor("3"), "needs dtype");
   expect_refused(tensor(R"({"dtype":"F32","shape":[2]})"), "needs dtype");
-  expect_refused(tensor(R"({"dtype":"F32","shape":[-2],"data_offsets":[0,8]})"), "no list of sizes");
-  expect_refused(tensor(R"({"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]})"), "no list of sizes");
+  expect_refused(tensor(R"({"dtype":"F32","shape":[-2],"data_offsets":[0,8]})"),
+                 "no list of sizes");
+  expect_refused(tensor(R"({"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]})"),
+                 "no list of sizes");
   expect_refused(tensor(R"({"dtype":"F32","shape":[2],"data_offsets":[8]})"), "no pair");
   expect_refused(tensor(R"({"dtype":"F32","shape":[2],"data_offsets":[-8,0]})"), "no pair");
-  expect_refused(tensor(R"({"dtype":"F32","shape":[2],"data_offsets":[16,8]})"), "before it begins");
+  expect_refused(tensor(R"({"dtype":"F32","shape":[2],"data_offsets":[16,8]})"),
+                 "before it begins");
   expect_refused(tensor(R"({"dtype":"F32","shape":[2],"data_offsets":[28,36]})"), "truncated");
-  expect_refused(tensor(R"({"dtype":"F32","shape":[3],"data_offsets":[0,8]})"), "has 8 bytes, but its shape and dtype need 12");
+  expect_refused(tensor(R"({"dtype":"F32","shape":[3],"data_offsets":[0,8]})"),
+                 "has 8 bytes, but its shape and dtype need 12");
   expect_refused(file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
-                         R"("b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})", 32),
+                         R"("b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})",
+                         32),
                  "tensors a and b overlap");
 }
 
@@ -102,7 +112,8 @@ TEST_F(Safetensors, RefusesBrokenIndexes) {
   ASSERT_TRUE(write_file(index, R"({"weight_map":{"a":"s1.safetensors","c":"s1.safetensors"}})"));
   EXPECT_NE(why().find("has no tensor c"), std::string::npos) << why();
   ASSERT_TRUE(write_file(index, R"({"weight_map":{"a":"s1.safetensors","b":"s2.safetensors"}})"));
-  EXPECT_NE(why().find("s2.safetensors: this shard of the model is missing"), std::string::npos) << why();
+  EXPECT_NE(why().find("s2.safetensors: this shard of the model is missing"), std::string::npos)
+      << why();
   ASSERT_TRUE(write_file(index, R"({"weight_map":{"a":"../s1.safetensors"}})"));
   EXPECT_NE(why().find("no plain file name"), std::string::npos) << why();
   ASSERT_TRUE(write_file(index, R"({"weights":{}})"));

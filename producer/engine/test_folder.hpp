@@ -14,7 +14,8 @@ inline constexpr const char* kTestData = MOETRACE_ENGINE_TESTDATA;
 class TestFolder {
  public:
   TestFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "moetrace-engine-XXXXXX").string();
+    std::string pattern =
+        (std::filesystem::temp_directory_path() / "moetrace-engine-XXXXXX").string();
     if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("no temporary folder");
     path_ = pattern;
   }

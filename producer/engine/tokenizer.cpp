@@ -17,7 +17,9 @@ using nlohmann::json;
 
 namespace {
 
-Error unsupported(const std::string& what) { return {ErrorCode::kUnsupported, what + " is not supported"}; }
+Error unsupported(const std::string& what) {
+  return {ErrorCode::kUnsupported, what + " is not supported"};
+}
 
 json member(const json& object, const char* key) {
   const auto found = object.find(key);
@@ -30,7 +32,8 @@ Result<Tokenizer> Tokenizer::load(const std::filesystem::path& folder) {
   const auto path = folder / "tokenizer.json";
   auto object = read_json(path);
   if (!object && object.error().code == ErrorCode::kNotFound) {
-    return Error{ErrorCode::kNotFound, object.error().message + "; the model folder needs its tokenizer.json"};
+    return Error{ErrorCode::kNotFound,
+                 object.error().message + "; the model folder needs its tokenizer.json"};
   }
   if (!object) return object.error();
   auto tokenizer = parse(*object);
@@ -41,7 +44,8 @@ Result<Tokenizer> Tokenizer::load(const std::filesystem::path& folder) {
 Result<Tokenizer> Tokenizer::parse(const json& object) try {
   Tokenizer result;
   if (!object.is_object()) return Error{ErrorCode::kBadFile, "not a JSON object"};
-  if (auto parsed = result.parse_normalizer(member(object, "normalizer")); !parsed) return parsed.error();
+  if (auto parsed = result.parse_normalizer(member(object, "normalizer")); !parsed)
+    return parsed.error();
   auto pre_tokenizer = PreTokenizer::parse(member(object, "pre_tokenizer"));
   if (!pre_tokenizer) return pre_tokenizer.error();
   result.pre_tokenizer_ = std::move(*pre_tokenizer);
@@ -51,7 +55,8 @@ Result<Tokenizer> Tokenizer::parse(const json& object) try {
   for (const auto& [token, id] : result.bpe_.vocab()) result.token_.emplace(id, token);
   for (const json& added : object.value("added_tokens", json::array())) {
     AddedToken token{added.at("id").get<int64_t>(), added.at("content").get<std::string>(),
-                     added.value("single_word", false), added.value("lstrip", false), added.value("rstrip", false)};
+                     added.value("single_word", false), added.value("lstrip", false),
+                     added.value("rstrip", false)};
     result.token_[token.id] = token.content;
     const bool special = added.value("special", false);
     result.special_[token.id] = special;
@@ -64,12 +69,14 @@ Result<Tokenizer> Tokenizer::parse(const json& object) try {
       result.added_raw_.add(std::move(token));
     }
   }
-  if (auto parsed = result.parse_post_processor(member(object, "post_processor")); !parsed) return parsed.error();
+  if (auto parsed = result.parse_post_processor(member(object, "post_processor")); !parsed)
+    return parsed.error();
   if (auto parsed = result.parse_decoder(member(object, "decoder")); !parsed) return parsed.error();
   for (const auto& [id, token] : result.token_) result.size_ = std::max(result.size_, id + 1);
   return result;
 } catch (const json::exception&) {
-  return Error{ErrorCode::kBadFile, "a field is missing or has the wrong type; is this a tokenizer.json?"};
+  return Error{ErrorCode::kBadFile,
+               "a field is missing or has the wrong type; is this a tokenizer.json?"};
 }
 
 Result<void> Tokenizer::parse_normalizer(const json& value) {
@@ -139,13 +146,15 @@ Result<std::string> Tokenizer::normalize(std::string_view text) const {
   for (const NormalForm form : normal_forms_) {
     const bool compatibility = form == NormalForm::kNfkc || form == NormalForm::kNfkd;
     const bool compose = form == NormalForm::kNfc || form == NormalForm::kNfkc;
-    const auto options = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | (compose ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE) |
-                                                        (compatibility ? UTF8PROC_COMPAT : 0));
+    const auto options = static_cast<utf8proc_option_t>(
+        UTF8PROC_STABLE | (compose ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE) |
+        (compatibility ? UTF8PROC_COMPAT : 0));
     utf8proc_uint8_t* out = nullptr;
     const auto bytes = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(result.data()),
                                     static_cast<utf8proc_ssize_t>(result.size()), &out, options);
     const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(out, &std::free);
-    if (bytes < 0) return Error{ErrorCode::kFailed, std::string("normalizer: ") + utf8proc_errmsg(bytes)};
+    if (bytes < 0)
+      return Error{ErrorCode::kFailed, std::string("normalizer: ") + utf8proc_errmsg(bytes)};
     result.assign(reinterpret_cast<const char*>(out), static_cast<size_t>(bytes));
   }
   return result;

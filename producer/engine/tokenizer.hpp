@@ -1,5 +1,6 @@
 // tokenizer.json with a byte-level BPE: text to ids and back, as the tokenizers library does it.
-// Order of encoding: added tokens that aren't normalised, normaliser, added tokens that are, pre-tokeniser, BPE, post-processor.
+// Order of encoding: added tokens that aren't normalised, normaliser, added tokens that are,
+// pre-tokeniser, BPE, post-processor.
 #pragma once
 
 #include <cstdint>
@@ -24,10 +25,12 @@ class Tokenizer {
   static Result<Tokenizer> load(const std::filesystem::path& folder);  // its tokenizer.json
   static Result<Tokenizer> parse(const nlohmann::json& json);
 
-  // `text` must be valid UTF-8 (kBadPrompt otherwise). Adds the special tokens that the file's post-processor asks for.
+  // `text` must be valid UTF-8 (kBadPrompt otherwise). Adds the special tokens that the file's
+  // post-processor asks for.
   Result<std::vector<int64_t>> encode(std::string_view text) const;
 
-  // Ids without a token, and special tokens if so wished, give nothing; bytes that are no UTF-8 give U+FFFD.
+  // Ids without a token, and special tokens if so wished, give nothing; bytes that are no UTF-8
+  // give U+FFFD.
   std::string decode(const std::vector<int64_t>& ids, bool skip_special = true) const;
 
   // One more than the largest id.

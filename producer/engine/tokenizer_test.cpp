@@ -1,4 +1,5 @@
-// The tokenizer against the tokenizers library: ids and texts that scripts/golden-transformers stored.
+// The tokenizer against the tokenizers library: ids and texts that scripts/golden-transformers
+// stored.
 #include "producer/engine/tokenizer.hpp"
 
 #include <gtest/gtest.h>
@@ -17,7 +18,9 @@ namespace {
 
 using nlohmann::json;
 
-json golden() { return read_json(std::filesystem::path(kTestData) / "tokenizers.json").value(); }
+json golden() {
+  return read_json(std::filesystem::path(kTestData) / "tokenizers.json").value();
+}
 
 json tokenizer_file(const std::string& kind) {
   return read_json(std::filesystem::path(kTestData) / ("tokenizer_" + kind + ".json")).value();
@@ -27,7 +30,8 @@ json tokenizer_file(const std::string& kind) {
 std::string fnv1a(const std::vector<int64_t>& ids) {
   uint64_t hash = 0xCBF29CE484222325;
   for (const int64_t id : ids) {
-    for (int byte = 0; byte < 4; ++byte) hash = (hash ^ (static_cast<uint64_t>(id) >> (8 * byte) & 0xFF)) * 0x100000001B3;
+    for (int byte = 0; byte < 4; ++byte)
+      hash = (hash ^ (static_cast<uint64_t>(id) >> (8 * byte) & 0xFF)) * 0x100000001B3;
   }
   char text[17];
   std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(hash));
@@ -46,16 +50,19 @@ TEST_P(TokenizerGolden, EncodesAndDecodesAsTheLibrary) {
     const auto text = all["texts"][i].get<std::string>();
     const auto ids = tokenizer->encode(text).value();
     EXPECT_EQ(ids, expected["ids"][i].get<std::vector<int64_t>>()) << text;
-    EXPECT_EQ(tokenizer->decode(ids, /*skip_special=*/false), expected["decoded"][i].get<std::string>());
+    EXPECT_EQ(tokenizer->decode(ids, /*skip_special=*/false),
+              expected["decoded"][i].get<std::string>());
     EXPECT_EQ(tokenizer->decode(ids), expected["decoded_plain"][i].get<std::string>());
     std::vector<int64_t> every_second;
     for (size_t k = 1; k < ids.size(); k += 2) every_second.push_back(ids[k]);
-    EXPECT_EQ(tokenizer->decode(every_second), expected["decoded_tails"][i].get<std::string>()) << text;
+    EXPECT_EQ(tokenizer->decode(every_second), expected["decoded_tails"][i].get<std::string>())
+        << text;
   }
 }
 
 TEST_P(TokenizerGolden, EncodesGsm8kAsTheLibrary) {
-  const std::filesystem::path data = std::filesystem::path(MOETRACE_SHARED_DATA) / "gsm8k_test.jsonl";
+  const std::filesystem::path data =
+      std::filesystem::path(MOETRACE_SHARED_DATA) / "gsm8k_test.jsonl";
   if (!std::filesystem::exists(data)) GTEST_SKIP() << "the data set is not there";
   const auto tokenizer = Tokenizer::parse(tokenizer_file(GetParam()));
   ASSERT_TRUE(tokenizer);
@@ -76,7 +83,8 @@ TEST(Tokenizer, BothFormsOfMergesMeanTheSame) {
     merge = merge[0].get<std::string>() + " " + merge[1].get<std::string>();
   }
   const auto texts = Tokenizer::parse(file).value();
-  EXPECT_EQ(pairs.encode("several words and 12 numbers").value(), texts.encode("several words and 12 numbers").value());
+  EXPECT_EQ(pairs.encode("several words and 12 numbers").value(),
+            texts.encode("several words and 12 numbers").value());
 }
 
 TEST(Tokenizer, IdsWithoutATokenDecodeToNothing) {
@@ -95,16 +103,18 @@ TEST(Tokenizer, RandomModelsTokensAreBytes) {
   const TestFolder folder;
   ASSERT_TRUE(init_model(folder.path(), 1, Dtype::kBfloat16));
   const auto tokenizer = Tokenizer::load(folder.path()).value();
-  EXPECT_EQ(tokenizer.encode("a\n<|endoftext|>é").value(), (std::vector<int64_t>{'a', '\n', 256, 0xC3, 0xA9}));
+  EXPECT_EQ(tokenizer.encode("a\n<|endoftext|>é").value(),
+            (std::vector<int64_t>{'a', '\n', 256, 0xC3, 0xA9}));
   EXPECT_EQ(tokenizer.decode({'a', 0xC3, 0xA9, 0xC3, 256}), "aé\uFFFD");
 }
 
 TEST(Tokenizer, AddsWhatTheTemplateAsksFor) {
   json file = tokenizer_file("gpt2");
   const int64_t id = file["added_tokens"][0]["id"];
-  file["post_processor"] = {{"type", "TemplateProcessing"},
-                            {"single", {{{"SpecialToken", {{"id", "<s>"}}}}, {{"Sequence", {{"id", "A"}}}}}},
-                            {"special_tokens", {{"<s>", {{"id", "<s>"}, {"ids", {id}}}}}}};
+  file["post_processor"] = {
+      {"type", "TemplateProcessing"},
+      {"single", {{{"SpecialToken", {{"id", "<s>"}}}}, {{"Sequence", {{"id", "A"}}}}}},
+      {"special_tokens", {{"<s>", {{"id", "<s>"}, {"ids", {id}}}}}}};
   const auto ids = Tokenizer::parse(file).value().encode("hello").value();
   EXPECT_EQ(ids.front(), id);
 }
@@ -118,8 +128,10 @@ TEST(Tokenizer, SaysWhatItDoesNotKnow) {
   };
   EXPECT_EQ(refused("/model/type", "Unigram"), "model: type Unigram is not supported, only BPE");
   EXPECT_EQ(refused("/model/byte_fallback", true), "model: byte_fallback is not supported");
-  EXPECT_EQ(refused("/normalizer", {{"type", "Lowercase"}}), "normalizer Lowercase is not supported");
-  EXPECT_EQ(refused("/pre_tokenizer", {{"type", "Metaspace"}}), "pre_tokenizer: type Metaspace is not supported");
+  EXPECT_EQ(refused("/normalizer", {{"type", "Lowercase"}}),
+            "normalizer Lowercase is not supported");
+  EXPECT_EQ(refused("/pre_tokenizer", {{"type", "Metaspace"}}),
+            "pre_tokenizer: type Metaspace is not supported");
   EXPECT_EQ(refused("/decoder", {{"type", "WordPiece"}}), "decoder WordPiece is not supported");
   EXPECT_NE(refused("/pre_tokenizer/pretokenizers/0/pattern", {{"Regex", "(["}}), "");
   EXPECT_NE(refused("/model/merges/0", "three words here"), "");

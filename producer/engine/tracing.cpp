@@ -16,16 +16,21 @@ using Record = void(at::Tensor&, const at::Tensor&, int64_t, int64_t);
 const c10::TypedOperatorHandle<Record>& record_op() {
   static const auto handle = [] {
     torch_record_schema();  // the operator's library is linked for its registration
-    return c10::Dispatcher::singleton().findSchemaOrThrow(MOETRACE_TORCH_RECORD, "").typed<Record>();
+    return c10::Dispatcher::singleton()
+        .findSchemaOrThrow(MOETRACE_TORCH_RECORD, "")
+        .typed<Record>();
   }();
   return handle;
 }
 
 }  // namespace
 
-bool Tracer::enabled() { return moetrace_enabled() != 0; }
+bool Tracer::enabled() {
+  return moetrace_enabled() != 0;
+}
 
-Result<std::unique_ptr<Tracer>> Tracer::open(const ModelConfig& config, int64_t seed, Device device) {
+Result<std::unique_ptr<Tracer>> Tracer::open(const ModelConfig& config, int64_t seed,
+                                             Device device) {
   if (config.num_layers > static_cast<int64_t>(MOETRACE_MAX_LAYERS)) {
     return Error{ErrorCode::kFailed, "tracing: the model has more than 256 layers"};
   }
@@ -56,7 +61,9 @@ Result<std::unique_ptr<Tracer>> Tracer::open(const ModelConfig& config, int64_t 
   return std::unique_ptr<Tracer>(new Tracer(producer));
 }
 
-Tracer::~Tracer() { moetrace_close(producer_); }
+Tracer::~Tracer() {
+  moetrace_close(producer_);
+}
 
 uint64_t Tracer::begin_request(const std::string& id, int64_t prompt_tokens) {
   return moetrace_request_begin(producer_, id.c_str(), static_cast<uint32_t>(prompt_tokens), 0);
@@ -71,13 +78,16 @@ void Tracer::announce(const std::vector<TracedSpan>& spans) {
   announced.reserve(spans.size());
   uint32_t row = 0;
   for (const TracedSpan& span : spans) {
-    announced.push_back({span.request, static_cast<uint64_t>(span.first_position), row, static_cast<uint32_t>(span.rows)});
+    announced.push_back({span.request, static_cast<uint64_t>(span.first_position), row,
+                         static_cast<uint32_t>(span.rows)});
     row += static_cast<uint32_t>(span.rows);
   }
   moetrace_step_begin(producer_, row, announced.data(), announced.size());
 }
 
-void Tracer::abort_pass() { moetrace_step_abort(producer_); }
+void Tracer::abort_pass() {
+  moetrace_step_abort(producer_);
+}
 
 TraceTotals Tracer::totals() const {
   moetrace_totals totals{};

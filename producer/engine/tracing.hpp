@@ -1,4 +1,5 @@
-// The engine's side of the hook: requests, announcements, and the routing of each layer through the operator moetrace::record.
+// The engine's side of the hook: requests, announcements, and the routing of each layer through the
+// operator moetrace::record.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +35,8 @@ class Tracer final : public RouterHook {
   // Whether the user asked for a trace (MOETRACE=1).
   static bool enabled();
   // kFailed says in one line why there is no ring; an engine then runs on untraced.
-  static Result<std::unique_ptr<Tracer>> open(const ModelConfig& config, int64_t seed, Device device);
+  static Result<std::unique_ptr<Tracer>> open(const ModelConfig& config, int64_t seed,
+                                              Device device);
 
   Tracer(const Tracer&) = delete;
   Tracer& operator=(const Tracer&) = delete;

@@ -1,4 +1,5 @@
-// Weights of a model as tensors: looked up by name, checked against the shape that the config implies.
+// Weights of a model as tensors: looked up by name, checked against the shape that the config
+// implies.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -18,12 +19,16 @@ class Weight {
   Weight() = default;
   explicit Weight(at::Tensor stored) : stored_(std::move(stored)) {}
 
-  at::Tensor float32() const { return stored_.to(at::kFloat); }  // the tensor itself if it is float32 already
+  at::Tensor float32() const {
+    return stored_.to(at::kFloat);
+  }  // the tensor itself if it is float32 already
   const at::Tensor& stored() const { return stored_; }
   // x [rows, in] times this [out, in], transposed: [rows, out].
   at::Tensor linear(const at::Tensor& x) const { return at::mm(x, float32().t()); }
   Weight select(int64_t index) const { return Weight(stored_.select(0, index)); }
-  Weight narrow(int64_t start, int64_t length) const { return Weight(stored_.narrow(0, start, length)); }
+  Weight narrow(int64_t start, int64_t length) const {
+    return Weight(stored_.narrow(0, start, length));
+  }
 
  private:
   at::Tensor stored_;
