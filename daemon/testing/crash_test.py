@@ -1,0 +1,112 @@
+"""SIGKILL of either side at random moments under load: every row once, none torn, everything accounted for.
+
+MOETRACE_SEED repeats a run (moments still differ by what the machine does meanwhile); MOETRACE_KILLS sets the number.
+"""
+import os
+import random
+import resource
+import time
+import unittest
+
+from harness import Case, Collector, Replay, routes_in, wait_until
+
+KILLS = int(os.environ.get("MOETRACE_KILLS", "50"))
+RATE = 60_000  # rows a second
+SEED = int(os.environ.get("MOETRACE_SEED", random.SystemRandom().randrange(1 << 30)))
+
+
+class Crash(Case):
+    def setUp(self):
+        super().setUp()
+        self.seed = f"{SEED}/{self._testMethodName}"
+        print(f"{self._testMethodName}: MOETRACE_SEED={SEED}", flush=True)
+        self.rng = random.Random(self.seed)
+
+    def run_until_moment(self, at_most_s):
+        """The one place that sleeps: a random moment is what is tested."""
+        time.sleep(self.rng.random() * at_most_s)
+
+    def start_collector(self, **how):
+        return Collector(self, "--output-dir", self.traces, **how)
+
+    def test_collector_is_killed(self):
+        source = self.write_log(self.seed, 180_000)
+        kills = 0
+        while kills < KILLS:
+            replay = Replay(self, source, rate=RATE)
+            while kills < KILLS and replay.process.poll() is None:
+                collector = self.start_collector()
+                self.run_until_moment(0.12)
+                collector.kill()
+                kills += 1
+            collector = self.start_collector()
+            self.assertEqual(replay.wait(), 0, replay.stderr())
+            self.wait_drained()
+            self.assertEqual(collector.stop(), 0, collector.stderr())
+        for path in self.trace_files():
+            done = self.check(path, source)
+            self.assertEqual((done.dropped, done.torn, done.end["status"]), (0, 0, "closed"))
+
+    def test_collector_is_killed_while_writes_come_short(self):
+        """A file size limit makes the kernel cut a write() in the middle of a line: the worst torn end that there is."""
+        source = self.write_log(self.seed, 150_000)
+        replay = Replay(self, source, rate=RATE)
+        moments, torn_ends, limit = 12, 0, 0
+        for _ in range(moments):
+            collector = self.start_collector()
+            wait_until(self.trace_files, "no trace file")
+            [path] = self.trace_files()
+            limit = max(limit, path.stat().st_size) + self.rng.randrange(20_000, 300_000)
+            resource.prlimit(collector.process.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+            wait_until(lambda: path.stat().st_size >= limit or collector.process.poll() is not None
+                       or replay.process.poll() is not None, "the limit is not reached")
+            self.run_until_moment(0.02)
+            collector.kill()
+            torn_ends += not path.read_bytes().endswith(b"\n")
+        self.assertGreater(torn_ends, 0, "no write was cut")
+        self.start_collector()
+        self.assertEqual(replay.wait(), 0, replay.stderr())
+        self.wait_drained()
+        done = self.check(path, source)
+        self.assertEqual((done.dropped, done.torn), (0, 0))
+
+    def test_producer_is_killed(self):
+        source = self.write_log(self.seed, 60_000)
+        collector = self.start_collector()
+        for _ in range(KILLS):
+            known = set(self.trace_files())
+            replay = Replay(self, source, rate=RATE)
+            wait_until(lambda: set(self.trace_files()) - known, "the segment is not found")
+            self.run_until_moment(0.25)
+            replay.kill()
+        self.wait_drained()
+        self.assertEqual(collector.stop(), 0, collector.stderr())
+        self.assertEqual(len(self.trace_files()), KILLS)
+        rows = 0
+        for path in self.trace_files():
+            done = self.check(path, source, whole_source=False)
+            self.assertEqual((done.dropped, done.end["status"]), (0, "producer died"))
+            rows += done.delivered
+        self.assertGreater(rows, 0)
+
+    def test_both_are_killed(self):
+        source = self.write_log(self.seed, 60_000)
+        traces = 10
+        for _ in range(traces):
+            known = set(self.trace_files())
+            collector = self.start_collector()
+            replay = Replay(self, source, rate=RATE)
+            [path] = wait_until(lambda: set(self.trace_files()) - known, "the segment is not found")
+            wait_until(lambda: routes_in(path), "no rows")
+            self.run_until_moment(0.1)
+            for child in self.rng.sample([collector, replay], 2):
+                child.kill()
+        self.start_collector()
+        self.wait_drained()
+        self.assertEqual(len(self.trace_files()), traces)
+        for path in self.trace_files():
+            self.check(path, source, whole_source=False)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,82 @@
+"""A full disk: the collector says so once, the ring holds what comes meanwhile, and nothing is lost when there is room again."""
+import os
+import pathlib
+import subprocess
+import sys
+import time
+import unittest
+
+from harness import Case, Collector, Replay, routes_in, wait_until
+
+RATE = 60_000  # rows a second; the default ring of 64 MiB holds a million
+FULL_FOR_S = 2
+SKIPPED = 77
+
+
+class DiskFull(Case):
+    def setUp(self):
+        super().setUp()
+        self.traces.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256m", "none", self.traces], check=True)
+        self.addCleanup(subprocess.run, ["umount", "--lazy", self.traces], check=True)
+        self.ballast = self.traces / "ballast"
+
+    def fill(self):
+        """Leaves not a byte: a page at a time at the end, so that the collector can't find room beside us."""
+        with self.ballast.open("wb", buffering=0) as file:
+            for size in (1 << 20, 1 << 12):
+                try:
+                    while True:
+                        file.write(bytes(size))
+                except OSError:
+                    pass
+
+    def test_nothing_is_lost(self):
+        source = self.write_log(7, 240_000)
+        collector = Collector(self, "--output-dir", self.traces)
+        replay = Replay(self, source, rate=RATE)
+        [path] = wait_until(self.trace_files, "no trace file")
+        wait_until(lambda: routes_in(path) > 1_000, "no rows")
+        self.fill()
+        wait_until(collector.stderr, "the collector does not say that the disk is full")
+        stuck_at = path.stat().st_size
+        time.sleep(FULL_FOR_S)  # this long it is full: the thing that is tested
+        self.assertEqual(path.stat().st_size, stuck_at)
+        self.ballast.unlink()
+        self.assertEqual(replay.wait(), 0, replay.stderr())
+        self.wait_drained()
+        self.assertEqual(collector.stop(), 0, collector.stderr())
+        self.assertRegex(collector.stderr(), r"\Amoetraced: .*No space left on device.*\n\Z")
+        done = self.check(path, source)
+        self.assertEqual((done.dropped, done.torn), (0, 0))
+
+    def test_collector_stopped_while_full_goes_on_later(self):
+        source = self.write_log(8, 60_000)
+        collector = Collector(self, "--output-dir", self.traces)
+        replay = Replay(self, source, rate=RATE)
+        [path] = wait_until(self.trace_files, "no trace file")
+        wait_until(lambda: routes_in(path) > 1_000, "no rows")
+        self.fill()
+        wait_until(collector.stderr, "the collector does not say that the disk is full")
+        self.assertEqual(collector.stop(), 1)
+        self.ballast.unlink()
+        Collector(self, "--output-dir", self.traces)
+        self.assertEqual(replay.wait(), 0, replay.stderr())
+        self.wait_drained()
+        done = self.check(path, source)
+        self.assertEqual((done.dropped, done.torn), (0, 0))
+
+
+def in_own_mount_namespace():
+    """Runs this file again where it may mount a small tmpfs that nobody else sees; no root is needed where users may do that."""
+    command = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
+    if subprocess.run([*command, "true"], capture_output=True).returncode != 0:
+        print("skipped: a tmpfs can't be mounted here")
+        return SKIPPED
+    return subprocess.run([*command, sys.executable, "-B", pathlib.Path(__file__).resolve(), "inside"]).returncode
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["inside"]:
+        sys.exit(in_own_mount_namespace())
+    unittest.main(argv=sys.argv[:1], verbosity=2)

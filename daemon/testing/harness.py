@@ -1,0 +1,226 @@
+"""What the end-to-end tests share: a private ring directory, a collector, a producer that is fed through a pipe, made-up logs.
+
+Every test has directories, a session and endpoints of its own, so that tests can run side by side. Nothing waits for a time to
+pass: `wait_until` looks at a condition until it holds.
+"""
+import errno
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+import check_trace  # noqa: E402  (beside this file)
+
+MOETRACED = os.environ.get("MOETRACED", "moetraced")
+MOETRACE = os.environ.get("MOETRACE_CLI", "moetrace")
+SUBSCRIBER = HERE.parent / "examples/subscriber.py"
+# Generous: a sanitizer build on a busy machine. What never comes fails the test, however long it is.
+TIMEOUT_S = 120
+RING_FILE = re.compile(r"moetrace\.v1\..*\.(ring|ctl)$")
+NUM_EXPERTS = 60
+TOP_K = 4
+
+
+def wait_until(holds, what, timeout_s=TIMEOUT_S):
+    """The first true value of `holds()`; looks every 2 ms."""
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        value = holds()
+        if value:
+            return value
+        time.sleep(0.002)
+    raise AssertionError(f"{what}: not within {timeout_s} s")
+
+
+def meta_line(layers, model="test/model"):
+    meta = {"type": "meta", "model_id": model, "vllm_version": None, "torch_version": None, "device": "cpu", "seed": 1,
+            "layers_logged": layers, "top_k": TOP_K, "num_experts": NUM_EXPERTS}
+    return json.dumps(meta) + "\n"
+
+
+def make_steps(seed, rows, layers=(0, 1, 2, 5), requests=3, prompt=17):
+    """Texts of a plain public log, one a step: `requests` that take turns to begin, `rows` routes in all, more or less."""
+    rng = random.Random(seed)
+    # Each distinct weight is an exact float32; a table, because making them is most of the work.
+    weights = [struct.unpack("<f", struct.pack("<f", rng.random()))[0] for _ in range(997)]
+    live, begun, made = [], 0, 0
+    while made < rows:
+        if len(live) < requests and rng.random() < 0.5 or not live:
+            live.append([f"r{begun}", 0])
+            begun += 1
+        tokens = []
+        for request in live:
+            count = prompt if request[1] == 0 else 1
+            tokens += [(request[0], request[1] + n) for n in range(count)]
+            request[1] += count
+        lines = []
+        for layer in layers:
+            for request, position in tokens:
+                first = rng.randrange(NUM_EXPERTS - TOP_K)
+                at = rng.randrange(900)
+                lines.append(f'{{"type":"route","req_id":"{request}","token_idx":{position},"layer":{layer},"topk_ids":'
+                             f'[{first},{first + 1},{first + 2},{first + 3}],"topk_weights":{weights[at:at + TOP_K]}}}\n')
+        made += len(lines)
+        yield "".join(lines)
+        if len(live) == requests and rng.random() < 0.02:
+            live.pop(0)
+
+
+def routes_in(path):
+    """Whole route lines in a file that may still grow."""
+    try:
+        return path.read_bytes().count(b'\n{"type":"route"')
+    except FileNotFoundError:
+        return 0
+
+
+class Collector:
+    """A moetraced; constructed, it is ready."""
+
+    def __init__(self, case, *arguments, publish="none", env=None):
+        ready, write_end = os.pipe()
+        self.errors = case.folder / f"moetraced.{next(case.numbers)}.err"
+        command = [MOETRACED, "--directory", case.rings, "--session", case.session, "--publish", publish,
+                   "--ready-fd", str(write_end), *arguments]
+        with self.errors.open("wb") as errors:
+            self.process = subprocess.Popen(list(map(str, command)), pass_fds=[write_end], stdin=subprocess.DEVNULL,
+                                            stderr=errors, env={**case.env, **(env or {})})
+        os.close(write_end)
+        with os.fdopen(ready) as pipe:
+            line = pipe.readline()
+        case.collectors.append(self)
+        if not line.startswith("ready"):
+            raise AssertionError(f"the collector did not get ready: {self.stderr()}")
+
+    def stderr(self):
+        return self.errors.read_text()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(TIMEOUT_S)
+
+    def wait(self):
+        return self.process.wait(TIMEOUT_S)
+
+
+class Replay:
+    """`moetrace replay`: of a file, or (source None) of what `feed` sends it through a pipe, so that it lives until `close`."""
+
+    def __init__(self, case, source=None, *, rate=None, session=None, env=None):
+        number = next(case.numbers)
+        self.source = source
+        self.fed = None
+        if source is None:
+            source = case.folder / f"feed.{number}"
+            os.mkfifo(source)
+        self.errors = case.folder / f"replay.{number}.err"
+        command = [MOETRACE, "replay", *(["--rate", str(rate)] if rate else []), source]
+        with self.errors.open("wb") as errors:
+            self.process = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                            stderr=errors, env={**case.env, "MOETRACE_SESSION": session or case.session,
+                                                                **(env or {})})
+        case.replays.append(self)
+        if self.source is None:
+            self.fed = os.fdopen(wait_until(lambda: self.open_feed(source), "the replay does not open its file"), "w")
+
+    def open_feed(self, fifo):
+        """The pipe's writing end; 0 as long as nobody has opened the other."""
+        if self.process.poll() is not None:
+            raise AssertionError(f"the replay ended: {self.stderr()}")
+        try:
+            descriptor = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            return 0
+        os.set_blocking(descriptor, True)
+        return descriptor
+
+    def feed(self, text):
+        self.fed.write(text)
+        self.fed.flush()
+
+    def stderr(self):
+        return self.errors.read_text()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def wait(self):
+        """Ends the feed; the exit code."""
+        if self.fed:
+            self.fed.close()
+            self.fed = None
+        return self.process.wait(TIMEOUT_S)
+
+
+class Case(unittest.TestCase):
+    """A test with its own folders. `rings` is on /dev/shm, as a ring directory should be."""
+
+    def setUp(self):
+        self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory(prefix="moetrace-test.")))
+        self.rings = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory(prefix="moetrace-test.", dir="/dev/shm")))
+        self.traces = self.folder / "traces"
+        self.session = "test"
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith("MOETRACE_")}
+        self.env.update(MOETRACE_DIR=str(self.rings), MOETRACE_SESSION=self.session, XDG_RUNTIME_DIR=str(self.folder))
+        self.numbers = iter(range(1_000_000))
+        self.collectors, self.replays = [], []
+        self.addCleanup(self.end_processes)
+
+    def end_processes(self):
+        for child in self.collectors + self.replays:
+            if child.process.poll() is None:
+                child.kill()
+        for replay in self.replays:
+            if replay.fed:
+                try:
+                    replay.fed.close()
+                except BrokenPipeError:
+                    pass
+
+    def segment_files(self):
+        return sorted(name for name in os.listdir(self.rings) if RING_FILE.search(name))
+
+    def trace_ids(self, session=None):
+        prefix = f"moetrace.v1.{session or self.session}."
+        return [name[len(prefix):-len(".ring")] for name in self.segment_files()
+                if name.startswith(prefix) and name.endswith(".ring")]
+
+    def wait_drained(self):
+        """Every segment was ended and removed."""
+        wait_until(lambda: not self.segment_files(), f"segments left: {self.segment_files()}")
+
+    def trace_files(self):
+        return sorted(self.traces.glob("*.jsonl"))
+
+    def write_log(self, seed, rows, name="source.jsonl", **shape):
+        path = self.folder / name
+        with path.open("w") as file:
+            file.write(meta_line(sorted(shape.get("layers", (0, 1, 2, 5)))))
+            file.writelines(make_steps(seed, rows, **shape))
+        return path
+
+    def check(self, path, source=None, **how):
+        try:
+            return check_trace.check_file(path, source, **how)
+        except check_trace.Wrong as wrong:
+            lines = path.read_bytes().splitlines()
+            at = int(re.search(r"line (\d+)", str(wrong)).group(1)) if "line " in str(wrong) else len(lines)
+            near = b"\n".join(lines[max(0, at - 4):at + 1]).decode(errors="replace")
+            self.fail(f"{path.name}: {wrong}\n{near}")

@@ -1,0 +1,199 @@
+"""Several segments, foreign sessions, hostile files, stopping and starting again."""
+import os
+import random
+import shutil
+import socket
+import struct
+import subprocess
+import unittest
+import uuid
+
+from harness import MOETRACE, MOETRACED, Case, Collector, Replay, make_steps, meta_line, routes_in, wait_until
+
+# Offsets in the first page of .ring (shm/ABI.md).
+ABI_MAJOR, TRACE_ID, NUM_LAYERS, ROUTE_SLOTS, ROUTE_OFFSET = 8, 16, 60, 120, 96
+
+
+class Segments(Case):
+    def start_collector(self, *arguments):
+        return Collector(self, "--output-dir", self.traces, *arguments)
+
+    def start_fed(self, first_rows=2_000, seed=1, **how):
+        """A live trace, of which the collector has all that was fed."""
+        known = set(self.trace_files())
+        replay = Replay(self, **how)
+        replay.feed(meta_line([0, 1, 2, 5]))
+        [path] = wait_until(lambda: set(self.trace_files()) - known, "no trace file")
+        steps = list(make_steps(seed, first_rows))
+        for step in steps:
+            replay.feed(step)
+        wait_until(lambda: routes_in(path) > 0, "no rows")
+        return replay, path
+
+    def test_several_at_once(self):
+        collector = self.start_collector()
+        sources = [self.write_log(seed, 30_000, name=f"source.{seed}.jsonl", layers=layers)
+                   for seed, layers in enumerate([(0, 1, 2, 5), (0,), (3, 4)])]
+        replays = [Replay(self, source) for source in sources]
+        for replay in replays:
+            self.assertEqual(replay.wait(), 0, replay.stderr())
+        self.wait_drained()
+        self.assertEqual((collector.stop(), collector.stderr()), (0, ""))
+        by_layers = {str(self.check(path).layers): path for path in self.trace_files()}
+        for source, layers in zip(sources, [{0, 1, 2, 5}, {0}, {3, 4}]):
+            self.assertEqual(self.check(by_layers[str(layers)], source).dropped, 0)
+
+    def test_sessions_do_not_meet(self):
+        source = self.write_log(2, 5_000)
+        collector = self.start_collector("--once")
+        other = Replay(self, source, session="other", rate=1e9)
+        self.assertEqual(other.wait(), 0, other.stderr())
+        mine = Replay(self, source)
+        self.assertEqual(mine.wait(), 0, mine.stderr())
+        self.assertEqual(collector.wait(), 0, collector.stderr())
+        [path] = self.trace_files()
+        self.check(path, source)
+        self.assertEqual(self.trace_ids(), [])
+        [left] = self.trace_ids("other")
+        self.assertNotEqual(left, path.stem)
+
+    def copy_segment(self, trace_id, change_ring=None, change_ctl=None):
+        """A copy of an abandoned segment under a new id, changed."""
+        new = uuid.uuid4()
+        for kind, change in (("ring", change_ring), ("ctl", change_ctl)):
+            content = bytearray((self.rings / f"moetrace.v1.spare.{trace_id}.{kind}").read_bytes())
+            content[TRACE_ID:TRACE_ID + 16] = new.bytes
+            if change:
+                content = change(content)
+            (self.rings / f"moetrace.v1.{self.session}.{new}.{kind}").write_bytes(content)
+        return str(new)
+
+    def test_hostile_segments_are_left_alone(self):
+        source = self.write_log(3, 3_000)
+        spare = Replay(self, source, session="spare", rate=1e9, env={"MOETRACE_RING_MB": "0.5"})
+        self.assertEqual(spare.wait(), 0, spare.stderr())
+        [good] = self.trace_ids("spare")
+
+        def put(offset, layout, value):
+            field = struct.pack(layout, value)
+            return lambda content: content[:offset] + field + content[offset + len(field):]
+
+        rng = random.Random(4)
+        bad = {
+            "another version": self.copy_segment(good, put(ABI_MAJOR, "<H", 9)),
+            "too many layers": self.copy_segment(good, put(NUM_LAYERS, "<I", 1 << 30)),
+            "endless ring": self.copy_segment(good, put(ROUTE_SLOTS, "<Q", 1 << 60)),
+            "ring outside": self.copy_segment(good, put(ROUTE_OFFSET, "<Q", (1 << 64) - 64)),
+            "random bytes": self.copy_segment(good, lambda content: rng.randbytes(len(content))),
+            "random control": self.copy_segment(good, None, lambda content: rng.randbytes(len(content))),
+            "cut short": self.copy_segment(good, lambda content: content[:8192]),
+            "empty": self.copy_segment(good, lambda content: b""),
+            "no control": self.copy_segment(good, None, lambda content: content[:100]),
+        }
+        harmless = self.copy_segment(good)
+        collector = self.start_collector()
+        replay = Replay(self, source)
+        self.assertEqual(replay.wait(), 0, replay.stderr())
+        wait_until(lambda: set(self.trace_ids()) == set(bad.values()), "a good segment is not served")
+        self.assertEqual(collector.stop(), 1)
+        lines = collector.stderr().splitlines()
+        for what, trace_id in bad.items():
+            about = [line for line in lines if trace_id in line]
+            self.assertEqual(len(about), 1, f"{what}: {about or lines}")
+            self.assertRegex(about[0], r"\Amoetraced: [^:]+: .+; .+")
+        self.assertEqual(len(lines), len(bad), lines)
+        self.assertEqual(len(self.trace_files()), 2)
+        self.check(self.traces / f"{harmless}.jsonl")
+
+    def test_segment_cut_while_mapped(self):
+        collector = self.start_collector()
+        replay, path = self.start_fed()
+        os.truncate(self.rings / f"moetrace.v1.{self.session}.{path.stem}.ring", 4096)
+        wait_until(collector.stderr, "the collector does not notice")
+        good, good_path = self.start_fed(seed=5)
+        self.assertEqual(good.wait(), 0, good.stderr())
+        wait_until(lambda: self.trace_ids() == [path.stem], "the good segment is not ended")
+        self.assertEqual(collector.stop(), 1)
+        self.assertEqual(len(collector.stderr().splitlines()), 1)
+        self.check(good_path)
+        self.check(path, need_end=False)
+
+    def test_stop_drains_and_a_restart_goes_on(self):
+        source = self.write_log(6, 60_000)
+        steps = source.read_text().splitlines(keepends=True)[1:]
+        collector = self.start_collector()
+        replay = Replay(self)
+        replay.feed(meta_line([0, 1, 2, 5]))
+        [path] = wait_until(self.trace_files, "no trace file")
+        for part in range(4):
+            lines = steps[part * len(steps) // 4:(part + 1) * len(steps) // 4]
+            replay.feed("".join(lines))
+            self.assertEqual(collector.stop(), 0, collector.stderr())
+            self.check(path, source, need_end=False, whole_source=False)
+            collector = self.start_collector()
+        self.assertEqual(replay.wait(), 0, replay.stderr())
+        self.wait_drained()
+        done = self.check(path, source)
+        self.assertEqual((done.dropped, done.base), (0, None))
+
+    def test_stop_drains_what_is_there(self):
+        """A segment that nobody has looked at, and a stop: all of it is in the file."""
+        source = self.write_log(7, 50_000)
+        replay = Replay(self, source, rate=1e9)
+        self.assertEqual(replay.wait(), 0, replay.stderr())
+        collector = self.start_collector()
+        self.assertEqual(collector.stop(), 0, collector.stderr())
+        [path] = self.trace_files()
+        self.check(path, source, need_end=False)
+
+    def test_lost_file_starts_late(self):
+        collector = self.start_collector()
+        replay, path = self.start_fed(10_000)
+        self.assertEqual(collector.stop(), 0, collector.stderr())
+        first = self.check(path, need_end=False)
+        path.unlink()
+        self.start_collector()
+        for step in list(make_steps(1, 20_000))[len(list(make_steps(1, 10_000))):]:
+            replay.feed(step)
+        self.assertEqual(replay.wait(), 0, replay.stderr())
+        self.wait_drained()
+        late = self.check(path)
+        self.assertIsNotNone(late.base)
+        self.assertEqual(late.base["delivered_total"], first.delivered)
+        self.assertEqual(late.base["seq"], first.next_seq)
+        text = path.read_text()
+        self.assertIn('"event":null', text)
+        self.assertGreater(late.delivered, 0)
+
+    def test_pictures_of_an_ended_trace_are_waited_for(self):
+        plots = self.folder / "plots"
+        if not shutil.which("moetrace-plot", path=os.path.dirname(MOETRACED)):
+            self.skipTest("moetrace-plot is not built")
+        collector = self.start_collector("--plot-dir", plots, "--once")
+        replay = Replay(self, self.write_log(8, 5_000))
+        self.assertEqual(replay.wait(), 0, replay.stderr())
+        self.assertEqual(collector.wait(), 0, collector.stderr())
+        [path] = self.trace_files()
+        for name in ("expert_hist.png", "expert_metrics.json"):
+            self.assertGreater((plots / path.stem / name).stat().st_size, 0)
+
+    def test_ring_that_does_not_fit(self):
+        result = subprocess.run([MOETRACE, "replay", self.write_log(9, 100)], capture_output=True, text=True,
+                                env={**self.env, "MOETRACE_RING_MB": "90000000"})
+        self.assertEqual(result.returncode, 1)
+        self.assertRegex(result.stderr, r"\Amoetrace: [^\n]+: [^\n]+; [^\n]+\n\Z")
+        self.assertEqual(os.listdir(self.rings), [])
+
+    def test_notifies_the_service_manager(self):
+        address = self.folder / "notify"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(str(address))
+            manager.settimeout(60)
+            collector = Collector(self, "--output-dir", self.traces, env={"NOTIFY_SOCKET": str(address)})
+            self.assertEqual(manager.recv(4096), b"READY=1")
+            self.assertEqual(collector.stop(), 0)
+            self.assertEqual(manager.recv(4096), b"STOPPING=1")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,212 @@
+"""Real ZeroMQ subscribers, with plain pyzmq and with the shipped example."""
+import json
+import subprocess
+import sys
+import unittest
+
+import zmq
+
+from harness import SUBSCRIBER, TIMEOUT_S, Case, Collector, Replay, make_steps, meta_line, routes_in, wait_until
+
+
+class Listener:
+    """A SUB socket that collects whole messages."""
+
+    def __init__(self, case, endpoint, *, topics=(b"",), rcvhwm=0):
+        self.context = zmq.Context()
+        self.socket = self.context.socket(zmq.SUB)
+        self.socket.setsockopt(zmq.RCVHWM, rcvhwm)
+        for topic in topics:
+            self.socket.setsockopt(zmq.SUBSCRIBE, topic)
+        self.socket.connect(endpoint)
+        self.messages = []
+        case.addCleanup(self.context.term)
+        case.addCleanup(self.socket.close, 0)
+
+    def read(self):
+        """The next message: topic, header, lines."""
+        if self.socket.poll(TIMEOUT_S * 1000) == 0:
+            raise AssertionError("no message came")
+        topic, header, payload = self.socket.recv_multipart()
+        assert payload.endswith(b"\n")
+        self.messages.append((topic, json.loads(header), payload))
+        return self.messages[-1]
+
+    def read_until(self, kind):
+        """Reads until a line of this type has come; returns the line."""
+        while True:
+            for line in map(json.loads, self.read()[2].splitlines()):
+                if line["type"] == kind:
+                    return line
+
+    def lines(self, topic):
+        return b"".join(payload for name, _, payload in self.messages if name == topic)
+
+    def rows(self):
+        return self.lines(b"route").count(b"\n")
+
+
+class Subscribers(Case):
+    def setUp(self):
+        super().setUp()
+        self.endpoint = f"ipc://{self.folder}/pub"
+
+    def start_collector(self):
+        return Collector(self, "--output-dir", self.traces, publish=self.endpoint)
+
+    def start_fed_trace(self):
+        """A live trace without rows, as yet."""
+        replay = Replay(self)
+        replay.feed(meta_line([0, 1, 2, 5]))
+        [path] = wait_until(self.trace_files, "no trace file")
+        return replay, path
+
+    def start_example(self, *arguments):
+        process = subprocess.Popen([sys.executable, "-B", SUBSCRIBER, self.endpoint, "--json", *arguments],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        return process
+
+    def example_says(self, process):
+        out, err = process.communicate(timeout=TIMEOUT_S)
+        self.assertEqual((process.returncode, err), (0, ""))
+        return [json.loads(line) for line in out.splitlines()]
+
+    def feed_until_heard(self, replay, steps, rows_file):
+        """Feeds step by step until the example has got something new."""
+        size = rows_file.stat().st_size if rows_file.exists() else 0
+
+        def heard():
+            replay.feed(next(steps))
+            return rows_file.exists() and rows_file.stat().st_size > size
+
+        wait_until(heard, "the example gets nothing")
+
+    def test_every_row_comes_and_is_numbered(self):
+        self.start_collector()
+        replay, path = self.start_fed_trace()
+        listener = Listener(self, self.endpoint)
+        listener.read_until("meta")  # subscribed, from here on
+        subscribed = len(listener.messages)
+        fed = 0
+        for step in make_steps(1, 20_000):
+            replay.feed(step)
+            fed += step.count("\n")
+            # Never further behind than the collector's queue is long. The last step may wait for the one that follows it.
+            while listener.rows() < fed - 1_000:
+                listener.read()
+        self.assertEqual(replay.wait(), 0, replay.stderr())
+        end = listener.read_until("end")
+        self.wait_drained()
+
+        file_lines = path.read_bytes().splitlines(keepends=True)
+        routes = b"".join(line for line in file_lines if line.startswith(b'{"type":"route"'))
+        others = [line for line in file_lines if not line.startswith((b'{"type":"route"', b'{"type":"meta"'))]
+        self.assertEqual(listener.lines(b"route"), routes)
+        published = [line for line in listener.lines(b"meta").splitlines(keepends=True) if b'"type":"meta"' not in line]
+        self.assertEqual(published, others)
+        self.assertEqual(end["delivered"], routes.count(b"\n"))
+
+        delivered, numbers = 0, {}
+        for topic, header, payload in listener.messages[subscribed:]:
+            self.assertEqual(header["trace_id"], path.stem)
+            self.assertEqual(header["message"], numbers.get(topic, header["message"]))
+            numbers[topic] = header["message"] + 1
+            self.assertEqual(header["count"], payload.count(b"\n"))
+            if topic == b"route":
+                delivered += header["count"]
+                self.assertEqual(header["first_seq"], json.loads(payload.splitlines()[0])["seq"])
+            self.assertEqual(header["delivered"], delivered)
+            self.assertEqual(header["dropped"], 0)
+
+    def test_late_subscriber_gets_meta(self):
+        self.start_collector()
+        replay, path = self.start_fed_trace()
+        replay.feed("".join(make_steps(2, 1_000)))
+        wait_until(lambda: routes_in(path) > 500, "no rows in the file")
+        listener = Listener(self, self.endpoint, topics=(b"meta",))
+        topic, header, payload = listener.read()
+        self.assertEqual(topic, b"meta")
+        self.assertEqual(payload, path.read_bytes().splitlines(keepends=True)[0])
+        # Another one: both get it again.
+        second = Listener(self, self.endpoint, topics=(b"meta",))
+        self.assertEqual(second.read()[2], payload)
+        self.assertEqual(listener.read()[2], payload)
+        replay.wait()
+
+    def test_stats_count_the_rows(self):
+        self.start_collector()
+        replay, path = self.start_fed_trace()
+        listener = Listener(self, self.endpoint, topics=(b"stats", b"meta"))
+        listener.read_until("meta")
+        replay.feed("".join(make_steps(3, 4_000)))
+        self.assertEqual(replay.wait(), 0, replay.stderr())
+        stats = listener.read_until("stats")
+        while stats["delivered"] < stats["attempted"] or stats["steps_done"] == 0:
+            stats = listener.read_until("stats")
+        self.wait_drained()
+        while b'"type":"end"' not in listener.lines(b"meta"):
+            listener.read()
+        last = json.loads(listener.lines(b"stats").splitlines()[-1])
+        counts = [[0] * last["num_experts"] for _ in range(last["num_layers"])]
+        for line in map(json.loads, path.read_bytes().splitlines()):
+            if line["type"] == "route":
+                for expert in line["topk_ids"]:
+                    counts[line["layer"]][expert] += 1
+        self.assertEqual(last["counts"], counts)
+
+    def test_example_gets_every_row(self):
+        self.start_collector()
+        replay, path = self.start_fed_trace()
+        rows_file = self.folder / "rows.jsonl"
+        process = self.start_example("--output", str(rows_file), "--until-end")
+        steps = make_steps(4, 10_000)
+        self.feed_until_heard(replay, steps, rows_file)
+        for step in steps:
+            replay.feed(step)
+            behind = routes_in(path) - 1_000
+            wait_until(lambda: rows_file.read_bytes().count(b"\n") >= behind, "rows do not come")
+        self.assertEqual(replay.wait(), 0, replay.stderr())
+        [said] = self.example_says(process)
+        self.wait_drained()
+        routes = [line for line in path.read_bytes().splitlines(keepends=True) if line.startswith(b'{"type":"route"')]
+        self.assertEqual(said["rows"] + said["rows_missed"] + said["rows_before"], len(routes))
+        self.assertEqual((said["rows_missed"], said["messages_missed"], said["ended"]), (0, 0, True))
+        self.assertEqual((self.folder / "rows.jsonl").read_bytes(), b"".join(routes[said["rows_before"]:]))
+
+    def test_example_counts_across_a_killed_collector(self):
+        """Rows that were written and not published any more when a collector died are missed, and counted."""
+        collector = self.start_collector()
+        replay, path = self.start_fed_trace()
+        rows_file = self.folder / "rows.jsonl"
+        process = self.start_example("--output", str(rows_file), "--until-end")
+        wait_until(rows_file.exists, "the example does not listen")
+        steps = make_steps(5, 1_000_000)
+        for _ in range(3):
+            collector.kill()
+            collector = self.start_collector()
+            # It finds its collector again by itself.
+            self.feed_until_heard(replay, steps, rows_file)
+        self.assertEqual(replay.wait(), 0, replay.stderr())
+        [said] = self.example_says(process)
+        self.wait_drained()
+        done = self.check(path)
+        self.assertTrue(said["ended"])
+        self.assertEqual(said["rows"], rows_file.read_bytes().count(b"\n"))
+        self.assertEqual(said["rows"] + said["rows_missed"] + said["rows_before"], done.delivered)
+
+    def test_example_ends_on_a_signal(self):
+        self.start_collector()
+        replay, _ = self.start_fed_trace()
+        rows_file = self.folder / "rows.jsonl"
+        process = self.start_example("--output", str(rows_file))
+        self.feed_until_heard(replay, make_steps(6, 1_000_000), rows_file)
+        process.terminate()
+        [said] = self.example_says(process)
+        self.assertEqual((said["ended"], said["rows"] > 0), (False, True))
+        replay.wait()
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
