@@ -46,6 +46,17 @@ bool crosses(const Callout& line, const Box& box) {
   return std::max(y1, y2) > box.y && std::min(y1, y2) < box.bottom();
 }
 
+// Whether two leaders meet, so that the eye could follow the wrong one.
+bool meet(const Callout& a, const Callout& b) {
+  // Which side of line (x1, y1)-(x2, y2) the point is on.
+  const auto side = [](const Callout& line, double x, double y) {
+    return (line.to_x - line.from_x) * (y - line.from_y) -
+           (line.to_y - line.from_y) * (x - line.from_x);
+  };
+  return side(a, b.from_x, b.from_y) * side(a, b.to_x, b.to_y) <= 0 &&
+         side(b, a.from_x, a.from_y) * side(b, a.to_x, a.to_y) <= 0;
+}
+
 Callout callout_at(const CalloutRequest& request, double x, double y) {
   Callout callout;
   callout.box = {x, y, request.width, request.height};
@@ -79,6 +90,7 @@ double disturbance(const Callout& callout, const std::vector<Callout>& placed,
   for (const Callout& other : placed) {
     if (callout.leader && crosses(callout, grown(other.box, 2))) sum += kThroughLabel;
     if (other.leader && crosses(other, grown(callout.box, 2))) sum += kThroughLabel;
+    if (callout.leader && other.leader && meet(callout, other)) sum += kThroughLabel;
   }
   if (!callout.leader) return sum;
   const auto through = [&](const Box& bar) {

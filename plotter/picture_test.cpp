@@ -178,6 +178,20 @@ TEST(Callouts, StandAboveTheBarsAndApart) {
   }
 }
 
+// Neighbours near the edge, the middle one highest: its label must not go behind its right
+// neighbour's.
+TEST(Callouts, KeepTheOrderOfTheirBars) {
+  std::vector<Box> bars;
+  for (int bar = 0; bar < 60; ++bar) bars.push_back({bar * 10.0, 160, 8, 100});
+  for (const auto& [bar, top] : {std::pair{5, 113.0}, {7, 100.0}, {9, 117.0}}) {
+    bars[static_cast<size_t>(bar)] = {bar * 10.0, top, 8, 260 - top};
+  }
+  const auto callouts =
+      place_callouts({{bars[7], 62, 20}, {bars[5], 62, 20}, {bars[9], 62, 20}}, bars, 4, 600);
+  EXPECT_LT(callouts[1].box.middle(), callouts[0].box.middle());
+  EXPECT_LT(callouts[0].box.middle(), callouts[2].box.middle());
+}
+
 TEST(Ticks, Numbers) {
   EXPECT_EQ(with_thousands(0), "0");
   EXPECT_EQ(with_thousands(999), "999");
