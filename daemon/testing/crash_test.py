@@ -47,6 +47,23 @@ class Crash(Case):
             done = self.check(path, source)
             self.assertEqual((done.dropped, done.torn, done.end["status"]), (0, 0, "closed"))
 
+    def test_filtering_collector_is_killed(self):
+        """Rows that are left out leave no line that a next collector could find its place by."""
+        source = self.write_log(self.seed, 90_000)
+        wanted = self.folder / "wanted.jsonl"
+        wanted.write_text("".join(line for line in source.read_text().splitlines(keepends=True) if '"layer":2,' in line))
+        replay = Replay(self, source, rate=RATE)
+        for _ in range(10):
+            collector = Collector(self, "--output-dir", self.traces, "--layers", "2")
+            self.run_until_moment(0.12)
+            collector.kill()
+        Collector(self, "--output-dir", self.traces, "--layers", "2")
+        self.assertEqual(replay.wait(), 0, replay.stderr())
+        self.wait_drained()
+        [path] = self.trace_files()
+        done = self.check(path, wanted)
+        self.assertEqual((done.dropped, done.torn, done.filtered), (0, 0, 3 * done.delivered))
+
     def test_collector_is_killed_while_writes_come_short(self):
         """A file size limit makes the kernel cut a write() in the middle of a line: the worst torn end that there is."""
         source = self.write_log(self.seed, 150_000)
