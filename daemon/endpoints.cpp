@@ -9,7 +9,9 @@
 namespace moetrace {
 namespace {
 
-std::string endpoints_file(const std::string& session) { return socket_directory() + "/" + session + ".endpoint"; }
+std::string endpoints_file(const std::string& session) {
+  return socket_directory() + "/" + session + ".endpoint";
+}
 
 // The variable's value, or "" if it is unset.
 std::string environment(const char* name) {
@@ -26,20 +28,25 @@ std::string socket_directory() {
     directory = runtime + "/moetrace";
   } else {
     const std::string temporary = environment("TMPDIR");
-    directory = (temporary.empty() ? "/tmp" : temporary) + "/moetrace-" + std::to_string(::getuid());
+    directory =
+        (temporary.empty() ? "/tmp" : temporary) + "/moetrace-" + std::to_string(::getuid());
   }
   ::mkdir(directory.c_str(), 0700);
   return directory;
 }
 
-std::string default_endpoint(const std::string& session) { return "ipc://" + socket_directory() + "/" + session + ".pub"; }
+std::string default_endpoint(const std::string& session) {
+  return "ipc://" + socket_directory() + "/" + session + ".pub";
+}
 
 void write_endpoints(const std::string& session, const std::vector<std::string>& endpoints) {
   std::ofstream file(endpoints_file(session), std::ios::trunc);
   for (const std::string& endpoint : endpoints) file << endpoint << '\n';
 }
 
-void remove_endpoints(const std::string& session) { ::unlink(endpoints_file(session).c_str()); }
+void remove_endpoints(const std::string& session) {
+  ::unlink(endpoints_file(session).c_str());
+}
 
 std::vector<std::string> read_endpoints(const std::string& session) {
   std::ifstream file(endpoints_file(session));

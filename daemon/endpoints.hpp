@@ -6,8 +6,8 @@
 
 namespace moetrace {
 
-// /run/moetrace where it can be written, else $XDG_RUNTIME_DIR/moetrace, else moetrace-<uid> in $TMPDIR or /tmp. Made if missing,
-// for its owner alone.
+// /run/moetrace where it can be written, else $XDG_RUNTIME_DIR/moetrace, else moetrace-<uid> in
+// $TMPDIR or /tmp. Made if missing, for its owner alone.
 std::string socket_directory();
 
 // ipc://<socket directory>/<session>.pub

@@ -16,7 +16,9 @@ namespace {
 constexpr int kFailed = 1;
 constexpr int kUsage = 2;
 
-void say(const std::string& line) { std::fprintf(stderr, "moetraced: %s\n", line.c_str()); }
+void say(const std::string& line) {
+  std::fprintf(stderr, "moetraced: %s\n", line.c_str());
+}
 
 // SIGINT and SIGTERM as a descriptor: the loop ends between two rounds.
 moetrace::UniqueFd stop_signals() {
@@ -39,12 +41,14 @@ void tell_ready(int ready_fd, const std::vector<std::string>& endpoints) {
   ::close(ready_fd);
 }
 
-// Waits for a signal, a subscriber or the time. True: asked to stop. Work that follows work waits for nothing; an idle collector
-// sleeps up to 2 ms beside a living trace (its ring holds far more than that) and up to 50 ms without one.
+// Waits for a signal, a subscriber or the time. True: asked to stop. Work that follows work waits
+// for nothing; an idle collector sleeps up to 2 ms beside a living trace (its ring holds far more
+// than that) and up to 50 ms without one.
 bool wait(int signals, int publisher, bool moved, bool no_trace, int& idle_rounds) {
   idle_rounds = moved ? 0 : idle_rounds + 1;
   timespec pause{0, 0};
-  if (idle_rounds > 0) pause.tv_nsec = no_trace ? 50'000'000 : std::min(idle_rounds * 50'000, 2'000'000);
+  if (idle_rounds > 0)
+    pause.tv_nsec = no_trace ? 50'000'000 : std::min(idle_rounds * 50'000, 2'000'000);
   pollfd descriptors[2] = {{signals, POLLIN, 0}, {publisher, POLLIN, 0}};
   ::ppoll(descriptors, publisher >= 0 ? 2 : 1, &pause, nullptr);
   return (descriptors[0].revents & POLLIN) != 0;
@@ -67,7 +71,8 @@ int main(int argc, char** argv) {
   if (options.publish.front() == "none") options.publish.clear();
 
   const moetrace::UniqueFd signals = stop_signals();
-  if (const auto segments = moetrace::list_segments(options.directory, options.session); !segments) {
+  if (const auto segments = moetrace::list_segments(options.directory, options.session);
+      !segments) {
     say(segments.error().message);
     return kFailed;
   }
@@ -82,7 +87,8 @@ int main(int argc, char** argv) {
   moetrace::Collector collector(options, std::move(*publisher), say);
   tell_ready(options.ready_fd, endpoints);
   bool moved = true;
-  for (int idle_rounds = 0; !wait(signals.get(), collector.publisher().descriptor(), moved, collector.idle(), idle_rounds);) {
+  for (int idle_rounds = 0; !wait(signals.get(), collector.publisher().descriptor(), moved,
+                                  collector.idle(), idle_rounds);) {
     moved = collector.round();
     if (collector.done()) break;
   }

@@ -17,7 +17,8 @@ struct Run {
   std::size_t end = 0;
   std::optional<std::uint64_t> first_seq;
   std::uint64_t count = 0;  // lines
-  Totals totals;            // after the last of these lines, so that a subscriber can tell what it missed before and after
+  Totals totals;  // after the last of these lines, so that a subscriber can tell what it missed
+                  // before and after
 };
 
 struct Batch {

@@ -18,7 +18,8 @@ constexpr auto kStatsEvery = std::chrono::seconds(1);
 
 }  // namespace
 
-Collector::Collector(CollectorOptions options, Publisher publisher, std::function<void(const std::string&)> say)
+Collector::Collector(CollectorOptions options, Publisher publisher,
+                     std::function<void(const std::string&)> say)
     : options_(std::move(options)), publisher_(std::move(publisher)), say_(std::move(say)) {}
 
 bool Collector::round() {
@@ -56,7 +57,8 @@ void Collector::discover() {
 }
 
 void Collector::attach(const SegmentName& name) {
-  auto segment = CollectorSegment::open(options_.directory, name, CollectorSegment::Access::kCollect);
+  auto segment =
+      CollectorSegment::open(options_.directory, name, CollectorSegment::Access::kCollect);
   if (!segment) {
     if (segment.error().code == ErrorCode::kNotFound) return;  // its collector has just removed it
     if (segment.error().code == ErrorCode::kInUse) {
@@ -69,7 +71,8 @@ void Collector::attach(const SegmentName& name) {
   served_elsewhere_.erase(name.trace_id);
 
   Result<TraceFile> file = Error{ErrorCode::kInUse, ""};
-  for (const std::string& path : output_candidates(options_, name.trace_id, segment->map().header().rank)) {
+  for (const std::string& path :
+       output_candidates(options_, name.trace_id, segment->map().header().rank)) {
     file = TraceFile::open(path, name.trace_id);
     if (file || file.error().code != ErrorCode::kInUse) break;
   }
@@ -80,12 +83,14 @@ void Collector::attach(const SegmentName& name) {
   // relaxed: only we, who hold the collector's lock, write these two; others show them.
   const std::uint64_t number = generation.load(std::memory_order_relaxed) + 1;
   generation.store(number, std::memory_order_relaxed);
-  SharedWord(&ctl->collector_pid).store(static_cast<std::uint64_t>(::getpid()), std::memory_order_relaxed);
+  SharedWord(&ctl->collector_pid)
+      .store(static_cast<std::uint64_t>(::getpid()), std::memory_order_relaxed);
 
   Trace& trace = traces_[name.trace_id];
   trace.channel = {name.trace_id, number, 0, 0, 0};
-  auto drain = SegmentDrain::attach(std::move(*segment), std::move(*file), options_.layers,
-                                    [this, &trace](const Batch& batch) { publisher_.publish(trace.channel, batch); });
+  auto drain = SegmentDrain::attach(
+      std::move(*segment), std::move(*file), options_.layers,
+      [this, &trace](const Batch& batch) { publisher_.publish(trace.channel, batch); });
   if (!drain) {
     traces_.erase(name.trace_id);
     return quarantine(name, drain.error().message);
@@ -127,7 +132,8 @@ bool Collector::drain_all() {
 }
 
 void Collector::publish_stats(Trace& trace) {
-  const auto stats = stats_line(trace.drain->segment().map(), trace.channel.trace_id, trace.drain->totals());
+  const auto stats =
+      stats_line(trace.drain->segment().map(), trace.channel.trace_id, trace.drain->totals());
   if (!stats || stats->version == trace.stats_version) return;
   trace.stats_version = stats->version;
   publisher_.publish_stats(trace.channel, stats->line, trace.drain->totals());
@@ -144,7 +150,8 @@ void Collector::end(Trace& trace) {
 
 void Collector::stop() {
   discover();
-  // Producers that live may go on writing for ever: a few passes more than a full ring takes are the end of it.
+  // Producers that live may go on writing for ever: a few passes more than a full ring takes are
+  // the end of it.
   std::uint64_t rounds = 16;
   for (const auto& [id, trace] : traces_) {
     rounds = std::max(rounds, 16 + trace.drain->segment().map().header().route_slots / 256);

@@ -1,4 +1,5 @@
-// The collector: finds segments as they appear, drains several at once, and publishes what was written.
+// The collector: finds segments as they appear, drains several at once, and publishes what was
+// written.
 #pragma once
 
 #include <chrono>
@@ -18,12 +19,15 @@ namespace moetrace {
 class Collector {
  public:
   // `say` prints one line for the user: errors and warnings.
-  Collector(CollectorOptions options, Publisher publisher, std::function<void(const std::string&)> say);
+  Collector(CollectorOptions options, Publisher publisher,
+            std::function<void(const std::string&)> say);
 
-  // One round over everything. True if something moved, so that another round should follow at once.
+  // One round over everything. True if something moved, so that another round should follow at
+  // once.
   bool round();
 
-  // Drains what the rings hold now, as far as the file system lets us, then lets go of living traces.
+  // Drains what the rings hold now, as far as the file system lets us, then lets go of living
+  // traces.
   void stop();
 
   // With --once: the first trace has ended.

@@ -1,5 +1,6 @@
-// moetrace-collector-bench: how many route rows a second the collector turns from ring records into joined lines in a file on
-// tmpfs, on one core; beside it the same rows through nlohmann::json::dump.
+// moetrace-collector-bench: how many route rows a second the collector turns from ring records into
+// joined lines in a file on tmpfs, on one core; beside it the same rows through
+// nlohmann::json::dump.
 #include <unistd.h>
 
 #include <algorithm>
@@ -80,14 +81,16 @@ SegmentName fill_ring(const std::string& directory, const Routing& routing, std:
   if (!producer) fail(producer.error().message);
   std::vector<moetrace_span> spans;
   for (std::uint32_t row = 0; row < kRows; ++row) {
-    const std::uint64_t request = (*producer)->requests().begin("chatcmpl-" + std::to_string(100000 + row), 100, 0);
+    const std::uint64_t request =
+        (*producer)->requests().begin("chatcmpl-" + std::to_string(100000 + row), 100, 0);
     spans.push_back({request, 100, row, 1});
   }
   rows = 0;
   while ((*producer)->hook().room(kRows * kLayers) >= kRows * kLayers) {
     (*producer)->begin_step(kRows, spans);
     for (std::uint32_t layer = 0; layer < kLayers; ++layer) {
-      (*producer)->hook().record(layer, routing.ids.data(), MOETRACE_INT64, routing.weights.data(), MOETRACE_FLOAT32, kRows);
+      (*producer)->hook().record(layer, routing.ids.data(), MOETRACE_INT64, routing.weights.data(),
+                                 MOETRACE_FLOAT32, kRows);
     }
     for (moetrace_span& span : spans) ++span.first_position;
     rows += kRows * kLayers;
@@ -107,7 +110,8 @@ double drain_once(const std::string& directory, const Routing& routing, std::uin
   ::unlink(path.c_str());
   auto file = TraceFile::open(path, name.trace_id);
   if (!file) fail(file.error().message);
-  auto drain = SegmentDrain::attach(std::move(*segment), std::move(*file), first_layers(MOETRACE_MAX_LAYERS), [](const Batch&) {});
+  auto drain = SegmentDrain::attach(std::move(*segment), std::move(*file),
+                                    first_layers(MOETRACE_MAX_LAYERS), [](const Batch&) {});
   if (!drain) fail(drain.error().message);
   const auto start = std::chrono::steady_clock::now();
   while (true) {
@@ -121,7 +125,8 @@ double drain_once(const std::string& directory, const Routing& routing, std::uin
   return seconds;
 }
 
-// The same line through nlohmann/json, from values that lie ready in memory, to a file on the same tmpfs.
+// The same line through nlohmann/json, from values that lie ready in memory, to a file on the same
+// tmpfs.
 double nlohmann_once(const std::string& directory, const Routing& routing, std::uint64_t rows) {
   const std::string path = directory + "/nlohmann.jsonl";
   std::FILE* file = std::fopen(path.c_str(), "w");
@@ -152,7 +157,8 @@ double nlohmann_once(const std::string& directory, const Routing& routing, std::
 
 void print_row(const char* name, std::vector<double> rates) {
   std::sort(rates.begin(), rates.end());
-  std::printf("| %-42s | %8.2f | %8.2f | %8.2f |\n", name, rates.front() / 1e6, rates[rates.size() / 2] / 1e6, rates.back() / 1e6);
+  std::printf("| %-42s | %8.2f | %8.2f | %8.2f |\n", name, rates.front() / 1e6,
+              rates[rates.size() / 2] / 1e6, rates.back() / 1e6);
 }
 
 }  // namespace
@@ -171,8 +177,10 @@ int main() {
     theirs.push_back(static_cast<double>(fewer) / nlohmann_once(directory, routing, fewer));
   }
   ::rmdir(directory);
-  std::printf("Collector, ring to file on tmpfs, one core: %s; %llu rows a run, top-%u, %u layers, ring 64 MiB, %d runs\n\n",
-              cpu_model().c_str(), static_cast<unsigned long long>(rows), kTopK, kLayers, kRepeats);
+  std::printf(
+      "Collector, ring to file on tmpfs, one core: %s; %llu rows a run, top-%u, %u layers, ring 64 "
+      "MiB, %d runs\n\n",
+      cpu_model().c_str(), static_cast<unsigned long long>(rows), kTopK, kLayers, kRepeats);
   std::printf("| million rows a second                      |      min |   median |      max |\n");
   std::printf("| ------------------------------------------ | -------- | -------- | -------- |\n");
   print_row("moetrace: drain, join, format, write", ours);

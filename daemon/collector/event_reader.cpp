@@ -16,7 +16,9 @@ std::string text_of(const char (&field)[N]) {
 }  // namespace
 
 EventReader::EventReader(const SegmentMap& map, std::uint64_t position)
-    : capacity_(map.header().event_slots), ring_(map.event_ring(), capacity_, position), position_(position) {}
+    : capacity_(map.header().event_slots),
+      ring_(map.event_ring(), capacity_, position),
+      position_(position) {}
 
 template <class T>
 T EventReader::copy_slot(std::uint64_t position) const {
@@ -48,13 +50,15 @@ Result<std::optional<Event>> EventReader::next() {
     case MOETRACE_EVENT_REQUEST_END: {
       const auto raw = copy_slot<moetrace_request_end_event>(position_);
       event = std::optional<Event>(
-          Event{position_, slots, RequestEndEvent{raw.request, raw.generated_tokens, text_of(raw.status)}});
+          Event{position_, slots,
+                RequestEndEvent{raw.request, raw.generated_tokens, text_of(raw.status)}});
       break;
     }
     case MOETRACE_EVENT_CONTROL: {
       const auto raw = copy_slot<moetrace_control_event>(position_);
       event = std::optional<Event>(
-          Event{position_, slots, ControlEvent{raw.from_step, raw.enabled != 0, raw.sample_every, raw.layers}});
+          Event{position_, slots,
+                ControlEvent{raw.from_step, raw.enabled != 0, raw.sample_every, raw.layers}});
       break;
     }
     default:
@@ -72,7 +76,8 @@ bool EventReader::continues(std::uint64_t position, moetrace_event_kind kind) co
 
 Result<std::optional<Event>> EventReader::read_step(std::uint64_t slots) {
   const auto raw = copy_slot<moetrace_step_event>(position_);
-  if (slots != 1 + (std::uint64_t{raw.spans} + 1) / 2) return bad("a step whose spans do not fit its slots");
+  if (slots != 1 + (std::uint64_t{raw.spans} + 1) / 2)
+    return bad("a step whose spans do not fit its slots");
   StepEvent step{raw.step, raw.time_ns, raw.rows, raw.layers, {}};
   if (step.layers > MOETRACE_MAX_LAYERS) return bad("a step of more than 256 layers");
   step.spans.reserve(raw.spans);
@@ -83,8 +88,9 @@ Result<std::optional<Event>> EventReader::read_step(std::uint64_t slots) {
       if (step.spans.size() < raw.spans) step.spans.push_back(span);
     }
   }
-  std::sort(step.spans.begin(), step.spans.end(),
-            [](const moetrace_span& a, const moetrace_span& b) { return a.first_row < b.first_row; });
+  std::sort(
+      step.spans.begin(), step.spans.end(),
+      [](const moetrace_span& a, const moetrace_span& b) { return a.first_row < b.first_row; });
   return std::optional<Event>(Event{position_, slots, std::move(step)});
 }
 
@@ -94,9 +100,11 @@ Result<std::optional<Event>> EventReader::read_request(std::uint64_t slots) {
   RequestEvent request{raw.request, raw.prompt_tokens, raw.cached_tokens, {}};
   request.id.assign(raw.id, std::min<std::size_t>(raw.id_bytes, sizeof raw.id));
   for (std::uint64_t n = 1; n < slots && request.id.size() < raw.id_bytes; ++n) {
-    if (!continues(position_ + n, MOETRACE_EVENT_TEXT)) return bad("a request without the rest of its id");
+    if (!continues(position_ + n, MOETRACE_EVENT_TEXT))
+      return bad("a request without the rest of its id");
     const auto text = copy_slot<moetrace_text_event>(position_ + n);
-    request.id.append(text.text, std::min<std::size_t>(raw.id_bytes - request.id.size(), sizeof text.text));
+    request.id.append(text.text,
+                      std::min<std::size_t>(raw.id_bytes - request.id.size(), sizeof text.text));
   }
   if (request.id.size() != raw.id_bytes) return bad("a request whose id does not fit its slots");
   return std::optional<Event>(Event{position_, slots, std::move(request)});
@@ -107,16 +115,21 @@ std::vector<RequestEvent> requests_in_table(const SegmentMap& map, std::uint64_t
   for (std::uint32_t n = 0; n < map.header().request_slots; ++n) {
     std::array<std::uint64_t, sizeof(moetrace_request_entry) / 8> words;
     auto* shared = reinterpret_cast<std::uint64_t*>(map.requests() + n);
-    // acquire: synchronizes with the release of the number in the producer's request book; the entry is whole.
+    // acquire: synchronizes with the release of the number in the producer's request book; the
+    // entry is whole.
     words[0] = SharedWord(shared).load(std::memory_order_acquire);
     if (words[0] == 0) continue;
-    for (std::size_t w = 1; w < words.size(); ++w) words[w] = SharedWord(shared + w).load(std::memory_order_acquire);
-    // relaxed: if a word above was of a later request, the acquire has made the 0 before it visible.
+    for (std::size_t w = 1; w < words.size(); ++w)
+      words[w] = SharedWord(shared + w).load(std::memory_order_acquire);
+    // relaxed: if a word above was of a later request, the acquire has made the 0 before it
+    // visible.
     if (SharedWord(shared).load(std::memory_order_relaxed) != words[0]) continue;
     moetrace_request_entry entry;
     std::memcpy(&entry, words.data(), sizeof entry);
     // Begun before `event` and not ended before it: a later event would tell us itself.
-    if (entry.begin_event >= event || entry.end_event < event || entry.id_bytes > MOETRACE_MAX_REQUEST_ID) continue;
+    if (entry.begin_event >= event || entry.end_event < event ||
+        entry.id_bytes > MOETRACE_MAX_REQUEST_ID)
+      continue;
     requests.push_back({entry.number_plus_1 - 1, entry.prompt_tokens, entry.cached_tokens,
                         std::string(entry.id, entry.id_bytes)});
   }

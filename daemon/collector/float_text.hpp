@@ -1,4 +1,5 @@
-// float32 to its shortest decimal text, twice as fast as std::to_chars for gate weights and letter for letter the same.
+// float32 to its shortest decimal text, twice as fast as std::to_chars for gate weights and letter
+// for letter the same.
 #pragma once
 
 #include <fmt/format.h>
@@ -13,8 +14,9 @@ namespace moetrace {
 // The longest is "-1.17549435e-38".
 constexpr std::size_t kFloatRoom = 16;
 
-// Writes a finite `value` at `at`, which has kFloatRoom bytes; returns the end. Shortest digits by the Dragonbox algorithm
-// (J. Jeon), as {fmt} has it; notation as std::to_chars chooses it: scientific only where that is shorter.
+// Writes a finite `value` at `at`, which has kFloatRoom bytes; returns the end. Shortest digits by
+// the Dragonbox algorithm (J. Jeon), as {fmt} has it; notation as std::to_chars chooses it:
+// scientific only where that is shorter.
 inline char* put_float(char* at, float value) {
   // A softmax weight: normal, positive, below 1 and not tiny. Bits order like the numbers do.
   constexpr std::uint32_t kSmallest = std::bit_cast<std::uint32_t>(0x1p-13f);

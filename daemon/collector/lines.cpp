@@ -65,40 +65,50 @@ std::string meta_line(const moetrace_ring_header& h, const std::string& trace_id
 
 void append_base(LineBuffer& out, const Totals& t, std::uint64_t seq, std::uint64_t event,
                  std::optional<std::uint64_t> step) {
-  out.append("{\"type\":\"base\",\"seq\":", seq, ",\"event\":", event, ",\"step\":", step, ",\"open\":", t.open(),
-             ",\"dropped_total\":", t.dropped(), ",\"attempted_total\":", t.attempted, ",\"delivered_total\":", t.delivered,
-             ",\"filtered_total\":", t.filtered, ",\"torn_total\":", t.torn(), ",\"event_lost_total\":", t.event_lost,
-             "}\n");
+  out.append("{\"type\":\"base\",\"seq\":", seq, ",\"event\":", event, ",\"step\":", step,
+             ",\"open\":", t.open(), ",\"dropped_total\":", t.dropped(),
+             ",\"attempted_total\":", t.attempted, ",\"delivered_total\":", t.delivered,
+             ",\"filtered_total\":", t.filtered, ",\"torn_total\":", t.torn(),
+             ",\"event_lost_total\":", t.event_lost, "}\n");
 }
 
 void append_request(LineBuffer& out, const RequestEvent& r, std::optional<std::uint64_t> event) {
-  out.append("{\"type\":\"request\",\"req_id\":", json_string(r.id), ",\"prompt_tokens\":", known(r.prompt_tokens),
-             ",\"cached_tokens\":", known(r.cached_tokens), ",\"request\":", r.request, ",\"event\":", event, "}\n");
+  out.append("{\"type\":\"request\",\"req_id\":", json_string(r.id),
+             ",\"prompt_tokens\":", known(r.prompt_tokens),
+             ",\"cached_tokens\":", known(r.cached_tokens), ",\"request\":", r.request,
+             ",\"event\":", event, "}\n");
 }
 
-void append_request_end(LineBuffer& out, const RequestEndEvent& end, const std::string& json_id, std::uint64_t event) {
-  out.append("{\"type\":\"request_end\",\"req_id\":", json_id, ",\"generated_tokens\":", known(end.generated_tokens),
-             ",\"status\":", json_string(end.status), ",\"request\":", end.request, ",\"event\":", event, "}\n");
+void append_request_end(LineBuffer& out, const RequestEndEvent& end, const std::string& json_id,
+                        std::uint64_t event) {
+  out.append("{\"type\":\"request_end\",\"req_id\":", json_id,
+             ",\"generated_tokens\":", known(end.generated_tokens),
+             ",\"status\":", json_string(end.status), ",\"request\":", end.request,
+             ",\"event\":", event, "}\n");
 }
 
-void append_step(LineBuffer& out, const StepEvent& step, const Totals& t, std::uint64_t seq, std::uint64_t event) {
-  out.append("{\"type\":\"step\",\"step\":", step.step, ",\"rows\":", step.rows, ",\"layers\":", step.layers,
-             ",\"time_ns\":", step.time_ns, ",\"seq\":", seq, ",\"dropped_total\":", t.dropped(), ",\"event\":", event,
+void append_step(LineBuffer& out, const StepEvent& step, const Totals& t, std::uint64_t seq,
+                 std::uint64_t event) {
+  out.append("{\"type\":\"step\",\"step\":", step.step, ",\"rows\":", step.rows,
+             ",\"layers\":", step.layers, ",\"time_ns\":", step.time_ns, ",\"seq\":", seq,
+             ",\"dropped_total\":", t.dropped(), ",\"event\":", event,
              ",\"attempted_total\":", t.attempted, ",\"delivered_total\":", t.delivered,
-             ",\"filtered_total\":", t.filtered, ",\"torn_total\":", t.torn(), ",\"event_lost_total\":", t.event_lost,
-             "}\n");
+             ",\"filtered_total\":", t.filtered, ",\"torn_total\":", t.torn(),
+             ",\"event_lost_total\":", t.event_lost, "}\n");
 }
 
 void append_control(LineBuffer& out, const ControlEvent& control, std::uint64_t event) {
-  out.append("{\"type\":\"control\",\"layers\":", layer_list(control.layers), ",\"sample_every\":", control.sample_every,
-             ",\"from_step\":", control.from_step, ",\"enabled\":", std::string_view(control.enabled ? "true" : "false"),
+  out.append("{\"type\":\"control\",\"layers\":", layer_list(control.layers),
+             ",\"sample_every\":", control.sample_every, ",\"from_step\":", control.from_step,
+             ",\"enabled\":", std::string_view(control.enabled ? "true" : "false"),
              ",\"event\":", event, "}\n");
 }
 
 void append_loss(LineBuffer& out, std::uint64_t dropped, const Totals& t, std::string_view cause,
                  std::optional<std::uint64_t> after_seq) {
-  out.append("{\"type\":\"loss\",\"dropped\":", dropped, ",\"dropped_total\":", t.dropped(), ",\"cause\":\"", cause,
-             "\",\"after_seq\":", after_seq, ",\"event_lost_total\":", t.event_lost, "}\n");
+  out.append("{\"type\":\"loss\",\"dropped\":", dropped, ",\"dropped_total\":", t.dropped(),
+             ",\"cause\":\"", cause, "\",\"after_seq\":", after_seq,
+             ",\"event_lost_total\":", t.event_lost, "}\n");
 }
 
 void append_torn(LineBuffer& out, std::optional<std::uint64_t> first_seq, std::uint64_t count) {
@@ -106,8 +116,9 @@ void append_torn(LineBuffer& out, std::optional<std::uint64_t> first_seq, std::u
 }
 
 void append_end(LineBuffer& out, const Totals& t, std::string_view status) {
-  out.append("{\"type\":\"end\",\"attempted\":", t.attempted, ",\"delivered\":", t.delivered, ",\"filtered\":", t.filtered,
-             ",\"dropped\":", t.dropped(), ",\"torn\":", t.torn(), ",\"status\":\"", status, "\"}\n");
+  out.append("{\"type\":\"end\",\"attempted\":", t.attempted, ",\"delivered\":", t.delivered,
+             ",\"filtered\":", t.filtered, ",\"dropped\":", t.dropped(), ",\"torn\":", t.torn(),
+             ",\"status\":\"", status, "\"}\n");
 }
 
 RouteOrigin route_origin(const std::string& json_id, std::optional<std::uint64_t> request) {

@@ -1,4 +1,5 @@
-// The text of the trace's lines, but for route lines (route_text.hpp). `meta` and strings go through nlohmann/json.
+// The text of the trace's lines, but for route lines (route_text.hpp). `meta` and strings go
+// through nlohmann/json.
 #pragma once
 
 #include <charconv>
@@ -40,7 +41,7 @@ class LineBuffer {
     size_ += text.size();
   }
   template <class T>
-    requires std::is_integral_v<T>
+  requires std::is_integral_v<T>
   void append_one(T number) {
     char* at = room(24);
     set_end(std::to_chars(at, at + 24, number).ptr);
@@ -80,12 +81,15 @@ std::string meta_line(const moetrace_ring_header& header, const std::string& tra
 void append_base(LineBuffer& out, const Totals& totals, std::uint64_t seq, std::uint64_t event,
                  std::optional<std::uint64_t> step);
 // `event` is nothing where the request is only known from the segment's table.
-void append_request(LineBuffer& out, const RequestEvent& request, std::optional<std::uint64_t> event);
-void append_request_end(LineBuffer& out, const RequestEndEvent& end, const std::string& json_id, std::uint64_t event);
-void append_step(LineBuffer& out, const StepEvent& step, const Totals& totals, std::uint64_t seq, std::uint64_t event);
+void append_request(LineBuffer& out, const RequestEvent& request,
+                    std::optional<std::uint64_t> event);
+void append_request_end(LineBuffer& out, const RequestEndEvent& end, const std::string& json_id,
+                        std::uint64_t event);
+void append_step(LineBuffer& out, const StepEvent& step, const Totals& totals, std::uint64_t seq,
+                 std::uint64_t event);
 void append_control(LineBuffer& out, const ControlEvent& control, std::uint64_t event);
-void append_loss(LineBuffer& out, std::uint64_t dropped, const Totals& totals, std::string_view cause,
-                 std::optional<std::uint64_t> after_seq);
+void append_loss(LineBuffer& out, std::uint64_t dropped, const Totals& totals,
+                 std::string_view cause, std::optional<std::uint64_t> after_seq);
 void append_torn(LineBuffer& out, std::optional<std::uint64_t> first_seq, std::uint64_t count);
 void append_end(LineBuffer& out, const Totals& totals, std::string_view status);
 

@@ -11,14 +11,19 @@
 namespace moetrace {
 namespace {
 
-Error bad(const std::string& why) { return {ErrorCode::kBadArgument, why}; }
+Error bad(const std::string& why) {
+  return {ErrorCode::kBadArgument, why};
+}
 
 // The configuration file: a JSON object whose keys are the long options' names, '-' written as '_'.
-std::optional<Error> read_config(const std::string& path, CollectorOptions& options, std::string& layers) {
+std::optional<Error> read_config(const std::string& path, CollectorOptions& options,
+                                 std::string& layers) {
   std::ifstream file(path);
   if (!file) return bad("config " + path + ": can't read it; check --config");
   const nlohmann::json json = nlohmann::json::parse(file, nullptr, false, true);
-  if (!json.is_object()) return bad("config " + path + ": not a JSON object; write {\"output_dir\": \"/var/lib/moetrace\"}");
+  if (!json.is_object())
+    return bad("config " + path +
+               ": not a JSON object; write {\"output_dir\": \"/var/lib/moetrace\"}");
   for (const auto& [key, value] : json.items()) {
     const auto text = [&](std::string& to) {
       if (!value.is_string()) return false;
@@ -48,9 +53,12 @@ std::optional<Error> read_config(const std::string& path, CollectorOptions& opti
         if (fits) options.publish.push_back(endpoint.get<std::string>());
       }
     } else {
-      return bad("config " + path + ": unknown key \"" + key + "\"; see moetraced --help for the names");
+      return bad("config " + path + ": unknown key \"" + key +
+                 "\"; see moetraced --help for the names");
     }
-    if (!fits) return bad("config " + path + ": \"" + key + "\" has the wrong type; texts, \"publish\" a list, \"once\" a boolean");
+    if (!fits)
+      return bad("config " + path + ": \"" + key +
+                 "\" has the wrong type; texts, \"publish\" a list, \"once\" a boolean");
   }
   return std::nullopt;
 }
@@ -58,24 +66,36 @@ std::optional<Error> read_config(const std::string& path, CollectorOptions& opti
 }  // namespace
 
 Result<ParsedOptions> parse_collector_options(int argc, const char* const* argv) {
-  CLI::App app("moetraced: drains the rings of a session into trace files, ZeroMQ and pictures", "moetraced");
+  CLI::App app("moetraced: drains the rings of a session into trace files, ZeroMQ and pictures",
+               "moetraced");
   app.set_version_flag("--version", "moetraced " MOETRACE_VERSION);
   CollectorOptions given;
   std::string config;
   std::string layers;
   app.add_option("--config", config, "JSON file with the same settings (output_dir, publish, ...)");
-  auto* session = app.add_option("--session", given.session, "serve the segments of this session (default: MOETRACE_SESSION, \"default\")");
-  auto* directory = app.add_option("--directory", given.directory, "ring directory (default: MOETRACE_DIR, /run/moetrace, /dev/shm)");
-  auto* output_dir = app.add_option("--output-dir", given.output_dir,
-                                    "write <trace id>.jsonl here (default: $STATE_DIRECTORY, else the current directory)");
-  auto* output = app.add_option("--output", given.output, "write the trace here; further ranks to <name>.rank1.jsonl, ...");
+  auto* session =
+      app.add_option("--session", given.session,
+                     "serve the segments of this session (default: MOETRACE_SESSION, \"default\")");
+  auto* directory =
+      app.add_option("--directory", given.directory,
+                     "ring directory (default: MOETRACE_DIR, /run/moetrace, /dev/shm)");
+  auto* output_dir = app.add_option(
+      "--output-dir", given.output_dir,
+      "write <trace id>.jsonl here (default: $STATE_DIRECTORY, else the current directory)");
+  auto* output = app.add_option("--output", given.output,
+                                "write the trace here; further ranks to <name>.rank1.jsonl, ...");
   output_dir->excludes(output);
-  auto* publish = app.add_option("--publish", given.publish, "ZeroMQ endpoint, may be given again; none: do not publish")
+  auto* publish = app.add_option("--publish", given.publish,
+                                 "ZeroMQ endpoint, may be given again; none: do not publish")
                       ->take_all();
-  auto* plot_dir = app.add_option("--plot-dir", given.plot_dir, "draw each ended trace into <plot-dir>/<trace id>/");
-  auto* layers_option = app.add_option("--layers", layers, "write these layers only, such as 0,5-7; the others count as filtered");
+  auto* plot_dir = app.add_option("--plot-dir", given.plot_dir,
+                                  "draw each ended trace into <plot-dir>/<trace id>/");
+  auto* layers_option = app.add_option(
+      "--layers", layers, "write these layers only, such as 0,5-7; the others count as filtered");
   app.add_flag("--once", given.once, "end when the first trace has ended");
-  app.add_option("--ready-fd", given.ready_fd, "write a line \"ready ENDPOINT...\" to this descriptor when ready")->group("");
+  app.add_option("--ready-fd", given.ready_fd,
+                 "write a line \"ready ENDPOINT...\" to this descriptor when ready")
+      ->group("");
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
@@ -89,8 +109,10 @@ Result<ParsedOptions> parse_collector_options(int argc, const char* const* argv)
   CollectorOptions options;
   options.once = given.once;
   options.ready_fd = given.ready_fd;
-  if (const char* set = std::getenv("MOETRACE_SESSION"); set != nullptr && *set != '\0') options.session = set;
-  if (const char* state = std::getenv("STATE_DIRECTORY"); state != nullptr && *state != '\0') options.output_dir = state;
+  if (const char* set = std::getenv("MOETRACE_SESSION"); set != nullptr && *set != '\0')
+    options.session = set;
+  if (const char* state = std::getenv("STATE_DIRECTORY"); state != nullptr && *state != '\0')
+    options.output_dir = state;
   std::string configured_layers;
   if (!config.empty()) {
     if (auto error = read_config(config, options, configured_layers)) return *error;
@@ -109,7 +131,8 @@ Result<ParsedOptions> parse_collector_options(int argc, const char* const* argv)
 
   if (options.directory.empty()) options.directory = default_ring_directory();
   if (!is_session_name(options.session)) {
-    return bad("session '" + options.session + "': not a session name; use 1 to 64 letters, digits, '-' and '_'");
+    return bad("session '" + options.session +
+               "': not a session name; use 1 to 64 letters, digits, '-' and '_'");
   }
   if (!configured_layers.empty()) {
     const auto mask = parse_layers(configured_layers, MOETRACE_MAX_LAYERS);

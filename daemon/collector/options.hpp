@@ -12,17 +12,18 @@ namespace moetrace {
 
 struct CollectorOptions {
   std::string session = "default";
-  std::string directory;                // ring directory
-  std::string output_dir = ".";         // one file a trace, unless `output` is given
-  std::string output;                   // one file
-  std::vector<std::string> publish;     // endpoints; empty: the default one; {"none"}: nothing
-  std::string plot_dir;                 // empty: no pictures
+  std::string directory;             // ring directory
+  std::string output_dir = ".";      // one file a trace, unless `output` is given
+  std::string output;                // one file
+  std::vector<std::string> publish;  // endpoints; empty: the default one; {"none"}: nothing
+  std::string plot_dir;              // empty: no pictures
   moetrace_layer_mask layers{{~0ull, ~0ull, ~0ull, ~0ull}};  // the only ones that are written
   bool once = false;
   int ready_fd = -1;
 };
 
-// Parses the command line; a usage error has kBadArgument. `help`: a text to be printed instead of running (--help, --version).
+// Parses the command line; a usage error has kBadArgument. `help`: a text to be printed instead of
+// running (--help, --version).
 struct ParsedOptions {
   CollectorOptions options;
   std::optional<std::string> help;

@@ -10,6 +10,7 @@
 namespace moetrace {
 
 // The paths to try, in order, for a trace: the first that is free or already holds it is the one.
-std::vector<std::string> output_candidates(const CollectorOptions& options, const std::string& trace_id, std::uint32_t rank);
+std::vector<std::string> output_candidates(const CollectorOptions& options,
+                                           const std::string& trace_id, std::uint32_t rank);
 
 }  // namespace moetrace

@@ -22,13 +22,15 @@ std::string sibling_program(const std::string& name) {
   return name;
 }
 
-bool PlotJobs::start(const std::string& trace_file, const std::string& output_dir, std::string& why) {
+bool PlotJobs::start(const std::string& trace_file, const std::string& output_dir,
+                     std::string& why) {
   const std::string program = sibling_program("moetrace-plot");
   std::vector<std::string> words = {program, trace_file, "-o", output_dir};
   std::vector<char*> arguments;
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
-  // The collector takes its signals from a descriptor and has them blocked; its children must not inherit that.
+  // The collector takes its signals from a descriptor and has them blocked; its children must not
+  // inherit that.
   posix_spawnattr_t attributes;
   ::posix_spawnattr_init(&attributes);
   sigset_t none;
@@ -36,10 +38,12 @@ bool PlotJobs::start(const std::string& trace_file, const std::string& output_di
   ::posix_spawnattr_setsigmask(&attributes, &none);
   ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
   pid_t pid = -1;
-  const int failed = ::posix_spawnp(&pid, program.c_str(), nullptr, &attributes, arguments.data(), environ);
+  const int failed =
+      ::posix_spawnp(&pid, program.c_str(), nullptr, &attributes, arguments.data(), environ);
   ::posix_spawnattr_destroy(&attributes);
   if (failed != 0) {
-    why = program + ": can't start it: " + std::strerror(failed) + "; draw later with moetrace-plot " + trace_file;
+    why = program + ": can't start it: " + std::strerror(failed) +
+          "; draw later with moetrace-plot " + trace_file;
     return false;
   }
   jobs_.push_back({pid, trace_file});
@@ -52,7 +56,8 @@ std::vector<std::string> PlotJobs::reap(bool wait) {
     int status = 0;
     if (::waitpid(job.pid, &status, wait ? 0 : WNOHANG) != job.pid) return false;
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-      failures.push_back("pictures of " + job.trace_file + ": moetrace-plot failed; run it by hand to see why");
+      failures.push_back("pictures of " + job.trace_file +
+                         ": moetrace-plot failed; run it by hand to see why");
     }
     return true;
   });

@@ -1,5 +1,5 @@
-// Publishes what was written, over ZeroMQ. A slow subscriber loses messages and never slows us; the numbers in each header tell it
-// exactly what it has missed.
+// Publishes what was written, over ZeroMQ. A slow subscriber loses messages and never slows us; the
+// numbers in each header tell it exactly what it has missed.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,8 @@
 
 namespace moetrace {
 
-// A trace as its subscribers know it: message numbers count from 0 per topic and collector generation.
+// A trace as its subscribers know it: message numbers count from 0 per topic and collector
+// generation.
 struct Channel {
   std::string trace_id;
   std::uint64_t generation = 0;

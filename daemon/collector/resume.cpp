@@ -18,7 +18,8 @@ std::string read_at(int fd, std::uint64_t offset, std::size_t bytes) {
   std::string text(bytes, '\0');
   std::size_t have = 0;
   while (have < bytes) {
-    const ssize_t got = ::pread(fd, text.data() + have, bytes - have, static_cast<off_t>(offset + have));
+    const ssize_t got =
+        ::pread(fd, text.data() + have, bytes - have, static_cast<off_t>(offset + have));
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) break;
     have += static_cast<std::size_t>(got);
@@ -77,7 +78,8 @@ class Account {
 
   bool follow_object(const Json& json) {
     const std::string& type = json.at("type").get_ref<const std::string&>();
-    if (json.contains("event") && !json.at("event").is_null() && type != "base") position.last_event = json.at("event");
+    if (json.contains("event") && !json.at("event").is_null() && type != "base")
+      position.last_event = json.at("event");
     Totals& totals = position.totals;
     if (type == "step" || type == "base") {
       read_totals(json);
@@ -88,7 +90,8 @@ class Account {
       totals.unclaimed = torn - totals.holes;
       if (type == "base") {
         position.base = totals;
-        if (const std::uint64_t event = json.at("event"); event > 0) position.last_event = event - 1;
+        if (const std::uint64_t event = json.at("event"); event > 0)
+          position.last_event = event - 1;
       }
     } else if (type == "loss") {
       const std::uint64_t event_lost = json.at("event_lost_total");
@@ -148,19 +151,23 @@ std::optional<Opening> read_opening(int fd) {
 
 }  // namespace
 
-Result<std::optional<ResumePoint>> find_resume_point(int fd, const std::string& path, const std::string& trace_id) {
+Result<std::optional<ResumePoint>> find_resume_point(int fd, const std::string& path,
+                                                     const std::string& trace_id) {
   struct stat status {};
-  if (::fstat(fd, &status) != 0) return Error{ErrorCode::kSystem, path + ": can't read its size; check the file system"};
+  if (::fstat(fd, &status) != 0)
+    return Error{ErrorCode::kSystem, path + ": can't read its size; check the file system"};
   const auto size = static_cast<std::uint64_t>(status.st_size);
   const auto last_newline = find_last(fd, size, "\n");
   const auto opening = read_opening(fd);
   if (!last_newline) {
-    // Nothing, or the beginning of a first line that a dying collector could not finish; anything else is somebody's file.
+    // Nothing, or the beginning of a first line that a dying collector could not finish; anything
+    // else is somebody's file.
     constexpr std::string_view kMeta = "{\"type\":\"meta\"";
     if (kMeta.starts_with(read_at(fd, 0, kMeta.size()))) return std::optional<ResumePoint>();
   }
   if (!opening || opening->trace_id != trace_id) {
-    return Error{ErrorCode::kInUse, path + ": holds something else than this trace; give another output"};
+    return Error{ErrorCode::kInUse,
+                 path + ": holds something else than this trace; give another output"};
   }
 
   const std::uint64_t end = *last_newline + 1;
@@ -174,16 +181,18 @@ Result<std::optional<ResumePoint>> find_resume_point(int fd, const std::string& 
   std::uint64_t offset = step ? *step + 1 : 0;
   std::string carry;
   while (offset < end) {
-    const std::string block = read_at(fd, offset, static_cast<std::size_t>(std::min<std::uint64_t>(kBlock, end - offset)));
+    const std::string block = read_at(
+        fd, offset, static_cast<std::size_t>(std::min<std::uint64_t>(kBlock, end - offset)));
     if (block.empty()) break;
     offset += block.size();
     std::size_t start = 0;
-    for (std::size_t stop; (stop = block.find('\n', start)) != std::string::npos; start = stop + 1) {
+    for (std::size_t stop; (stop = block.find('\n', start)) != std::string::npos;
+         start = stop + 1) {
       carry.append(block, start, stop - start);
       if (!account.follow(carry)) {
-        return Error{ErrorCode::kInUse,
-                     path + ": has a line that no collector wrote, near byte " + std::to_string(offset) +
-                         "; move the file away and start again"};
+        return Error{ErrorCode::kInUse, path + ": has a line that no collector wrote, near byte " +
+                                            std::to_string(offset) +
+                                            "; move the file away and start again"};
       }
       carry.clear();
     }

@@ -13,7 +13,9 @@ struct ResumePoint {
   std::uint64_t whole_bytes;  // up to the end of the last whole line
 };
 
-// `fd`: the file, readable. Nothing if it is empty, or holds no whole line. kInUse if its first line is not this trace's meta.
-Result<std::optional<ResumePoint>> find_resume_point(int fd, const std::string& path, const std::string& trace_id);
+// `fd`: the file, readable. Nothing if it is empty, or holds no whole line. kInUse if its first
+// line is not this trace's meta.
+Result<std::optional<ResumePoint>> find_resume_point(int fd, const std::string& path,
+                                                     const std::string& trace_id);
 
 }  // namespace moetrace

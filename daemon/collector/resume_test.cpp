@@ -1,4 +1,5 @@
-// A collector may die at any instruction: what it left is a trace file cut at any byte, and positions that are behind it.
+// A collector may die at any instruction: what it left is a trace file cut at any byte, and
+// positions that are behind it.
 #include "daemon/collector/resume.hpp"
 
 #include "daemon/collector/test_trace.hpp"
@@ -45,7 +46,8 @@ TEST_F(ResumeTest, FileCutAtEveryByteComesOutTheSame) {
   }
   const std::string whole = read_text(path);
   expect_account(read_lines(path).back());
-  for (const char* type : {"request", "step", "route", "request_end", "control", "loss", "torn", "end"}) {
+  for (const char* type :
+       {"request", "step", "route", "request_end", "control", "loss", "torn", "end"}) {
     EXPECT_FALSE(lines_of(path, type).empty()) << type;
   }
   for (std::size_t cut = 0; cut <= whole.size(); ++cut) {
@@ -61,7 +63,8 @@ TEST_F(ResumeTest, FileCutAtEveryByteComesOutTheSame) {
   }
 }
 
-// A living producer; the collector is stopped after each pass, in half of the cases before it could move its positions.
+// A living producer; the collector is stopped after each pass, in half of the cases before it could
+// move its positions.
 TEST_F(ResumeTest, NewCollectorAfterEveryPassNeitherLosesNorRepeats) {
   const std::uint64_t request = producer->requests().begin("r0", 1, 0);
   for (std::uint64_t step = 0; step < 40; ++step) {
@@ -73,7 +76,8 @@ TEST_F(ResumeTest, NewCollectorAfterEveryPassNeitherLosesNorRepeats) {
     if (step % 2 == 0) {
       producer->map().ctl()->route_consumed = before.route_consumed;
       producer->map().ctl()->event_consumed = before.event_consumed;
-      std::copy(std::begin(before.ledger), std::end(before.ledger), std::begin(producer->map().ctl()->ledger));
+      std::copy(std::begin(before.ledger), std::end(before.ledger),
+                std::begin(producer->map().ctl()->ledger));
     }
   }
   producer->requests().end(request, 1, "stop");
@@ -131,7 +135,8 @@ TEST_F(ResumeTest, LostFileStartsLateInTheMiddleOfAStep) {
 }
 
 TEST_F(ResumeTest, SomebodyElsesFileIsLeftAlone) {
-  for (const std::string text : {"important notes\n", "{\"type\":\"meta\",\"trace_id\":\"another\"}\n", "no newline"}) {
+  for (const std::string text :
+       {"important notes\n", "{\"type\":\"meta\",\"trace_id\":\"another\"}\n", "no newline"}) {
     write_text(path, text);
     const auto collector = attach(directory, name, path);
     ASSERT_FALSE(collector);

@@ -15,7 +15,9 @@ char* put(char* at, std::string_view text) {
   return at + text.size();
 }
 
-char* put_number(char* at, std::uint64_t number) { return std::to_chars(at, at + kIntegerRoom, number).ptr; }
+char* put_number(char* at, std::uint64_t number) {
+  return std::to_chars(at, at + kIntegerRoom, number).ptr;
+}
 
 }  // namespace
 
@@ -29,23 +31,29 @@ RouteText::RouteText(std::uint32_t num_layers, std::uint32_t num_experts, std::u
     : top_k_(top_k), layers_(num_layers), experts_(num_experts) {
   for (std::uint32_t layer = 0; layer < num_layers; ++layer) {
     const std::string text = ",\"layer\":" + std::to_string(layer) + ",\"topk_ids\":[";
-    layers_[layer].length = static_cast<std::uint8_t>(text.copy(layers_[layer].text, sizeof layers_[layer].text));
+    layers_[layer].length =
+        static_cast<std::uint8_t>(text.copy(layers_[layer].text, sizeof layers_[layer].text));
   }
   for (std::uint32_t expert = 0; expert < num_experts; ++expert) {
     const std::string text = std::to_string(expert) + ",";
-    experts_[expert].length = static_cast<std::uint8_t>(text.copy(experts_[expert].text, sizeof experts_[expert].text));
+    experts_[expert].length =
+        static_cast<std::uint8_t>(text.copy(experts_[expert].text, sizeof experts_[expert].text));
   }
   enter(0);
 }
 
-void RouteText::enter(std::uint64_t step) { step_ = std::to_string(step) + ",\"seq\":"; }
+void RouteText::enter(std::uint64_t step) {
+  step_ = std::to_string(step) + ",\"seq\":";
+}
 
-void RouteText::append(LineBuffer& out, const RouteOrigin& origin, std::optional<std::uint64_t> token_idx,
-                       std::uint32_t layer, const std::uint16_t* ids, const float* weights, std::uint64_t seq) const {
+void RouteText::append(LineBuffer& out, const RouteOrigin& origin,
+                       std::optional<std::uint64_t> token_idx, std::uint32_t layer,
+                       const std::uint16_t* ids, const float* weights, std::uint64_t seq) const {
   // Snippets are written as whole blocks and may reach up to 31 bytes behind the end.
   constexpr std::size_t kFixedText = 128;
-  char* at = out.room(origin.prefix.size() + origin.suffix.size() + step_.size() + 2 * kIntegerRoom + kFixedText +
-                      top_k_ * (sizeof(Snippet<8>) + kFloatRoom + 1));
+  char* at =
+      out.room(origin.prefix.size() + origin.suffix.size() + step_.size() + 2 * kIntegerRoom +
+               kFixedText + top_k_ * (sizeof(Snippet<8>) + kFloatRoom + 1));
   at = put(at, origin.prefix);
   at = token_idx ? put_number(at, *token_idx) : put(at, "null");
   at = layers_[layer].put(at);

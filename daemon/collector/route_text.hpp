@@ -17,9 +17,11 @@ class RouteText {
   // The step of the lines that follow.
   void enter(std::uint64_t step);
 
-  // One line. `ids` and `weights` are a record's, top_k of each; `layer` is below num_layers; `token_idx` nothing: unknown.
-  void append(LineBuffer& out, const RouteOrigin& origin, std::optional<std::uint64_t> token_idx, std::uint32_t layer,
-              const std::uint16_t* ids, const float* weights, std::uint64_t seq) const;
+  // One line. `ids` and `weights` are a record's, top_k of each; `layer` is below num_layers;
+  // `token_idx` nothing: unknown.
+  void append(LineBuffer& out, const RouteOrigin& origin, std::optional<std::uint64_t> token_idx,
+              std::uint32_t layer, const std::uint16_t* ids, const float* weights,
+              std::uint64_t seq) const;
 
  private:
   // A short text, copied as a block of fixed size, which is one or two moves.

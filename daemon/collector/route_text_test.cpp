@@ -17,7 +17,8 @@ TEST(FloatText, IsWhatToCharsWrites) {
     char ours[64];
     char theirs[64];
     const std::string_view got(ours, static_cast<std::size_t>(put_float(ours, value) - ours));
-    const std::string_view expected(theirs, static_cast<std::size_t>(std::to_chars(theirs, theirs + 64, value).ptr - theirs));
+    const std::string_view expected(
+        theirs, static_cast<std::size_t>(std::to_chars(theirs, theirs + 64, value).ptr - theirs));
     EXPECT_EQ(got, expected);
   };
   for (int n = 0; n < 300000; ++n) {
@@ -26,7 +27,9 @@ TEST(FloatText, IsWhatToCharsWrites) {
     check(static_cast<float>(random()) * 0x1p-32f);  // [0, 1]
     check(static_cast<float>(random() % 100000) / 100000.0f);
   }
-  for (const float value : {0.0f, -0.0f, 1.0f, 0x1p-13f, 0.0001f, 0.001f, 0.1f, 0.5f, 1e-5f, 3e38f, 1.17549435e-38f}) check(value);
+  for (const float value :
+       {0.0f, -0.0f, 1.0f, 0x1p-13f, 0.0001f, 0.001f, 0.1f, 0.5f, 1e-5f, 3e38f, 1.17549435e-38f})
+    check(value);
 }
 
 TEST(RouteText, WritesTheLongestLine) {
@@ -37,7 +40,8 @@ TEST(RouteText, WritesTheLongestLine) {
   LineBuffer out;
   const RouteOrigin origin = route_origin(json_string(std::string(255, '\x01')), UINT64_MAX);
   text.append(out, origin, UINT64_MAX, 255, ids.data(), weights.data(), UINT64_MAX);
-  EXPECT_TRUE(out.view().ends_with("\"step\":18446744073709551615,\"seq\":18446744073709551615}\n"));
+  EXPECT_TRUE(
+      out.view().ends_with("\"step\":18446744073709551615,\"seq\":18446744073709551615}\n"));
   EXPECT_NE(out.view().find(",\"layer\":255,\"topk_ids\":[65534,65534,"), std::string_view::npos);
   EXPECT_NE(out.view().find("65534],\"topk_weights\":[-1.1754944e-38,"), std::string_view::npos);
 }

@@ -10,7 +10,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Slots a pass: about 200 kB of text, enough for a write to be worth its system call and little enough to stay in the cache.
+// Slots a pass: about 200 kB of text, enough for a write to be worth its system call and little
+// enough to stay in the cache.
 constexpr std::uint64_t kSlotsAPass = 1024;
 // A GPU may outlive its process for a moment (DESIGN section 4).
 constexpr auto kGpuAfterlife = std::chrono::milliseconds(200);
@@ -18,20 +19,24 @@ constexpr auto kGpuAfterlife = std::chrono::milliseconds(200);
 constexpr auto kProbeEvery = std::chrono::milliseconds(50);
 
 std::uint64_t shared_word(std::uint64_t* word) {
-  // acquire: pairs with the release stores of the producer's counters and of a former collector's positions.
+  // acquire: pairs with the release stores of the producer's counters and of a former collector's
+  // positions.
   return SharedWord(word).load(std::memory_order_acquire);
 }
 
 }  // namespace
 
 Result<std::unique_ptr<SegmentDrain>> SegmentDrain::attach(CollectorSegment segment, TraceFile file,
-                                                           const moetrace_layer_mask& filter, Publish publish) {
-  std::unique_ptr<SegmentDrain> drain(new SegmentDrain(std::move(segment), std::move(file), filter, std::move(publish)));
+                                                           const moetrace_layer_mask& filter,
+                                                           Publish publish) {
+  std::unique_ptr<SegmentDrain> drain(
+      new SegmentDrain(std::move(segment), std::move(file), filter, std::move(publish)));
   if (auto error = drain->start()) return *error;
   return drain;
 }
 
-SegmentDrain::SegmentDrain(CollectorSegment segment, TraceFile file, const moetrace_layer_mask& filter, Publish publish)
+SegmentDrain::SegmentDrain(CollectorSegment segment, TraceFile file,
+                           const moetrace_layer_mask& filter, Publish publish)
     : segment_(std::move(segment)),
       file_(std::move(file)),
       filter_(filter),
@@ -41,15 +46,18 @@ SegmentDrain::SegmentDrain(CollectorSegment segment, TraceFile file, const moetr
               shared_word(&segment_.map().ctl()->route_consumed)),
       route_(routes_.published()),
       events_(segment_.map(), shared_word(&segment_.map().ctl()->event_consumed)),
-      text_(segment_.map().header().num_layers, segment_.map().header().num_experts, segment_.map().header().top_k),
+      text_(segment_.map().header().num_layers, segment_.map().header().num_experts,
+            segment_.map().header().top_k),
       last_new_(Clock::now()) {}
 
 Error SegmentDrain::bad(const std::string& why) const {
-  return {ErrorCode::kBadSegment, segment_.name().ring_file() + ": " + why +
-                                      "; it is left alone, remove its two files when its producer has ended"};
+  return {ErrorCode::kBadSegment,
+          segment_.name().ring_file() + ": " + why +
+              "; it is left alone, remove its two files when its producer has ended"};
 }
 
-// ---- finding the place ---------------------------------------------------------------------------------------------------
+// ---- finding the place
+// ---------------------------------------------------------------------------------------------------
 
 std::optional<Error> SegmentDrain::start() {
   const SegmentMap& map = segment_.map();
@@ -57,7 +65,8 @@ std::optional<Error> SegmentDrain::start() {
   events_entered_ = event_consumed;
   if (const auto ledger = map.ledger().read()) ledger_number_ = ledger->number;
   // Requests that began before the events that are still in the ring.
-  for (const RequestEvent& request : requests_in_table(map, event_consumed)) join_.add_request(request);
+  for (const RequestEvent& request : requests_in_table(map, event_consumed))
+    join_.add_request(request);
 
   if (!file_.position()) return start_late(event_consumed);
   const TracePosition& position = *file_.position();
@@ -70,16 +79,20 @@ std::optional<Error> SegmentDrain::start() {
   events_written_ = position.last_event ? *position.last_event + 1 : 0;
   const bool filtering = count_layers(filter_) < MOETRACE_MAX_LAYERS;
   if (position.next_seq < route_) {
-    // Slots that were consumed without a line: left out on purpose, or the file has lost its end since.
+    // Slots that were consumed without a line: left out on purpose, or the file has lost its end
+    // since.
     if (!filtering) {
-      return Error{ErrorCode::kInUse, file_.path() + ": ends before what was already written to it; it was cut, move it "
-                                                     "away and start again"};
+      return Error{ErrorCode::kInUse,
+                   file_.path() +
+                       ": ends before what was already written to it; it was cut, move it "
+                       "away and start again"};
     }
     totals_.filtered += route_ - position.next_seq;
   } else {
     route_ = position.next_seq;
   }
-  if (route_ - routes_.published() > map.header().route_slots) return bad("its trace file is ahead of it");
+  if (route_ - routes_.published() > map.header().route_slots)
+    return bad("its trace file is ahead of it");
   if (auto error = read_events()) return error;
   while (!pending_.empty() && pending_.front().position < events_written_) {
     apply_event(pending_.front());
@@ -99,8 +112,9 @@ std::optional<Error> SegmentDrain::start_late(std::uint64_t event_consumed) {
   }
   // {route, event, attempted, filtered, dropped, event_lost, unclaimed}, as in moetrace_ledger.
   const auto& words = ledger->payload;
-  if (words[0] < route_ || words[0] - route_ > map.header().route_slots || words[1] < event_consumed ||
-      words[1] - event_consumed > map.header().event_slots || words[3] > words[0]) {
+  if (words[0] < route_ || words[0] - route_ > map.header().route_slots ||
+      words[1] < event_consumed || words[1] - event_consumed > map.header().event_slots ||
+      words[3] > words[0]) {
     return bad("a ledger that does not fit the consumed positions");
   }
   route_ = words[0];
@@ -130,7 +144,8 @@ std::optional<Error> SegmentDrain::start_late(std::uint64_t event_consumed) {
   return std::nullopt;
 }
 
-// ---- one pass ------------------------------------------------------------------------------------------------------------
+// ---- one pass
+// ------------------------------------------------------------------------------------------------------------
 
 Result<SegmentDrain::State> SegmentDrain::pass() {
   if (!out_.empty() && !flush()) return State::kBlocked;
@@ -142,8 +157,10 @@ Result<SegmentDrain::State> SegmentDrain::pass() {
 
   const SegmentMap& map = segment_.map();
   const bool gone = producer_gone();
-  // In this order: a route that is valid has its step's events behind it, and so has a step that a snapshot calls over.
-  const std::uint64_t end = final_end_ ? std::min(route_ + kSlotsAPass, *final_end_) : routes_.valid_end(route_, kSlotsAPass);
+  // In this order: a route that is valid has its step's events behind it, and so has a step that a
+  // snapshot calls over.
+  const std::uint64_t end = final_end_ ? std::min(route_ + kSlotsAPass, *final_end_)
+                                       : routes_.valid_end(route_, kSlotsAPass);
   const auto snapshot = map.snapshots().read();
   event_lost_seen_ = shared_word(&map.state()->host.event_lost);
   if (auto error = read_events()) return *error;
@@ -162,7 +179,8 @@ Result<SegmentDrain::State> SegmentDrain::pass() {
     if (!final_end_) {
       const bool gpu = map.header().claimer == MOETRACE_CLAIMER_GPU && !closed_;
       if (gpu && Clock::now() - last_new_ < kGpuAfterlife) return State::kIdle;
-      // Valid slots behind a hole are delivered, and so is nothing else: look at the whole ring once.
+      // Valid slots behind a hole are delivered, and so is nothing else: look at the whole ring
+      // once.
       std::uint64_t last = route_;
       const std::uint64_t lap = routes_.published() + map.header().route_slots;
       for (std::uint64_t slot = route_; slot < lap; ++slot) {
@@ -172,10 +190,12 @@ Result<SegmentDrain::State> SegmentDrain::pass() {
       final_end_ = last;
     }
     if (route_ == *final_end_) {
-      if (auto error = finish(snapshot ? snapshot->payload[2] : totals_.hook_dropped)) return *error;
+      if (auto error = finish(snapshot ? snapshot->payload[2] : totals_.hook_dropped))
+        return *error;
     }
   }
-  // Also what left no line (filtered rows, the end of a step) must be given back, or the producer would wait for ever.
+  // Also what left no line (filtered rows, the end of a step) must be given back, or the producer
+  // would wait for ever.
   const bool release = route_ != routes_.published() || releasable_events() != events_.published();
   if (out_.empty() && !release) return final_end_ ? State::kBusy : State::kIdle;
   return flush() ? State::kBusy : State::kBlocked;
@@ -208,7 +228,8 @@ std::optional<Error> SegmentDrain::read_events() {
   }
 }
 
-// ---- routes --------------------------------------------------------------------------------------------------------------
+// ---- routes
+// --------------------------------------------------------------------------------------------------------------
 
 std::optional<Error> SegmentDrain::write_routes(std::uint64_t end) {
   for (; route_ < end; ++route_) {
@@ -267,7 +288,9 @@ void SegmentDrain::flush_hole() {
 
 // Writes the events up to the step that this route belongs to.
 bool SegmentDrain::enter_step(std::uint32_t step_low) {
-  const auto is_it = [&](const StepEvent& step) { return static_cast<std::uint32_t>(step.step) == step_low; };
+  const auto is_it = [&](const StepEvent& step) {
+    return static_cast<std::uint32_t>(step.step) == step_low;
+  };
   if (join_.step() && is_it(*join_.step())) return true;
   const auto due = std::find_if(pending_.begin(), pending_.end(), [&](const Event& event) {
     const auto* step = std::get_if<StepEvent>(&event.body);
@@ -282,7 +305,8 @@ bool SegmentDrain::enter_step(std::uint32_t step_low) {
   return true;
 }
 
-// ---- events --------------------------------------------------------------------------------------------------------------
+// ---- events
+// --------------------------------------------------------------------------------------------------------------
 
 void SegmentDrain::write_event(const Event& event) {
   flush_hole();
@@ -316,9 +340,11 @@ void SegmentDrain::apply_event(const Event& event) {
   events_entered_ = event.position + event.slots;
 }
 
-// ---- the account ---------------------------------------------------------------------------------------------------------
+// ---- the account
+// ---------------------------------------------------------------------------------------------------------
 
-// Every slot that was claimed by the end of step steps_done - 1 has been read: these steps are over.
+// Every slot that was claimed by the end of step steps_done - 1 has been read: these steps are
+// over.
 std::optional<Error> SegmentDrain::settle(const AlternatingLines<MappedLines>::Line& snapshot) {
   const std::uint64_t steps_done = snapshot.payload[0];
   const auto step_of = [](const Event& event) { return std::get_if<StepEvent>(&event.body); };
@@ -348,7 +374,8 @@ void SegmentDrain::settle_missing() {
 }
 
 std::optional<Error> SegmentDrain::settle_losses(std::uint64_t hook_dropped) {
-  if (hook_dropped < totals_.hook_dropped || event_lost_seen_ < totals_.event_lost) return bad("a counter that went back");
+  if (hook_dropped < totals_.hook_dropped || event_lost_seen_ < totals_.event_lost)
+    return bad("a counter that went back");
   const std::optional<std::uint64_t> after = route_ > 0 ? std::optional(route_ - 1) : std::nullopt;
   if (const std::uint64_t lost = event_lost_seen_ - totals_.event_lost; lost > 0) {
     totals_.event_lost += lost;
@@ -387,7 +414,8 @@ std::optional<Error> SegmentDrain::finish(std::uint64_t hook_dropped) {
   return std::nullopt;
 }
 
-// ---- out -----------------------------------------------------------------------------------------------------------------
+// ---- out
+// -----------------------------------------------------------------------------------------------------------------
 
 void SegmentDrain::mark(bool route, std::size_t begin, std::optional<std::uint64_t> seq) {
   auto& runs = batch_.runs;
@@ -397,8 +425,8 @@ void SegmentDrain::mark(bool route, std::size_t begin, std::optional<std::uint64
   ++runs.back().count;
 }
 
-// Lines into the file, then to the subscribers, then the ledger, then the positions: whoever dies in between has lost nothing
-// and repeats nothing, because the file itself says how far it goes.
+// Lines into the file, then to the subscribers, then the ledger, then the positions: whoever dies
+// in between has lost nothing and repeats nothing, because the file itself says how far it goes.
 bool SegmentDrain::flush() {
   if (!file_.append(out_.view())) return false;
   if (!out_.empty()) {
@@ -408,8 +436,9 @@ bool SegmentDrain::flush() {
     batch_.runs.clear();
   }
   if (finished_) file_.sync();
-  segment_.map().ledger().write(++ledger_number_, {route_, events_entered_, totals_.attempted, totals_.filtered,
-                                                   totals_.hook_dropped, totals_.event_lost, totals_.unclaimed});
+  segment_.map().ledger().write(++ledger_number_,
+                                {route_, events_entered_, totals_.attempted, totals_.filtered,
+                                 totals_.hook_dropped, totals_.event_lost, totals_.unclaimed});
   routes_.publish(route_);
   events_.publish(releasable_events());
   return true;

@@ -1,5 +1,5 @@
-// Drains one segment into one trace file: reads routes and events, joins them, keeps the account, and lets the producer go on only
-// when the lines are in the file.
+// Drains one segment into one trace file: reads routes and events, joins them, keeps the account,
+// and lets the producer go on only when the lines are in the file.
 #pragma once
 
 #include <chrono>
@@ -28,10 +28,11 @@ class SegmentDrain {
   };
   using Publish = std::function<void(const Batch&)>;
 
-  // Continues where `file` ends. `filter`: the only layers that are written. kBadSegment, or kInUse if the file and the segment
-  // don't belong together.
+  // Continues where `file` ends. `filter`: the only layers that are written. kBadSegment, or kInUse
+  // if the file and the segment don't belong together.
   static Result<std::unique_ptr<SegmentDrain>> attach(CollectorSegment segment, TraceFile file,
-                                                      const moetrace_layer_mask& filter, Publish publish);
+                                                      const moetrace_layer_mask& filter,
+                                                      Publish publish);
 
   // One bounded piece of work. kBadSegment ends all work on this segment.
   Result<State> pass();
@@ -42,7 +43,8 @@ class SegmentDrain {
   const std::string& meta() const { return meta_; }
 
  private:
-  SegmentDrain(CollectorSegment segment, TraceFile file, const moetrace_layer_mask& filter, Publish publish);
+  SegmentDrain(CollectorSegment segment, TraceFile file, const moetrace_layer_mask& filter,
+               Publish publish);
 
   std::optional<Error> start();
   std::optional<Error> start_late(std::uint64_t event_consumed);
@@ -73,12 +75,12 @@ class SegmentDrain {
   RingReader<MappedRing> routes_;
   std::uint64_t route_ = 0;  // next slot
   EventReader events_;
-  std::deque<Event> pending_;            // read, and not yet due
-  std::uint64_t events_written_ = 0;     // events whose head lies below have their line
-  std::uint64_t events_entered_ = 0;     // end of the last event that was written or applied
-  std::uint64_t step_event_ = 0;         // first slot of the entered step
-  bool step_over_ = true;                // every route of the entered step has been seen
-  std::uint64_t event_lost_seen_ = 0;    // read before the events of this pass
+  std::deque<Event> pending_;          // read, and not yet due
+  std::uint64_t events_written_ = 0;   // events whose head lies below have their line
+  std::uint64_t events_entered_ = 0;   // end of the last event that was written or applied
+  std::uint64_t step_event_ = 0;       // first slot of the entered step
+  bool step_over_ = true;              // every route of the entered step has been seen
+  std::uint64_t event_lost_seen_ = 0;  // read before the events of this pass
   StepJoin join_;
   RouteText text_;
   Totals totals_;
@@ -87,7 +89,8 @@ class SegmentDrain {
 
   std::uint64_t hole_first_ = 0;
   std::uint64_t hole_count_ = 0;
-  std::optional<std::uint64_t> final_end_;  // set once the producer is gone: no slot from here on will ever become valid
+  std::optional<std::uint64_t>
+      final_end_;  // set once the producer is gone: no slot from here on will ever become valid
   std::chrono::steady_clock::time_point last_new_;
   std::chrono::steady_clock::time_point last_probe_;
   bool gone_ = false;

@@ -48,7 +48,8 @@ TEST_F(SegmentDrainTest, JoinsRowsWithRequestsAndPositions) {
   const moetrace_span spans[] = {{first, 0, 2, 3}, {second, 1, 0, 2}};
   producer->begin_step(6, spans);
   const std::vector<std::int64_t> ids = {0, 1, 2, 3, 4, 5, 6, 7, 0, -1, 2, 3};
-  const std::vector<float> weights = {.5f, .25f, .125f, 1e-30f, 1.f, 2.f, std::nanf(""), 3.f, .1f, .2f, .3f, INFINITY};
+  const std::vector<float> weights = {.5f,           .25f, .125f, 1e-30f, 1.f, 2.f,
+                                      std::nanf(""), 3.f,  .1f,   .2f,    .3f, INFINITY};
   for (std::uint32_t layer = 0; layer < kTestLayers; ++layer) {
     producer->hook().record(layer, ids.data(), MOETRACE_INT64, weights.data(), MOETRACE_FLOAT32, 6);
   }
@@ -77,13 +78,15 @@ TEST_F(SegmentDrainTest, JoinsRowsWithRequestsAndPositions) {
   EXPECT_EQ(ended[0].at("req_id"), "alpha \"quoted\"");
 }
 
-// A consumer that publishes in batches must also publish when it has caught up: else a ring that was filled once stays full.
+// A consumer that publishes in batches must also publish when it has caught up: else a ring that
+// was filled once stays full.
 TEST_F(SegmentDrainTest, DrainedRingIsGivenBackToTheProducer) {
   open();
   const std::uint64_t request = producer->requests().begin("r0", 1, 0);
   const auto collector = attached();
   for (int lap = 0; lap < 20; ++lap) {
-    run_step(*producer, request, static_cast<std::uint64_t>(lap) * 32, 32);  // 32 rows x 2 layers: every slot
+    run_step(*producer, request, static_cast<std::uint64_t>(lap) * 32,
+             32);  // 32 rows x 2 layers: every slot
     ASSERT_TRUE(drain(*collector));
     EXPECT_EQ(consumed(), 64u * static_cast<std::uint64_t>(lap + 1));
   }
@@ -112,7 +115,8 @@ TEST_F(SegmentDrainTest, EventSlotsAreGivenBackAlsoWhenEveryRowWasDropped) {
 TEST_F(SegmentDrainTest, AnnouncementsWithoutRoomCountAsDropped) {
   open();
   const std::uint64_t request = producer->requests().begin("r0", 1, 0);
-  for (std::uint64_t step = 0; step < 100; ++step) run_step(*producer, request, step, 1);  // 2 event slots each, 64 there
+  for (std::uint64_t step = 0; step < 100; ++step)
+    run_step(*producer, request, step, 1);  // 2 event slots each, 64 there
   const auto collector = attached();
   ASSERT_TRUE(drain(*collector));
   run_step(*producer, request, 100, 1);
@@ -226,7 +230,8 @@ TEST_F(SegmentDrainTest, CutRingFileIsAnErrorAndNoSignal) {
   const auto state = collector->pass();
   ASSERT_FALSE(state);
   EXPECT_EQ(state.error().code, ErrorCode::kBadSegment);
-  std::filesystem::resize_file(directory.file(name.ring_file()), producer->map().header().ring_bytes);
+  std::filesystem::resize_file(directory.file(name.ring_file()),
+                               producer->map().header().ring_bytes);
 }
 
 }  // namespace

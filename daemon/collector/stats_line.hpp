@@ -16,6 +16,7 @@ struct StatsLine {
 };
 
 // Nothing if the counts were never mirrored, or are being written just now.
-std::optional<StatsLine> stats_line(const SegmentMap& map, const std::string& trace_id, const Totals& totals);
+std::optional<StatsLine> stats_line(const SegmentMap& map, const std::string& trace_id,
+                                    const Totals& totals);
 
 }  // namespace moetrace

@@ -35,14 +35,16 @@ const RouteOrigin* StepJoin::origin_of(std::uint64_t request) const {
 
 StepJoin::Place StepJoin::place(std::uint32_t row) {
   const auto& spans = step_->spans;
-  const auto holds = [&](std::size_t n) { return n < spans.size() && row - spans[n].first_row < spans[n].rows; };
+  const auto holds = [&](std::size_t n) {
+    return n < spans.size() && row - spans[n].first_row < spans[n].rows;
+  };
   if (!holds(last_span_)) {
     if (holds(last_span_ + 1)) {
       ++last_span_;
     } else {
-      const auto after = std::upper_bound(spans.begin(), spans.end(), row, [](std::uint32_t r, const moetrace_span& span) {
-        return r < span.first_row;
-      });
+      const auto after = std::upper_bound(
+          spans.begin(), spans.end(), row,
+          [](std::uint32_t r, const moetrace_span& span) { return r < span.first_row; });
       if (after == spans.begin()) return {&unknown_, std::nullopt};
       last_span_ = static_cast<std::size_t>(after - spans.begin()) - 1;
       if (!holds(last_span_)) return {&unknown_, std::nullopt};

@@ -1,4 +1,5 @@
-// Joins route records, which know (step, row), with the announced spans, which know (request, position).
+// Joins route records, which know (step, row), with the announced spans, which know (request,
+// position).
 #pragma once
 
 #include <cstdint>

@@ -35,9 +35,10 @@ inline Settings test_settings(const TestDirectory& directory, std::uint64_t rout
   return settings;
 }
 
-// One pass of one request: rows [position, position + rows), all layers. `layers`: how many of them really run.
-inline void run_step(Producer& producer, std::uint64_t request, std::uint64_t position, std::uint32_t rows,
-                     std::uint32_t layers = kTestLayers) {
+// One pass of one request: rows [position, position + rows), all layers. `layers`: how many of them
+// really run.
+inline void run_step(Producer& producer, std::uint64_t request, std::uint64_t position,
+                     std::uint32_t rows, std::uint32_t layers = kTestLayers) {
   const moetrace_span span{request, position, 0, rows};
   producer.begin_step(rows, {&span, 1});
   std::vector<std::int32_t> ids;
@@ -47,15 +48,16 @@ inline void run_step(Producer& producer, std::uint64_t request, std::uint64_t po
     weights.push_back(1.0f / static_cast<float>(position + i + 3));
   }
   for (std::uint32_t layer = 0; layer < layers; ++layer) {
-    producer.hook().record(layer, ids.data(), MOETRACE_INT32, weights.data(), MOETRACE_FLOAT32, rows);
+    producer.hook().record(layer, ids.data(), MOETRACE_INT32, weights.data(), MOETRACE_FLOAT32,
+                           rows);
   }
 }
 
 inline constexpr moetrace_layer_mask kEveryLayer{{~0ull, ~0ull, ~0ull, ~0ull}};
 
-inline Result<std::unique_ptr<SegmentDrain>> attach(const TestDirectory& directory, const SegmentName& name,
-                                                    const std::string& path,
-                                                    const moetrace_layer_mask& filter = kEveryLayer) {
+inline Result<std::unique_ptr<SegmentDrain>> attach(
+    const TestDirectory& directory, const SegmentName& name, const std::string& path,
+    const moetrace_layer_mask& filter = kEveryLayer) {
   auto segment = CollectorSegment::open(directory.path(), name, CollectorSegment::Access::kCollect);
   if (!segment) return segment.error();
   auto file = TraceFile::open(path, name.trace_id);

@@ -21,13 +21,15 @@ Result<TraceFile> TraceFile::open(const std::string& path, const std::string& tr
   // A trace is as private as the text: routing can give tokens away.
   file.fd_ = UniqueFd(::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0640));
   if (!file.fd_.valid()) {
-    return Error{errno == EACCES ? ErrorCode::kPermission : ErrorCode::kSystem,
-                 path + ": can't open it: " + std::strerror(errno) + "; give an output that can be written"};
+    return Error{
+        errno == EACCES ? ErrorCode::kPermission : ErrorCode::kSystem,
+        path + ": can't open it: " + std::strerror(errno) + "; give an output that can be written"};
   }
   auto point = find_resume_point(file.fd_.get(), path, trace_id);
   if (!point) return point.error();
   const std::uint64_t whole = *point ? (*point)->whole_bytes : 0;
-  // A torn line at the end was never counted as consumed: its rows are still in the ring and are written again, whole.
+  // A torn line at the end was never counted as consumed: its rows are still in the ring and are
+  // written again, whole.
   if (::ftruncate(file.fd_.get(), static_cast<off_t>(whole)) != 0) {
     return Error{ErrorCode::kSystem, path + ": can't cut a torn line off: " + std::strerror(errno)};
   }
@@ -50,6 +52,8 @@ bool TraceFile::append(std::string_view text) {
   return true;
 }
 
-void TraceFile::sync() { ::fdatasync(fd_.get()); }
+void TraceFile::sync() {
+  ::fdatasync(fd_.get());
+}
 
 }  // namespace moetrace

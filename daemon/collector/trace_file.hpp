@@ -1,4 +1,5 @@
-// The trace file: found or made, cut back to whole lines, appended to. A line is in it whole or, until the next write, not at all.
+// The trace file: found or made, cut back to whole lines, appended to. A line is in it whole or,
+// until the next write, not at all.
 #pragma once
 
 #include <cstdint>
@@ -14,11 +15,11 @@ namespace moetrace {
 
 // Where a file's own last lines say that it ends.
 struct TracePosition {
-  bool ended = false;                             // it has its `end` line
-  Totals totals;                                  // of the trace
-  Totals base;                                    // what `totals` were where the file starts
+  bool ended = false;  // it has its `end` line
+  Totals totals;       // of the trace
+  Totals base;         // what `totals` were where the file starts
   std::uint64_t next_seq = 0;
-  std::optional<std::uint64_t> last_event;        // the last event that has its line
+  std::optional<std::uint64_t> last_event;  // the last event that has its line
   std::optional<std::uint64_t> last_step;
 };
 
@@ -31,8 +32,8 @@ class TraceFile {
   // Nothing in a new file.
   const std::optional<TracePosition>& position() const { return position_; }
 
-  // Appends as much as the file system takes now. False: it took only a part, or nothing, and error() says why; call again with
-  // the same text, and it goes on where it stopped.
+  // Appends as much as the file system takes now. False: it took only a part, or nothing, and
+  // error() says why; call again with the same text, and it goes on where it stopped.
   bool append(std::string_view text);
   const std::string& error() const { return error_; }
   void sync();
