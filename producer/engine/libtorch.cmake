@@ -16,8 +16,9 @@ mark_as_advanced(MOETRACE_TORCH_INCLUDE MOETRACE_LIB_torch MOETRACE_LIB_torch_cp
 add_library(moetrace_libtorch INTERFACE)
 target_include_directories(moetrace_libtorch SYSTEM INTERFACE ${MOETRACE_TORCH_INCLUDE}
                            ${MOETRACE_TORCH_INCLUDE}/torch/csrc/api/include)
-# libtorch pulls in libtorch_cuda where that exists, and nothing refers to it by a symbol.
-target_link_libraries(moetrace_libtorch INTERFACE -Wl,--no-as-needed ${MOETRACE_LIB_torch} ${MOETRACE_LIB_torch_cpu}
+# libtorch pulls in libtorch_cuda where that exists, and nothing refers to it by a symbol. libstdc++ goes first: PyTorch's wheels
+# export parts of std::filesystem that are built into them, and a program that finds those first crashes in remove_all().
+target_link_libraries(moetrace_libtorch INTERFACE -Wl,--no-as-needed -lstdc++ ${MOETRACE_LIB_torch} ${MOETRACE_LIB_torch_cpu}
                       ${MOETRACE_LIB_c10} -Wl,--as-needed)
 # PyTorch's wheels before 2.7 were built with the old string ABI, and say so here.
 get_filename_component(torch_root ${MOETRACE_TORCH_INCLUDE} DIRECTORY)
