@@ -6,9 +6,9 @@
 namespace moetrace {
 namespace {
 
-// Messages that one slow subscriber may make us hold; of 200 kB at the most busy, less otherwise.
-// Beyond that it misses some.
-constexpr int kHighWaterMark = 1024;
+// Messages of at most some 200 kB that one slow subscriber may make us hold: 50 MB. It holds a thousand
+// more itself, unless told otherwise; beyond that it misses some.
+constexpr int kHighWaterMark = 256;
 
 }  // namespace
 
