@@ -12,8 +12,15 @@ struct moetrace_producer {
 
 namespace {
 
+using moetrace::DeviceHook;
+
 bool usable(const moetrace_producer* producer) {
   return producer != nullptr && producer->impl->usable();
+}
+
+// nullptr in a forked child, and where a CPU thread writes the ring.
+DeviceHook* device_hook(const moetrace_producer* producer) {
+  return usable(producer) ? producer->impl->device_hook() : nullptr;
 }
 
 void give_error(char* error, std::size_t error_bytes, const char* text) {
@@ -25,6 +32,7 @@ void give_error(char* error, std::size_t error_bytes, const char* text) {
 void moetrace_options_init(moetrace_options* options, size_t size) {
   moetrace_options defaults{};
   defaults.sample_every = -1;
+  defaults.cuda_device = -1;
   defaults.router_scaling = 1;
   defaults.world_size = 1;
   const std::size_t known = size < sizeof defaults ? size : sizeof defaults;
@@ -95,14 +103,53 @@ void moetrace_record(moetrace_producer* producer, uint32_t layer, const void* id
     producer->impl->hook().record(layer, ids, id_type, weights, weight_type, rows);
 }
 
+int moetrace_step_begin_cuda(moetrace_producer* producer, moetrace_cuda_stream stream,
+                             uint32_t rows, const moetrace_span* spans, size_t span_count) {
+  if (!usable(producer)) return 0;
+  const std::span<const moetrace_span> all{spans, spans == nullptr ? 0 : span_count};
+  return producer->impl->begin_step(stream, rows, all) ? 1 : 0;
+}
+
+void moetrace_step_abort_cuda(moetrace_producer* producer, moetrace_cuda_stream stream) {
+  if (usable(producer)) producer->impl->abort_step(stream);
+}
+
+void moetrace_record_cuda(moetrace_producer* producer, moetrace_cuda_stream stream, uint32_t layer,
+                          const void* ids, moetrace_type id_type, const void* weights,
+                          moetrace_type weight_type, uint32_t rows) {
+  if (DeviceHook* hook = device_hook(producer); hook != nullptr && ids != nullptr) {
+    hook->record(stream, layer, ids, id_type, weights, weight_type, rows,
+                 DeviceHook::Where::kBranch);
+  }
+}
+
+void moetrace_record_cuda_in_line(moetrace_producer* producer, moetrace_cuda_stream stream,
+                                  uint32_t layer, const void* ids, moetrace_type id_type,
+                                  const void* weights, moetrace_type weight_type, uint32_t rows) {
+  if (DeviceHook* hook = device_hook(producer); hook != nullptr && ids != nullptr) {
+    hook->record(stream, layer, ids, id_type, weights, weight_type, rows,
+                 DeviceHook::Where::kInLine);
+  }
+}
+
+void moetrace_join(moetrace_producer* producer, moetrace_cuda_stream stream) {
+  if (DeviceHook* hook = device_hook(producer)) hook->join(stream);
+}
+
+const char* moetrace_failure(const moetrace_producer* producer) {
+  const DeviceHook* hook = device_hook(producer);
+  return hook == nullptr || hook->failure().empty() ? nullptr : hook->failure().c_str();
+}
+
 void moetrace_get_totals(const moetrace_producer* producer, moetrace_totals* totals) {
   moetrace_totals known{};
   known.size = totals->size;
   if (usable(producer)) {
     known.steps = producer->impl->announcer().steps();
     known.attempted = producer->impl->announcer().attempted();
-    known.recorded = producer->impl->hook().claimed();
-    known.dropped = producer->impl->hook().dropped() + producer->impl->announcer().event_lost();
+    const auto totals_now = producer->impl->totals();
+    known.recorded = totals_now.recorded;
+    known.dropped = totals_now.dropped;
   }
   std::memcpy(totals, &known, totals->size < sizeof known ? totals->size : sizeof known);
 }

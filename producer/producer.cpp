@@ -37,24 +37,38 @@ Result<std::unique_ptr<Producer>> Producer::open(const Settings& settings) {
   // Another thread's fork waits until the lock's descriptor has an owner that the child will find.
   const std::lock_guard lock(guard.mutex);
   guard.producers.reserve(guard.producers.size() + 1);
-  auto segment = ProducerSegment::create(settings.directory, settings.session, settings.header,
-                                         settings.sizes);
+  std::unique_ptr<DeviceHook> device_hook;
+  const auto open_device = [&](const SegmentMap& map) -> std::optional<Error> {
+    auto opened = DeviceHook::open(map, settings.cuda_device);
+    if (!opened) return opened.error();
+    device_hook = std::move(*opened);
+    return std::nullopt;
+  };
+  const bool gpu = settings.header.claimer == MOETRACE_CLAIMER_GPU;
+  auto segment =
+      ProducerSegment::create(settings.directory, settings.session, settings.header,
+                              settings.sizes, gpu ? open_device : ProducerSegment::Prepare());
   if (!segment) return segment.error();
-  std::unique_ptr<Producer> producer(new Producer(std::move(*segment)));
+  std::unique_ptr<Producer> producer(new Producer(std::move(*segment), std::move(device_hook)));
   guard.producers.push_back(producer.get());
   return producer;
 }
 
-Producer::Producer(ProducerSegment segment)
+Producer::Producer(ProducerSegment segment, std::unique_ptr<DeviceHook> device_hook)
     : segment_(std::move(segment)),
       events_(map().event_ring(), map().header().event_slots),
       requests_(map(), events_),
       announcer_(map(), events_, requests_),
-      hook_(map()) {}
+      hook_(map()),
+      device_hook_(std::move(device_hook)) {}
 
 Producer::~Producer() {
   if (usable()) {
-    hook_.close();
+    if (device_hook_ != nullptr) {
+      device_hook_->close();
+    } else {
+      hook_.close();
+    }
     announcer_.close();
   }
   ForkGuard& guard = ForkGuard::instance();
@@ -65,13 +79,36 @@ Producer::~Producer() {
 }
 
 bool Producer::begin_step(std::uint32_t rows, std::span<const moetrace_span> spans) {
-  if (rows == 0) {
-    hook_.arm({});
-    return false;
-  }
-  const StepBlock block = announcer_.announce(rows, spans);
+  if (device_hook_ != nullptr) return false;  // slots have one claimer, and it is the GPU
+  const StepBlock block = rows == 0 ? StepBlock{} : announcer_.announce(rows, spans);
   hook_.arm(block);
   return block.record;
+}
+
+void Producer::abort_step() {
+  if (device_hook_ == nullptr) hook_.arm({});
+}
+
+bool Producer::begin_step(moetrace_cuda_stream stream, std::uint32_t rows,
+                          std::span<const moetrace_span> spans) {
+  if (device_hook_ == nullptr || !device_hook_->can_announce(stream)) return false;
+  const StepBlock block = rows == 0 ? StepBlock{} : announcer_.announce(rows, spans);
+  device_hook_->announce(stream, block);
+  return block.record;
+}
+
+void Producer::abort_step(moetrace_cuda_stream stream) {
+  if (device_hook_ != nullptr && device_hook_->can_announce(stream))
+    device_hook_->announce(stream, {});
+}
+
+Producer::Totals Producer::totals() const {
+  if (device_hook_ == nullptr)
+    return {hook_.claimed(), hook_.dropped() + announcer_.event_lost()};
+  // payload: {steps_done, claimed, dropped}
+  const auto snapshot = map().snapshots().read();
+  if (!snapshot) return {0, announcer_.event_lost()};
+  return {snapshot->payload[1], snapshot->payload[2] + announcer_.event_lost()};
 }
 
 }  // namespace moetrace

@@ -81,6 +81,10 @@ typedef struct moetrace_options {
   int router_renormalized;
   double router_scaling;
   uint32_t rank, world_size, tp_rank, dp_rank, pp_rank, ep_rank;
+
+  /* Who writes the ring. -1 (default): a CPU thread, by moetrace_record. 0 and up: the kernels of
+   * this GPU, by moetrace_record_cuda; `device` should then say "cuda". */
+  int32_t cuda_device;
 } moetrace_options;
 
 /* Fills in the defaults. Always the first call on an options struct. */
@@ -122,7 +126,63 @@ MOETRACE_API void moetrace_record(moetrace_producer* producer, uint32_t layer, c
                                   moetrace_type id_type, const void* weights,
                                   moetrace_type weight_type, uint32_t rows);
 
-/* Where the counters stand, for an engine's own log. */
+/* ---- routing in a GPU's memory ---------------------------------------------------------------
+ * For a producer that was opened with a cuda_device; for any other these do nothing, and for this
+ * one moetrace_step_begin, moetrace_step_abort and moetrace_record do nothing. No libcudart is
+ * needed to link: the hook has its own, and streams are the driver's.
+ *
+ * A kernel writes the records straight into the ring, on a branch beside the engine's stream:
+ *
+ *     moetrace_step_begin_cuda(p, stream, rows, spans, span_count);  before the pass or the replay
+ *     in each layer:   router kernel: ids and weights
+ *                      moetrace_record_cuda(p, stream, layer, ids, MOETRACE_INT32, weights,
+ *                                           MOETRACE_FLOAT32, padded_rows);
+ *                      expert kernels
+ *                      moetrace_join(p, stream);
+ *
+ * All but the first may be captured: what changes from step to step lies in device memory, where
+ * the announcement puts it. Full, piecewise and no capture are the same to it.
+ *
+ * How long ids and weights live: until moetrace_join has been called, they must neither be freed
+ * into a stream-ordered allocator nor written again; after that, whatever the stream does comes
+ * behind the hook. A second record, or the next announcement, joins what was not. A capture that
+ * ends between the two fails with cudaErrorStreamCaptureUnjoined.
+ *
+ * One pass at a time: passes that overlap on two streams need two producers. */
+typedef struct CUstream_st* moetrace_cuda_stream; /* cudaStream_t, CUstream */
+
+/* As moetrace_step_begin, for the pass that is enqueued on `stream` next; launches one kernel of one
+ * thread. Returns 0 and does nothing while the stream is being captured. */
+MOETRACE_API int moetrace_step_begin_cuda(moetrace_producer* producer, moetrace_cuda_stream stream,
+                                          uint32_t rows, const moetrace_span* spans,
+                                          size_t span_count);
+MOETRACE_API void moetrace_step_abort_cuda(moetrace_producer* producer,
+                                           moetrace_cuda_stream stream);
+
+/* As moetrace_record, with ids and weights in device memory, aligned to their types; reads them on
+ * a branch that forks from `stream` here. `rows`: of the tensors, padding included; only announced
+ * rows are recorded. */
+MOETRACE_API void moetrace_record_cuda(moetrace_producer* producer, moetrace_cuda_stream stream,
+                                       uint32_t layer, const void* ids, moetrace_type id_type,
+                                       const void* weights, moetrace_type weight_type,
+                                       uint32_t rows);
+/* Joins the branch of the last moetrace_record_cuda, to be called when the layer's expert kernels
+ * have been enqueued. Nothing to join: nothing happens. */
+MOETRACE_API void moetrace_join(moetrace_producer* producer, moetrace_cuda_stream stream);
+/* The same in the stream itself, without a branch: slower, but needs no join, and ids and weights
+ * need live no longer than for any other kernel of the stream. */
+MOETRACE_API void moetrace_record_cuda_in_line(moetrace_producer* producer,
+                                               moetrace_cuda_stream stream, uint32_t layer,
+                                               const void* ids, moetrace_type id_type,
+                                               const void* weights, moetrace_type weight_type,
+                                               uint32_t rows);
+
+/* One line that says why the GPU's hook has turned itself off (an error of CUDA's); NULL: it has
+ * not. The engine should print it once. Lives as long as the producer. */
+MOETRACE_API const char* moetrace_failure(const moetrace_producer* producer);
+
+/* Where the counters stand, for an engine's own log. On a GPU: by the end of the last step that is
+ * over. */
 typedef struct moetrace_totals {
   size_t size;
   uint64_t steps;

@@ -5,6 +5,7 @@
 #include <span>
 
 #include "producer/announcer.hpp"
+#include "producer/device_hook.hpp"
 #include "producer/host_hook.hpp"
 #include "producer/settings.hpp"
 
@@ -27,11 +28,27 @@ class Producer {
   EventWriter& events() { return events_; }
   HostHook& hook() { return hook_; }
 
+  // nullptr where a CPU thread writes the ring.
+  DeviceHook* device_hook() { return device_hook_.get(); }
+
+  // A pass whose routing will lie in host memory.
   bool begin_step(std::uint32_t rows, std::span<const moetrace_span> spans);
-  void abort_step() { hook_.arm({}); }
+  void abort_step();
+  // A pass on a stream of the GPU.
+  bool begin_step(moetrace_cuda_stream stream, std::uint32_t rows,
+                  std::span<const moetrace_span> spans);
+  void abort_step(moetrace_cuda_stream stream);
+
+  // Records in the ring so far, and records without room, announced ones included. Of a GPU: by the
+  // end of the last step that is over.
+  struct Totals {
+    std::uint64_t recorded;
+    std::uint64_t dropped;
+  };
+  Totals totals() const;
 
  private:
-  explicit Producer(ProducerSegment segment);
+  Producer(ProducerSegment segment, std::unique_ptr<DeviceHook> device_hook);
   friend struct ForkGuard;
 
   ProducerSegment segment_;
@@ -39,6 +56,7 @@ class Producer {
   RequestBook requests_;
   Announcer announcer_;
   HostHook hook_;
+  std::unique_ptr<DeviceHook> device_hook_;
   bool forked_ = false;
 };
 

@@ -130,6 +130,10 @@ Result<Settings> resolve_settings(const moetrace_options& options) {
   settings.sizes = sizes_for(*ring_mb, options.top_k);
 
   moetrace_ring_header& h = settings.header;
+  if (options.cuda_device >= 0) {
+    settings.cuda_device = options.cuda_device;
+    h.claimer = MOETRACE_CLAIMER_GPU;
+  }
   h.top_k = options.top_k;
   h.num_layers = options.num_layers;
   h.num_experts = options.num_experts;

@@ -13,6 +13,7 @@ struct Settings {
   std::string directory;
   std::string session;
   SegmentSizes sizes;
+  int cuda_device = -1;  // where header.claimer is the GPU
   moetrace_ring_header header{};  // the part that describes model and process
 };
 

@@ -23,6 +23,13 @@ struct RouteRow {
   std::vector<float> weight;
 };
 
+// Bit for bit, so that a NaN equals itself.
+inline bool operator==(const RouteRow& a, const RouteRow& b) {
+  return a.seq == b.seq && a.step == b.step && a.row == b.row && a.layer == b.layer &&
+         a.flags == b.flags && a.expert == b.expert && a.weight.size() == b.weight.size() &&
+         std::memcmp(a.weight.data(), b.weight.data(), a.weight.size() * sizeof(float)) == 0;
+}
+
 struct EventSlot {
   std::uint64_t position;
   std::uint8_t kind;

@@ -157,7 +157,8 @@ struct Cleanup {
 Result<ProducerSegment> ProducerSegment::create(const std::string& directory,
                                                 const std::string& session,
                                                 moetrace_ring_header header,
-                                                const SegmentSizes& sizes) {
+                                                const SegmentSizes& sizes,
+                                                const Prepare& prepare) {
   if (!is_session_name(session)) {
     return Error{
         ErrorCode::kBadArgument,
@@ -214,6 +215,10 @@ Result<ProducerSegment> ProducerSegment::create(const std::string& directory,
   std::memcpy(shared_ctl->trace_id, header.trace_id, sizeof header.trace_id);
   write_control(segment.map_, {true, header.sample_every, header.layers_logged});
   std::memcpy(segment.map_.ring_.get_address(), &header, sizeof header);
+
+  if (prepare) {
+    if (auto failed = prepare(segment.map_)) return *failed;
+  }
 
   // A collector finds a segment by its .ring, so that comes last.
   if (::rename(hidden_ctl.c_str(), ctl_path.c_str()) != 0)

@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <boost/interprocess/mapped_region.hpp>
 #include <cstdint>
+#include <functional>
 #include <iterator>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -74,6 +76,7 @@ class SegmentMap {
   std::byte* routes() const { return at<std::byte>(header_.route_offset); }
   std::uint64_t* counts() const { return at<std::uint64_t>(header_.counts_offset); }
   moetrace_ctl* ctl() const { return static_cast<moetrace_ctl*>(ctl_.get_address()); }
+  void* ring_address() const { return ring_.get_address(); }
   std::size_t ring_bytes() const { return ring_.get_size(); }
 
   MappedRing event_ring() const {
@@ -150,10 +153,15 @@ class ProducerSegment {
   ProducerSegment& operator=(ProducerSegment&&) = delete;
   ~ProducerSegment();
 
+  // What else must succeed before a collector may find the segment. Addresses in the map stay as
+  // they are; the map itself moves.
+  using Prepare = std::function<std::optional<Error>(const SegmentMap&)>;
+
   // `header` gives everything that describes the model and the process; sizes, offsets, ids and
   // clocks are filled in here.
   static Result<ProducerSegment> create(const std::string& directory, const std::string& session,
-                                        moetrace_ring_header header, const SegmentSizes& sizes);
+                                        moetrace_ring_header header, const SegmentSizes& sizes,
+                                        const Prepare& prepare = nullptr);
 
   const SegmentMap& map() const { return map_; }
   const SegmentName& name() const { return name_; }

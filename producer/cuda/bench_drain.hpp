@@ -1,0 +1,70 @@
+// Keeps a ring empty while it is measured: a collector's reader, on a thread and a mapping of its
+// own, that looks at every record and writes nothing.
+#pragma once
+
+#include <atomic>
+#include <stdexcept>
+#include <string>
+#include <thread>
+
+#include "shm/segment.hpp"
+
+namespace moetrace::bench {
+
+class Drain {
+ public:
+  // The only segment of `directory`.
+  explicit Drain(const std::string& directory) : segment_(open(directory)), thread_([this] { run(); }) {}
+  Drain(const Drain&) = delete;
+  Drain& operator=(const Drain&) = delete;
+  ~Drain() {
+    stop_ = true;
+    thread_.join();
+    segment_.unlink();
+  }
+  std::uint64_t records() const { return records_; }
+  void wait_for(std::uint64_t records) const {
+    while (records_ < records) std::this_thread::yield();
+  }
+  // Rows that the hook had no room for, by the end of the last step.
+  std::uint64_t dropped() const {
+    const auto snapshot = segment_.map().snapshots().read();
+    return snapshot ? snapshot->payload[2] : 0;
+  }
+
+ private:
+  static CollectorSegment open(const std::string& directory) {
+    const auto names = list_segments(directory, "default");
+    if (!names || names->size() != 1) throw std::runtime_error(directory + ": not one segment");
+    auto segment =
+        CollectorSegment::open(directory, names->front(), CollectorSegment::Access::kCollect);
+    if (!segment) throw std::runtime_error(segment.error().message);
+    return std::move(*segment);
+  }
+  void run() {
+    const SegmentMap& map = segment_.map();
+    RingReader<MappedRing> routes(map.route_ring(), map.header().route_slots);
+    RingReader<MappedRing> events(map.event_ring(), map.header().event_slots);
+    std::uint64_t route = 0;
+    std::uint64_t event = 0;
+    while (!stop_) {
+      const std::uint64_t end = routes.valid_end(route, 4096);
+      event = events.valid_end(event, 4096);
+      events.publish(event);
+      if (end == route) {
+        std::this_thread::yield();
+        continue;
+      }
+      route = end;
+      routes.publish(route);
+      records_ = route;
+    }
+  }
+
+  CollectorSegment segment_;
+  std::atomic<std::uint64_t> records_{0};
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
+
+}  // namespace moetrace::bench

@@ -1,0 +1,58 @@
+#include <cmath>
+
+#include "producer/cuda/bench_layer.hpp"
+
+namespace moetrace::bench {
+namespace {
+
+__device__ std::uint32_t mix(std::uint32_t x) {  // lowbias32 (Wellons)
+  x = (x ^ x >> 16) * 0x21f0aaadu;
+  x = (x ^ x >> 15) * 0x735a2d97u;
+  return x ^ x >> 15;
+}
+
+__global__ void route(std::int32_t* ids, float* weights, std::uint32_t entries, std::uint32_t salt) {
+  const std::uint32_t n = blockIdx.x * blockDim.x + threadIdx.x;
+  if (n >= entries) return;
+  const std::uint32_t bits = mix(n ^ salt * 0x9E3779B9u);
+  ids[n] = static_cast<std::int32_t>(bits % kExperts);
+  weights[n] = static_cast<float>(bits >> 8) * 0x1p-24f;
+}
+
+__global__ void read_weights(const uint4* from, std::uint64_t count, std::uint32_t* sink) {
+  std::uint32_t seen = 0;
+  const std::uint64_t stride = std::uint64_t{gridDim.x} * blockDim.x;
+#pragma unroll 8
+  for (std::uint64_t n = std::uint64_t{blockIdx.x} * blockDim.x + threadIdx.x; n < count; n += stride) {
+    const uint4 value = __ldcs(from + n);
+    seen |= value.x ^ value.y ^ value.z ^ value.w;
+  }
+  if (seen == 0xFFFFFFFFu) *sink = seen;  // the memory is zeros: never, and the compiler can't know
+}
+
+void launch_read(cudaStream_t stream, const std::byte* from, std::uint64_t bytes,
+                 std::uint32_t* sink) {
+  constexpr unsigned kBlocks = 132 * 4;  // a few on each multiprocessor of a Hopper GPU
+  read_weights<<<kBlocks, 512, 0, stream>>>(reinterpret_cast<const uint4*>(from), bytes / 16, sink);
+}
+
+}  // namespace
+
+void launch_router(cudaStream_t stream, std::int32_t* ids, float* weights, std::uint32_t rows,
+                   std::uint32_t salt) {
+  const std::uint32_t entries = rows * kTopK;
+  route<<<(entries + 255) / 256, 256, 0, stream>>>(ids, weights, entries, salt);
+}
+
+void launch_experts(cudaStream_t stream, const std::byte* from, std::uint64_t bytes,
+                    std::uint32_t* sink) {
+  const std::uint64_t gate_up = bytes / 3 * 2 / 16 * 16;
+  launch_read(stream, from, gate_up, sink);
+  launch_read(stream, from + gate_up, bytes - gate_up, sink);
+}
+
+double distinct_experts(std::uint32_t rows) {
+  return kExperts * (1 - std::pow(1 - double{kTopK} / kExperts, rows));
+}
+
+}  // namespace moetrace::bench

@@ -1,0 +1,19 @@
+# The CUDA hook, as part of libmoetrace: kernels for every GPU from sm_80 on (machine code for Ampere and Hopper, PTX for what
+# comes after), and the CUDA runtime inside, so that one library serves every PyTorch.
+if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+  set(CMAKE_CUDA_ARCHITECTURES 80-real 90)
+endif()
+enable_language(CUDA)
+set(CMAKE_CUDA_STANDARD 17)
+set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+find_package(CUDAToolkit 12.4 REQUIRED)
+set(moetrace_cuda_runtime CUDA::cudart_static)
+list(APPEND producer_sources cuda/cuda_hook.cpp cuda/record_kernel.cu cuda/step_kernels.cu)
+
+if(MOETRACE_TESTS)
+  add_executable(moetrace-cuda-hook-test cuda/cuda_hook_test.cpp)
+  target_link_libraries(moetrace-cuda-hook-test PRIVATE moetrace_producer moetrace_flags CUDA::cudart_static GTest::gtest_main)
+
+  add_executable(moetrace-cuda-hook-bench cuda/cuda_hook_bench.cpp cuda/bench_layer.cu)
+  target_link_libraries(moetrace-cuda-hook-bench PRIVATE moetrace_producer moetrace_flags CUDA::cudart_static)
+endif()

@@ -1,0 +1,260 @@
+// Host side of the CUDA hook: memory, streams, and the order of launches.
+#include <array>
+#include <cstring>
+#include <optional>
+
+#include "producer/cuda/kernels.hpp"
+#include "producer/device_hook.hpp"
+#include "producer/layer_mask.hpp"
+
+namespace moetrace {
+namespace {
+
+using cuda::ControlBlock;
+using cuda::HookView;
+
+// The counts go over the bus at most this often (DESIGN section 4).
+constexpr std::int64_t kMirrorEveryNs = 10'000'000;
+
+// Makes a GPU the calling thread's for as long as it lives. Nearly always it is already.
+class OnDevice {
+ public:
+  explicit OnDevice(int device) {
+    if (cudaGetDevice(&before_) != cudaSuccess || before_ == device) return;
+    changed_ = cudaSetDevice(device) == cudaSuccess;
+  }
+  ~OnDevice() {
+    if (changed_) cudaSetDevice(before_);
+  }
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+
+ private:
+  int before_ = 0;
+  bool changed_ = false;
+};
+
+Error cuda_error(const std::string& doing, cudaError_t error) {
+  // Not ours to keep: the engine's next look at the last error must not find it.
+  cudaGetLastError();
+  return {ErrorCode::kSystem, "cuda hook: " + doing + ": " + cudaGetErrorString(error)};
+}
+
+// The capture that `stream` is in; 0 if it is in none.
+unsigned long long capture_of(cudaStream_t stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  unsigned long long id = 0;
+  if (cudaStreamGetCaptureInfo(stream, &status, &id) != cudaSuccess) {
+    cudaGetLastError();
+    return 0;
+  }
+  return status == cudaStreamCaptureStatusActive ? id : 0;
+}
+
+// Everything that graphs may hold on to. Never freed: a graph that was captured may be replayed as
+// long as the process lives.
+struct GpuState {
+  HookView view{};
+  cudaStream_t branch = nullptr;  // hook kernels, beside the engine's stream
+  cudaStream_t mirror = nullptr;  // counts, on their way into the segment
+  cudaEvent_t fork = nullptr;
+  cudaEvent_t joined = nullptr;
+  cudaEvent_t copied = nullptr;
+};
+
+class CudaHook final : public DeviceHook {
+ public:
+  CudaHook(const SegmentMap& map, int device, const GpuState& gpu)
+      : consumed_(&map.ctl()->route_consumed),
+        mirror_version_(map.counts_version()),
+        num_layers_(map.header().num_layers),
+        device_(device),
+        gpu_(gpu) {}
+
+  bool can_announce(cudaStream_t stream) const override {
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    if (cudaStreamIsCapturing(stream, &status) != cudaSuccess) {
+      cudaGetLastError();
+      return false;
+    }
+    return status == cudaStreamCaptureStatusNone && failure_.empty();
+  }
+
+  void announce(cudaStream_t stream, const StepBlock& block) override {
+    const OnDevice here(device_);
+    join(stream);  // of a pass that failed before it could
+    send(stream, block);
+    if (block.time_ns - mirrored_ns_ >= kMirrorEveryNs && mirror_counts(stream))
+      mirrored_ns_ = block.time_ns;
+  }
+
+  void record(cudaStream_t stream, std::uint32_t layer, const void* ids, moetrace_type id_type,
+              const void* weights, moetrace_type weight_type, std::uint32_t rows,
+              Where where) override {
+    if (!failure_.empty() || rows == 0 || layer >= num_layers_) return;
+    if (id_type < MOETRACE_INT16 || id_type > MOETRACE_UINT32) return;  // its rows count as torn
+    if (weights != nullptr && (weight_type < MOETRACE_FLOAT32 || weight_type > MOETRACE_FLOAT16))
+      weights = nullptr;
+    const OnDevice here(device_);
+    join(stream);  // launches of one producer never overlap
+    const cuda::RouteTensors routes{ids, weights, id_type, weight_type, rows};
+    if (where == Where::kInLine) {
+      check("recording", cuda::launch_record(stream, gpu_.view, layer, routes));
+      return;
+    }
+    check("forking", cudaEventRecord(gpu_.fork, stream));
+    check("forking", cudaStreamWaitEvent(gpu_.branch, gpu_.fork, 0));
+    check("recording", cuda::launch_record(gpu_.branch, gpu_.view, layer, routes));
+    check("joining", cudaEventRecord(gpu_.joined, gpu_.branch));
+    unjoined_ = Unjoined{capture_of(stream)};
+  }
+
+  void join(cudaStream_t stream) override {
+    if (!unjoined_) return;
+    // A capture that broke off took its branch with it.
+    if (unjoined_->capture == capture_of(stream)) {
+      const OnDevice here(device_);
+      check("joining", cudaStreamWaitEvent(stream, gpu_.joined, 0));
+    }
+    unjoined_.reset();
+  }
+
+  void close() override {
+    const OnDevice here(device_);
+    // Whatever streams the engine used. An error (of the engine's kernels, or because the process is
+    // ending) leaves the last snapshot as the truth; what came after it counts as torn.
+    if (cudaDeviceSynchronize() != cudaSuccess) {
+      cudaGetLastError();
+      return;
+    }
+    unjoined_.reset();
+    send(gpu_.branch, {});
+    mirror_counts(gpu_.branch);
+    if (cudaStreamSynchronize(gpu_.branch) != cudaSuccess ||
+        cudaStreamSynchronize(gpu_.mirror) != cudaSuccess)
+      cudaGetLastError();
+  }
+
+  const std::string& failure() const override { return failure_; }
+
+ private:
+  struct Unjoined {
+    unsigned long long capture;  // 0: none, the branch runs
+  };
+
+  void send(cudaStream_t stream, const StepBlock& block) {
+    const cuda::StepArguments step{
+        block.step,
+        // acquire: the launch hands on what it synchronizes with, the release store in
+        // RingReader::publish.
+        consumed_.load(std::memory_order_acquire),
+        block.layers,
+        block.rows,
+        block.record ? 1u : 0u,
+        last_layer(block.layers)};
+    check("announcing", cuda::launch_announce(stream, gpu_.view, step));
+  }
+
+  // False if the mirror before is still on its way.
+  bool mirror_counts(cudaStream_t stream) {
+    // acquire: the copy in device memory may be written again once its version has arrived. Asked
+    // here and not of CUDA, whose queries would break a capture that runs elsewhere.
+    if (mirror_version_.load(std::memory_order_acquire) != 2 * mirrors_) return false;
+    check("copying counts", cuda::launch_copy_counts(stream, gpu_.view));
+    check("copying counts", cudaEventRecord(gpu_.copied, stream));
+    check("copying counts", cudaStreamWaitEvent(gpu_.mirror, gpu_.copied, 0));
+    check("mirroring counts",
+          cuda::launch_mirror_counts(gpu_.mirror, gpu_.view, 2 * mirrors_ + 1));
+    ++mirrors_;
+    return true;
+  }
+
+  // The first error turns the hook off; what was announced and does not come any more is torn.
+  void check(const char* doing, cudaError_t error) {
+    if (error != cudaSuccess && failure_.empty()) failure_ = cuda_error(doing, error).message;
+  }
+
+  const SharedWord consumed_;
+  const SharedWord mirror_version_;
+  const std::uint32_t num_layers_;
+  const int device_;
+  const GpuState gpu_;
+  std::optional<Unjoined> unjoined_;
+  std::uint64_t mirrors_ = 0;
+  std::int64_t mirrored_ns_ = 0;
+  std::string failure_;
+};
+
+// Makes [host, host + bytes) reachable from the GPU and returns its address there.
+cudaError_t map_into_gpu(void* host, std::size_t bytes, void** device_address) {
+  const auto failed = cudaHostRegister(host, bytes, cudaHostRegisterPortable | cudaHostRegisterMapped);
+  if (failed != cudaSuccess) return failed;
+  return cudaHostGetDevicePointer(device_address, host, 0);
+}
+
+cudaError_t make_zeroed(void** device_address, std::size_t bytes) {
+  const auto failed = cudaMalloc(device_address, bytes);
+  return failed != cudaSuccess ? failed : cudaMemset(*device_address, 0, bytes);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<DeviceHook>> DeviceHook::open(const SegmentMap& map, int device) {
+  int devices = 0;
+  if (const auto failed = cudaGetDeviceCount(&devices)) return cuda_error("looking for GPUs", failed);
+  if (device < 0 || device >= devices) {
+    return Error{ErrorCode::kSystem, "cuda_device " + std::to_string(device) + ": there are " +
+                                         std::to_string(devices) +
+                                         " GPUs here; give a number below that"};
+  }
+  const OnDevice here(device);
+  const moetrace_ring_header& header = map.header();
+  const std::size_t cells = std::size_t{header.num_layers} * header.num_experts;
+  GpuState gpu;
+  HookView& view = gpu.view;
+  void *ring = nullptr, *ctl = nullptr, *control = nullptr, *counts = nullptr, *copy = nullptr;
+  int lowest = 0;
+  int highest = 0;
+  const auto step = [](const char* doing, cudaError_t error) -> std::optional<Error> {
+    return error == cudaSuccess ? std::nullopt : std::optional(cuda_error(doing, error));
+  };
+  const std::array failures{
+      step("registering the ring", map_into_gpu(map.ring_address(), map.ring_bytes(), &ring)),
+      step("registering the ring", map_into_gpu(map.ctl(), sizeof(moetrace_ctl), &ctl)),
+      step("taking memory", make_zeroed(&control, sizeof(ControlBlock))),
+      step("taking memory", make_zeroed(&counts, cells * sizeof(std::uint64_t))),
+      step("taking memory", make_zeroed(&copy, (cells + 1) * sizeof(std::uint64_t))),
+      step("taking memory", cudaDeviceSynchronize()),  // a memset may still run when it returns
+      step("asking for priorities", cudaDeviceGetStreamPriorityRange(&lowest, &highest)),
+      // First in line: a hook's few blocks then never wait for an expert kernel's many.
+      step("making a stream",
+           cudaStreamCreateWithPriority(&gpu.branch, cudaStreamNonBlocking, highest)),
+      step("making a stream",
+           cudaStreamCreateWithPriority(&gpu.mirror, cudaStreamNonBlocking, lowest)),
+      step("making an event", cudaEventCreateWithFlags(&gpu.fork, cudaEventDisableTiming)),
+      step("making an event", cudaEventCreateWithFlags(&gpu.joined, cudaEventDisableTiming)),
+      step("making an event", cudaEventCreateWithFlags(&gpu.copied, cudaEventDisableTiming)),
+      step("loading its kernels", cuda::load_step_kernels()),
+      step("loading its kernels", cuda::load_record_kernels())};
+  for (const auto& failure : failures) {
+    if (failure) return *failure;
+  }
+  const auto in_ring = [&](std::uint64_t offset) { return static_cast<std::byte*>(ring) + offset; };
+  view.control = static_cast<ControlBlock*>(control);
+  view.counts = static_cast<unsigned long long*>(counts);
+  view.counts_copy = static_cast<std::uint64_t*>(copy);
+  view.routes = in_ring(header.route_offset);
+  auto* state = reinterpret_cast<moetrace_state*>(in_ring(header.state_offset));
+  view.snapshots = state->snapshots;
+  view.mirror_version = &state->counts.version;
+  view.mirror_steps_done = &state->counts.steps_done;
+  view.mirror = reinterpret_cast<std::uint64_t*>(in_ring(header.counts_offset));
+  view.consumed = &static_cast<moetrace_ctl*>(ctl)->route_consumed;
+  view.route_slots = header.route_slots;
+  view.top_k = header.top_k;
+  view.num_layers = header.num_layers;
+  view.num_experts = header.num_experts;
+  return std::unique_ptr<DeviceHook>(new CudaHook(map, device, gpu));
+}
+
+}  // namespace moetrace

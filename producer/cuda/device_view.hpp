@@ -1,0 +1,60 @@
+// What host and kernels of the CUDA hook share: the step block, the state that lives in device
+// memory between launches, and where the mapped segment lies.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "shm/abi.h"
+
+namespace moetrace::cuda {
+
+// The step block: what an announcement tells the kernels of the pass that follows. An argument of
+// the announcing kernel, so that it is in stream order without a copy.
+struct StepArguments {
+  std::uint64_t step;
+  std::uint64_t consumed;      // of the route ring, as the host has just read it
+  moetrace_layer_mask layers;  // selected
+  std::uint32_t rows;          // 0: announces nothing
+  std::uint32_t record;        // 0: only counts
+  std::int32_t last_layer;     // the highest selected one, -1: none
+};
+
+// In device memory, one a producer. Launches of one producer never overlap, so whoever is the last
+// to finish may change it with plain stores; the end of a kernel shows them to the next one. Only
+// `ticket` is touched by several blocks at once.
+struct ControlBlock {
+  std::uint64_t step;
+  moetrace_layer_mask layers;
+  std::uint32_t rows;
+  std::uint32_t record;
+  std::int32_t last_layer;
+  std::int32_t last_seen;  // last layer of this step that has passed, -1: none yet
+  std::uint32_t open;      // announced and not over
+  std::uint32_t ticket;    // blocks of the running launch that have finished
+  std::uint64_t claimed;   // route slots dealt out so far
+  std::uint64_t consumed;  // what the collector was last seen to have consumed, never ahead of it
+  std::uint64_t dropped;
+  std::uint64_t snapshots;   // written so far
+  std::uint64_t steps_done;  // every step below this number is over
+};
+
+// Addresses as the GPU sees them. The same for the life of a producer, and longer: captured graphs
+// hold it.
+struct HookView {
+  ControlBlock* control;             // device memory
+  unsigned long long* counts;        // device memory, [num_layers][num_experts]
+  std::uint64_t* counts_copy;        // device memory: steps_done, then a copy of counts
+  std::byte* routes;                 // .ring
+  moetrace_snapshot* snapshots;      // .ring, two
+  std::uint64_t* mirror_version;     // .ring: moetrace_counts_header::version
+  std::uint64_t* mirror_steps_done;  // .ring
+  std::uint64_t* mirror;             // .ring, [num_layers][num_experts]
+  std::uint64_t* consumed;           // .ctl: route_consumed
+  std::uint64_t route_slots;         // a power of two
+  std::uint32_t top_k;
+  std::uint32_t num_layers;
+  std::uint32_t num_experts;
+};
+
+}  // namespace moetrace::cuda

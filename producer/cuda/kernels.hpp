@@ -1,0 +1,39 @@
+// Launches of the hook's kernels. Each returns the error of its launch.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "producer/cuda/device_view.hpp"
+#include "producer/producer.h"
+
+namespace moetrace::cuda {
+
+// One layer's routing in device memory; [rows, top_k], contiguous.
+struct RouteTensors {
+  const void* ids;
+  const void* weights;  // nullptr: not known
+  moetrace_type id_type;
+  moetrace_type weight_type;
+  std::uint32_t rows;  // at least 1
+};
+
+// One thread, in the order of the pass that follows on `stream`: ends a step that is still open and
+// arms the next.
+cudaError_t launch_announce(cudaStream_t stream, const HookView& view, const StepArguments& step);
+
+// Records and counts the announced rows of a selected layer that has not passed yet in this step.
+cudaError_t launch_record(cudaStream_t stream, const HookView& view, std::uint32_t layer,
+                          const RouteTensors& routes);
+
+// Copies the counts within device memory: from the announcement on, before the next pass adds to
+// them.
+cudaError_t launch_copy_counts(cudaStream_t stream, const HookView& view);
+// Writes that copy into the segment, by `version`, an odd number, and the even one behind it.
+cudaError_t launch_mirror_counts(cudaStream_t stream, const HookView& view, std::uint64_t version);
+
+// Load the kernels' code now: under CUDA_MODULE_LOADING=LAZY the first launch would, perhaps in the
+// middle of a capture.
+cudaError_t load_step_kernels();
+cudaError_t load_record_kernels();
+
+}  // namespace moetrace::cuda

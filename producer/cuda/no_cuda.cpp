@@ -1,0 +1,12 @@
+// What a build without nvcc links.
+#include "producer/device_hook.hpp"
+
+namespace moetrace {
+
+Result<std::unique_ptr<DeviceHook>> DeviceHook::open(const SegmentMap&, int device) {
+  return Error{ErrorCode::kBadArgument,
+               "cuda_device " + std::to_string(device) +
+                   ": this libmoetrace was built without CUDA; build it with -DMOETRACE_CUDA=ON"};
+}
+
+}  // namespace moetrace

@@ -1,0 +1,52 @@
+// The step's life and the ring's account, as one thread of a kernel changes them (ABI.md:
+// Protocols).
+#pragma once
+
+#include "producer/cuda/device_view.hpp"
+#include "producer/cuda/system_memory.cuh"
+
+namespace moetrace::cuda {
+
+// Slots that can be dealt out without asking the collector.
+__device__ inline std::uint64_t known_room(const HookView& view, const ControlBlock& control) {
+  return view.route_slots - (control.claimed - control.consumed);
+}
+
+// Takes over a consumed position. The other side is not trusted: only a value between the last one
+// and what has been claimed can be true.
+__device__ inline void accept_consumed(ControlBlock& control, std::uint64_t seen) {
+  if (seen - control.consumed <= control.claimed - control.consumed) control.consumed = seen;
+}
+
+// Asks the collector if what is known would not hold another layer of `rows` rows. So the next
+// launch finds its answer in device memory, and all its blocks find the same one.
+__device__ inline void look_for_room(const HookView& view, ControlBlock& control,
+                                     std::uint32_t rows) {
+  if (known_room(view, control) >= rows) return;
+  // acquire: synchronizes with the release store in RingReader::publish, so the collector is done
+  // with every slot below before a later launch, which comes after this one, writes into it.
+  accept_consumed(control, load_acquire_system(view.consumed));
+}
+
+// AlternatingLines::write of shm/shared_lines.hpp, from one thread. Every store here is a release
+// through the fence before it, which is what the argument there rests on: who sees a word of line n
+// also sees number n - 1, stored by an earlier launch; who sees number n sees all of its words.
+__device__ inline void write_snapshot(const HookView& view, ControlBlock& control) {
+  const std::uint64_t number = ++control.snapshots;
+  moetrace_snapshot* line = view.snapshots + number % 2;
+  fence_system();
+  store_system(&line->steps_done, control.steps_done);
+  store_system(&line->claimed, control.claimed);
+  store_system(&line->dropped, control.dropped);
+  fence_system();
+  store_system(&line->number, number);
+}
+
+// All slots of the step are committed, or never will be, and this thread knows it.
+__device__ inline void end_step(const HookView& view, ControlBlock& control) {
+  control.open = 0;
+  control.steps_done = control.step + 1;
+  write_snapshot(view, control);
+}
+
+}  // namespace moetrace::cuda

@@ -1,0 +1,86 @@
+// Kernels that run once a step, or less often: the announcement, and the counts on their way into
+// the segment.
+#include "producer/cuda/kernels.hpp"
+#include "producer/cuda/step_control.cuh"
+
+namespace moetrace::cuda {
+namespace {
+
+constexpr unsigned kCopyThreads = 256;
+constexpr unsigned kMirrorThreads = 1024;
+
+// One thread. It comes after all of the pass before it, whose branches have been joined.
+__global__ void announce_step(HookView view, StepArguments step) {
+  ControlBlock& control = *view.control;
+  // The pass before failed, or left layers out: what was announced of it and never came is torn.
+  if (control.open != 0) end_step(view, control);
+  // The host's own load was an acquire, and a launch comes after what its thread did before.
+  accept_consumed(control, step.consumed);
+  control.step = step.step;
+  control.layers = step.layers;
+  control.rows = step.rows;
+  control.record = step.record;
+  control.last_layer = step.last_layer;
+  control.last_seen = -1;
+  control.open = step.rows > 0;
+  if (control.open == 0) return;
+  if (step.last_layer < 0) return end_step(view, control);  // no layer will end it
+  if (step.record != 0) look_for_room(view, control, step.rows);
+}
+
+__global__ void copy_counts(HookView view, std::uint64_t cells) {
+  const std::uint64_t cell = std::uint64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (cell == 0) view.counts_copy[0] = view.control->steps_done;
+  if (cell < cells) view.counts_copy[1 + cell] = view.counts[cell];
+}
+
+// VersionedWords::write of shm/shared_lines.hpp, by one block. Each thread that stores words has
+// executed a fence after the odd version was stored, so who sees a word also sees that version; and
+// the even version comes after all of them.
+__global__ void mirror_counts(HookView view, std::uint64_t cells, std::uint64_t version) {
+  if (threadIdx.x == 0) store_system(view.mirror_version, version);
+  __syncthreads();
+  fence_system();
+  if (threadIdx.x == 0) store_system(view.mirror_steps_done, view.counts_copy[0]);
+  for (std::uint64_t cell = threadIdx.x; cell < cells; cell += blockDim.x)
+    store_system(view.mirror + cell, view.counts_copy[1 + cell]);
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  fence_system();
+  store_system(view.mirror_version, version + 1);
+}
+
+std::uint64_t count_cells(const HookView& view) {
+  return std::uint64_t{view.num_layers} * view.num_experts;
+}
+
+}  // namespace
+
+cudaError_t launch_announce(cudaStream_t stream, const HookView& view, const StepArguments& step) {
+  announce_step<<<1, 1, 0, stream>>>(view, step);
+  return cudaGetLastError();
+}
+
+cudaError_t launch_copy_counts(cudaStream_t stream, const HookView& view) {
+  const std::uint64_t cells = count_cells(view);
+  const auto blocks = static_cast<unsigned>((cells + kCopyThreads - 1) / kCopyThreads);
+  copy_counts<<<blocks, kCopyThreads, 0, stream>>>(view, cells);
+  return cudaGetLastError();
+}
+
+cudaError_t launch_mirror_counts(cudaStream_t stream, const HookView& view, std::uint64_t version) {
+  mirror_counts<<<1, kMirrorThreads, 0, stream>>>(view, count_cells(view), version);
+  return cudaGetLastError();
+}
+
+cudaError_t load_step_kernels() {
+  cudaFuncAttributes attributes;
+  for (const void* kernel :
+       {reinterpret_cast<const void*>(&announce_step), reinterpret_cast<const void*>(&copy_counts),
+        reinterpret_cast<const void*>(&mirror_counts)}) {
+    if (const cudaError_t failed = cudaFuncGetAttributes(&attributes, kernel)) return failed;
+  }
+  return cudaSuccess;
+}
+
+}  // namespace moetrace::cuda

@@ -1,0 +1,137 @@
+// What the tests of the CUDA hook share: a producer on the GPU, tensors in its memory, captured
+// graphs.
+#pragma once
+
+#include <cuda_runtime_api.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <vector>
+
+#include "producer/settings.hpp"
+#include "producer/test_segment.hpp"
+
+namespace moetrace::cuda {
+
+#define ASSERT_CUDA(call) ASSERT_EQ(cudaSuccess, (call)) << cudaGetErrorString(cudaPeekAtLastError())
+#define EXPECT_CUDA(call) EXPECT_EQ(cudaSuccess, (call)) << cudaGetErrorString(cudaPeekAtLastError())
+
+// A copy of a vector in device memory.
+template <class T>
+class OnGpu {
+ public:
+  explicit OnGpu(const std::vector<T>& values) : OnGpu(values.size()) { set(values); }
+  explicit OnGpu(std::size_t size) : size_(size) {
+    EXPECT_CUDA(cudaMalloc(&data_, size * sizeof(T)));
+  }
+  OnGpu(const OnGpu&) = delete;
+  OnGpu& operator=(const OnGpu&) = delete;
+  ~OnGpu() { cudaFree(data_); }
+
+  void set(const std::vector<T>& values) {
+    EXPECT_CUDA(cudaMemcpy(data_, values.data(), values.size() * sizeof(T), cudaMemcpyDefault));
+  }
+  T* data() const { return static_cast<T*>(data_); }
+  std::size_t size() const { return size_; }
+
+ private:
+  void* data_ = nullptr;
+  std::size_t size_;
+};
+
+// A stream that waits for nothing but itself.
+class Stream {
+ public:
+  Stream() { EXPECT_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  ~Stream() { cudaStreamDestroy(stream_); }
+  operator cudaStream_t() const { return stream_; }  // NOLINT: it is one
+  void wait() const { EXPECT_CUDA(cudaStreamSynchronize(stream_)); }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
+// What `work` enqueues on `stream`, captured.
+class Graph {
+ public:
+  Graph(cudaStream_t stream, const std::function<void()>& work) {
+    EXPECT_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+    work();
+    EXPECT_CUDA(cudaStreamEndCapture(stream, &graph_));
+    EXPECT_CUDA(cudaGraphInstantiate(&exec_, graph_, 0));
+  }
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+  ~Graph() {
+    cudaGraphExecDestroy(exec_);
+    cudaGraphDestroy(graph_);
+  }
+  void replay(cudaStream_t stream) const { EXPECT_CUDA(cudaGraphLaunch(exec_, stream)); }
+  std::size_t nodes() const {
+    std::size_t count = 0;
+    EXPECT_CUDA(cudaGraphGetNodes(graph_, nullptr, &count));
+    return count;
+  }
+
+ private:
+  cudaGraph_t graph_ = nullptr;
+  cudaGraphExec_t exec_ = nullptr;
+};
+
+// A producer whose ring the GPU writes, and a reader of that ring.
+class GpuProducer {
+ public:
+  explicit GpuProducer(const moetrace_ring_header& header = small_header(),
+                       const SegmentSizes& sizes = kSmallSizes) {
+    Settings settings;
+    settings.directory = directory_.path();
+    settings.session = "default";
+    settings.sizes = sizes;
+    settings.header = header;
+    settings.header.claimer = MOETRACE_CLAIMER_GPU;
+    settings.cuda_device = 0;
+    auto opened = Producer::open(settings);
+    if (!opened) throw std::runtime_error(opened.error().message);
+    producer_ = std::move(*opened);
+    reader_ = std::make_unique<SegmentReader>(producer_->map());
+  }
+
+  Producer& operator*() const { return *producer_; }
+  Producer* operator->() const { return producer_.get(); }
+  SegmentReader& reader() const { return *reader_; }
+  const TestDirectory& directory() const { return directory_; }
+
+  bool announce(cudaStream_t stream, std::uint32_t rows,
+                const std::vector<moetrace_span>& spans = {}) const {
+    return producer_->begin_step(stream, rows, spans);
+  }
+  // One layer, in a branch that is joined at once unless `where` says otherwise.
+  template <class Id, class Weight>
+  void record(cudaStream_t stream, std::uint32_t layer, const OnGpu<Id>& ids,
+              moetrace_type id_type, const OnGpu<Weight>& weights, moetrace_type weight_type,
+              std::uint32_t rows, DeviceHook::Where where = DeviceHook::Where::kBranch) const {
+    producer_->device_hook()->record(stream, layer, ids.data(), id_type, weights.data(),
+                                     weight_type, rows, where);
+    producer_->device_hook()->join(stream);
+  }
+  // {steps_done, claimed, dropped}; zeros before the first.
+  AlternatingLines<MappedLines>::Payload snapshot() const {
+    const auto line = producer_->map().snapshots().read();
+    return line ? line->payload : AlternatingLines<MappedLines>::Payload{};
+  }
+  std::vector<std::uint64_t> counts() const {
+    const moetrace_ring_header& header = producer_->map().header();
+    const std::uint64_t* table = producer_->map().counts();
+    return {table, table + std::size_t{header.num_layers} * header.num_experts};
+  }
+  const moetrace_host_counters& host() const { return producer_->map().state()->host; }
+
+ private:
+  TestDirectory directory_;
+  std::unique_ptr<Producer> producer_;
+  std::unique_ptr<SegmentReader> reader_;
+};
+
+}  // namespace moetrace::cuda
