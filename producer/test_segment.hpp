@@ -57,7 +57,8 @@ class SegmentReader {
   std::vector<RouteRow> routes(bool publish = true) {
     std::vector<RouteRow> rows;
     const std::size_t width = map_.header().route_stride / 8;
-    const std::uint64_t end = routes_.valid_end(next_route_, map_.header().route_slots);
+    const std::uint64_t end =
+        valid_routes_end(map_, routes_, next_route_, map_.header().route_slots);
     for (; next_route_ != end; ++next_route_) {
       const std::byte* slot = routes_.memory().slot(next_route_);
       moetrace_route_head head;

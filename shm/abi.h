@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #define MOETRACE_ABI_MAJOR 1
-#define MOETRACE_ABI_MINOR 0
+#define MOETRACE_ABI_MINOR 1
 #define MOETRACE_RING_MAGIC "MOETRACE" /* 8 bytes, no terminator */
 #define MOETRACE_CTL_MAGIC "MOETRCTL"
 #define MOETRACE_BYTE_ORDER 0x01020304u /* as the producer's machine stores it */
@@ -120,12 +120,19 @@ typedef struct moetrace_counts_header {
   uint64_t reserved[6];
 } moetrace_counts_header;
 
+/* How far a GPU has come (1.1; a CPU leaves it 0). Where a GPU claims the slots, only those below are valid. */
+typedef struct moetrace_published {
+  uint64_t routes;
+  uint64_t reserved[7];
+} moetrace_published;
+
 /* At state_offset. One writer a line. */
 typedef struct moetrace_state {
   moetrace_host_counters host;
   moetrace_snapshot snapshots[2];
   moetrace_counts_header counts;
-  uint8_t reserved[3840]; /* 4096 - 4 * 64 */
+  moetrace_published published;
+  uint8_t reserved[3776]; /* 4096 - 5 * 64 */
 } moetrace_state;
 
 /* At request_offset: the live requests, so that a collector which comes late can name them. An entry is taken again only when
@@ -144,7 +151,8 @@ typedef struct moetrace_request_entry {
 
 /* ---- route ring ---------------------------------------------------------------------------------------------------------- */
 
-/* First 16 bytes of every route record. {seq, step} is the commit word: one naturally aligned 8-byte store, the last. */
+/* First 16 bytes of every route record. {seq, step} is the commit word: one naturally aligned 8-byte store, the last (of a CPU;
+ * a GPU writes whole records and publishes its position). */
 typedef struct moetrace_route_head {
   uint32_t seq;  /* low 32 bits of the slot's number + 1 */
   uint32_t step; /* low 32 bits of the step's number */
@@ -354,10 +362,12 @@ MOETRACE_AT(moetrace_snapshot, dropped, 24);
 MOETRACE_SIZE(moetrace_counts_header, 64);
 MOETRACE_AT(moetrace_counts_header, version, 0);
 MOETRACE_AT(moetrace_counts_header, steps_done, 8);
+MOETRACE_SIZE(moetrace_published, 64);
 MOETRACE_SIZE(moetrace_state, 4096);
 MOETRACE_AT(moetrace_state, host, 0);
 MOETRACE_AT(moetrace_state, snapshots, 64);
 MOETRACE_AT(moetrace_state, counts, 192);
+MOETRACE_AT(moetrace_state, published, 256);
 MOETRACE_SIZE(moetrace_request_entry, 320);
 MOETRACE_AT(moetrace_request_entry, number_plus_1, 0);
 MOETRACE_AT(moetrace_request_entry, begin_event, 8);

@@ -112,6 +112,11 @@ class SegmentMap {
       header_{};  // a private copy, checked once: the shared one may change under our hands
 };
 
+// End of the valid routes from `position` on, `limit` of them at most. What a CPU commits slot by
+// slot, a GPU publishes by its position; it must carry the right numbers all the same.
+std::uint64_t valid_routes_end(const SegmentMap& map, const RingReader<MappedRing>& routes,
+                               std::uint64_t position, std::uint64_t limit);
+
 // The counts [layer][expert] with the number of steps that they are exact as of.
 class CountsWords {
  public:

@@ -160,7 +160,7 @@ Result<SegmentDrain::State> SegmentDrain::pass() {
   // In this order: a route that is valid has its step's events behind it, and so has a step that a
   // snapshot calls over.
   const std::uint64_t end = final_end_ ? std::min(route_ + kSlotsAPass, *final_end_)
-                                       : routes_.valid_end(route_, kSlotsAPass);
+                                       : valid_routes_end(map, routes_, route_, kSlotsAPass);
   const auto snapshot = map.snapshots().read();
   event_lost_seen_ = shared_word(&map.state()->host.event_lost);
   if (auto error = read_events()) return *error;
@@ -180,11 +180,11 @@ Result<SegmentDrain::State> SegmentDrain::pass() {
       const bool gpu = map.header().claimer == MOETRACE_CLAIMER_GPU && !closed_;
       if (gpu && Clock::now() - last_new_ < kGpuAfterlife) return State::kIdle;
       // Valid slots behind a hole are delivered, and so is nothing else: look at the whole ring
-      // once.
+      // once. What a GPU did not publish may be half there.
       std::uint64_t last = route_;
       const std::uint64_t lap = routes_.published() + map.header().route_slots;
       for (std::uint64_t slot = route_; slot < lap; ++slot) {
-        if (routes_.upper_at(slot)) last = slot + 1;
+        if (valid_routes_end(map, routes_, slot, 1) > slot) last = slot + 1;
       }
       if (snapshot) last = std::max(last, std::min(snapshot->payload[1], lap));
       final_end_ = last;

@@ -48,7 +48,7 @@ class Drain {
     std::uint64_t route = 0;
     std::uint64_t event = 0;
     while (!stop_) {
-      const std::uint64_t end = routes.valid_end(route, 4096);
+      const std::uint64_t end = valid_routes_end(map, routes, route, 4096);
       event = events.valid_end(event, 4096);
       events.publish(event);
       if (end == route) {

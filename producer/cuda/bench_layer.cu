@@ -19,12 +19,20 @@ __global__ void route(std::int32_t* ids, float* weights, std::uint32_t entries, 
   weights[n] = static_cast<float>(bits >> 8) * 0x1p-24f;
 }
 
-__global__ void read_weights(const uint4* from, std::uint64_t count, std::uint32_t* sink) {
+// Shaped like a Triton MoE kernel: blocks of 256 threads with 64 KiB of shared memory, three on a
+// multiprocessor, as many as the weights need.
+constexpr unsigned kThreads = 256;
+constexpr unsigned kSharedBytes = 64 * 1024;
+constexpr unsigned kLoads = 32;  // of 16 bytes, a thread
+
+__global__ void __launch_bounds__(kThreads) read_weights(const uint4* from, std::uint64_t count,
+                                                         std::uint32_t* sink) {
   std::uint32_t seen = 0;
-  const std::uint64_t stride = std::uint64_t{gridDim.x} * blockDim.x;
-#pragma unroll 8
-  for (std::uint64_t n = std::uint64_t{blockIdx.x} * blockDim.x + threadIdx.x; n < count; n += stride) {
-    const uint4 value = __ldcs(from + n);
+  const std::uint64_t first = std::uint64_t{blockIdx.x} * kThreads * kLoads + threadIdx.x;
+#pragma unroll 16
+  for (unsigned n = 0; n < kLoads; ++n) {
+    const std::uint64_t at = first + n * kThreads;
+    const uint4 value = at < count ? __ldcs(from + at) : make_uint4(0, 0, 0, 0);
     seen |= value.x ^ value.y ^ value.z ^ value.w;
   }
   if (seen == 0xFFFFFFFFu) *sink = seen;  // the memory is zeros: never, and the compiler can't know
@@ -32,8 +40,13 @@ __global__ void read_weights(const uint4* from, std::uint64_t count, std::uint32
 
 void launch_read(cudaStream_t stream, const std::byte* from, std::uint64_t bytes,
                  std::uint32_t* sink) {
-  constexpr unsigned kBlocks = 132 * 4;  // a few on each multiprocessor of a Hopper GPU
-  read_weights<<<kBlocks, 512, 0, stream>>>(reinterpret_cast<const uint4*>(from), bytes / 16, sink);
+  static const cudaError_t allowed = cudaFuncSetAttribute(
+      read_weights, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
+  (void)allowed;
+  constexpr std::uint64_t kBlockBytes = std::uint64_t{kThreads} * kLoads * 16;
+  const auto blocks = static_cast<unsigned>((bytes + kBlockBytes - 1) / kBlockBytes);
+  read_weights<<<blocks, kThreads, kSharedBytes, stream>>>(reinterpret_cast<const uint4*>(from),
+                                                           bytes / 16, sink);
 }
 
 }  // namespace

@@ -245,6 +245,7 @@ Result<std::unique_ptr<DeviceHook>> DeviceHook::open(const SegmentMap& map, int 
   view.counts_copy = static_cast<std::uint64_t*>(copy);
   view.routes = in_ring(header.route_offset);
   auto* state = reinterpret_cast<moetrace_state*>(in_ring(header.state_offset));
+  view.published = &state->published.routes;
   view.snapshots = state->snapshots;
   view.mirror_version = &state->counts.version;
   view.mirror_steps_done = &state->counts.steps_done;

@@ -46,6 +46,7 @@ struct HookView {
   unsigned long long* counts;        // device memory, [num_layers][num_experts]
   std::uint64_t* counts_copy;        // device memory: steps_done, then a copy of counts
   std::byte* routes;                 // .ring
+  std::uint64_t* published;          // .ring: moetrace_published::routes
   moetrace_snapshot* snapshots;      // .ring, two
   std::uint64_t* mirror_version;     // .ring: moetrace_counts_header::version
   std::uint64_t* mirror_steps_done;  // .ring

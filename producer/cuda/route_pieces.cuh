@@ -9,6 +9,8 @@
 
 namespace moetrace::cuda {
 
+constexpr std::uint32_t kUnknownWeight = 0x7FC00000u;  // std::numeric_limits' quiet NaN
+
 // The ids of one piece; MOETRACE_NO_EXPERT for what is none.
 struct ExpertPiece {
   std::uint16_t expert[8];
@@ -60,7 +62,7 @@ __device__ inline uint4 load_weights(const RouteTensors& routes, std::uint64_t b
     bits[n] = 0;
     if (begin + n >= end) continue;
     if (routes.weights == nullptr) {
-      bits[n] = 0x7FC00000u;  // the quiet NaN that std::numeric_limits gives
+      bits[n] = kUnknownWeight;
     } else if (routes.weight_type == MOETRACE_FLOAT32) {
       bits[n] = static_cast<const std::uint32_t*>(routes.weights)[begin + n];
     } else if (routes.weight_type == MOETRACE_BFLOAT16) {
@@ -71,6 +73,62 @@ __device__ inline uint4 load_weights(const RouteTensors& routes, std::uint64_t b
     }
   }
   return make_uint4(bits[0], bits[1], bits[2], bits[3]);
+}
+
+// What one thread contributes to a record: the ids of an id piece, or the bits of a weight piece.
+struct Piece {
+  ExpertPiece experts;
+  uint4 bits;
+};
+
+// Piece number `piece` (0 is the head, which is not loaded) of a record of 64 * kUnits bytes, whose
+// entries are [begin, begin + top_k).
+template <unsigned kUnits>
+__device__ inline Piece load_piece(const RouteTensors& routes, std::uint32_t piece,
+                                   std::uint64_t begin, const HookView& view) {
+  Piece loaded{{}, make_uint4(0, 0, 0, 0)};
+  const std::uint64_t end = begin + view.top_k;
+  if (piece > 0 && piece <= kUnits) {
+    loaded.experts = load_experts(routes, begin + 8 * (piece - 1), end, view.num_experts);
+    loaded.bits = pack(loaded.experts);
+  } else if (piece > kUnits && piece <= 3 * kUnits) {
+    loaded.bits = load_weights(routes, begin + 4 * (piece - 1 - kUnits), end);
+  }
+  return loaded;
+}
+
+// Whether load_piece_by_vectors can do it: what vLLM, SGLang and most others have.
+inline bool fits_vectors(const RouteTensors& routes, std::uint32_t top_k) {
+  const auto aligned = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; };
+  return top_k % 4 == 0 && (routes.id_type == MOETRACE_INT32 || routes.id_type == MOETRACE_UINT32) &&
+         routes.weights != nullptr && routes.weight_type == MOETRACE_FLOAT32 &&
+         aligned(routes.ids) && aligned(routes.weights);
+}
+
+// The same with 16-byte loads that all threads of a warp issue together: ids and weights cost one
+// trip to memory and not one each.
+template <unsigned kUnits>
+__device__ inline Piece load_piece_by_vectors(const RouteTensors& routes, std::uint32_t piece,
+                                              std::uint64_t begin, const HookView& view) {
+  const bool is_ids = piece > 0 && piece <= kUnits;
+  const std::uint32_t entry = is_ids ? 8 * (piece - 1) : 4 * (piece - 1 - kUnits);
+  const auto* from = static_cast<const uint4*>(is_ids ? routes.ids : routes.weights) +
+                     (begin + entry) / 4;
+  const bool has_first = piece > 0 && piece <= 3 * kUnits && entry < view.top_k;
+  const bool has_second = is_ids && entry + 4 < view.top_k;
+  const uint4 first = has_first ? from[0] : make_uint4(0, 0, 0, 0);
+  const uint4 none = make_uint4(~0u, ~0u, ~0u, ~0u);
+  const uint4 second = has_second ? from[1] : none;
+  if (!is_ids) return {{}, first};
+  const auto expert = [&](std::uint32_t id) {
+    return static_cast<std::uint16_t>(id < view.num_experts ? id : MOETRACE_NO_EXPERT);
+  };
+  const uint4 low = has_first ? first : none;
+  Piece loaded{{{expert(low.x), expert(low.y), expert(low.z), expert(low.w), expert(second.x),
+                 expert(second.y), expert(second.z), expert(second.w)}},
+               {}};
+  loaded.bits = pack(loaded.experts);
+  return loaded;
 }
 
 }  // namespace moetrace::cuda

@@ -28,25 +28,31 @@ __device__ inline void look_for_room(const HookView& view, ControlBlock& control
   accept_consumed(control, load_acquire_system(view.consumed));
 }
 
-// AlternatingLines::write of shm/shared_lines.hpp, from one thread. Every store here is a release
+// The records below `position` were written by earlier kernels, or by blocks that have passed their
+// fence and their ticket, and this thread has executed a fence_system() since: the store is a
+// release, and pairs with the acquire in valid_routes_end().
+__device__ inline void publish(const HookView& view, std::uint64_t position) {
+  store_system(view.published, position);
+}
+
+// Every record of the step that will ever be written is written, and this thread knows it: publishes
+// them, then a snapshot.
+//
+// That is AlternatingLines::write of shm/shared_lines.hpp, from one thread. Every store is a release
 // through the fence before it, which is what the argument there rests on: who sees a word of line n
 // also sees number n - 1, stored by an earlier launch; who sees number n sees all of its words.
-__device__ inline void write_snapshot(const HookView& view, ControlBlock& control) {
+__device__ inline void end_step(const HookView& view, ControlBlock& control) {
+  control.open = 0;
+  control.steps_done = control.step + 1;
   const std::uint64_t number = ++control.snapshots;
   moetrace_snapshot* line = view.snapshots + number % 2;
   fence_system();
+  publish(view, control.claimed);
   store_system(&line->steps_done, control.steps_done);
   store_system(&line->claimed, control.claimed);
   store_system(&line->dropped, control.dropped);
   fence_system();
   store_system(&line->number, number);
-}
-
-// All slots of the step are committed, or never will be, and this thread knows it.
-__device__ inline void end_step(const HookView& view, ControlBlock& control) {
-  control.open = 0;
-  control.steps_done = control.step + 1;
-  write_snapshot(view, control);
 }
 
 }  // namespace moetrace::cuda
