@@ -13,8 +13,8 @@ struct Settings {
   std::string directory;
   std::string session;
   SegmentSizes sizes;
-  int cuda_device = -1;  // where header.claimer is the GPU
   moetrace_ring_header header{};  // the part that describes model and process
+  int cuda_device = -1;           // where header.claimer is the GPU
 };
 
 // kBadArgument names the option or the variable that is wrong.

@@ -90,6 +90,22 @@ TEST_F(TorchOp, RecordsAnnouncedRowsOfEveryType) {
   }
 }
 
+// What runs beside the experts on a GPU is the plain record here, so that a model needs one text.
+TEST_F(TorchOp, ABranchOnACpuIsARecord) {
+  announce(3);
+  at::Tensor weights = at::ones({3, 2});
+  const at::Tensor ids = at::ones({3, 2}, at::kLong);
+  auto& dispatcher = c10::Dispatcher::singleton();
+  dispatcher.findSchemaOrThrow("moetrace::record_branch", "").typed<Record>().call(weights, ids, 0,
+                                                                                   handle());
+  at::Tensor out = at::zeros({3});
+  dispatcher.findSchemaOrThrow("moetrace::join", "")
+      .typed<void(at::Tensor&, const at::Tensor&, const at::Tensor&, int64_t)>()
+      .call(out, weights, ids, handle());
+  EXPECT_EQ(recorded(), 3u);
+  EXPECT_TRUE(at::equal(out, at::zeros({3})));
+}
+
 TEST_F(TorchOp, UnannouncedPassesAndNoProducerLeaveNothing) {
   at::Tensor weights = at::ones({3, 2});
   const at::Tensor ids = at::ones({3, 2}, at::kLong);

@@ -1,5 +1,5 @@
 // The bytes of ABI version 1, kept for ever: if this test fails, the format has changed and the
-// version must, too. MOETRACE_GOLDEN_OUT=FILE writes what the code makes now.
+// version must, too. MOETRACE_GOLDEN_OUT=DIR/ writes what the code makes now.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -20,11 +20,11 @@ void append(std::string& bytes, const T& value) {
   bytes.append(reinterpret_cast<const char*>(&value), sizeof value);
 }
 
-moetrace_ring_header header() {
+moetrace_ring_header header(std::uint16_t minor) {
   moetrace_ring_header h{};
   std::memcpy(h.magic, MOETRACE_RING_MAGIC, 8);
   h.abi_major = MOETRACE_ABI_MAJOR;
-  h.abi_minor = MOETRACE_ABI_MINOR;
+  h.abi_minor = minor;
   h.byte_order = MOETRACE_BYTE_ORDER;
   for (int i = 0; i < 16; ++i) h.trace_id[i] = static_cast<std::uint8_t>(0xA0 + i);
   h.ring_bytes = 0x0101;
@@ -69,7 +69,7 @@ moetrace_ring_header header() {
   return h;
 }
 
-moetrace_state state() {
+moetrace_state state(std::uint16_t minor) {
   moetrace_state s{};
   s.host = {.attempted = 1,
             .event_lost = 2,
@@ -78,6 +78,7 @@ moetrace_state state() {
             .events_claimed = 5,
             .reserved = {}};
   s.counts = {.version = 6, .steps_done = 7, .reserved = {}};
+  if (minor >= 1) s.published = {.routes = 15, .reserved = {}};
   AlternatingLines<MappedLines> snapshots{MappedLines(s.snapshots)};
   snapshots.write(1, {11, 12, 13});
   snapshots.write(2, {21, 22, 23});
@@ -176,10 +177,10 @@ std::string routes() {
   return bytes;
 }
 
-std::string all() {
+std::string all(std::uint16_t minor) {
   std::string bytes;
-  append(bytes, header());
-  append(bytes, state());
+  append(bytes, header(minor));
+  append(bytes, state(minor));
   append(bytes, request_entry());
   bytes += events();
   bytes += routes();
@@ -187,20 +188,23 @@ std::string all() {
   return bytes;
 }
 
-TEST(AbiGolden, BytesOfVersionOneNeverChange) {
-  const std::string made = all();
+void expect_golden(std::uint16_t minor, const std::string& name) {
+  const std::string made = all(minor);
   if (const char* out = std::getenv("MOETRACE_GOLDEN_OUT"))
-    std::ofstream(out, std::ios::binary) << made;
-  std::ifstream file(MOETRACE_TESTDATA "/abi_v1.bin", std::ios::binary);
-  ASSERT_TRUE(file) << "shm/testdata/abi_v1.bin is missing";
+    std::ofstream(out + name, std::ios::binary) << made;
+  std::ifstream file(MOETRACE_TESTDATA "/" + name, std::ios::binary);
+  ASSERT_TRUE(file) << "shm/testdata/" << name << " is missing";
   const std::string golden{std::istreambuf_iterator<char>(file), {}};
   ASSERT_EQ(made.size(), golden.size());
   for (std::size_t at = 0; at < golden.size(); ++at) {
     ASSERT_EQ(static_cast<int>(static_cast<unsigned char>(made[at])),
               static_cast<int>(static_cast<unsigned char>(golden[at])))
-        << "byte " << at;
+        << name << ", byte " << at;
   }
 }
+
+TEST(AbiGolden, BytesOfVersion1_0NeverChange) { expect_golden(0, "abi_v1.bin"); }
+TEST(AbiGolden, BytesOfVersion1_1NeverChange) { expect_golden(1, "abi_v1_1.bin"); }
 
 }  // namespace
 }  // namespace moetrace

@@ -167,6 +167,35 @@ TEST_F(SegmentDrainTest, HolesOfADeadProducerAreTornAndWhatIsBehindThemIsDeliver
   EXPECT_EQ(torn[1].at("first_seq"), 7);
 }
 
+TEST_F(SegmentDrainTest, WhatADeadGpuDidNotPublishIsTorn) {
+  const Settings settings = test_settings(directory);
+  moetrace_ring_header header = settings.header;
+  header.claimer = MOETRACE_CLAIMER_GPU;
+  {
+    auto segment = *ProducerSegment::create(directory.path(), "default", header, settings.sizes);
+    name = segment.name();
+    const SegmentMap& map = segment.map();
+    EventWriter events(map.event_ring(), map.header().event_slots);
+    RequestBook requests(map, events);
+    Announcer announcer(map, events, requests);
+    announcer.announce(4, {});
+    RingWriter<MappedRing> writer(map.route_ring(), map.header().route_slots);
+    for (std::uint64_t row = 0; row < 4; ++row) {  // one of two layers, whole to the eye
+      std::memcpy(writer.memory().slot(row) + 8, &row, sizeof row);
+      writer.commit(writer.claim(1), 0);
+    }
+    map.state()->published.routes = 3;
+  }
+  const auto collector = attached();
+  std::optional<State> state;
+  while (state != State::kEnded) state = *collector->pass();
+  const json end = read_lines(path).back();
+  expect_account(end);
+  EXPECT_EQ(end.at("delivered"), 3);
+  EXPECT_EQ(end.at("torn"), 5);
+  EXPECT_EQ(end.at("status"), "producer died");
+}
+
 TEST_F(SegmentDrainTest, LeftOutLayersAreFiltered) {
   open();
   const std::uint64_t request = producer->requests().begin("r0", 1, 0);

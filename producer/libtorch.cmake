@@ -11,7 +11,12 @@ find_path(MOETRACE_TORCH_INCLUDE ATen/ATen.h HINTS ${torch_hints} PATH_SUFFIXES 
 foreach(library torch torch_cpu c10)
   find_library(MOETRACE_LIB_${library} ${library} HINTS ${torch_hints} PATH_SUFFIXES lib REQUIRED)
 endforeach()
-mark_as_advanced(MOETRACE_TORCH_INCLUDE MOETRACE_LIB_torch MOETRACE_LIB_torch_cpu MOETRACE_LIB_c10)
+# The operators' CUDA kernels need the current stream, which is all that they take from a libtorch with CUDA.
+find_library(MOETRACE_LIB_c10_cuda c10_cuda HINTS ${torch_hints} PATH_SUFFIXES lib)
+if(MOETRACE_CUDA AND NOT MOETRACE_LIB_c10_cuda)
+  message(STATUS "libtorch has no CUDA: moetrace::record is built for CPU tensors only")
+endif()
+mark_as_advanced(MOETRACE_LIB_c10_cuda MOETRACE_TORCH_INCLUDE MOETRACE_LIB_torch MOETRACE_LIB_torch_cpu MOETRACE_LIB_c10)
 
 add_library(moetrace_libtorch INTERFACE)
 target_include_directories(moetrace_libtorch SYSTEM INTERFACE ${MOETRACE_TORCH_INCLUDE}
