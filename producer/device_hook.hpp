@@ -18,8 +18,8 @@ class DeviceHook {
   enum class Where { kBranch, kInLine };
 
   // For the GPU of ordinal `device`; its kernels write the ring where `map` has it, which therefore
-  // stays mapped for ever. kSystem if there is no such GPU or it can't reach the ring; kBadArgument if
-  // this build has no GPU code.
+  // stays mapped for ever. kSystem if there is no such GPU or it can't reach the ring; kBadArgument
+  // if this build has no GPU code.
   static Result<std::unique_ptr<DeviceHook>> open(const SegmentMap& map, int device);
   virtual ~DeviceHook() = default;
 

@@ -46,8 +46,8 @@ Result<std::unique_ptr<Producer>> Producer::open(const Settings& settings) {
   };
   const bool gpu = settings.header.claimer == MOETRACE_CLAIMER_GPU;
   auto segment =
-      ProducerSegment::create(settings.directory, settings.session, settings.header,
-                              settings.sizes, gpu ? open_device : ProducerSegment::Prepare());
+      ProducerSegment::create(settings.directory, settings.session, settings.header, settings.sizes,
+                              gpu ? open_device : ProducerSegment::Prepare());
   if (!segment) return segment.error();
   std::unique_ptr<Producer> producer(new Producer(std::move(*segment), std::move(device_hook)));
   guard.producers.push_back(producer.get());
@@ -103,8 +103,7 @@ void Producer::abort_step(moetrace_cuda_stream stream) {
 }
 
 Producer::Totals Producer::totals() const {
-  if (device_hook_ == nullptr)
-    return {hook_.claimed(), hook_.dropped() + announcer_.event_lost()};
+  if (device_hook_ == nullptr) return {hook_.claimed(), hook_.dropped() + announcer_.event_lost()};
   // payload: {steps_done, claimed, dropped}
   const auto snapshot = map().snapshots().read();
   if (!snapshot) return {0, announcer_.event_lost()};

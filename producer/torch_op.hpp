@@ -9,8 +9,8 @@
 // 2.11 every row arrived; a function that never reads the weights again loses the call with them.)
 // On a GPU it runs in line, in the current stream.
 //
-//   moetrace::record_branch(Tensor(a!) topk_weights, Tensor topk_ids, int layer, int producer) -> ()
-//   moetrace::join(Tensor(a!) out, Tensor topk_weights, Tensor topk_ids, int producer) -> ()
+//   moetrace::record_branch(Tensor(a!) topk_weights, Tensor topk_ids, int layer, int producer) ->
+//   () moetrace::join(Tensor(a!) out, Tensor topk_weights, Tensor topk_ids, int producer) -> ()
 //
 // The same beside the experts, for tensors on a GPU (on a CPU the first is `record`, and the second
 // does nothing). The tensors must be contiguous. Call join with the experts' output and the same
@@ -19,8 +19,8 @@
 //
 // Order and threads: as moetrace_record, moetrace_record_cuda and moetrace_join in producer.h.
 // Tensors of another shape or type are a mistake of the model's author and throw c10::Error;
-// everything else is counted, never reported. Kernels: CPU, CUDA where libtorch and libmoetrace have
-// it, and Meta (for tracing; does nothing).
+// everything else is counted, never reported. Kernels: CPU, CUDA where libtorch and libmoetrace
+// have it, and Meta (for tracing; does nothing).
 #pragma once
 
 #define MOETRACE_TORCH_RECORD "moetrace::record"

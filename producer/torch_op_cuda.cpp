@@ -22,8 +22,8 @@ void record_cuda(at::Tensor& weights, const at::Tensor& ids, int64_t layer, int6
   const at::Tensor dense_ids = ids.contiguous();
   const at::Tensor dense_weights = weights.contiguous();
   moetrace_record_cuda_in_line(producer_at(producer), stream_of(ids), static_cast<uint32_t>(layer),
-                               dense_ids.data_ptr(), ids_are, dense_weights.data_ptr(),
-                               weights_are, static_cast<uint32_t>(ids.size(0)));
+                               dense_ids.data_ptr(), ids_are, dense_weights.data_ptr(), weights_are,
+                               static_cast<uint32_t>(ids.size(0)));
 }
 
 void record_branch_cuda(at::Tensor& weights, const at::Tensor& ids, int64_t layer,

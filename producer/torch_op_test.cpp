@@ -96,8 +96,9 @@ TEST_F(TorchOp, ABranchOnACpuIsARecord) {
   at::Tensor weights = at::ones({3, 2});
   const at::Tensor ids = at::ones({3, 2}, at::kLong);
   auto& dispatcher = c10::Dispatcher::singleton();
-  dispatcher.findSchemaOrThrow("moetrace::record_branch", "").typed<Record>().call(weights, ids, 0,
-                                                                                   handle());
+  dispatcher.findSchemaOrThrow("moetrace::record_branch", "")
+      .typed<Record>()
+      .call(weights, ids, 0, handle());
   at::Tensor out = at::zeros({3});
   dispatcher.findSchemaOrThrow("moetrace::join", "")
       .typed<void(at::Tensor&, const at::Tensor&, const at::Tensor&, int64_t)>()

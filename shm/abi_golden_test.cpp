@@ -203,8 +203,12 @@ void expect_golden(std::uint16_t minor, const std::string& name) {
   }
 }
 
-TEST(AbiGolden, BytesOfVersion1_0NeverChange) { expect_golden(0, "abi_v1.bin"); }
-TEST(AbiGolden, BytesOfVersion1_1NeverChange) { expect_golden(1, "abi_v1_1.bin"); }
+TEST(AbiGolden, BytesOfVersion1_0NeverChange) {
+  expect_golden(0, "abi_v1.bin");
+}
+TEST(AbiGolden, BytesOfVersion1_1NeverChange) {
+  expect_golden(1, "abi_v1_1.bin");
+}
 
 }  // namespace
 }  // namespace moetrace

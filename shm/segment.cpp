@@ -157,8 +157,7 @@ struct Cleanup {
 Result<ProducerSegment> ProducerSegment::create(const std::string& directory,
                                                 const std::string& session,
                                                 moetrace_ring_header header,
-                                                const SegmentSizes& sizes,
-                                                const Prepare& prepare) {
+                                                const SegmentSizes& sizes, const Prepare& prepare) {
   if (!is_session_name(session)) {
     return Error{
         ErrorCode::kBadArgument,

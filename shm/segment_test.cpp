@@ -168,7 +168,8 @@ TEST(Segment, AGpusRoutesAreValidUpToWhatItPublished) {
     const bool gpu = claimer == MOETRACE_CLAIMER_GPU;
     for (const std::uint64_t published : {std::uint64_t{0}, std::uint64_t{7}, ~std::uint64_t{0}}) {
       map.state()->published.routes = published;
-      EXPECT_EQ(valid_routes_end(map, reader, 0, 64), gpu ? std::min<std::uint64_t>(published, 10) : 10);
+      EXPECT_EQ(valid_routes_end(map, reader, 0, 64),
+                gpu ? std::min<std::uint64_t>(published, 10) : 10);
       EXPECT_EQ(valid_routes_end(map, reader, 8, 1), gpu && published < 9 ? 8u : 9u);
     }
   }

@@ -14,7 +14,8 @@ namespace moetrace::bench {
 class Drain {
  public:
   // The only segment of `directory`.
-  explicit Drain(const std::string& directory) : segment_(open(directory)), thread_([this] { run(); }) {}
+  explicit Drain(const std::string& directory)
+      : segment_(open(directory)), thread_([this] { run(); }) {}
   Drain(const Drain&) = delete;
   Drain& operator=(const Drain&) = delete;
   ~Drain() {

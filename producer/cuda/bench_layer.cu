@@ -11,7 +11,8 @@ __device__ std::uint32_t mix(std::uint32_t x) {  // lowbias32 (Wellons)
   return x ^ x >> 15;
 }
 
-__global__ void route(std::int32_t* ids, float* weights, std::uint32_t entries, std::uint32_t salt) {
+__global__ void route(std::int32_t* ids, float* weights, std::uint32_t entries,
+                      std::uint32_t salt) {
   const std::uint32_t n = blockIdx.x * blockDim.x + threadIdx.x;
   if (n >= entries) return;
   const std::uint32_t bits = mix(n ^ salt * 0x9E3779B9u);
@@ -25,8 +26,8 @@ constexpr unsigned kThreads = 256;
 constexpr unsigned kSharedBytes = 64 * 1024;
 constexpr unsigned kLoads = 32;  // of 16 bytes, a thread
 
-__global__ void __launch_bounds__(kThreads) read_weights(const uint4* from, std::uint64_t count,
-                                                         std::uint32_t* sink) {
+__global__ void __launch_bounds__(kThreads)
+    read_weights(const uint4* from, std::uint64_t count, std::uint32_t* sink) {
   std::uint32_t seen = 0;
   const std::uint64_t first = std::uint64_t{blockIdx.x} * kThreads * kLoads + threadIdx.x;
 #pragma unroll 16
@@ -40,8 +41,8 @@ __global__ void __launch_bounds__(kThreads) read_weights(const uint4* from, std:
 
 void launch_read(cudaStream_t stream, const std::byte* from, std::uint64_t bytes,
                  std::uint32_t* sink) {
-  static const cudaError_t allowed = cudaFuncSetAttribute(
-      read_weights, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
+  static const cudaError_t allowed =
+      cudaFuncSetAttribute(read_weights, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
   (void)allowed;
   constexpr std::uint64_t kBlockBytes = std::uint64_t{kThreads} * kLoads * 16;
   const auto blocks = static_cast<unsigned>((bytes + kBlockBytes - 1) / kBlockBytes);

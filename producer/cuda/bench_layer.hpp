@@ -1,5 +1,5 @@
-// A stand-in for one MoE layer, for measuring what the hook adds to it: a router that writes ids and
-// weights, and experts that read their weights from memory as the real ones do.
+// A stand-in for one MoE layer, for measuring what the hook adds to it: a router that writes ids
+// and weights, and experts that read their weights from memory as the real ones do.
 #pragma once
 
 #include <cuda_runtime_api.h>

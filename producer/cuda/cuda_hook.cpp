@@ -121,8 +121,8 @@ class CudaHook final : public DeviceHook {
 
   void close() override {
     const OnDevice here(device_);
-    // Whatever streams the engine used. An error (of the engine's kernels, or because the process is
-    // ending) leaves the last snapshot as the truth; what came after it counts as torn.
+    // Whatever streams the engine used. An error (of the engine's kernels, or because the process
+    // is ending) leaves the last snapshot as the truth; what came after it counts as torn.
     if (cudaDeviceSynchronize() != cudaSuccess) {
       cudaGetLastError();
       return;
@@ -143,15 +143,11 @@ class CudaHook final : public DeviceHook {
   };
 
   void send(cudaStream_t stream, const StepBlock& block) {
-    const cuda::StepArguments step{
-        block.step,
-        // acquire: the launch hands on what it synchronizes with, the release store in
-        // RingReader::publish.
-        consumed_.load(std::memory_order_acquire),
-        block.layers,
-        block.rows,
-        block.record ? 1u : 0u,
-        last_layer(block.layers)};
+    const cuda::StepArguments step{block.step,
+                                   // acquire: the launch hands on what it synchronizes with, the
+                                   // release store in RingReader::publish.
+                                   consumed_.load(std::memory_order_acquire), block.layers,
+                                   block.rows, block.record ? 1u : 0u, last_layer(block.layers)};
     check("announcing", cuda::launch_announce(stream, gpu_.view, step));
   }
 
@@ -163,8 +159,7 @@ class CudaHook final : public DeviceHook {
     check("copying counts", cuda::launch_copy_counts(stream, gpu_.view));
     check("copying counts", cudaEventRecord(gpu_.copied, stream));
     check("copying counts", cudaStreamWaitEvent(gpu_.mirror, gpu_.copied, 0));
-    check("mirroring counts",
-          cuda::launch_mirror_counts(gpu_.mirror, gpu_.view, 2 * mirrors_ + 1));
+    check("mirroring counts", cuda::launch_mirror_counts(gpu_.mirror, gpu_.view, 2 * mirrors_ + 1));
     ++mirrors_;
     return true;
   }
@@ -187,7 +182,8 @@ class CudaHook final : public DeviceHook {
 
 // Makes [host, host + bytes) reachable from the GPU and returns its address there.
 cudaError_t map_into_gpu(void* host, std::size_t bytes, void** device_address) {
-  const auto failed = cudaHostRegister(host, bytes, cudaHostRegisterPortable | cudaHostRegisterMapped);
+  const auto failed =
+      cudaHostRegister(host, bytes, cudaHostRegisterPortable | cudaHostRegisterMapped);
   if (failed != cudaSuccess) return failed;
   return cudaHostGetDevicePointer(device_address, host, 0);
 }
@@ -201,7 +197,8 @@ cudaError_t make_zeroed(void** device_address, std::size_t bytes) {
 
 Result<std::unique_ptr<DeviceHook>> DeviceHook::open(const SegmentMap& map, int device) {
   int devices = 0;
-  if (const auto failed = cudaGetDeviceCount(&devices)) return cuda_error("looking for GPUs", failed);
+  if (const auto failed = cudaGetDeviceCount(&devices))
+    return cuda_error("looking for GPUs", failed);
   if (device < 0 || device >= devices) {
     return Error{ErrorCode::kSystem, "cuda_device " + std::to_string(device) + ": there are " +
                                          std::to_string(devices) +

@@ -119,20 +119,23 @@ class StepGraph {
     auto* staged = allocate<std::byte>(kLayers * entries * 8);
     check(cudaMallocHost(&pinned_, kLayers * entries * 8), "taking pinned memory");
     buffers_ = {ids, weights, sink, staged};
-    const auto bytes = static_cast<std::uint64_t>(distinct_experts(rows) *
-                                                  static_cast<double>(kExpertBytes)) / 48 * 48;
+    const auto bytes =
+        static_cast<std::uint64_t>(distinct_experts(rows) * static_cast<double>(kExpertBytes)) /
+        48 * 48;
     check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), "capturing");
     for (std::uint32_t layer = 0; layer < kLayers; ++layer) {
       launch_router(stream, ids, weights, rows, layer);
       const auto arguments = [&](auto record) {
-        record(traced.producer, stream, layer, ids, MOETRACE_INT32, weights, MOETRACE_FLOAT32, rows);
+        record(traced.producer, stream, layer, ids, MOETRACE_INT32, weights, MOETRACE_FLOAT32,
+               rows);
       };
       if (mode == Mode::kBranch) arguments(moetrace_record_cuda);
       if (mode == Mode::kInLine) arguments(moetrace_record_cuda_in_line);
       if (mode == Mode::kDeviceCopy || mode == Mode::kStagedCopy) {
         std::byte* to = staged + layer * entries * 8;
         check(cudaMemcpyAsync(to, ids, entries * 4, cudaMemcpyDeviceToDevice, stream), "copying");
-        check(cudaMemcpyAsync(to + entries * 4, weights, entries * 4, cudaMemcpyDeviceToDevice, stream),
+        check(cudaMemcpyAsync(to + entries * 4, weights, entries * 4, cudaMemcpyDeviceToDevice,
+                              stream),
               "copying");
       }
       launch_experts(stream, weights_from, bytes, sink);
@@ -176,7 +179,8 @@ std::vector<std::vector<double>> time_modes(cudaStream_t stream, const Traced& t
     check(cudaEventCreate(&end), "making an event");
   }
   for (int n = 0; n < replays + kWarmUp; ++n) {
-    // A round is enqueued as a whole, so that the host is ahead of the GPU; another order each time.
+    // A round is enqueued as a whole, so that the host is ahead of the GPU; another order each
+    // time.
     for (std::size_t turn = 0; turn < graphs.size(); ++turn) {
       const std::size_t m = (turn + static_cast<std::size_t>(n)) % graphs.size();
       check(cudaEventRecord(events[m].first, stream), "timing");
@@ -199,9 +203,11 @@ std::vector<std::vector<double>> time_modes(cudaStream_t stream, const Traced& t
 }
 
 void print_layers(bool quick) {
-  std::printf("\nAdded time in a captured graph of %u MoE layers (60 experts, top-4), announcement "
-              "included; median of the differences to `off` in the same round [quartiles]\n\n"
-              "| rows | | us a step | added us a layer |\n|---|---|---|---|\n", kLayers);
+  std::printf(
+      "\nAdded time in a captured graph of %u MoE layers (60 experts, top-4), announcement "
+      "included; median of the differences to `off` in the same round [quartiles]\n\n"
+      "| rows | | us a step | added us a layer |\n|---|---|---|---|\n",
+      kLayers);
   cudaStream_t stream = nullptr;
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream");
   auto* weights = allocate<std::byte>(kExperts * kExpertBytes);
@@ -233,10 +239,11 @@ void print_layers(bool quick) {
 }
 
 void print_throughput(bool quick) {
-  std::printf("\nThroughput into the ring, launches back to back in line; beside it the same bytes "
-              "by cudaMemcpyAsync into pinned memory\n\n"
-              "| rows a launch | us a launch | hook GB/s: median [quartiles] | memcpy GB/s |\n"
-              "|---|---|---|---|\n");
+  std::printf(
+      "\nThroughput into the ring, launches back to back in line; beside it the same bytes "
+      "by cudaMemcpyAsync into pinned memory\n\n"
+      "| rows a launch | us a launch | hook GB/s: median [quartiles] | memcpy GB/s |\n"
+      "|---|---|---|---|\n");
   cudaStream_t stream = nullptr;
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream");
   const Traced traced(256);
@@ -294,8 +301,9 @@ void print_throughput(bool quick) {
 }
 
 void print_announcement(bool quick) {
-  std::printf("\nHost time of an announcement (moetrace_step_begin_cuda)\n\n"
-              "| spans | us: median [quartiles] |\n|---|---|\n");
+  std::printf(
+      "\nHost time of an announcement (moetrace_step_begin_cuda)\n\n"
+      "| spans | us: median [quartiles] |\n|---|---|\n");
   cudaStream_t stream = nullptr;
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream");
   const Traced traced(64);
@@ -306,8 +314,9 @@ void print_announcement(bool quick) {
     for (int n = 0; n < (quick ? 10 : 2000); ++n) {
       const auto start = std::chrono::steady_clock::now();
       moetrace_step_begin_cuda(traced.producer, stream, spans, all.data(), all.size());
-      times.push_back(std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() -
-                                                                start).count());
+      times.push_back(
+          std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start)
+              .count());
       check(cudaStreamSynchronize(stream), "announcing");
     }
     const Spread time = spread_of(times);
@@ -323,7 +332,8 @@ int main(int argc, char** argv) {
   using namespace moetrace::bench;
   const bool quick = argc == 2 && std::strcmp(argv[1], "--quick") == 0;
   if (argc > 1 && !quick) {
-    std::fprintf(stderr, "moetrace-cuda-hook-bench: usage: %s; the only option is --quick\n", argv[1]);
+    std::fprintf(stderr, "moetrace-cuda-hook-bench: usage: %s; the only option is --quick\n",
+                 argv[1]);
     return 2;
   }
   cudaDeviceProp gpu;

@@ -71,8 +71,8 @@ void expect_like_host(const moetrace_ring_header& header, std::uint32_t rows, Wh
   gpu->device_hook()->close();
   host.hook.close();
   const std::uint64_t* table = host.map().counts();
-  EXPECT_EQ(gpu.counts(), (std::vector<std::uint64_t>{
-                              table, table + header.num_layers * header.num_experts}));
+  EXPECT_EQ(gpu.counts(),
+            (std::vector<std::uint64_t>{table, table + header.num_layers * header.num_experts}));
 }
 
 TEST(CudaHook, WritesWhatTheHostHookWrites) {
@@ -367,7 +367,8 @@ TEST(CudaHook, ControlWordsAreFollowed) {
     const bool records = gpu.announce(stream, 3);
     graph.replay(stream);
     stream.wait();
-    EXPECT_EQ(gpu.reader().routes().size(), records ? 3u * count_layers(*parse_layers("all", 3)) : 0u);
+    EXPECT_EQ(gpu.reader().routes().size(),
+              records ? 3u * count_layers(*parse_layers("all", 3)) : 0u);
     return records;
   };
   EXPECT_TRUE(pass());

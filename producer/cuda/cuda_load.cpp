@@ -1,7 +1,7 @@
 // moetrace-cuda-load ROWS LAYERS STEPS [--lossless]: a producer under load, for tests. Replays a
 // captured graph of LAYERS layers, whose routing is that of test_routing.hpp, for STEPS announced
-// passes of ROWS rows (0: until it is killed). --lossless waits for room before a pass, as an engine
-// never would. Its last line says how many records it announced. Exit code 77: no GPU.
+// passes of ROWS rows (0: until it is killed). --lossless waits for room before a pass, as an
+// engine never would. Its last line says how many records it announced. Exit code 77: no GPU.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -9,8 +9,8 @@
 #include <thread>
 
 #include "producer/cuda/test_routing.hpp"
-#include "producer/settings.hpp"
 #include "producer/producer.hpp"
+#include "producer/settings.hpp"
 
 namespace moetrace::cuda {
 namespace {
@@ -86,7 +86,8 @@ int run(std::uint32_t rows, std::uint32_t layers, std::uint64_t steps, bool loss
     const moetrace_span span{request, pass * rows, 0, rows};
     producer.begin_step(stream, rows, {&span, 1});
     check(cudaGraphLaunch(exec, stream));
-    // An engine takes its tokens from time to time; here it keeps the launches from running far ahead.
+    // An engine takes its tokens from time to time; here it keeps the launches from running far
+    // ahead.
     if (pass % 16 == 15) check(cudaStreamSynchronize(stream));
   }
   producer.requests().end(request, 0, "length");

@@ -1,6 +1,6 @@
-// moetrace-cuda-load-check ROWS LAYERS: drains the segment of a lossless moetrace-cuda-load, started
-// before or after it, and compares all bytes of every record with what they must be. Its last line
-// says how many there were; exit code 1 and the first wrong one otherwise.
+// moetrace-cuda-load-check ROWS LAYERS: drains the segment of a lossless moetrace-cuda-load,
+// started before or after it, and compares all bytes of every record with what they must be. Its
+// last line says how many there were; exit code 1 and the first wrong one otherwise.
 #include <chrono>
 #include <cstdio>
 #include <cstring>
@@ -58,9 +58,9 @@ int run(std::uint32_t rows, std::uint32_t layers) {
   RingReader<MappedRing> events(map.event_ring(), map.header().event_slots);
   std::uint64_t next = 0;
   while (true) {
-    // acquire: everything that was ever written is there when it is closed; so it is looked at first.
-    const bool closed =
-        SharedWord(&map.state()->host.closed).load(std::memory_order_acquire) != 0;
+    // acquire: everything that was ever written is there when it is closed; so it is looked at
+    // first.
+    const bool closed = SharedWord(&map.state()->host.closed).load(std::memory_order_acquire) != 0;
     const std::uint64_t end = valid_routes_end(map, routes, next, 4096);
     for (std::uint64_t seq = next; seq < end; ++seq) {
       const moetrace_route_record expected = expected_record(seq, rows, layers);

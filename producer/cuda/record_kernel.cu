@@ -1,8 +1,9 @@
 // The hook itself: one layer's routing out of device memory into the ring.
 //
-// Slots are dealt out without an atomic. Launches of one producer never overlap, so `claimed` stands
-// still while a launch runs: row r takes slot claimed + r, and the last block to finish moves
-// `claimed` past them. Nothing waits: rows that the ring has no room for are dropped and counted.
+// Slots are dealt out without an atomic. Launches of one producer never overlap, so `claimed`
+// stands still while a launch runs: row r takes slot claimed + r, and the last block to finish
+// moves `claimed` past them. Nothing waits: rows that the ring has no room for are dropped and
+// counted.
 //
 // A launch writes whole records, and publishes those of the launch before it: they have arrived in
 // the meantime, so the fence in front of the published position has nothing to wait for. Only a
@@ -26,7 +27,9 @@ constexpr unsigned kHistogramRows = 1024;
 constexpr unsigned kMostHistogramExperts = 4096;
 
 // 16-byte pieces of a record of 64 * `units` bytes; a thread makes one.
-__host__ __device__ constexpr unsigned pieces_of(unsigned units) { return 4 * units; }
+__host__ __device__ constexpr unsigned pieces_of(unsigned units) {
+  return 4 * units;
+}
 
 // Counts of a block's rows: in shared memory if there are very many, else right away.
 struct Counter {
@@ -84,8 +87,8 @@ __global__ void record_rows(HookView view, RouteTensors routes, std::uint32_t la
   ControlBlock& control = *view.control;
   // The same in all blocks: nothing changes the control block before each has taken its ticket.
   const bool selected = control.layers.words[layer / 64] >> (layer % 64) & 1;
-  const bool wanted = control.open != 0 && selected &&
-                      static_cast<std::int32_t>(layer) > control.last_seen;
+  const bool wanted =
+      control.open != 0 && selected && static_cast<std::int32_t>(layer) > control.last_seen;
   const std::uint32_t rows = min(routes.rows, control.rows);
   const std::uint64_t first = control.claimed;
   const std::uint64_t room = known_room(view, control);
@@ -183,15 +186,14 @@ cudaError_t launch_record(cudaStream_t stream, const HookView& view, std::uint32
 
 cudaError_t load_record_kernels() {
   cudaFuncAttributes attributes;
-  for (const void* kernel :
-       {reinterpret_cast<const void*>(&record_rows<1, true>),
-        reinterpret_cast<const void*>(&record_rows<1, false>),
-        reinterpret_cast<const void*>(&record_rows<2, true>),
-        reinterpret_cast<const void*>(&record_rows<2, false>),
-        reinterpret_cast<const void*>(&record_rows<3, true>),
-        reinterpret_cast<const void*>(&record_rows<3, false>),
-        reinterpret_cast<const void*>(&record_rows<4, true>),
-        reinterpret_cast<const void*>(&record_rows<4, false>)}) {
+  for (const void* kernel : {reinterpret_cast<const void*>(&record_rows<1, true>),
+                             reinterpret_cast<const void*>(&record_rows<1, false>),
+                             reinterpret_cast<const void*>(&record_rows<2, true>),
+                             reinterpret_cast<const void*>(&record_rows<2, false>),
+                             reinterpret_cast<const void*>(&record_rows<3, true>),
+                             reinterpret_cast<const void*>(&record_rows<3, false>),
+                             reinterpret_cast<const void*>(&record_rows<4, true>),
+                             reinterpret_cast<const void*>(&record_rows<4, false>)}) {
     if (const cudaError_t failed = cudaFuncGetAttributes(&attributes, kernel)) return failed;
   }
   return cudaSuccess;

@@ -68,8 +68,8 @@ __device__ inline uint4 load_weights(const RouteTensors& routes, std::uint64_t b
     } else if (routes.weight_type == MOETRACE_BFLOAT16) {
       bits[n] = std::uint32_t{static_cast<const std::uint16_t*>(routes.weights)[begin + n]} << 16;
     } else {
-      bits[n] = __float_as_uint(
-          __half2float(static_cast<const __half*>(routes.weights)[begin + n]));
+      bits[n] =
+          __float_as_uint(__half2float(static_cast<const __half*>(routes.weights)[begin + n]));
     }
   }
   return make_uint4(bits[0], bits[1], bits[2], bits[3]);
@@ -100,7 +100,8 @@ __device__ inline Piece load_piece(const RouteTensors& routes, std::uint32_t pie
 // Whether load_piece_by_vectors can do it: what vLLM, SGLang and most others have.
 inline bool fits_vectors(const RouteTensors& routes, std::uint32_t top_k) {
   const auto aligned = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; };
-  return top_k % 4 == 0 && (routes.id_type == MOETRACE_INT32 || routes.id_type == MOETRACE_UINT32) &&
+  return top_k % 4 == 0 &&
+         (routes.id_type == MOETRACE_INT32 || routes.id_type == MOETRACE_UINT32) &&
          routes.weights != nullptr && routes.weight_type == MOETRACE_FLOAT32 &&
          aligned(routes.ids) && aligned(routes.weights);
 }
@@ -112,8 +113,8 @@ __device__ inline Piece load_piece_by_vectors(const RouteTensors& routes, std::u
                                               std::uint64_t begin, const HookView& view) {
   const bool is_ids = piece > 0 && piece <= kUnits;
   const std::uint32_t entry = is_ids ? 8 * (piece - 1) : 4 * (piece - 1 - kUnits);
-  const auto* from = static_cast<const uint4*>(is_ids ? routes.ids : routes.weights) +
-                     (begin + entry) / 4;
+  const auto* from =
+      static_cast<const uint4*>(is_ids ? routes.ids : routes.weights) + (begin + entry) / 4;
   const bool has_first = piece > 0 && piece <= 3 * kUnits && entry < view.top_k;
   const bool has_second = is_ids && entry + 4 < view.top_k;
   const uint4 first = has_first ? from[0] : make_uint4(0, 0, 0, 0);

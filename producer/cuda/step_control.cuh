@@ -35,12 +35,13 @@ __device__ inline void publish(const HookView& view, std::uint64_t position) {
   store_system(view.published, position);
 }
 
-// Every record of the step that will ever be written is written, and this thread knows it: publishes
-// them, then a snapshot.
+// Every record of the step that will ever be written is written, and this thread knows it:
+// publishes them, then a snapshot.
 //
-// That is AlternatingLines::write of shm/shared_lines.hpp, from one thread. Every store is a release
-// through the fence before it, which is what the argument there rests on: who sees a word of line n
-// also sees number n - 1, stored by an earlier launch; who sees number n sees all of its words.
+// That is AlternatingLines::write of shm/shared_lines.hpp, from one thread. Every store is a
+// release through the fence before it, which is what the argument there rests on: who sees a word
+// of line n also sees number n - 1, stored by an earlier launch; who sees number n sees all of its
+// words.
 __device__ inline void end_step(const HookView& view, ControlBlock& control) {
   control.open = 0;
   control.steps_done = control.step + 1;

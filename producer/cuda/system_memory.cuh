@@ -1,10 +1,9 @@
-// Memory that the CPU sees, too: the only places where the hook's kernels order anything for another
-// process. libcu++ gives the PTX instructions that are named here.
+// Memory that the CPU sees, too: the only places where the hook's kernels order anything for
+// another process. libcu++ gives the PTX instructions that are named here.
 #pragma once
 
-#include <cuda/atomic>
-
 #include <cstdint>
+#include <cuda/atomic>
 
 namespace moetrace::cuda {
 

@@ -13,8 +13,10 @@
 
 namespace moetrace::cuda {
 
-#define ASSERT_CUDA(call) ASSERT_EQ(cudaSuccess, (call)) << cudaGetErrorString(cudaPeekAtLastError())
-#define EXPECT_CUDA(call) EXPECT_EQ(cudaSuccess, (call)) << cudaGetErrorString(cudaPeekAtLastError())
+#define ASSERT_CUDA(call) \
+  ASSERT_EQ(cudaSuccess, (call)) << cudaGetErrorString(cudaPeekAtLastError())
+#define EXPECT_CUDA(call) \
+  EXPECT_EQ(cudaSuccess, (call)) << cudaGetErrorString(cudaPeekAtLastError())
 
 // A copy of a vector in device memory.
 template <class T>
@@ -109,9 +111,9 @@ class GpuProducer {
   }
   // One layer, in a branch that is joined at once unless `where` says otherwise.
   template <class Id, class Weight>
-  void record(cudaStream_t stream, std::uint32_t layer, const OnGpu<Id>& ids,
-              moetrace_type id_type, const OnGpu<Weight>& weights, moetrace_type weight_type,
-              std::uint32_t rows, DeviceHook::Where where = DeviceHook::Where::kBranch) const {
+  void record(cudaStream_t stream, std::uint32_t layer, const OnGpu<Id>& ids, moetrace_type id_type,
+              const OnGpu<Weight>& weights, moetrace_type weight_type, std::uint32_t rows,
+              DeviceHook::Where where = DeviceHook::Where::kBranch) const {
     producer_->device_hook()->record(stream, layer, ids.data(), id_type, weights.data(),
                                      weight_type, rows, where);
     producer_->device_hook()->join(stream);

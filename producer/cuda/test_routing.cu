@@ -14,7 +14,9 @@ __global__ void route(const std::uint64_t* step, std::uint32_t layer, std::int32
   }
 }
 
-__global__ void next_step(std::uint64_t* step) { ++*step; }
+__global__ void next_step(std::uint64_t* step) {
+  ++*step;
+}
 
 }  // namespace
 
@@ -23,6 +25,8 @@ void launch_test_router(cudaStream_t stream, const std::uint64_t* step, std::uin
   route<<<(rows + 127) / 128, 128, 0, stream>>>(step, layer, ids, weights, rows);
 }
 
-void launch_next_step(cudaStream_t stream, std::uint64_t* step) { next_step<<<1, 1, 0, stream>>>(step); }
+void launch_next_step(cudaStream_t stream, std::uint64_t* step) {
+  next_step<<<1, 1, 0, stream>>>(step);
+}
 
 }  // namespace moetrace::cuda

@@ -1,5 +1,5 @@
-// Routing that can be told from (step, layer, row) alone: made on the GPU by a loading producer, and
-// made again by whoever checks what arrived.
+// Routing that can be told from (step, layer, row) alone: made on the GPU by a loading producer,
+// and made again by whoever checks what arrived.
 #pragma once
 
 #include <cuda_runtime_api.h>
