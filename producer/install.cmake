@@ -1,6 +1,6 @@
 # What an engine outside of this tree needs: libmoetrace.so with the C API alone, its two headers, and how to find them.
 add_library(moetrace_shared SHARED ${producer_sources})
-target_link_libraries(moetrace_shared PRIVATE moetrace_shm moetrace_flags ${moetrace_cuda_runtime})
+target_link_libraries(moetrace_shared PRIVATE moetrace_shm moetrace_flags ${moetrace_device_hook})
 set_target_properties(moetrace_shared PROPERTIES
   CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
   OUTPUT_NAME moetrace EXPORT_NAME producer SOVERSION ${PROJECT_VERSION_MAJOR} VERSION ${PROJECT_VERSION})

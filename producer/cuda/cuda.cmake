@@ -7,23 +7,5 @@ enable_language(CUDA)
 set(CMAKE_CUDA_STANDARD 17)
 set(CMAKE_CUDA_STANDARD_REQUIRED ON)
 find_package(CUDAToolkit 12.4 REQUIRED)
-set(moetrace_cuda_runtime CUDA::cudart_static)
-list(APPEND producer_sources cuda/cuda_hook.cpp cuda/record_kernel.cu cuda/step_kernels.cu)
-
-if(MOETRACE_TESTS)
-  add_executable(moetrace-cuda-hook-test cuda/cuda_hook_test.cpp cuda/cuda_test_main.cpp)
-  target_link_libraries(moetrace-cuda-hook-test PRIVATE moetrace_producer moetrace_flags CUDA::cudart_static GTest::gtest)
-  # Without a GPU the program says so, and CTest counts it as skipped.
-  add_test(NAME gpu.hook COMMAND moetrace-cuda-hook-test)
-  set_tests_properties(gpu.hook PROPERTIES LABELS gpu SKIP_RETURN_CODE 77)
-
-  add_executable(moetrace-cuda-hook-bench cuda/cuda_hook_bench.cpp cuda/bench_layer.cu)
-  target_link_libraries(moetrace-cuda-hook-bench PRIVATE moetrace_producer moetrace_flags CUDA::cudart_static)
-
-  # A producer under load and its checker, each a process of its own.
-  add_executable(moetrace-cuda-load cuda/cuda_load.cpp cuda/test_routing.cu)
-  target_link_libraries(moetrace-cuda-load PRIVATE moetrace_producer moetrace_flags CUDA::cudart_static)
-  add_executable(moetrace-cuda-load-check cuda/cuda_load_check.cpp)
-  target_include_directories(moetrace-cuda-load-check SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
-  target_link_libraries(moetrace-cuda-load-check PRIVATE moetrace_shm moetrace_flags)
-endif()
+add_library(moetrace_cuda_hook STATIC cuda/cuda_hook.cpp cuda/record_kernel.cu cuda/step_kernels.cu)
+target_link_libraries(moetrace_cuda_hook PUBLIC moetrace_shm PRIVATE moetrace_flags CUDA::cudart_static)
