@@ -13,7 +13,7 @@ import unittest
 from harness import Case, Collector, routes_in, wait_until
 
 LOAD = os.environ.get("MOETRACE_CUDA_LOAD", "moetrace-cuda-load")
-KILLS = int(os.environ.get("MOETRACE_KILLS", "10"))
+KILLS = int(os.environ.get("MOETRACE_KILLS", "5"))
 SEED = int(os.environ.get("MOETRACE_SEED", random.SystemRandom().randrange(1 << 30)))
 ROWS, LAYERS = 16, 4
 
