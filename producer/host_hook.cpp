@@ -208,8 +208,9 @@ template <std::uint32_t K, class Id, class Weight>
   const auto step = static_cast<std::uint32_t>(block_.step);
   for (std::uint32_t row = 0; row < taken; ++row, ids += k) {
     std::byte* const slot = memory.slot(first + row);
-    write_record<K>(slot, row, layer, ids, weights + std::size_t{row} * k, k, width, num_experts,
-                    counts);
+    const Weight* const row_weights =
+        std::is_same_v<Weight, NoWeight> ? nullptr : weights + std::size_t{row} * k;
+    write_record<K>(slot, row, layer, ids, row_weights, k, width, num_experts, counts);
     ring_.commit_cell(MappedRing::cell_of(slot), first + row, step);
   }
   // Rows that only count, or for which there was no slot.
