@@ -79,7 +79,7 @@ bool answers(const std::string& socket_file) {
   sockaddr_un address{};
   if (socket_file.size() >= sizeof address.sun_path) return false;
   address.sun_family = AF_UNIX;
-  std::strcpy(address.sun_path, socket_file.c_str());
+  std::memcpy(address.sun_path, socket_file.c_str(), socket_file.size() + 1);
   const UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   return ::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
 }

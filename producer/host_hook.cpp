@@ -121,7 +121,7 @@ void HostHook::record(std::uint32_t layer, const void* ids, moetrace_type id_typ
                                                     moetrace_type weight_type, std::uint32_t rows) {
   types_ = types_of(id_type, weights, weight_type);
   recorder_ = recorder_for(types_);
-  record(layer, ids, id_type, weights, weight_type, rows);
+  recorder_(*this, layer, ids, weights, rows);
 }
 
 // Not an id type: the rows count as torn.
