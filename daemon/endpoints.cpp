@@ -1,10 +1,16 @@
 #include "daemon/endpoints.hpp"
 
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
+#include <string_view>
+
+#include "shm/file_lock.hpp"
 
 namespace moetrace {
 namespace {
@@ -44,8 +50,11 @@ void write_endpoints(const std::string& session, const std::vector<std::string>&
   for (const std::string& endpoint : endpoints) file << endpoint << '\n';
 }
 
-void remove_endpoints(const std::string& session) {
+void remove_endpoints(const std::string& session, const std::vector<std::string>& endpoints) {
   ::unlink(endpoints_file(session).c_str());
+  for (const std::string& endpoint : endpoints) {
+    if (const auto file = socket_file(endpoint)) ::unlink(file->c_str());
+  }
 }
 
 std::vector<std::string> read_endpoints(const std::string& session) {
@@ -55,6 +64,24 @@ std::vector<std::string> read_endpoints(const std::string& session) {
     if (!line.empty()) endpoints.push_back(line);
   }
   return endpoints;
+}
+
+std::optional<std::string> socket_file(const std::string& endpoint) {
+  constexpr std::string_view kScheme = "ipc://";
+  if (!endpoint.starts_with(kScheme)) return std::nullopt;
+  const std::string file = endpoint.substr(kScheme.size());
+  // '@' begins an abstract name, '*' asks for any.
+  if (file.empty() || file[0] == '@' || file[0] == '*') return std::nullopt;
+  return file;
+}
+
+bool answers(const std::string& socket_file) {
+  sockaddr_un address{};
+  if (socket_file.size() >= sizeof address.sun_path) return false;
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, socket_file.c_str(), socket_file.size() + 1);
+  const UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  return ::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
 }
 
 }  // namespace moetrace

@@ -1,6 +1,7 @@
 // Where a session's collector publishes, and how others find out.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,8 +16,14 @@ std::string default_endpoint(const std::string& session);
 
 // The file in which a collector lists the endpoints that it is bound to, one a line.
 void write_endpoints(const std::string& session, const std::vector<std::string>& endpoints);
-void remove_endpoints(const std::string& session);
+// Removes it, and the sockets' files: libzmq leaves them where they are.
+void remove_endpoints(const std::string& session, const std::vector<std::string>& endpoints);
 // Empty if no collector of the session publishes.
 std::vector<std::string> read_endpoints(const std::string& session);
+
+// The file of an ipc:// endpoint; nothing for other transports and for abstract sockets.
+std::optional<std::string> socket_file(const std::string& endpoint);
+// Whether somebody listens there. A collector that was killed leaves its file behind.
+bool answers(const std::string& socket_file);
 
 }  // namespace moetrace

@@ -8,6 +8,7 @@
 #include <cstdio>
 
 #include "daemon/collector/collector.hpp"
+#include "daemon/collector/output_path.hpp"
 #include "daemon/endpoints.hpp"
 #include "shm/file_lock.hpp"
 
@@ -29,6 +30,16 @@ moetrace::UniqueFd stop_signals() {
   ::sigprocmask(SIG_BLOCK, &set, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
   return moetrace::UniqueFd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+std::string ready_text(const moetrace::CollectorOptions& options,
+                       const std::vector<std::string>& endpoints) {
+  std::string text =
+      "ready: session " + options.session + ", rings in " + options.directory + ", traces to " +
+      (options.output.empty() ? options.output_dir + "/<trace id>.jsonl" : options.output) +
+      ", publishing " + (endpoints.empty() ? "nothing" : "on");
+  for (const std::string& endpoint : endpoints) text += " " + endpoint;
+  return text;
 }
 
 void tell_ready(int ready_fd, const std::vector<std::string>& endpoints) {
@@ -76,6 +87,10 @@ int main(int argc, char** argv) {
     say(segments.error().message);
     return kFailed;
   }
+  if (const auto error = moetrace::prepare_output(options)) {
+    say(error->message);
+    return kFailed;
+  }
   auto publisher = moetrace::Publisher::bind(options.publish);
   if (!publisher) {
     say(publisher.error().message);
@@ -85,6 +100,8 @@ int main(int argc, char** argv) {
   if (!endpoints.empty()) moetrace::write_endpoints(options.session, endpoints);
 
   moetrace::Collector collector(options, std::move(*publisher), say);
+  // Whoever gave us a descriptor knows it from there.
+  if (options.ready_fd < 0) say(ready_text(options, endpoints));
   tell_ready(options.ready_fd, endpoints);
   bool moved = true;
   for (int idle_rounds = 0; !wait(signals.get(), collector.publisher().descriptor(), moved,
@@ -94,6 +111,6 @@ int main(int argc, char** argv) {
   }
   ::sd_notify(0, "STOPPING=1");
   collector.stop();
-  if (!endpoints.empty()) moetrace::remove_endpoints(options.session);
+  if (!endpoints.empty()) moetrace::remove_endpoints(options.session, endpoints);
   return collector.failed() ? kFailed : 0;
 }

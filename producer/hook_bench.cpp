@@ -224,9 +224,11 @@ int run(bool quick) {
     Row announcement = hook_row(ring_mb, 1, Part::kAnnouncement, repeats);
     announcement.what = "announcement with one span" + ring;
     whole &= print(announcement, "step");
-    Row both = hook_row(ring_mb, 32, Part::kBoth, repeats);
-    both.what = "hook and announcement, batch 32" + ring;
-    whole &= print(both, "record");
+    for (const std::uint32_t rows : {1u, 32u}) {
+      Row both = hook_row(ring_mb, rows, Part::kBoth, repeats);
+      both.what = "hook and announcement, batch " + std::to_string(rows) + ring;
+      whole &= print(both, "record");
+    }
   }
   whole &= print(message_queue_row(quick ? 1 : 21), "record");
   whole &= print(json_row(quick ? 1 : 21), "record");

@@ -38,12 +38,52 @@ float to_float(Float16 value) {
   return std::bit_cast<float>(sign | (exponent + 112) << 23 | fraction << 13);
 }
 
-// The id as it is stored: anything outside [0, num_experts) is none.
+// The id as it is stored, counted; anything outside [0, num_experts) is none, and counts nowhere.
 template <class Id>
-std::uint16_t to_expert(Id id, std::uint32_t num_experts) {
+std::uint64_t count_expert(Id id, std::uint32_t num_experts, std::uint64_t* counts) {
   const auto wide = static_cast<std::uint64_t>(static_cast<std::int64_t>(id));
-  return wide < num_experts ? static_cast<std::uint16_t>(wide)
-                            : static_cast<std::uint16_t>(MOETRACE_NO_EXPERT);
+  if (wide >= num_experts) return MOETRACE_NO_EXPERT;
+  ++counts[wide];
+  return wide;  // below MOETRACE_NO_EXPERT: so is every num_experts
+}
+
+// Fills the slot but for its first 8 bytes, which stay as they were until the commit. K is the
+// top-k where it is known at compile time, which makes a record a few vector stores; 0: it is `k`.
+// `width` is the number of entries of a record.
+template <std::uint32_t K, class Id, class Weight>
+[[gnu::always_inline]] inline void write_record(std::byte* slot, std::uint32_t row,
+                                                std::uint32_t layer, const Id* ids,
+                                                [[maybe_unused]] const Weight* weights,
+                                                std::size_t k, std::size_t width,
+                                                std::uint32_t num_experts, std::uint64_t* counts) {
+  // Row, layer and flags.
+  const std::uint64_t place = row | std::uint64_t{layer} << 32;
+  std::memcpy(slot + 8, &place, 8);
+  std::byte* const record_ids = slot + sizeof(moetrace_route_head);
+  std::byte* const record_weights = record_ids + width * sizeof(std::uint16_t);
+  // Four ids at a time, put together in a register: a small array would be written by halves and
+  // read back as a whole, which the processor can't forward.
+#pragma GCC unroll 2
+  for (std::size_t j = 0; j < width; j += 4) {
+    std::uint64_t four = 0;
+#pragma GCC unroll 4
+    for (std::size_t part = 0; part < 4; ++part) {
+      std::uint64_t expert = MOETRACE_NO_EXPERT;
+      if (j + part < k) expert = count_expert(ids[j + part], num_experts, counts);
+      four |= expert << (16 * part);
+    }
+    std::memcpy(record_ids + j * sizeof(std::uint16_t), &four, sizeof four);
+  }
+  if constexpr (std::is_same_v<Weight, float>) {
+    std::memcpy(record_weights, weights, k * sizeof(float));
+  } else {
+    for (std::size_t j = 0; j < k; ++j) {
+      float weight = std::numeric_limits<float>::quiet_NaN();
+      if constexpr (!std::is_same_v<Weight, NoWeight>) weight = to_float(weights[j]);
+      std::memcpy(record_weights + j * sizeof weight, &weight, sizeof weight);
+    }
+  }
+  std::memset(record_weights + k * sizeof(float), 0, (width - k) * sizeof(float));
 }
 
 }  // namespace
@@ -56,29 +96,36 @@ HostHook::HostHook(const SegmentMap& map)
       counts_(std::size_t{map.header().num_layers} * map.header().num_experts) {}
 
 void HostHook::arm(const StepBlock& block) {
-  if (open_) finish_step();
+  if (is_open()) finish_step();
   block_ = block;
-  last_seen_ = -1;
   last_layer_ = last_layer(block.layers);
-  open_ = block.rows > 0;
+  last_seen_ = block.rows > 0 ? -1 : kOver;
   // Nothing is selected, so no layer will end it.
-  if (open_ && last_layer_ < 0) finish_step();
+  if (is_open() && last_layer_ < 0) finish_step();
 }
 
 void HostHook::record(std::uint32_t layer, const void* ids, moetrace_type id_type,
                       const void* weights, moetrace_type weight_type, std::uint32_t rows) {
-  if (!open_ || static_cast<int>(layer) <= last_seen_ || !has_layer(block_.layers, layer)) return;
-  // An engine hands over the same types in every call.
-  const Types types{id_type, weights == nullptr ? kNoWeights : static_cast<int>(weight_type)};
-  if (types != types_) {
-    types_ = types;
-    recorder_ = recorder_for(types);
-  }
-  if (recorder_ == nullptr) return;  // not an id type: the rows count as torn
-  (this->*recorder_)(layer, ids, weights, std::min(rows, block_.rows));
-  last_seen_ = static_cast<int>(layer);
-  if (last_seen_ == last_layer_) finish_step();
+  // A layer of the mask is below 256, so the cast is good.
+  if (!has_layer(block_.layers, layer) || static_cast<int>(layer) <= last_seen_) return;
+  // An engine hands over the same types in every call, so this is chosen once. All calls here are
+  // the last thing done, hence jumps: the usual way saves no register.
+  const Types types = types_of(id_type, weights, weight_type);
+  if (types != types_) [[unlikely]]
+    return record_other_types(layer, ids, id_type, weights, weight_type, rows);
+  recorder_(*this, layer, ids, weights, rows);
 }
+
+[[gnu::noinline]] void HostHook::record_other_types(std::uint32_t layer, const void* ids,
+                                                    moetrace_type id_type, const void* weights,
+                                                    moetrace_type weight_type, std::uint32_t rows) {
+  types_ = types_of(id_type, weights, weight_type);
+  recorder_ = recorder_for(types_);
+  recorder_(*this, layer, ids, weights, rows);
+}
+
+// Not an id type: the rows count as torn.
+void HostHook::record_nothing(HostHook&, std::uint32_t, const void*, const void*, std::uint32_t) {}
 
 HostHook::Recorder HostHook::recorder_for(Types types) const {
   switch (types.id) {
@@ -91,7 +138,7 @@ HostHook::Recorder HostHook::recorder_for(Types types) const {
     case MOETRACE_UINT32:
       return recorder_for_weight<std::uint32_t>(types.weight);
     default:
-      return nullptr;
+      return &HostHook::record_nothing;
   }
 }
 
@@ -113,78 +160,72 @@ template <class Id, class Weight>
 HostHook::Recorder HostHook::recorder_for_top_k() const {
   switch (top_k_) {
     case 4:
-      return &HostHook::record_rows<4, Id, Weight>;
+      return &HostHook::record_call<4, Id, Weight>;
     case 8:
-      return &HostHook::record_rows<8, Id, Weight>;
+      return &HostHook::record_call<8, Id, Weight>;
     default:
-      return &HostHook::record_rows<0, Id, Weight>;
+      return &HostHook::record_call<0, Id, Weight>;
   }
 }
 
-// K is the top-k where it is known at compile time, which makes a record a few vector stores; 0:
-// any.
+// A pass over one row makes a call for each record, so one row has a way of its own: no loop, and
+// no call, so that nothing has to be saved.
 template <std::uint32_t K, class Id, class Weight>
-void HostHook::record_rows(std::uint32_t layer, const void* all_ids, const void* all_weights,
-                           std::uint32_t rows) {
+void HostHook::record_call(HostHook& hook, std::uint32_t layer, const void* ids,
+                           const void* weights, std::uint32_t rows) {
+  if (rows != 1 || !hook.block_.record || hook.ring_.room(1) == 0)
+    return hook.record_rows<K, Id, Weight>(layer, ids, weights, rows);
+  const std::size_t k = K != 0 ? K : hook.top_k_;
+  const std::size_t width = K != 0 ? (K + 7) / 8 * 8 : hook.map_.header().route_stride / 8;
+  const std::uint32_t num_experts = hook.num_experts_;
+  const std::uint64_t position = hook.ring_.claim(1);
+  std::byte* const slot = hook.ring_.memory().slot(position);
+  write_record<K>(slot, 0, layer, static_cast<const Id*>(ids), static_cast<const Weight*>(weights),
+                  k, width, num_experts, hook.counts_.data() + std::size_t{layer} * num_experts);
+  hook.ring_.commit_cell(MappedRing::cell_of(slot), position,
+                         static_cast<std::uint32_t>(hook.block_.step));
+  hook.end_layer(layer);
+}
+
+template <std::uint32_t K, class Id, class Weight>
+[[gnu::noinline]] void HostHook::record_rows(std::uint32_t layer, const void* all_ids,
+                                             const void* all_weights, std::uint32_t rows) {
+  rows = std::min(rows, block_.rows);
   const auto* ids = static_cast<const Id*>(all_ids);
-  [[maybe_unused]] const auto* weights = static_cast<const Weight*>(all_weights);
-  const std::uint32_t k = K != 0 ? K : top_k_;
+  const auto* weights = static_cast<const Weight*>(all_weights);
+  const std::size_t k = K != 0 ? K : top_k_;
+  const std::size_t width = K != 0 ? (K + 7) / 8 * 8 : map_.header().route_stride / 8;
   const std::uint32_t num_experts = num_experts_;
-  std::uint64_t* counts = counts_.data() + std::size_t{layer} * num_experts;
+  std::uint64_t* const counts = counts_.data() + std::size_t{layer} * num_experts;
   std::uint32_t taken = 0;
   if (block_.record) {
     taken = static_cast<std::uint32_t>(std::min<std::uint64_t>(ring_.room(rows), rows));
     dropped_ += rows - taken;  // the newest are the ones that go
   }
   const std::uint64_t first = ring_.claim(taken);
-  const std::size_t width =
-      K != 0 ? (K + 7) / 8 * 8 : map_.header().route_stride / 8;  // entries of a record
+  // A copy: behind `this`, every store into a slot could have changed it.
+  const MappedRing memory = ring_.memory();
   const auto step = static_cast<std::uint32_t>(block_.step);
   for (std::uint32_t row = 0; row < taken; ++row, ids += k) {
-    std::byte* slot = ring_.memory().slot(first + row);
-    // {seq, step} stays as it was until the commit; row, layer and flags are the next 8 bytes.
-    const std::uint64_t place = row | std::uint64_t{layer} << 32;
-    std::memcpy(slot + 8, &place, 8);
-    std::byte* const record_ids = slot + sizeof(moetrace_route_head);
-    std::byte* const record_weights = record_ids + width * sizeof(std::uint16_t);
-    // Four ids at a time, put together in a register: a small array would be written by halves and
-    // read back as a whole, which the processor can't forward.
-#pragma GCC unroll 2
-    for (std::size_t j = 0; j < width; j += 4) {
-      std::uint64_t four = 0;
-#pragma GCC unroll 4
-      for (std::size_t part = 0; part < 4; ++part) {
-        std::uint16_t expert = MOETRACE_NO_EXPERT;
-        if (j + part < k) {
-          expert = to_expert(ids[j + part], num_experts);
-          if (expert != MOETRACE_NO_EXPERT) ++counts[expert];
-        }
-        four |= std::uint64_t{expert} << (16 * part);
-      }
-      std::memcpy(record_ids + j * sizeof(std::uint16_t), &four, sizeof four);
-    }
-    if constexpr (std::is_same_v<Weight, float>) {
-      std::memcpy(record_weights, weights + std::size_t{row} * k, k * sizeof(float));
-    } else {
-      for (std::uint32_t j = 0; j < k; ++j) {
-        float weight = std::numeric_limits<float>::quiet_NaN();
-        if constexpr (!std::is_same_v<Weight, NoWeight>)
-          weight = to_float(weights[std::size_t{row} * k + j]);
-        std::memcpy(record_weights + j * sizeof weight, &weight, sizeof weight);
-      }
-    }
-    std::memset(record_weights + k * sizeof(float), 0, (width - k) * sizeof(float));
-    ring_.commit(first + row, step);
+    std::byte* const slot = memory.slot(first + row);
+    const Weight* const row_weights =
+        std::is_same_v<Weight, NoWeight> ? nullptr : weights + std::size_t{row} * k;
+    write_record<K>(slot, row, layer, ids, row_weights, k, width, num_experts, counts);
+    ring_.commit_cell(MappedRing::cell_of(slot), first + row, step);
   }
   // Rows that only count, or for which there was no slot.
-  for (std::size_t n = 0; n < std::size_t{rows - taken} * k; ++n) {
-    if (const std::uint16_t expert = to_expert(ids[n], num_experts); expert != MOETRACE_NO_EXPERT)
-      ++counts[expert];
-  }
+  for (std::size_t n = 0; n < std::size_t{rows - taken} * k; ++n)
+    count_expert(ids[n], num_experts, counts);
+  end_layer(layer);
 }
 
-void HostHook::finish_step() {
-  open_ = false;
+inline void HostHook::end_layer(std::uint32_t layer) {
+  last_seen_ = static_cast<int>(layer);
+  if (last_seen_ == last_layer_) finish_step();
+}
+
+[[gnu::noinline]] void HostHook::finish_step() {
+  last_seen_ = kOver;
   steps_done_ = block_.step + 1;
   map_.snapshots().write(++snapshots_, {steps_done_, ring_.position(), dropped_});
   if (block_.time_ns - mirrored_ns_ >= kMirrorEveryNs) {
@@ -200,7 +241,7 @@ void HostHook::mirror_counts() {
 }
 
 void HostHook::close() {
-  if (open_) finish_step();
+  if (is_open()) finish_step();
   mirror_counts();
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "producer/announcer.hpp"
@@ -37,31 +38,45 @@ class HostHook {
     friend bool operator==(const Types&, const Types&) = default;
   };
   static constexpr int kNoWeights = -1;
-  using Recorder = void (HostHook::*)(std::uint32_t layer, const void* ids, const void* weights,
-                                      std::uint32_t rows);
+  // A plain function, so that record() ends in a jump to it.
+  using Recorder = void (*)(HostHook& hook, std::uint32_t layer, const void* ids,
+                            const void* weights, std::uint32_t rows);
 
-  // The record_rows for these types and this top-k; nullptr if the ids are none.
+  static Types types_of(moetrace_type id_type, const void* weights, moetrace_type weight_type) {
+    return {id_type, weights == nullptr ? kNoWeights : static_cast<int>(weight_type)};
+  }
+  void record_other_types(std::uint32_t layer, const void* ids, moetrace_type id_type,
+                          const void* weights, moetrace_type weight_type, std::uint32_t rows);
+  // For these types and this top-k; record_nothing if the ids are none.
   Recorder recorder_for(Types types) const;
   template <class Id>
   Recorder recorder_for_weight(int weight_type) const;
   template <class Id, class Weight>
   Recorder recorder_for_top_k() const;
   template <std::uint32_t K, class Id, class Weight>
+  static void record_call(HostHook& hook, std::uint32_t layer, const void* ids, const void* weights,
+                          std::uint32_t rows);
+  static void record_nothing(HostHook& hook, std::uint32_t layer, const void* ids,
+                             const void* weights, std::uint32_t rows);
+  template <std::uint32_t K, class Id, class Weight>
   void record_rows(std::uint32_t layer, const void* all_ids, const void* all_weights,
                    std::uint32_t rows);
+  void end_layer(std::uint32_t layer);
   void finish_step();
   void mirror_counts();
+  bool is_open() const { return last_seen_ != kOver; }  // announced and not over
 
   const SegmentMap& map_;
   RingWriter<MappedRing> ring_;
   const std::uint32_t top_k_;
   const std::uint32_t num_experts_;
   Types types_;  // of the last call
-  Recorder recorder_ = nullptr;
+  Recorder recorder_ = &record_nothing;
   StepBlock block_;
-  int last_seen_ = -1;   // last layer of this step that has passed
+  // Last layer of this step that has passed, -1 before the first. No layer is above kOver.
+  static constexpr int kOver = std::numeric_limits<int>::max();
+  int last_seen_ = kOver;
   int last_layer_ = -1;  // its last selected layer
-  bool open_ = false;    // announced and not over
   std::uint64_t dropped_ = 0;
   std::uint64_t snapshots_ = 0;
   std::uint64_t steps_done_ = 0;

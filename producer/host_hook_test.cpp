@@ -60,10 +60,11 @@ TEST(HostHook, WritesEveryFieldOfEveryRow) {
   }
 }
 
-// Every (id type, weight type, top-k): what is read back is what a plain conversion gives.
+// Every (id type, weight type, top-k): what is read back is what a plain conversion gives. In
+// passes of `pass_rows` rows, because a call for one row has a way of its own.
 template <class Id>
-void check_types(moetrace_type id_type, std::uint32_t top_k) {
-  constexpr std::uint32_t kRows = 5;
+void check_types(moetrace_type id_type, std::uint32_t top_k, std::uint32_t pass_rows) {
+  constexpr std::uint32_t kRows = 6;
   std::vector<Id> ids(kRows * top_k);
   for (std::size_t n = 0; n < ids.size(); ++n) ids[n] = static_cast<Id>(n * 7 % 8);
   std::vector<float> floats(ids.size());
@@ -82,12 +83,27 @@ void check_types(moetrace_type id_type, std::uint32_t top_k) {
        {Weights{MOETRACE_FLOAT32, floats.data()}, Weights{MOETRACE_BFLOAT16, bfloats.data()},
         Weights{MOETRACE_FLOAT16, halves.data()}, Weights{MOETRACE_FLOAT32, nullptr}}) {
     Bench t(small_header(top_k));
-    t.hook.arm(t.announcer.announce(kRows, {}));
-    t.hook.record(0, ids.data(), id_type, weights.data, weights.type, kRows);
+    const std::size_t weight_bytes = weights.data == floats.data() ? 4 : 2;
+    for (std::size_t row = 0; row < kRows; row += pass_rows) {
+      const std::size_t entry = row * top_k;
+      t.hook.arm(t.announcer.announce(pass_rows, {}));
+      t.hook.record(1, ids.data() + entry, id_type,
+                    weights.data == nullptr
+                        ? nullptr
+                        : static_cast<const std::byte*>(weights.data) + entry * weight_bytes,
+                    weights.type, pass_rows);
+    }
     const auto rows = t.reader.routes();
     ASSERT_EQ(rows.size(), kRows);
+    t.hook.close();
+    std::vector<std::uint64_t> counts(24);
+    for (std::size_t n = 0; n < ids.size(); ++n) ++counts[8 + n * 7 % 8];
+    ASSERT_EQ(std::vector<std::uint64_t>(t.map().counts(), t.map().counts() + 24), counts);
     for (std::size_t row = 0; row < kRows; ++row) {
-      ASSERT_EQ(rows[row].row, row);
+      ASSERT_EQ(rows[row].row, row % pass_rows);
+      ASSERT_EQ(rows[row].step, row / pass_rows);
+      ASSERT_EQ(rows[row].layer, 1u);
+      ASSERT_EQ(rows[row].flags, 0u);
       ASSERT_EQ(rows[row].expert.size(), (top_k + 7) / 8 * 8);
       for (std::size_t k = 0; k < rows[row].expert.size(); ++k) {
         const std::size_t n = row * top_k + k;
@@ -115,10 +131,12 @@ void check_types(moetrace_type id_type, std::uint32_t top_k) {
 
 class TopK : public ::testing::TestWithParam<std::uint32_t> {};
 TEST_P(TopK, AllTypes) {
-  check_types<std::int16_t>(MOETRACE_INT16, GetParam());
-  check_types<std::int32_t>(MOETRACE_INT32, GetParam());
-  check_types<std::int64_t>(MOETRACE_INT64, GetParam());
-  check_types<std::uint32_t>(MOETRACE_UINT32, GetParam());
+  for (const std::uint32_t pass_rows : {1u, 3u, 6u}) {
+    check_types<std::int16_t>(MOETRACE_INT16, GetParam(), pass_rows);
+    check_types<std::int32_t>(MOETRACE_INT32, GetParam(), pass_rows);
+    check_types<std::int64_t>(MOETRACE_INT64, GetParam(), pass_rows);
+    check_types<std::uint32_t>(MOETRACE_UINT32, GetParam(), pass_rows);
+  }
 }
 INSTANTIATE_TEST_SUITE_P(OneToThirtyTwo, TopK, ::testing::Range(1u, 33u),
                          ::testing::PrintToStringParamName());
@@ -203,6 +221,26 @@ TEST(HostHook, AFullRingDropsTheNewestAndCountsThem) {
   // Expert 0 is picked by rows 0, 7, 8, 15, 16, 23, 24 of 30.
   EXPECT_EQ(t.counts()[0], 7 + 1u) << "layer 0, both passes";
   EXPECT_EQ(t.counts()[16], 7u) << "layer 2: dropped rows are counted, too";
+}
+
+TEST(HostHook, AFullRingDropsSingleRowsAsWell) {
+  Hooked t;  // 64 route slots
+  for (int pass = 0; pass < 22; ++pass) {
+    t.announce(1);
+    for (std::uint32_t layer = 0; layer < 3; ++layer) t.record(layer, 1);
+  }
+  EXPECT_EQ(t.hook.claimed(), 64u);
+  EXPECT_EQ(t.hook.dropped(), 2u);
+  EXPECT_EQ(t.snapshot().payload[0], 22u) << "the step is over nevertheless";
+  EXPECT_EQ(t.reader.routes().size(), 64u);  // publishes
+  t.announce(1);
+  t.record(0, 1);
+  const auto next = t.reader.routes();
+  ASSERT_EQ(next.size(), 1u);
+  EXPECT_EQ(next[0].seq, 64u);
+  EXPECT_EQ(next[0].step, 22u);
+  t.hook.close();
+  EXPECT_EQ(t.counts()[16], 22u) << "a dropped row is counted, too";
 }
 
 TEST(HostHook, AHostileConsumedPositionOverwritesNothing) {

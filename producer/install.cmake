@@ -10,10 +10,10 @@ if(NOT MOETRACE_SANITIZE)  # the sanitizers' runtime comes with the program
   target_link_options(moetrace_shared PRIVATE -Wl,--no-undefined)
 endif()
 set_target_properties(moetrace_shared PROPERTIES LINK_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/libmoetrace.map)
-# producer.h includes "shm/abi.h", so the folder that holds both is what users include from: <moetrace/producer/producer.h>
-# works, too, because that include is then found through this directory.
-target_include_directories(moetrace_shared PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>
-                                           $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/moetrace>)
+# Users include <moetrace/producer/producer.h>, which includes "shm/abi.h": the second directory is for that.
+target_include_directories(moetrace_shared PUBLIC
+  $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>
+  "$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR};${CMAKE_INSTALL_INCLUDEDIR}/moetrace>")
 
 install(TARGETS moetrace_shared EXPORT moetrace LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(FILES producer.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/moetrace/producer)

@@ -7,14 +7,21 @@
  *
  * A pass is announced before it runs; only rows of an announced pass are recorded:
  *
+ *     char why[256];
  *     moetrace_options options;
  *     moetrace_options_init(&options, sizeof options);
- *     options.model_id = "my/model"; options.num_layers = 24; options.num_experts = 60;
- * options.top_k = 4; char why[256]; moetrace_producer* p = moetrace_enabled() ?
- * moetrace_open(&options, why, sizeof why) : NULL; uint64_t r = moetrace_request_begin(p, "r0",
- * prompt_tokens, 0); moetrace_span span = {.request = r, .first_position = 0, .first_row = 0, .rows
- * = prompt_tokens}; moetrace_step_begin(p, prompt_tokens, &span, 1); for each layer:
- * moetrace_record(p, layer, ids, MOETRACE_INT64, weights, MOETRACE_FLOAT32, rows);
+ *     options.model_id = "my/model";
+ *     options.num_layers = 24;
+ *     options.num_experts = 60;
+ *     options.top_k = 4;
+ *     moetrace_producer* p =
+ *         moetrace_enabled() ? moetrace_open(&options, why, sizeof why) : NULL;
+ *
+ *     uint64_t r = moetrace_request_begin(p, "r0", prompt_tokens, 0);
+ *     moetrace_span span = {.request = r, .rows = prompt_tokens};  from position 0, in row 0
+ *     moetrace_step_begin(p, prompt_tokens, &span, 1);
+ *     in each layer, behind the router:
+ *       moetrace_record(p, layer, ids, MOETRACE_INT64, weights, MOETRACE_FLOAT32, rows);
  *     moetrace_request_end(p, r, generated, "length");
  *     moetrace_close(p);
  */

@@ -5,7 +5,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
+#include <thread>
 
 #include "producer/test_segment.hpp"
 
@@ -184,6 +186,49 @@ TEST_F(CApi, TheLockDiesWithTheParentEvenIfAChildLivesOn) {
   ::waitpid(parent, nullptr, 0);
   EXPECT_FALSE(collector.producer_alive());
   ::close(release[1]);  // lets the grandchild go
+}
+
+// Children that are born at any moment of an open or a close, and live on.
+TEST_F(CApi, AForkDuringOpenOrCloseKeepsNoLock) {
+  int ready[2];
+  int release[2];
+  ASSERT_EQ(::pipe(ready), 0);
+  ASSERT_EQ(::pipe(release), 0);
+  std::atomic<int> opened = 0;
+  std::atomic<bool> done = false;
+  std::thread engine([&] {
+    for (; !done; ++opened) moetrace_close(open());
+  });
+  std::vector<pid_t> children;
+  while (children.size() < 100 || (opened < 30 && children.size() < 2000)) {
+    const pid_t pid = fork_child(release[0], ready[1], [&] {
+      ::close(release[1]);
+      return true;
+    });
+    ASSERT_GT(pid, 0);
+    children.push_back(pid);
+    // A child gives the lock back in its own time, which comes after the parent's fork returns.
+    char answer = 0;
+    ASSERT_EQ(::read(ready[0], &answer, 1), 1);
+  }
+  done = true;
+  engine.join();
+  EXPECT_GE(opened, 30) << "hardly a fork can have met an open";
+  const auto names = list_segments(directory_.path(), "test");
+  int alive = 0;
+  for (const SegmentName& name : *names) {
+    const auto segment =
+        CollectorSegment::open(directory_.path(), name, CollectorSegment::Access::kObserve);
+    ASSERT_TRUE(segment);
+    alive += segment->producer_alive() ? 1 : 0;
+  }
+  EXPECT_EQ(alive, 0) << "of " << names->size() << " closed segments: a child holds their lock";
+  ::close(release[1]);
+  for (const pid_t pid : children) {
+    int status = -1;
+    ::waitpid(pid, &status, 0);
+    EXPECT_EQ(status, 0);
+  }
 }
 
 TEST_F(CApi, ATraceOpenedInAChildIsItsOwn) {

@@ -57,8 +57,10 @@ class MappedRing {
         consumed_(consumed) {}
 
   std::byte* slot(Index position) const { return slots_ + (position & mask_) * stride_; }
-  SharedWord commit_cell(Index slot_index) const {
-    return SharedWord(reinterpret_cast<std::uint64_t*>(slots_ + slot_index * stride_));
+  SharedWord commit_cell(Index slot_index) const { return cell_of(slots_ + slot_index * stride_); }
+  // The commit word of the slot that begins here.
+  static SharedWord cell_of(std::byte* slot) {
+    return SharedWord(reinterpret_cast<std::uint64_t*>(slot));
   }
   SharedWord consumed_cell() const { return SharedWord(consumed_); }
 
@@ -110,10 +112,16 @@ class RingWriter {
 
   // The slot's payload is complete.
   void commit(Index position, std::uint32_t upper) {
+    commit_cell(memory_.commit_cell(static_cast<Index>(position & (capacity_ - 1))), position,
+                upper);
+  }
+
+  // The same for who has the slot at hand: `cell` is its commit word.
+  template <class Cell>
+  static void commit_cell(Cell&& cell, Index position, std::uint32_t upper) {
     // release: the payload written before is visible to whoever reads this word with the acquire in
     // RingReader::upper_at.
-    memory_.commit_cell(static_cast<Index>(position & (capacity_ - 1)))
-        .store(commit_word<Index, Seq>(position, upper), std::memory_order_release);
+    cell.store(commit_word<Index, Seq>(position, upper), std::memory_order_release);
   }
 
  private:

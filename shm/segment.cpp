@@ -122,26 +122,49 @@ Result<ipc::mapped_region> map_file(const UniqueFd& fd, const std::string& path,
   }
 }
 
-// The .ctl under its hidden name, with the producer's lock on it. remove_abandoned() may come
-// between the two steps and take the file for a dead producer's; then it is made again.
-Result<UniqueFd> make_locked_ctl(const std::string& path, FileLock& lock) {
-  std::optional<Error> refused;
+// A new trace id, and its .ctl under the hidden name with the producer's lock on it.
+struct LockedCtl {
+  boost::uuids::uuid id;
+  SegmentName name;
+  std::string hidden_path;
+  UniqueFd fd;
+  FileLock lock;
+};
+
+// remove_abandoned() may come between making the file and locking it, and take it for a dead
+// producer's. Then all begins anew, under a new name: whoever was about to unlink the old one may
+// do so at any later time. With the lock in our hand, on a file that still has its name, nobody is:
+// they unlink while they hold it.
+Result<LockedCtl> make_locked_ctl(const std::string& directory, const std::string& session) {
+  std::string path;
   for (int tries = 0; tries < 16; ++tries) {
-    auto fd = make_file(path, sizeof(moetrace_ctl), 0660);
-    if (!fd) return fd.error();
-    auto taken = FileLock::acquire(path, MOETRACE_LOCK_PRODUCER);
-    if (taken && taken->linked()) {
-      lock = std::move(*taken);
-      return fd;
+    LockedCtl ctl;
+    try {
+      ctl.id = boost::uuids::random_generator()();
+    } catch (const std::exception& error) {
+      return Error{ErrorCode::kSystem, std::string("trace id: ") + error.what() +
+                                           "; the system gives no random numbers"};
     }
-    if (!taken) {
-      refused = taken.error();
-      if (refused->code != ErrorCode::kInUse && refused->code != ErrorCode::kNotFound) break;
+    ctl.name = {session, boost::uuids::to_string(ctl.id)};
+    path = directory + "/" + std::string(kBuildingPrefix) + ctl.name.ctl_file();
+    auto fd = make_file(path, sizeof(moetrace_ctl), 0660);
+    if (!fd) {
+      ::unlink(path.c_str());
+      return fd.error();
+    }
+    auto lock = FileLock::acquire(path, MOETRACE_LOCK_PRODUCER);
+    if (lock && lock->linked()) {
+      ctl.hidden_path = path;
+      ctl.fd = std::move(*fd);
+      ctl.lock = std::move(*lock);
+      return ctl;
     }
     ::unlink(path.c_str());
+    if (!lock && lock.error().code != ErrorCode::kInUse &&
+        lock.error().code != ErrorCode::kNotFound)
+      return lock.error();
   }
-  return refused.value_or(
-      Error{ErrorCode::kInUse, path + ": removed again and again while it was built; try again"});
+  return Error{ErrorCode::kInUse, path + ": removed again and again while it was built; try again"};
 }
 
 // Unlinks half-built files unless told that all went well.
@@ -170,35 +193,29 @@ Result<ProducerSegment> ProducerSegment::create(const std::string& directory,
   header.producer_pid = static_cast<std::uint32_t>(::getpid());
   header.created_realtime_ns = clock_ns(CLOCK_REALTIME);
   header.created_monotonic_ns = clock_ns(CLOCK_MONOTONIC);
-  boost::uuids::uuid id;
-  try {
-    id = boost::uuids::random_generator()();
-  } catch (const std::exception& error) {
-    return Error{ErrorCode::kSystem,
-                 std::string("trace id: ") + error.what() + "; the system gives no random numbers"};
-  }
-  std::memcpy(header.trace_id, id.data, sizeof header.trace_id);
   lay_out(header, sizes);
   if (const auto wrong = check_header(header, header.ring_bytes)) {
     return Error{ErrorCode::kBadArgument,
                  "segment: " + *wrong + "; correct the options of the producer"};
   }
 
+  auto locked = make_locked_ctl(directory, session);
+  if (!locked) return locked.error();
+  std::memcpy(header.trace_id, locked->id.data, sizeof header.trace_id);
   ProducerSegment segment;
-  segment.name_ = {session, boost::uuids::to_string(id)};
+  segment.name_ = locked->name;
+  segment.lock_ = std::move(locked->lock);
   const std::string root = directory + "/";
   const std::string ctl_path = root + segment.name_.ctl_file();
   const std::string ring_path = root + segment.name_.ring_file();
-  const std::string hidden_ctl = root + std::string(kBuildingPrefix) + segment.name_.ctl_file();
+  const std::string& hidden_ctl = locked->hidden_path;
   const std::string hidden_ring = root + std::string(kBuildingPrefix) + segment.name_.ring_file();
 
   Cleanup cleanup{{hidden_ring, hidden_ctl}};
-  const auto ctl_fd = make_locked_ctl(hidden_ctl, segment.lock_);
-  if (!ctl_fd) return ctl_fd.error();
   const auto ring_fd = make_file(hidden_ring, header.ring_bytes, 0640);
   if (!ring_fd) return ring_fd.error();
 
-  auto ctl = map_file(*ctl_fd, hidden_ctl, ipc::read_write);
+  auto ctl = map_file(locked->fd, hidden_ctl, ipc::read_write);
   if (!ctl) return ctl.error();
   auto ring = map_file(*ring_fd, hidden_ring, ipc::read_write);
   if (!ring) return ring.error();

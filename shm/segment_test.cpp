@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -117,6 +118,32 @@ TEST(Segment, LocksTellWhoLives) {
   EXPECT_FALSE(observer->collector_alive());
   producer->release();
   EXPECT_FALSE(observer->producer_alive());
+}
+
+bool is_mapped(const void* page) {
+  unsigned char resident;
+  return ::mincore(const_cast<void*>(page), 1, &resident) == 0;
+}
+
+TEST(Segment, OnlyAGpusMappingsStayAfterClose) {
+  const TestDirectory directory;
+  for (const bool gpu : {true, false}) {
+    moetrace_ring_header header = small_header();
+    header.claimer = gpu ? MOETRACE_CLAIMER_GPU : MOETRACE_CLAIMER_CPU;
+    const void* parts[3];
+    {
+      const auto producer =
+          ProducerSegment::create(directory.path(), "default", header, kSmallSizes);
+      ASSERT_TRUE(producer);
+      const SegmentMap& map = producer->map();
+      parts[0] = map.state();
+      parts[1] = map.counts();
+      parts[2] = map.ctl();
+      for (const void* part : parts) ASSERT_TRUE(is_mapped(part));
+    }
+    // Captured CUDA graphs hold a GPU's addresses; a CPU's pages would be held by nobody but us.
+    for (const void* part : parts) EXPECT_EQ(is_mapped(part), gpu);
+  }
 }
 
 TEST(Segment, ControlIsLockedByOneAtATime) {

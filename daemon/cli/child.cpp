@@ -76,7 +76,7 @@ std::string sibling_program(const std::string& program) {
   std::error_code failed;
   const auto self = std::filesystem::read_symlink("/proc/self/exe", failed);
   if (!failed) {
-    const std::string beside = (self.parent_path() / program).string();
+    std::string beside = (self.parent_path() / program).string();
     if (::access(beside.c_str(), X_OK) == 0) return beside;
   }
   return program;

@@ -3,14 +3,17 @@
 
 usage: cli_test.py BIN_DIR [DATA_DIR]    (unittest options may follow)
 """
+import fcntl
 import json
 import os
+import pty
 import shutil
 import signal
 import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import unittest
 
@@ -282,10 +285,38 @@ class CliTest(unittest.TestCase):
             counts = top["layers"][layer]["counts"]
             self.assertAlmostEqual(top["layers"][layer]["max_over_mean"], max(counts) * len(counts) / sum(counts))
         self.assertLessEqual(max(map(len, self.moetrace("top", "--once").splitlines())), 100)
+        watch = self.start("moetrace", "top", "--json")
+        self.assertIn(segment["trace_id"], watch.stdout.readline())
         replay.kill()
         replay.wait()
         dead = json.loads(self.moetrace("status", "--json"))[0]
         self.assertEqual(dead["producer"], "dead")
+        daemon = self.start("moetraced", "--output", "out.jsonl", "--publish", "none", "--once")
+        daemon.communicate(timeout=60)
+        self.assertEqual(daemon.returncode, 0)
+        self.assertEqual(watch.communicate(timeout=60)[1], "moetrace: top: the last trace has ended\n")
+        self.assertEqual(watch.returncode, 0)
+
+    def test_top_fits_the_terminal(self):
+        replay, segment = self.live_replay()
+        for rows, columns in ((24, 80), (4, 120), (10, 20)):
+            ours, theirs = pty.openpty()
+            fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
+            top = subprocess.Popen([os.path.join(BIN, "moetrace"), "top"], env=self.env, stdout=theirs, stderr=theirs)
+            self.started.append(top)
+            os.close(theirs)
+            drawn = b""
+            while b"\x1b[J" not in drawn:  # the end of the first picture
+                drawn += os.read(ours, 4096)
+            top.send_signal(signal.SIGINT)
+            os.close(ours)
+            top.wait(timeout=60)
+            self.assertTrue(drawn.startswith(b"\x1b[H"))
+            lines = drawn.decode().split("\x1b[J")[0].removeprefix("\x1b[H").split("\x1b[K\r\n")
+            self.assertEqual(lines.pop(), "")
+            self.assertEqual(len(lines), min(rows - 1, 5))  # two heads and three layers
+            self.assertLessEqual(max(map(len, lines)), columns)
+        replay.kill()
 
     def test_control_words(self):
         self.moetrace("stop", code=69)
@@ -364,6 +395,7 @@ class CliTest(unittest.TestCase):
         self.one_line_error()
         said = self.moetrace("verify", "out.jsonl", "wrong.jsonl", "plain.jsonl", code=1)
         self.assertEqual(said.count("good"), 2)
+        self.assertIn("out.jsonl: good: 48 rows, 4 steps, 2 requests, attempted=48 delivered=48 ", said)
 
     def test_command_line(self):
         self.moetrace(code=2)

@@ -83,6 +83,9 @@ SegmentCounters read_counters(const CollectorSegment& segment) {
     counters.recorded = snapshot->payload[1];
     counters.dropped = snapshot->payload[2];
   }
+  // The snapshot is of the last finished step; what the collector already has of the next one was
+  // recorded, too.
+  counters.recorded = std::max(counters.recorded, counters.consumed);
   counters.dropped += counters.event_lost;
   return counters;
 }

@@ -30,7 +30,7 @@ struct SegmentCounters {
   std::uint64_t steps = 0;
   std::uint64_t attempted = 0;
   std::uint64_t event_lost = 0;
-  std::uint64_t recorded = 0;  // slots claimed by the end of the last step
+  std::uint64_t recorded = 0;  // slots claimed by the end of the last step, or consumed since
   std::uint64_t dropped = 0;   // no slot in the route ring, nor room for the announcement
   std::uint64_t consumed = 0;
   std::uint64_t generation = 0;  // collectors that have served it so far

@@ -1,13 +1,9 @@
 // moetrace tail: the live stream of a session's collector.
 #include <signal.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include <array>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -20,7 +16,6 @@
 #include "daemon/cli/stop_flag.hpp"
 #include "daemon/cli/text.hpp"
 #include "daemon/endpoints.hpp"
-#include "shm/file_lock.hpp"
 
 namespace moetrace::cli {
 namespace {
@@ -36,25 +31,13 @@ struct TailOptions {
 constexpr int kMessagesHeld = 1000;  // of about 200 kB at most, while the output is slow
 constexpr int kPollMs = 200;  // how late a stop signal may be seen that comes just before the poll
 
-// A collector that was killed leaves its socket's name behind, to which a subscriber would try to
-// connect for ever.
-bool answers(const std::string& endpoint) {
-  const std::string scheme = "ipc://";
-  sockaddr_un address{};
-  if (!endpoint.starts_with(scheme) || endpoint.size() - scheme.size() >= sizeof address.sun_path)
-    return true;
-  address.sun_family = AF_UNIX;
-  std::strcpy(address.sun_path, endpoint.c_str() + scheme.size());
-  if (address.sun_path[0] == '@') return true;  // abstract: no file to be left behind
-  const UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  return ::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
-}
-
 boost::system::result<std::string, Failure> find_endpoint(const TailOptions& options) {
   std::vector<std::string> candidates = {options.endpoint};
   if (options.endpoint.empty()) candidates = read_endpoints(options.session);
   for (const std::string& endpoint : candidates) {
-    if (answers(endpoint)) return endpoint;
+    // A subscriber would try for ever to connect to a file that a killed collector left behind.
+    const auto file = socket_file(endpoint);
+    if (!file || answers(*file)) return endpoint;
   }
   const std::string what =
       options.endpoint.empty() ? "session " + options.session : options.endpoint;

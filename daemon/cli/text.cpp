@@ -50,4 +50,18 @@ std::string shortened(std::string_view text, std::size_t width) {
   return kept + "…";
 }
 
+std::string fitted(std::string_view text, std::size_t rows, std::size_t columns) {
+  const auto lines = static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n'));
+  const std::size_t shown = lines <= rows ? lines : rows - 1;
+  std::string screen;
+  for (std::size_t line = 0; line < shown; ++line) {
+    const std::size_t end = text.find('\n');
+    screen += shortened(text.substr(0, end), columns) + "\n";
+    text.remove_prefix(end + 1);
+  }
+  if (shown < lines)
+    screen += shortened("(" + counted(lines - shown, "more line") + ")", columns) + "\n";
+  return screen;
+}
+
 }  // namespace moetrace::cli

@@ -17,5 +17,8 @@ std::string percent(double share);
 std::string decimals(double number, int digits);
 // At most `width` characters, counted as UTF-8 code points; a cut is shown by a final "…".
 std::string shortened(std::string_view text, std::size_t width);
+// What of the text's lines a screen of this size shows: the first ones, each cut to the width. If
+// some don't fit, the last line of the screen says how many.
+std::string fitted(std::string_view text, std::size_t rows, std::size_t columns);
 
 }  // namespace moetrace::cli

@@ -6,6 +6,7 @@
 #include <ctime>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/load.hpp"
@@ -22,7 +23,8 @@ struct TopOptions {
   bool once = false;
 };
 
-constexpr std::size_t kBarWidth = 48;  // leaves the line below 100 columns
+constexpr std::size_t kBeforeBar = 54;  // columns of a line in front of its bar
+constexpr std::size_t kFileColumns = 100;
 constexpr timespec kRefresh{1, 0};
 
 nlohmann::ordered_json to_json(const CollectorSegment& segment, const ExpertLoad& load) {
@@ -56,7 +58,21 @@ std::string busiest_text(const LayerLoad& layer) {
   return text;
 }
 
-std::string to_text(const CollectorSegment& segment, const ExpertLoad& load) {
+struct Screen {
+  std::size_t rows;
+  std::size_t columns;
+};
+
+// Without the last line, which is the cursor's. Nothing if standard output is no terminal.
+std::optional<Screen> screen_size() {
+  winsize size{};
+  if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_row < 2 || size.ws_col < 2)
+    return std::nullopt;
+  return Screen{static_cast<std::size_t>(size.ws_row) - 1, size.ws_col};
+}
+
+// Bars are as long as `columns` allows: a cell an expert, where there is room.
+std::string to_text(const CollectorSegment& segment, const ExpertLoad& load, std::size_t columns) {
   const moetrace_ring_header& header = segment.map().header();
   std::string out = segment.name().trace_id + "  " + shortened(header.model_id, 40) + "  step " +
                     grouped(load.steps_done) + "\n";
@@ -70,22 +86,25 @@ std::string to_text(const CollectorSegment& segment, const ExpertLoad& load) {
                   grouped(layer.selections).c_str(),
                   layer.selections == 0 ? "-" : decimals(layer.imbalance, 2).c_str(),
                   busiest_text(layer).c_str());
-    out += line + load_bar(layer.counts, kBarWidth) + "\n";
+    out += line;
+    if (columns > kBeforeBar) out += load_bar(layer.counts, columns - kBeforeBar);
+    out += '\n';
   }
   return out;
 }
 
-// As many lines as the terminal has, less one for the cursor.
-std::string cut_to_screen(const std::string& text) {
-  winsize size{};
-  if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_row < 2) return text;
-  std::size_t end = 0;
-  for (int line = 0; line < size.ws_row - 1 && end < text.size(); ++line)
-    end = text.find('\n', end) + 1;
-  return text.substr(0, end);
+// From the top of the screen over what is there, so that nothing flickers: each line clears what
+// is behind it, the end what is below.
+void draw(const std::string& text, const Screen& screen) {
+  std::string drawn = "\033[H";
+  for (const char character : fitted(text, screen.rows, screen.columns)) {
+    if (character == '\n') drawn += "\033[K";
+    drawn += character;
+  }
+  std::fputs((drawn + "\033[J").c_str(), stdout);
 }
 
-Outcome snapshot(const TopOptions& options, bool screen) {
+Outcome snapshot(const TopOptions& options, const std::optional<Screen>& screen) {
   const auto opened = open_segments(options.filter);
   if (!opened) return opened.error();
   auto list = nlohmann::ordered_json::array();
@@ -96,24 +115,29 @@ Outcome snapshot(const TopOptions& options, bool screen) {
     if (options.json)
       list.push_back(to_json(segment, *load));
     else
-      text += to_text(segment, *load);
+      text += to_text(segment, *load, screen ? screen->columns : kFileColumns);
   }
   if (options.json) text = list.dump() + "\n";
-  // Home, the new text, and away with what is left of the old one below.
-  std::printf(screen ? "\033[H\033[2J%s" : "%s",
-              screen ? cut_to_screen(text).c_str() : text.c_str());
+  if (screen)
+    draw(text, *screen);
+  else
+    std::fputs(text.c_str(), stdout);
   std::fflush(stdout);
   return std::ferror(stdout) != 0 ? kFailed : kOk;
 }
 
 Outcome top(const TopOptions& options) {
-  const bool screen = ::isatty(STDOUT_FILENO) == 1 && !options.json && !options.once;
+  const bool terminal = ::isatty(STDOUT_FILENO) == 1 && !options.json && !options.once;
   catch_stop_signals();
   // A snapshot for a file; a stream of JSON lines, or a picture that refreshes, for whoever
   // watches.
-  const bool once = options.once || (!screen && !options.json);
-  while (!stop_requested()) {
-    const auto shown = snapshot(options, screen);
+  const bool once = options.once || (!terminal && !options.json);
+  for (bool first = true; !stop_requested(); first = false) {
+    const auto shown = snapshot(options, terminal ? screen_size() : std::nullopt);
+    if (!shown && shown.error().exit_code == kNothingThere && !first) {
+      std::fprintf(stderr, "moetrace: top: the last trace has ended\n");
+      return kOk;
+    }
     if (!shown || *shown != kOk || once) return shown;
     ::nanosleep(&kRefresh, nullptr);
   }

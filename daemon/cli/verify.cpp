@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "daemon/cli/commands.hpp"
+#include "daemon/cli/text.hpp"
 #include "daemon/cli/verifier.hpp"
 
 namespace moetrace::cli {
@@ -11,17 +12,17 @@ namespace {
 void print(const std::string& path, const TraceSummary& summary) {
   const auto number = [](std::uint64_t value) { return static_cast<unsigned long long>(value); };
   if (summary.plain) {
-    std::printf(
-        "%s: good: %llu rows of a plain log, which has no sequence and no totals to check\n",
-        path.c_str(), number(summary.rows));
+    std::printf("%s: good: %s of a plain log, which has no sequence and no totals to check\n",
+                path.c_str(), counted(summary.rows, "row").c_str());
     return;
   }
   std::printf(
-      "%s: good: %llu rows, %llu steps, %llu requests, attempted=%llu delivered=%llu filtered=%llu "
-      "dropped=%llu torn=%llu, %s\n",
-      path.c_str(), number(summary.rows), number(summary.steps), number(summary.requests),
-      number(summary.attempted), number(summary.rows), number(summary.filtered),
-      number(summary.dropped), number(summary.torn), summary.status.c_str());
+      "%s: good: %s, %s, %s, attempted=%llu delivered=%llu filtered=%llu dropped=%llu torn=%llu, "
+      "%s\n",
+      path.c_str(), counted(summary.rows, "row").c_str(), counted(summary.steps, "step").c_str(),
+      counted(summary.requests, "request").c_str(), number(summary.attempted), number(summary.rows),
+      number(summary.filtered), number(summary.dropped), number(summary.torn),
+      summary.status.c_str());
 }
 
 // All files are looked at; each wrong one has its line.

@@ -24,7 +24,9 @@ std::optional<Error> read_config(const std::string& path, CollectorOptions& opti
   if (!json.is_object())
     return bad("config " + path +
                ": not a JSON object; write {\"output_dir\": \"/var/lib/moetrace\"}");
-  for (const auto& [key, value] : json.items()) {
+  for (const auto& item : json.items()) {
+    const std::string& key = item.key();
+    const nlohmann::json& value = item.value();
     const auto text = [&](std::string& to) {
       if (!value.is_string()) return false;
       to = value.get<std::string>();

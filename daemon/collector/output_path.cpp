@@ -1,6 +1,10 @@
 #include "daemon/collector/output_path.hpp"
 
+#include <unistd.h>
+
+#include <cerrno>
 #include <filesystem>
+#include <system_error>
 
 namespace moetrace {
 
@@ -23,6 +27,18 @@ std::vector<std::string> output_candidates(const CollectorOptions& options,
         with((rank == 0 ? "." : ".rank" + std::to_string(rank) + ".") + std::to_string(n)));
   }
   return paths;
+}
+
+std::optional<Error> prepare_output(const CollectorOptions& options) {
+  std::filesystem::path folder = options.output_dir;
+  if (!options.output.empty()) folder = std::filesystem::path(options.output).parent_path();
+  if (folder.empty()) folder = ".";
+  std::error_code why;
+  std::filesystem::create_directories(folder, why);
+  if (!why && ::access(folder.c_str(), W_OK | X_OK) != 0) why = {errno, std::system_category()};
+  if (!why) return std::nullopt;
+  return Error{ErrorCode::kPermission, folder.string() + ": can't write traces there: " +
+                                           why.message() + "; give an output that can be written"};
 }
 
 }  // namespace moetrace

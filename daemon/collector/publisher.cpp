@@ -1,13 +1,16 @@
 #include "daemon/collector/publisher.hpp"
 
+#include <cerrno>
 #include <nlohmann/json.hpp>
 #include <optional>
+
+#include "daemon/endpoints.hpp"
 
 namespace moetrace {
 namespace {
 
-// Messages of at most some 200 kB that one slow subscriber may make us hold: 50 MB. It holds a thousand
-// more itself, unless told otherwise; beyond that it misses some.
+// Messages of at most some 200 kB that one slow subscriber may make us hold: 50 MB. It holds a
+// thousand more itself, unless told otherwise; beyond that it misses some.
 constexpr int kHighWaterMark = 256;
 
 }  // namespace
@@ -28,6 +31,9 @@ Result<Publisher> Publisher::bind(const std::vector<std::string>& endpoints) {
   }
   for (const std::string& endpoint : endpoints) {
     try {
+      // libzmq would take the file away from whoever listens there.
+      const auto file = socket_file(endpoint);
+      if (file && answers(*file)) throw zmq::error_t(EADDRINUSE);
       publisher.socket_.bind(endpoint);
       publisher.endpoints_.push_back(publisher.socket_.get(zmq::sockopt::last_endpoint));
     } catch (const zmq::error_t& error) {

@@ -16,7 +16,10 @@ import pathlib
 import signal
 import sys
 
-import zmq
+try:
+    import zmq
+except ImportError:
+    sys.exit("subscriber: this Python has no pyzmq; run it with Debian's (python3-zmq): /usr/bin/python3, or pip install pyzmq")
 
 POLL_MS = 100
 

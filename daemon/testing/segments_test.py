@@ -184,6 +184,45 @@ class Segments(Case):
         self.assertRegex(result.stderr, r"\Amoetrace: [^\n]+: [^\n]+; [^\n]+\n\Z")
         self.assertEqual(os.listdir(self.rings), [])
 
+    def refused(self, *arguments):
+        """A collector that does not start; the one line that it says."""
+        result = subprocess.run([MOETRACED, "--directory", self.rings, *map(str, arguments)], env=self.env, cwd=self.folder,
+                                capture_output=True, text=True, timeout=60)
+        self.assertEqual(result.returncode, 1)
+        self.assertRegex(result.stderr, r"\Amoetraced: [^\n]+: [^\n]+; [^\n]+\n\Z")
+        return result.stderr
+
+    def test_output_that_cannot_be_written(self):
+        (self.folder / "file").write_text("in the way")
+        for output in (["--output-dir", self.folder / "file"], ["--output", self.folder / "file/trace.jsonl"]):
+            self.assertIn(f"{self.folder}/file: can't write", self.refused("--publish", "none", *output))
+
+    def test_a_socket_is_not_taken_from_another_collector(self):
+        endpoint = f"ipc://{self.folder}/moetrace/{self.session}.pub"  # the default one
+        (self.folder / "moetrace").mkdir()
+        first = Collector(self, "--output-dir", self.traces, publish=endpoint)
+        socket_file = self.folder / f"moetrace/{self.session}.pub"
+        before = socket_file.stat()
+        self.assertIn("Address already in use", self.refused("--output-dir", self.traces))
+        self.assertIn("Address already in use", self.refused("--output-dir", self.traces, "--publish", endpoint))
+        self.assertEqual(socket_file.stat(), before)
+        self.assertTrue(socket_file.with_suffix(".endpoint").exists())
+        first.kill()  # its file stays, and is nobody's
+        second = Collector(self, "--output-dir", self.traces, publish=endpoint)
+        self.assertEqual(second.stop(), 0, second.stderr())
+        self.assertEqual(list(socket_file.parent.iterdir()), [], "a collector that was stopped leaves nothing behind")
+
+    def test_says_where_everything_is(self):
+        process = subprocess.Popen([MOETRACED, "--directory", self.rings, "--output-dir", "traces"], env=self.env,
+                                   cwd=self.folder, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        try:
+            line = process.stderr.readline()
+            for part in (f"session {self.session}", str(self.rings), "traces/<trace id>.jsonl", f"ipc://{self.folder}/moetrace/"):
+                self.assertIn(part, line)
+        finally:
+            process.terminate()
+            self.assertEqual(process.communicate(timeout=60)[1], "")
+
     def test_notifies_the_service_manager(self):
         address = self.folder / "notify"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:

@@ -1,6 +1,6 @@
 /* A user's program: traces one pass into the directory that it is given, and removes the segment
  * again. */
-#include <producer/producer.h>
+#include <moetrace/producer/producer.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
