@@ -76,6 +76,7 @@ struct Recorder final : RouterHook {
   };
   std::vector<Layer> layers;
 
+  using RouterHook::routed;
   void routed(int64_t layer, at::Tensor& weights, const at::Tensor& ids) override {
     EXPECT_EQ(weights.scalar_type(), at::kFloat);
     EXPECT_EQ(ids.scalar_type(), at::kLong);
@@ -151,19 +152,19 @@ TEST(Golden, RandomModelInFloat32AndBfloat16) {
     ASSERT_TRUE(init_model(folder.path(), 1234, dtype));
     const auto model = Model::load(folder.path(), Device::kCpu);
     ASSERT_TRUE(model) << model.error().message;
-    EXPECT_FALSE(model->config().norm_topk_prob);
-    expect_golden(*model, golden, count_to(24));
+    EXPECT_FALSE((*model)->config().norm_topk_prob);
+    expect_golden(**model, golden, count_to(24));
   }
 }
 
 TEST(Golden, SmallModelOfBfloat16ShardsWithADenseLayer) {
   const auto model = Model::load(std::filesystem::path(kTestData) / "small_model", Device::kCpu);
   ASSERT_TRUE(model) << model.error().message;
-  EXPECT_TRUE(model->config().norm_topk_prob);
-  EXPECT_TRUE(model->config().tie_word_embeddings);
-  EXPECT_EQ(model->config().num_kv_heads, 2);
-  EXPECT_EQ(model->config().rope_theta, 50000.0);
-  expect_golden(*model, read_golden("small_model.golden"), {0, 2, 3});
+  EXPECT_TRUE((*model)->config().norm_topk_prob);
+  EXPECT_TRUE((*model)->config().tie_word_embeddings);
+  EXPECT_EQ((*model)->config().num_kv_heads, 2);
+  EXPECT_EQ((*model)->config().rope_theta, 50000.0);
+  expect_golden(**model, read_golden("small_model.golden"), {0, 2, 3});
 }
 
 TEST(Golden, GreedyTokensAreTransformers) {
@@ -176,7 +177,7 @@ TEST(Golden, GreedyTokensAreTransformers) {
   }
   for (const int64_t batch : {1, 2, 8}) {
     auto generation =
-        Generation::start(*model, prompts, {.max_new_tokens = 8, .batch = batch}, nullptr);
+        Generation::start(**model, prompts, {.max_new_tokens = 8, .batch = batch}, nullptr);
     ASSERT_TRUE(generation);
     while (!generation->finished()) ASSERT_TRUE(generation->step());
     for (size_t r = 0; r < golden.size(); ++r) {
@@ -199,7 +200,7 @@ TEST(Generation, TheNextPromptEntersWhenOneEndsAndBatchesDontChangeTheText) {
   std::vector<Completion> alone;
   for (const int64_t batch : {1, 3, 7}) {
     auto generation =
-        Generation::start(*model, prompts, {.max_new_tokens = 20, .batch = batch}, nullptr);
+        Generation::start(**model, prompts, {.max_new_tokens = 20, .batch = batch}, nullptr);
     ASSERT_TRUE(generation);
     while (!generation->finished()) ASSERT_TRUE(generation->step());
     int64_t tokens = 0;
@@ -224,12 +225,12 @@ TEST(Generation, TracingRecordsEveryRowOfEveryMoeLayerAndChangesNothing) {
   ASSERT_TRUE(model);
   ::setenv("MOETRACE_DIR", ring.path().c_str(), 1);
   ::setenv("MOETRACE_RING_MB", "1", 1);
-  const auto tracer = Tracer::open(model->config(), 1234, Device::kCpu);
+  const auto tracer = (*model)->open_tracer(1234);
   ASSERT_TRUE(tracer) << tracer.error().message;
   const std::vector<std::vector<int64_t>> prompts = {count_to(10), count_to(4), count_to(21)};
   std::vector<Completion> texts[2];
   for (Tracer* side : {static_cast<Tracer*>(nullptr), tracer->get()}) {
-    auto generation = Generation::start(*model, prompts, {.max_new_tokens = 12, .batch = 2}, side);
+    auto generation = Generation::start(**model, prompts, {.max_new_tokens = 12, .batch = 2}, side);
     ASSERT_TRUE(generation);
     while (!generation->finished()) ASSERT_TRUE(generation->step());
     texts[side != nullptr] = generation->completions();
@@ -249,7 +250,7 @@ TEST(Generation, RefusesPromptsThatCantRun) {
   const std::vector<std::vector<int64_t>> wrong = {{}, {96}, {-1}, std::vector<int64_t>(250, 1)};
   for (const auto& prompt : wrong) {
     const auto generation =
-        Generation::start(*model, {{1}, prompt}, {.max_new_tokens = 10, .batch = 2}, nullptr);
+        Generation::start(**model, {{1}, prompt}, {.max_new_tokens = 10, .batch = 2}, nullptr);
     ASSERT_FALSE(generation);
     EXPECT_EQ(generation.error().code, ErrorCode::kBadPrompt);
     EXPECT_EQ(generation.error().message.rfind("prompt 1: ", 0), 0u) << generation.error().message;

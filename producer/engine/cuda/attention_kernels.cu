@@ -1,0 +1,381 @@
+#include <algorithm>
+
+#include "producer/engine/cuda/attention_kernels.hpp"
+#include "producer/engine/cuda/chained_launch.cuh"
+#include "producer/engine/cuda/for_type.cuh"
+
+namespace moetrace::engine::gpu {
+
+namespace {
+
+constexpr int kThreads = 128;
+constexpr int kDims = 8;        // of a head that one lane holds
+constexpr int kUnroll = 4;      // positions that a lane loads at once
+constexpr int kLeastChunk = 64;  // positions that are worth a block
+constexpr int kKeys = 32;       // positions that prefill takes into shared memory at once
+
+template <class T>
+struct CacheOf {
+  T* keys;
+  T* values;
+};
+
+// Keys and values of one kv head in a layer: [capacity, head_dim] each.
+template <class T>
+__device__ CacheOf<T> cache_of(const RowSlot& slot, const AttentionShape& shape, int kv_head) {
+  const size_t head = static_cast<size_t>(slot.capacity) * shape.head_dim;
+  T* keys = static_cast<T*>(slot.cache) +
+            (static_cast<size_t>(shape.layer) * shape.kv_heads + kv_head) * head;
+  return {keys, keys + static_cast<size_t>(shape.layers) * shape.kv_heads * head};
+}
+
+// Element i of a head's row x at a position.
+__device__ float rotated(const float* x, int i, int half, int position,
+                         const float* inverse_frequency) {
+  const int pair = i < half ? i : i - half;
+  float sine, cosine;
+  sincosf(static_cast<float>(position) * inverse_frequency[pair], &sine, &cosine);
+  const float other = i < half ? -x[i + half] : x[i - half];
+  return x[i] * cosine + other * sine;
+}
+
+// A running softmax-weighted sum over positions: this lane's dims.
+struct Mixture {
+  float largest = -INFINITY;
+  float sum = 0;
+  float mixed[kDims] = {};
+
+  template <int kCount>
+  __device__ void add(const float (&scores)[kCount], const float (&values)[kCount][kDims]) {
+    float now = largest;
+#pragma unroll
+    for (int u = 0; u < kCount; ++u) now = fmaxf(now, scores[u]);
+    if (now == -INFINITY) return;  // nothing so far
+    const float before = expf(largest - now);
+    largest = now;
+    sum *= before;
+#pragma unroll
+    for (int d = 0; d < kDims; ++d) mixed[d] *= before;
+#pragma unroll
+    for (int u = 0; u < kCount; ++u) {
+      const float power = expf(scores[u] - now);
+      sum += power;
+#pragma unroll
+      for (int d = 0; d < kDims; ++d) mixed[d] += power * values[u][d];
+    }
+  }
+};
+
+__device__ float dot(const float (&a)[kDims], const float (&b)[kDims]) {
+  float sum = 0;
+#pragma unroll
+  for (int d = 0; d < kDims; ++d) sum += a[d] * b[d];
+  return sum;
+}
+
+// Block (head and split, row). head_dim / 8 lanes share a position; groups of them take turns.
+template <class T>
+__global__ __launch_bounds__(kThreads) void decode_attention_kernel(AttentionShape shape,
+                                                                    const RowSlot* slots,
+                                                                    const float* qkv,
+                                                                    AttentionScratch scratch,
+                                                                    T* out) {
+  __shared__ float query[kMostHeadDim];
+  __shared__ float new_key[kMostHeadDim];
+  __shared__ float new_value[kMostHeadDim];
+  __shared__ float mixed[kThreads * kDims];  // [groups, head_dim]
+  __shared__ float largest[kThreads], sums[kThreads];
+  __shared__ bool last;
+  let_next_start();
+  wait_for_previous();
+  const int thread = static_cast<int>(threadIdx.x);
+  const int row = static_cast<int>(blockIdx.y);
+  const int head = static_cast<int>(blockIdx.x) / scratch.splits;
+  const int split = static_cast<int>(blockIdx.x) % scratch.splits;
+  const RowSlot slot = slots[row];
+  const int length = slot.position + 1;
+  const int even = (length + scratch.splits - 1) / scratch.splits;
+  const int chunk = (even + kLeastChunk - 1) / kLeastChunk * kLeastChunk;
+  const int active = (length + chunk - 1) / chunk;
+  if (split >= active) return;
+  const int begin = split * chunk;
+  const bool has_new = split == active - 1;
+  const int end = has_new ? length - 1 : begin + chunk;  // of what the cache holds already
+
+  const int dim = shape.head_dim;
+  const int sharing = shape.heads / shape.kv_heads;
+  const int kv_head = head / sharing;
+  const CacheOf<T> cache = cache_of<T>(slot, shape, kv_head);
+  const float* of_row =
+      qkv + static_cast<size_t>(row) * (shape.heads + 2 * shape.kv_heads) * dim;
+  const float* key_row = of_row + (shape.heads + kv_head) * dim;
+  const float* value_row = of_row + (shape.heads + shape.kv_heads + kv_head) * dim;
+  const float scale = rsqrtf(static_cast<float>(dim));
+  for (int i = thread; i < dim; i += kThreads) {
+    query[i] =
+        rotated(of_row + head * dim, i, dim / 2, slot.position, shape.inverse_frequency) * scale;
+    if (!has_new) continue;
+    const T key =
+        from_float<T>(rotated(key_row, i, dim / 2, slot.position, shape.inverse_frequency));
+    const T value = from_float<T>(value_row[i]);
+    new_key[i] = to_float(key);
+    new_value[i] = to_float(value);
+    if (head % sharing == 0) {
+      const size_t at = static_cast<size_t>(slot.position) * dim + i;
+      cache.keys[at] = key;
+      cache.values[at] = value;
+    }
+  }
+  __syncthreads();
+
+  const int lanes = dim / kDims;
+  const int groups = kThreads / lanes;
+  const int group = thread / lanes;
+  const int first_dim = thread % lanes * kDims;
+  float q[kDims];
+  load8(query + first_dim, q);
+  const auto score = [&](const float (&key)[kDims], bool there) {
+    float sum = dot(q, key);
+    for (int offset = lanes / 2; offset > 0; offset /= 2)
+      sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+    return there ? sum : -INFINITY;
+  };
+  Mixture mixture;
+  for (int base = begin; base < end; base += groups * kUnroll) {
+    float keys[kUnroll][kDims] = {};
+    float values[kUnroll][kDims] = {};
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      const int position = base + u * groups + group;
+      if (position < end) {
+        load8(cache.keys + static_cast<size_t>(position) * dim + first_dim, keys[u]);
+        load8(cache.values + static_cast<size_t>(position) * dim + first_dim, values[u]);
+      }
+    }
+    float scores[kUnroll];
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) scores[u] = score(keys[u], base + u * groups + group < end);
+    mixture.add(scores, values);
+  }
+  if (has_new) {
+    float key[kDims];
+    float values[1][kDims];
+    load8(new_key + first_dim, key);
+    load8(new_value + first_dim, values[0]);
+    const float scores[1] = {score(key, group == 0)};
+    mixture.add(scores, values);
+  }
+
+  if (first_dim == 0) largest[group] = mixture.largest, sums[group] = mixture.sum;
+#pragma unroll
+  for (int d = 0; d < kDims; ++d) mixed[group * dim + first_dim + d] = mixture.mixed[d];
+  __syncthreads();
+  float top = -INFINITY;
+  for (int g = 0; g < groups; ++g) top = fmaxf(top, largest[g]);
+  float total = 0;
+  for (int g = 0; g < groups; ++g) total += sums[g] * expf(largest[g] - top);
+  T* to = out + (static_cast<size_t>(row) * shape.heads + head) * dim;
+  float* parts = scratch.part +
+                 (static_cast<size_t>(row) * shape.heads + head) * scratch.splits * (dim + 2);
+  for (int i = thread; i < dim; i += kThreads) {
+    float value = 0;
+    for (int g = 0; g < groups; ++g) value += mixed[g * dim + i] * expf(largest[g] - top);
+    if (active == 1) {
+      to[i] = from_float<T>(value / total);
+    } else {
+      parts[split * (dim + 2) + i] = value;
+    }
+  }
+  if (active == 1) return;
+  if (thread == 0) {
+    parts[split * (dim + 2) + dim] = top;
+    parts[split * (dim + 2) + dim + 1] = total;
+  }
+  __threadfence();  // before this block says that it arrived
+  __syncthreads();
+  uint32_t* arrived = scratch.arrived + row * shape.heads + head;
+  if (thread == 0) last = atomicAdd(arrived, 1u) == static_cast<uint32_t>(active) - 1;
+  __syncthreads();
+  if (!last) return;
+  __threadfence();  // after all have
+  if (thread == 0) *arrived = 0;
+  top = -INFINITY;
+  for (int s = 0; s < active; ++s) top = fmaxf(top, __ldcg(parts + s * (dim + 2) + dim));
+  for (int i = thread; i < dim; i += kThreads) {
+    float value = 0;
+    float weight = 0;
+    for (int s = 0; s < active; ++s) {  // in this order, whoever came last
+      const float power = expf(__ldcg(parts + s * (dim + 2) + dim) - top);
+      value += __ldcg(parts + s * (dim + 2) + i) * power;
+      weight += __ldcg(parts + s * (dim + 2) + dim + 1) * power;
+    }
+    to[i] = from_float<T>(value / weight);
+  }
+}
+
+// Block: a row. Pairs of one head's elements are a thread's, so that the queries can be turned
+// where they are.
+template <class T>
+__global__ void rotate_and_store_kernel(AttentionShape shape, const RowSlot* slots, float* qkv) {
+  const int row = static_cast<int>(blockIdx.x);
+  const RowSlot slot = slots[row];
+  const int dim = shape.head_dim;
+  const int half = dim / 2;
+  float* of_row = qkv + static_cast<size_t>(row) * (shape.heads + 2 * shape.kv_heads) * dim;
+  const int turned = shape.heads + shape.kv_heads;
+  for (int i = static_cast<int>(threadIdx.x); i < turned * half;
+       i += static_cast<int>(blockDim.x)) {
+    const int head = i / half;
+    float* x = of_row + head * dim;
+    const float low = rotated(x, i % half, half, slot.position, shape.inverse_frequency);
+    const float high = rotated(x, i % half + half, half, slot.position, shape.inverse_frequency);
+    if (head < shape.heads) {
+      x[i % half] = low;
+      x[i % half + half] = high;
+    } else {
+      T* key = cache_of<T>(slot, shape, head - shape.heads).keys +
+               static_cast<size_t>(slot.position) * dim;
+      key[i % half] = from_float<T>(low);
+      key[i % half + half] = from_float<T>(high);
+    }
+  }
+  for (int i = static_cast<int>(threadIdx.x); i < shape.kv_heads * dim;
+       i += static_cast<int>(blockDim.x)) {
+    T* value =
+        cache_of<T>(slot, shape, i / dim).values + static_cast<size_t>(slot.position) * dim;
+    value[i % dim] = from_float<T>(of_row[turned * dim + i]);
+  }
+}
+
+constexpr int kRowsPerWarp = kPrefillRows / (kThreads / 32);
+
+size_t prefill_shared_bytes(int dim) {
+  return static_cast<size_t>(kPrefillRows * dim + kKeys * (dim + 1) + kKeys * dim) * sizeof(float);
+}
+
+// Block (tile, head): up to 16 rows of one sequence, 4 a warp; lanes are keys for the scores and
+// dims for the sums.
+template <class T>
+__global__ __launch_bounds__(kThreads) void prefill_attention_kernel(AttentionShape shape,
+                                                                     const RowSlot* slots,
+                                                                     const float* qkv,
+                                                                     const RowTile* tiles,
+                                                                     T* out) {
+  extern __shared__ float prefill_shared[];
+  const int dim = shape.head_dim;
+  float* query = prefill_shared;                   // [16, dim]
+  float* keys = query + kPrefillRows * dim;        // [32, dim + 1]
+  float* values = keys + kKeys * (dim + 1);        // [32, dim]
+  const int thread = static_cast<int>(threadIdx.x);
+  const int lane = thread % 32;
+  const int first_of_warp = thread / 32 * kRowsPerWarp;
+  const RowTile tile = tiles[blockIdx.x];
+  const int head = static_cast<int>(blockIdx.y);
+  const RowSlot slot = slots[tile.first_row];
+  const CacheOf<T> cache = cache_of<T>(slot, shape, head / (shape.heads / shape.kv_heads));
+  const float scale = rsqrtf(static_cast<float>(dim));
+  const size_t row_size = static_cast<size_t>(shape.heads + 2 * shape.kv_heads) * dim;
+  for (int i = thread; i < kPrefillRows * dim; i += kThreads) {
+    const int row = i / dim;
+    query[i] = row < tile.rows
+                   ? qkv[(tile.first_row + row) * row_size + head * dim + i % dim] * scale
+                   : 0.0f;
+  }
+  float largest[kRowsPerWarp];
+  float sums[kRowsPerWarp] = {};
+  float mixed[kRowsPerWarp][kMostHeadDim / 32] = {};
+#pragma unroll
+  for (int r = 0; r < kRowsPerWarp; ++r) largest[r] = -INFINITY;
+
+  const int length = slot.position + tile.rows;  // that the last row of the tile sees
+  for (int base = 0; base < length; base += kKeys) {
+    __syncthreads();
+    for (int i = thread; i < kKeys * dim; i += kThreads) {
+      const int key = i / dim;
+      const bool there = base + key < length;
+      const size_t at = static_cast<size_t>(base) * dim + i;
+      keys[key * (dim + 1) + i % dim] = there ? to_float(cache.keys[at]) : 0.0f;
+      values[i] = there ? to_float(cache.values[at]) : 0.0f;
+    }
+    __syncthreads();
+    float scores[kRowsPerWarp] = {};
+    for (int d = 0; d < dim; ++d) {
+      const float key = keys[lane * (dim + 1) + d];
+#pragma unroll
+      for (int r = 0; r < kRowsPerWarp; ++r)
+        scores[r] += query[(first_of_warp + r) * dim + d] * key;
+    }
+#pragma unroll
+    for (int r = 0; r < kRowsPerWarp; ++r) {
+      const bool seen = base + lane <= slot.position + first_of_warp + r;
+      const float score = seen ? scores[r] : -INFINITY;
+      const float now = fmaxf(largest[r], warp_max(score));  // key 0 is seen by all: finite
+      const float power = expf(score - now);
+      const float before = expf(largest[r] - now);
+      largest[r] = now;
+      sums[r] = sums[r] * before + warp_sum(power);
+#pragma unroll
+      for (int i = 0; i < kMostHeadDim / 32; ++i) mixed[r][i] *= before;
+      for (int key = 0; key < kKeys; ++key) {
+        const float of_key = __shfl_sync(0xffffffffu, power, key);
+#pragma unroll
+        for (int i = 0; i < kMostHeadDim / 32; ++i) {
+          if (lane + 32 * i < dim) mixed[r][i] += of_key * values[key * dim + lane + 32 * i];
+        }
+      }
+    }
+  }
+#pragma unroll
+  for (int r = 0; r < kRowsPerWarp; ++r) {
+    if (first_of_warp + r >= tile.rows) continue;
+    T* to = out + (static_cast<size_t>(tile.first_row + first_of_warp + r) * shape.heads + head) *
+                      dim;
+#pragma unroll
+    for (int i = 0; i < kMostHeadDim / 32; ++i) {
+      if (lane + 32 * i < dim) to[lane + 32 * i] = from_float<T>(mixed[r][i] / sums[r]);
+    }
+  }
+}
+
+}  // namespace
+
+int attention_splits(int rows, int heads) {
+  // Two blocks for each of the 132 multiprocessors of a Hopper GPU; a split is worth it for a long
+  // context only, and then its kLeastChunk keeps it whole.
+  return std::clamp(264 / (rows * heads), 1, 16);
+}
+
+void decode_attention(NumberType type, const AttentionShape& shape, const RowSlot* slots,
+                      const float* qkv, const AttentionScratch& scratch, void* out, int rows,
+                      bool chained, cudaStream_t stream) {
+  for_type(type, [&](auto number) {
+    using T = decltype(number);
+    launch(decode_attention_kernel<T>, chained, dim3(shape.heads * scratch.splits, rows), kThreads,
+           0, stream, shape, slots, qkv, scratch, static_cast<T*>(out));
+  });
+}
+
+void rotate_and_store(NumberType type, const AttentionShape& shape, const RowSlot* slots,
+                      float* qkv, int rows, cudaStream_t stream) {
+  for_type(type, [&](auto number) {
+    using T = decltype(number);
+    launch(rotate_and_store_kernel<T>, false, rows, 256, 0, stream, shape, slots, qkv);
+  });
+}
+
+void prefill_attention(NumberType type, const AttentionShape& shape, const RowSlot* slots,
+                       const float* qkv, const RowTile* tiles, int tile_count, void* out,
+                       cudaStream_t stream) {
+  for_type(type, [&](auto number) {
+    using T = decltype(number);
+    const size_t bytes = prefill_shared_bytes(shape.head_dim);
+    check(cudaFuncSetAttribute(prefill_attention_kernel<T>,
+                               cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(bytes)),
+          "shared memory");
+    launch(prefill_attention_kernel<T>, false, dim3(tile_count, shape.heads), kThreads, bytes,
+           stream, shape, slots, qkv, tiles, static_cast<T*>(out));
+  });
+}
+
+}  // namespace moetrace::engine::gpu
