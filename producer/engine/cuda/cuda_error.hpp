@@ -1,5 +1,5 @@
 // Errors of the CUDA runtime and of cuBLAS: thrown inside the CUDA engine, turned into a Result at
-// its edge.
+// its edge (caught.hpp).
 #pragma once
 
 #include <cublas_v2.h>
@@ -7,8 +7,6 @@
 
 #include <stdexcept>
 #include <string>
-
-#include "producer/engine/result.hpp"
 
 namespace moetrace::engine::gpu {
 
@@ -32,28 +30,6 @@ inline void check(cublasStatus_t status, const char* doing) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
   throw CudaError(status == CUBLAS_STATUS_ALLOC_FAILED,
                   std::string(doing) + ": " + cublasGetStatusString(status));
-}
-
-template <class T>
-struct ResultOf {
-  using type = Result<T>;
-};
-template <class T>
-struct ResultOf<Result<T>> {
-  using type = Result<T>;
-};
-
-// Exceptions end here. What `work` returns, a value or a Result.
-template <class Work>
-auto caught(const Work& work) -> typename ResultOf<decltype(work())>::type {
-  try {
-    return work();
-  } catch (const std::bad_alloc&) {
-    return Error{ErrorCode::kNoMemory, "not enough memory"};
-  } catch (const CudaError& error) {
-    return Error{error.memory() ? ErrorCode::kNoMemory : ErrorCode::kFailed,
-                 std::string("cuda: ") + error.what()};
-  }
 }
 
 }  // namespace moetrace::engine::gpu

@@ -4,6 +4,7 @@
 #include <array>
 #include <map>
 
+#include "producer/engine/cuda/caught.hpp"
 #include "producer/engine/cuda/cuda_tracer.hpp"
 #include "producer/engine/cuda/decode_graph.hpp"
 #include "producer/engine/cuda/forward_pass.hpp"
