@@ -8,10 +8,11 @@ namespace moetrace::engine::gpu {
 
 namespace {
 
-constexpr int kThreads = 128;
+constexpr int kThreads = 128;        // of prefill
+constexpr int kDecodeThreads = 256;
 constexpr int kDims = 8;        // of a head that one lane holds
 constexpr int kUnroll = 4;      // positions that a lane loads at once
-constexpr int kLeastChunk = 64;  // positions that are worth a block
+constexpr int kLeastChunk = 256;  // positions that are worth a block
 constexpr int kKeys = 32;       // positions that prefill takes into shared memory at once
 
 template <class T>
@@ -29,15 +30,22 @@ __device__ CacheOf<T> cache_of(const RowSlot& slot, const AttentionShape& shape,
   return {keys, keys + static_cast<size_t>(shape.layers) * shape.kv_heads * head};
 }
 
-// Element i of a head's row x at a position.
-__device__ float rotated(const float* x, int i, int half, int position,
-                         const float* inverse_frequency) {
-  const int pair = i < half ? i : i - half;
-  float sine, cosine;
-  sincosf(static_cast<float>(position) * inverse_frequency[pair], &sine, &cosine);
-  const float other = i < half ? -x[i + half] : x[i - half];
-  return x[i] * cosine + other * sine;
-}
+// The turns of the pairs of a head at one position, in shared memory.
+struct Turns {
+  float cosine[kMostHeadDim / 2];
+  float sine[kMostHeadDim / 2];
+
+  // By the whole block; needs a barrier before the first use.
+  __device__ void set(int half, int position, const float* inverse_frequency) {
+    for (int i = static_cast<int>(threadIdx.x); i < half; i += static_cast<int>(blockDim.x))
+      sincosf(static_cast<float>(position) * inverse_frequency[i], &sine[i], &cosine[i]);
+  }
+  // Element i of the head x, turned.
+  __device__ float apply(const float* x, int i, int half) const {
+    return i < half ? x[i] * cosine[i] - x[i + half] * sine[i]
+                    : x[i] * cosine[i - half] + x[i - half] * sine[i - half];
+  }
+};
 
 // A running softmax-weighted sum over positions: this lane's dims.
 struct Mixture {
@@ -75,19 +83,18 @@ __device__ float dot(const float (&a)[kDims], const float (&b)[kDims]) {
 
 // Block (head and split, row). head_dim / 8 lanes share a position; groups of them take turns.
 template <class T>
-__global__ __launch_bounds__(kThreads) void decode_attention_kernel(AttentionShape shape,
+__global__ __launch_bounds__(kDecodeThreads) void decode_attention_kernel(AttentionShape shape,
                                                                     const RowSlot* slots,
                                                                     const float* qkv,
                                                                     AttentionScratch scratch,
                                                                     T* out) {
+  __shared__ Turns turns;
   __shared__ float query[kMostHeadDim];
   __shared__ float new_key[kMostHeadDim];
   __shared__ float new_value[kMostHeadDim];
-  __shared__ float mixed[kThreads * kDims];  // [groups, head_dim]
-  __shared__ float largest[kThreads], sums[kThreads];
+  __shared__ float mixed[kDecodeThreads * kDims];  // [groups, head_dim]
+  __shared__ float largest[kDecodeThreads], sums[kDecodeThreads], powers[kDecodeThreads];
   __shared__ bool last;
-  let_next_start();
-  wait_for_previous();
   const int thread = static_cast<int>(threadIdx.x);
   const int row = static_cast<int>(blockIdx.y);
   const int head = static_cast<int>(blockIdx.x) / scratch.splits;
@@ -102,34 +109,45 @@ __global__ __launch_bounds__(kThreads) void decode_attention_kernel(AttentionSha
   const bool has_new = split == active - 1;
   const int end = has_new ? length - 1 : begin + chunk;  // of what the cache holds already
 
+  // Slots were copied before the pass and the cache was written by earlier ones, except for the new
+  // position: both may be read before the wait.
   const int dim = shape.head_dim;
   const int sharing = shape.heads / shape.kv_heads;
   const int kv_head = head / sharing;
   const CacheOf<T> cache = cache_of<T>(slot, shape, kv_head);
+  constexpr int kLine = 128 / sizeof(T);
+  for (int i = begin * dim + thread * kLine; i < end * dim; i += kDecodeThreads * kLine) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(cache.keys + i));
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(cache.values + i));
+  }
+  turns.set(dim / 2, slot.position, shape.inverse_frequency);
+  __syncthreads();
+  let_next_start();
+  wait_for_previous();
   const float* of_row =
       qkv + static_cast<size_t>(row) * (shape.heads + 2 * shape.kv_heads) * dim;
   const float* key_row = of_row + (shape.heads + kv_head) * dim;
   const float* value_row = of_row + (shape.heads + shape.kv_heads + kv_head) * dim;
   const float scale = rsqrtf(static_cast<float>(dim));
-  for (int i = thread; i < dim; i += kThreads) {
-    query[i] =
-        rotated(of_row + head * dim, i, dim / 2, slot.position, shape.inverse_frequency) * scale;
-    if (!has_new) continue;
-    const T key =
-        from_float<T>(rotated(key_row, i, dim / 2, slot.position, shape.inverse_frequency));
-    const T value = from_float<T>(value_row[i]);
-    new_key[i] = to_float(key);
-    new_value[i] = to_float(value);
+  // Queries, keys and values are turned or taken side by side.
+  for (int i = thread; i < (has_new ? 3 : 1) * dim; i += kDecodeThreads) {
+    const int d = i % dim;
+    if (i < dim) {
+      query[d] = turns.apply(of_row + head * dim, d, dim / 2) * scale;
+      continue;
+    }
+    const bool is_key = i < 2 * dim;
+    const T number = from_float<T>(is_key ? turns.apply(key_row, d, dim / 2) : value_row[d]);
+    (is_key ? new_key : new_value)[d] = to_float(number);
     if (head % sharing == 0) {
-      const size_t at = static_cast<size_t>(slot.position) * dim + i;
-      cache.keys[at] = key;
-      cache.values[at] = value;
+      T* to = is_key ? cache.keys : cache.values;
+      to[static_cast<size_t>(slot.position) * dim + d] = number;
     }
   }
   __syncthreads();
 
   const int lanes = dim / kDims;
-  const int groups = kThreads / lanes;
+  const int groups = kDecodeThreads / lanes;
   const int group = thread / lanes;
   const int first_dim = thread % lanes * kDims;
   float q[kDims];
@@ -172,14 +190,16 @@ __global__ __launch_bounds__(kThreads) void decode_attention_kernel(AttentionSha
   __syncthreads();
   float top = -INFINITY;
   for (int g = 0; g < groups; ++g) top = fmaxf(top, largest[g]);
+  if (thread < groups) powers[thread] = expf(largest[thread] - top);
+  __syncthreads();
   float total = 0;
-  for (int g = 0; g < groups; ++g) total += sums[g] * expf(largest[g] - top);
+  for (int g = 0; g < groups; ++g) total += sums[g] * powers[g];
   T* to = out + (static_cast<size_t>(row) * shape.heads + head) * dim;
   float* parts = scratch.part +
                  (static_cast<size_t>(row) * shape.heads + head) * scratch.splits * (dim + 2);
-  for (int i = thread; i < dim; i += kThreads) {
+  for (int i = thread; i < dim; i += kDecodeThreads) {
     float value = 0;
-    for (int g = 0; g < groups; ++g) value += mixed[g * dim + i] * expf(largest[g] - top);
+    for (int g = 0; g < groups; ++g) value += mixed[g * dim + i] * powers[g];
     if (active == 1) {
       to[i] = from_float<T>(value / total);
     } else {
@@ -201,7 +221,7 @@ __global__ __launch_bounds__(kThreads) void decode_attention_kernel(AttentionSha
   if (thread == 0) *arrived = 0;
   top = -INFINITY;
   for (int s = 0; s < active; ++s) top = fmaxf(top, __ldcg(parts + s * (dim + 2) + dim));
-  for (int i = thread; i < dim; i += kThreads) {
+  for (int i = thread; i < dim; i += kDecodeThreads) {
     float value = 0;
     float weight = 0;
     for (int s = 0; s < active; ++s) {  // in this order, whoever came last
@@ -217,18 +237,21 @@ __global__ __launch_bounds__(kThreads) void decode_attention_kernel(AttentionSha
 // where they are.
 template <class T>
 __global__ void rotate_and_store_kernel(AttentionShape shape, const RowSlot* slots, float* qkv) {
+  __shared__ Turns turns;
   const int row = static_cast<int>(blockIdx.x);
   const RowSlot slot = slots[row];
   const int dim = shape.head_dim;
   const int half = dim / 2;
+  turns.set(half, slot.position, shape.inverse_frequency);
+  __syncthreads();
   float* of_row = qkv + static_cast<size_t>(row) * (shape.heads + 2 * shape.kv_heads) * dim;
   const int turned = shape.heads + shape.kv_heads;
   for (int i = static_cast<int>(threadIdx.x); i < turned * half;
        i += static_cast<int>(blockDim.x)) {
     const int head = i / half;
     float* x = of_row + head * dim;
-    const float low = rotated(x, i % half, half, slot.position, shape.inverse_frequency);
-    const float high = rotated(x, i % half + half, half, slot.position, shape.inverse_frequency);
+    const float low = turns.apply(x, i % half, half);
+    const float high = turns.apply(x, i % half + half, half);
     if (head < shape.heads) {
       x[i % half] = low;
       x[i % half + half] = high;
@@ -350,7 +373,8 @@ void decode_attention(NumberType type, const AttentionShape& shape, const RowSlo
                       bool chained, cudaStream_t stream) {
   for_type(type, [&](auto number) {
     using T = decltype(number);
-    launch(decode_attention_kernel<T>, chained, dim3(shape.heads * scratch.splits, rows), kThreads,
+    launch(decode_attention_kernel<T>, chained, dim3(shape.heads * scratch.splits, rows),
+           kDecodeThreads,
            0, stream, shape, slots, qkv, scratch, static_cast<T*>(out));
   });
 }

@@ -223,7 +223,10 @@ class Builder {
     const int64_t hidden = config_.hidden_size;
     const int64_t inner = config_.moe_intermediate_size;
     const int64_t count = config_.num_experts;
-    layer.router = room((count + 1) * hidden);
+    layer.router = room(logit_columns(count) * hidden);
+    check(cudaMemset(layer.router.get(), 0,
+                     static_cast<size_t>(logit_columns(count) * hidden) * bytes_of(type_)),
+          "router");
     put(mlp + "gate.weight", {count, hidden}, layer.router);
     put(mlp + "shared_expert_gate.weight", {1, hidden}, layer.router, count * hidden);
     layer.gate_up = room(count * 2 * inner * hidden);

@@ -22,7 +22,7 @@ struct LayerWeights {
   DeviceMemory shared_down;     // [hidden, inner]
   int64_t shared_inner = 0;
   // Only of MoE layers.
-  DeviceMemory router;   // [experts + 1, hidden]: the last row is the shared expert's gate
+  DeviceMemory router;   // [logit_columns, hidden]: the experts, the shared expert's gate, zeros
   DeviceMemory gate_up;  // [experts, 2 * inner, hidden]
   DeviceMemory down;     // [experts, hidden, inner]
 };

@@ -137,6 +137,7 @@ void ForwardPass::fused_layer(const Workspace& w, int64_t index, int rows,
                         .router = layer.moe ? bf16(layer.router) : nullptr,
                         .experts = experts,
                         .top_k = top_k,
+                        .logit_columns = logit_columns(experts),
                         .renormalize = config_.norm_topk_prob,
                         .gate_up = bf16(layer.shared_gate_up),
                         .inner = shared_inner,
@@ -150,7 +151,6 @@ void ForwardPass::fused_layer(const Workspace& w, int64_t index, int rows,
                        rows, true, stream_);
   if (layer.moe) {
     tell(w, index, rows, hook);
-    // Behind a hook the stream may wait for more than the router: an ordinary launch waits for all.
     expert_up({.x = normed,
                .size = hidden,
                .gate_up = bf16(layer.gate_up),
@@ -158,13 +158,14 @@ void ForwardPass::fused_layer(const Workspace& w, int64_t index, int rows,
                .slots = w.expert_slots(),
                .top_k = top_k,
                .act = act},
-              rows, hook == nullptr, stream_);
+              rows, true, stream_);
   }
   mlp_down({.shared_down = bf16(layer.shared_down),
             .shared_act = shared_act,
             .shared_inner = shared_inner,
             .logits = layer.moe ? w.router_logits.get() : nullptr,
             .experts = experts,
+            .logit_columns = logit_columns(experts),
             .down = bf16(layer.down),
             .act = act,
             .inner = inner,
@@ -211,8 +212,8 @@ void ForwardPass::wide_mlp(const Workspace& w, int64_t index, int rows, RouterHo
   const int experts = narrow(config_.num_experts);
   const int top_k = narrow(config_.top_k);
   if (layer.moe) {
-    multiply(w.normed.get(), layer.router.get(), hidden, experts + 1, 0.0f, w.router_logits.get(),
-             rows);
+    multiply(w.normed.get(), layer.router.get(), hidden, logit_columns(experts), 0.0f,
+             w.router_logits.get(), rows);
     route(w.router_logits.get(), experts, top_k, config_.norm_topk_prob, ids_of(w, index),
           weights_of(w, index), rows, stream_);
     tell(w, index, rows, hook);
@@ -231,7 +232,8 @@ void ForwardPass::wide_mlp(const Workspace& w, int64_t index, int rows, RouterHo
   multiply(w.shared_act.get(), layer.shared_down.get(), inner, hidden, 0.0f, w.shared_out.get(),
            rows);
   add_mlp({w.routed.get(), weights_of(w, index), top_k,
-           layer.moe ? w.router_logits.get() : nullptr, experts, w.shared_out.get()},
+           layer.moe ? w.router_logits.get() : nullptr, experts, logit_columns(experts),
+           w.shared_out.get()},
           hidden, w.hidden.get(), rows, stream_);
 }
 

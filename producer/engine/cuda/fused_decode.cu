@@ -11,21 +11,25 @@ namespace {
 
 static_assert(kFusedRows == kStreamRows);
 
-constexpr int kDepth = 8;      // ring of kernels whose x is in shared memory: 64 registers
-constexpr int kDownDepth = 6;  // of mlp_down, which keeps x in the ring too: 72 registers
-constexpr int kBlocksPerSm = 2;
-constexpr size_t kMostShared = 96 * 1024;  // two such blocks fit an SM of a GPU with 228 KB
+constexpr int kDepth = 4;        // loads of two rows in flight a lane: 32 registers
+constexpr int kBlocksPerSm = 3;  // hence at most 80 registers; together 96 KB in flight an SM
+constexpr size_t kMostShared = 72 * 1024;  // three such blocks fit an SM of a GPU with 228 KB
+// mlp_down has as many blocks as an SM has tiles, one, so more warps; its ring holds x too.
+constexpr int kDownWarps = 16;
+constexpr int kDownThreads = kDownWarps * 32;
+constexpr int kDownDepth = 4;
 
 extern __shared__ uint4 shared_memory[];
 
 // Shared memory in the order: x, sums, probabilities, used.
 __device__ bfloat16* shared_x() { return reinterpret_cast<bfloat16*>(shared_memory); }
-__device__ TileSums* shared_sums(int rows, int stride) {
-  return reinterpret_cast<TileSums*>(shared_x() + rows * stride);
+__device__ TileSums<kStreamWarps>* shared_sums(int rows, int stride) {
+  return reinterpret_cast<TileSums<kStreamWarps>*>(shared_x() + rows * stride);
 }
 
 size_t shared_bytes(int rows, int columns, int experts) {
-  return static_cast<size_t>(rows) * stream_stride(columns) * sizeof(bfloat16) + sizeof(TileSums) +
+  return static_cast<size_t>(rows) * stream_stride(columns) * sizeof(bfloat16) +
+         sizeof(TileSums<kStreamWarps>) +
          static_cast<size_t>(rows + 1) * static_cast<size_t>(experts) * sizeof(float);
 }
 
@@ -40,9 +44,16 @@ int persistent_grid(int tiles) {
   return std::min(tiles, blocks);
 }
 
+// Before the wait: what the block will read as soon as it is over.
+__device__ void prefetch(const float* from, int count) {
+  for (int i = static_cast<int>(threadIdx.x) * 32; from != nullptr && i < count;
+       i += kStreamThreads * 32)
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(from + i));
+}
+
 // x = rms_norm(hidden) * norm in bfloat16, by the whole block; `sums` is free until the end.
 __device__ void stage_normed(bfloat16* x, int stride, const float* hidden, const float* norm,
-                             float epsilon, int columns, int rows, TileSums* sums) {
+                             float epsilon, int columns, int rows, TileSums<kStreamWarps>* sums) {
   const int thread = static_cast<int>(threadIdx.x);
   float* of_warp = &sums->part[0][0][0];  // [rows, warps]
   for (int row = 0; row < rows; ++row) {
@@ -87,7 +98,7 @@ __global__ __launch_bounds__(kStreamThreads, kBlocksPerSm) void dense_gemv_kerne
   const StreamLane lane;
   const int stride = stream_stride(a.in);
   bfloat16* x = shared_x();
-  TileSums* sums = shared_sums(rows, stride);
+  TileSums<kStreamWarps>* sums = shared_sums(rows, stride);
   const int tiles = (a.out + kTileRows - 1) / kTileRows;
   // Rows past the end are the last one again; what comes of them is not stored.
   const auto row_at = [&](int tile, int row) {
@@ -98,6 +109,7 @@ __global__ __launch_bounds__(kStreamThreads, kBlocksPerSm) void dense_gemv_kerne
   const bfloat16* lower = row_at(tile, lane.g + 8);
   WeightRing<kDepth> ring;
   ring.fill(lane, upper, lower, a.in);
+  prefetch(a.norm, a.in);
   let_next_start();
   wait_for_previous();
   if (a.norm != nullptr) {
@@ -137,7 +149,7 @@ __device__ void finish_routing(const RouterAndSharedUp& a, int rows, float* prob
   if (warp < rows) {
     float* mine = probabilities + warp * a.experts;
     for (int e = lane; e < a.experts; e += 32)
-      mine[e] = __ldcg(a.logits + warp * (a.experts + 1) + e);
+      mine[e] = __ldcg(a.logits + warp * a.logit_columns + e);
     __syncwarp();
     route_row(mine, a.experts, a.top_k, a.renormalize, a.ids + warp * a.top_k,
               a.weights + warp * a.top_k);
@@ -168,25 +180,34 @@ __device__ void finish_routing(const RouterAndSharedUp& a, int rows, float* prob
   }
 }
 
-// Tiles: first those of the router, whose outcome others wait for, then pairs of 8 gate and 8 up
-// rows.
+// Tiles: 16 rows of the router, or 8 rows of the gate and the 8 of up that belong to them.
 __global__ __launch_bounds__(kStreamThreads, kBlocksPerSm) void router_and_shared_up_kernel(
     RouterAndSharedUp a, int rows) {
   const StreamLane lane;
   const int thread = static_cast<int>(threadIdx.x);
   const int stride = stream_stride(a.size);
   bfloat16* x = shared_x();
-  TileSums* sums = shared_sums(rows, stride);
+  TileSums<kStreamWarps>* sums = shared_sums(rows, stride);
   float* probabilities = reinterpret_cast<float*>(sums + 1);
   int* used = reinterpret_cast<int*>(probabilities + rows * a.experts);
   __shared__ bool last;
-  const int logits = a.router != nullptr ? a.experts + 1 : 0;
+  const int logits = a.router != nullptr ? a.logit_columns : 0;
   const int router_tiles = (logits + kTileRows - 1) / kTileRows;
   const int tiles = router_tiles + a.inner / 8;
+  // The last blocks have the fewest tiles, so they get those of the router as their first.
+  const int first_router = static_cast<int>(gridDim.x) - router_tiles;
+  const auto of_router = [&](int tile) {
+    return tile >= first_router && tile < first_router + router_tiles;
+  };
+  const auto first_pair = [&](int tile) {
+    return (tile < first_router ? tile : tile - router_tiles) * 8;
+  };
   const auto row_at = [&](int tile, int row) {
-    if (tile < router_tiles)
-      return a.router + static_cast<size_t>(min(tile * kTileRows + row, logits - 1)) * a.size;
-    const int pair = (tile - router_tiles) * 8 + row % 8;
+    if (of_router(tile)) {
+      const int column = min((tile - first_router) * kTileRows + row, logits - 1);
+      return a.router + static_cast<size_t>(column) * a.size;
+    }
+    const int pair = first_pair(tile) + row % 8;
     return a.gate_up + static_cast<size_t>(row < 8 ? pair : a.inner + pair) * a.size;
   };
   int tile = static_cast<int>(blockIdx.x);
@@ -194,10 +215,11 @@ __global__ __launch_bounds__(kStreamThreads, kBlocksPerSm) void router_and_share
   const bfloat16* lower = row_at(tile, lane.g + 8);
   WeightRing<kDepth> ring;
   ring.fill(lane, upper, lower, a.size);
+  prefetch(a.norm, a.size);
   let_next_start();
   wait_for_previous();
   stage_normed(x, stride, a.hidden, a.norm, a.epsilon, a.size, rows, sums);
-  if (blockIdx.x == gridDim.x - 1) {
+  if (blockIdx.x == 0) {
     for (int i = thread * 8; i < rows * a.size; i += kStreamThreads * 8) {
       *reinterpret_cast<uint4*>(a.normed + i) =
           *reinterpret_cast<const uint4*>(x + i / a.size * stride + i % a.size);
@@ -214,9 +236,9 @@ __global__ __launch_bounds__(kStreamThreads, kBlocksPerSm) void router_and_share
     }
     sums->put(lane, c);
     __syncthreads();
-    if (tile < router_tiles) {
+    if (of_router(tile)) {
       const int x_row = thread / kTileRows;
-      const int column = tile * kTileRows + thread % kTileRows;
+      const int column = (tile - first_router) * kTileRows + thread % kTileRows;
       if (x_row < rows && column < logits) {
         a.logits[x_row * logits + column] = sums->sum(column % kTileRows, x_row);
         __threadfence();  // before this block says that it arrived
@@ -234,7 +256,7 @@ __global__ __launch_bounds__(kStreamThreads, kBlocksPerSm) void router_and_share
       const int pair = thread % 8;
       if (x_row < rows) {
         const float value = silu(sums->sum(pair, x_row)) * sums->sum(pair + 8, x_row);
-        a.act[x_row * a.inner + (tile - router_tiles) * 8 + pair] = __float2bfloat16_rn(value);
+        a.act[x_row * a.inner + first_pair(tile) + pair] = __float2bfloat16_rn(value);
       }
     }
     __syncthreads();
@@ -248,7 +270,7 @@ __global__ __launch_bounds__(kStreamThreads, kBlocksPerSm) void expert_up_kernel
   const int thread = static_cast<int>(threadIdx.x);
   const int stride = stream_stride(a.size);
   bfloat16* x = shared_x();
-  TileSums* sums = shared_sums(rows, stride);
+  TileSums<kStreamWarps>* sums = shared_sums(rows, stride);
   const int tiles_each = a.inner / 8;
   let_next_start();
   wait_for_previous();
@@ -292,71 +314,95 @@ __global__ __launch_bounds__(kStreamThreads, kBlocksPerSm) void expert_up_kernel
   }
 }
 
-// One tile of 16 outputs a block, over the columns of the shared expert and of all slots in one go.
-__global__ __launch_bounds__(kStreamThreads) void mlp_down_kernel(MlpDown a, int rows) {
-  const StreamLane lane;
-  TileSums* sums = reinterpret_cast<TileSums*>(shared_memory);
-  int* experts = reinterpret_cast<int*>(sums + 1);
-  const int shared_chunks = (a.shared_inner + kChunk - 1) / kChunk;
-  const int expert_chunks = (a.inner + kChunk - 1) / kChunk;
-  const int tile_row = static_cast<int>(blockIdx.x) * kTileRows;
-  const size_t upper_row = static_cast<size_t>(min(tile_row + lane.g, a.size - 1));
-  const size_t lower_row = static_cast<size_t>(min(tile_row + lane.g + 8, a.size - 1));
-  uint4 upper[kDownDepth], lower[kDownDepth], x[kDownDepth];
+// A warp's way through the columns of mlp_down: chunks of 32 of the shared expert, then of one slot
+// after the other; every kDownWarps-th chunk is this warp's. It walks ahead of the sums by the
+// depth of the ring.
+struct DownWalk {
+  const bfloat16* upper;  // of this lane, at its column
+  const bfloat16* lower;
+  const bfloat16* x;
+  int column;  // of this lane
+  int width;   // columns of the shared expert, or of a slot
+  int slot;    // -1: the shared expert
 
-  const auto load_shared_weights = [&](int chunk, uint4& up, uint4& low) {
-    const int at = chunk * kChunk + lane.t * 8;
-    const bool there = chunk < shared_chunks && at < a.shared_inner;
-    up = load_weights(a.shared_down + upper_row * a.shared_inner + at, there);
-    low = load_weights(a.shared_down + lower_row * a.shared_inner + at, there);
-  };
+  __device__ void step(const MlpDown& a, const int* experts, int slots, const StreamLane& lane,
+                       size_t upper_row, size_t lower_row) {
+    constexpr int kApart = kDownWarps * kChunk;
+    column += kApart;
+    upper += kApart, lower += kApart, x += kApart;
+    const int chunked = (width + kChunk - 1) / kChunk * kChunk;
+    if (column - lane.t * 8 < chunked) return;
+    int over = column - chunked;
+    const int slot_chunked = (a.inner + kChunk - 1) / kChunk * kChunk;
+    ++slot;
+    for (; over >= slot_chunked && slot < slots; over -= slot_chunked) ++slot;
+    column = over;
+    width = a.inner;
+    if (slot >= slots) return;
+    const bfloat16* of = a.down + static_cast<size_t>(experts[slot]) * a.size * a.inner;
+    upper = of + upper_row * a.inner + column;
+    lower = of + lower_row * a.inner + column;
+    x = a.act + static_cast<size_t>(slot * kFusedRows + lane.g) * a.inner + column;
+  }
+};
+
+// One tile of 16 outputs a block, over the columns of the shared expert and of all slots in one go.
+__global__ __launch_bounds__(kDownThreads) void mlp_down_kernel(MlpDown a, int rows) {
+  const StreamLane lane;
+  auto* sums = reinterpret_cast<TileSums<kDownWarps>*>(shared_memory);
+  int* experts = reinterpret_cast<int*>(sums + 1);
+  const int tile_row = static_cast<int>(blockIdx.x) * kTileRows;
+  const auto upper_row = static_cast<size_t>(min(tile_row + lane.g, a.size - 1));
+  const auto lower_row = static_cast<size_t>(min(tile_row + lane.g + 8, a.size - 1));
+  const int first = lane.warp * kChunk + lane.t * 8;
+  uint4 upper[kDownDepth], lower[kDownDepth], x[kDownDepth];
+  int slot_of[kDownDepth];
+
+  // The first lap, as far as it is of the shared expert, needs nothing of an earlier kernel.
+  const bfloat16* shared_upper = a.shared_down + upper_row * a.shared_inner;
+  const bfloat16* shared_lower = a.shared_down + lower_row * a.shared_inner;
 #pragma unroll
-  for (int i = 0; i < kDownDepth; ++i)
-    load_shared_weights(lane.warp + i * kStreamWarps, upper[i], lower[i]);
+  for (int i = 0; i < kDownDepth; ++i) {
+    const int at = first + i * kDownWarps * kChunk;
+    upper[i] = load_weights(shared_upper + at, at < a.shared_inner);
+    lower[i] = load_weights(shared_lower + at, at < a.shared_inner);
+  }
   let_next_start();
   wait_for_previous();
 
   const int slots = a.logits != nullptr ? *a.slots.count : 0;
-  for (int i = static_cast<int>(threadIdx.x); i < slots; i += kStreamThreads)
+  for (int i = static_cast<int>(threadIdx.x); i < slots; i += kDownThreads)
     experts[i] = a.slots.expert[i];
-  __syncthreads();
-  const int chunks = shared_chunks + slots * expert_chunks;
-  const auto load_expert_weights = [&](int chunk, uint4& up, uint4& low) {
-    const int at = (chunk - shared_chunks) % expert_chunks * kChunk + lane.t * 8;
-    const int slot = (chunk - shared_chunks) / expert_chunks;
-    const bool there = chunk < chunks && at < a.inner;
-    const bfloat16* of = a.down + static_cast<size_t>(there ? experts[slot] : 0) * a.size * a.inner;
-    up = load_weights(of + upper_row * a.inner + at, there);
-    low = load_weights(of + lower_row * a.inner + at, there);
-  };
-  const auto load_x = [&](int chunk) {
-    const bfloat16* from = nullptr;
-    if (chunk < shared_chunks) {
-      const int at = chunk * kChunk + lane.t * 8;
-      if (at < a.shared_inner) from = a.shared_act + lane.g * a.shared_inner + at;
-    } else if (chunk < chunks) {
-      const int slot = (chunk - shared_chunks) / expert_chunks;
-      const int at = (chunk - shared_chunks) % expert_chunks * kChunk + lane.t * 8;
-      if (at < a.inner)
-        from = a.act + static_cast<size_t>(slot * kFusedRows + lane.g) * a.inner + at;
-    }
-    return from != nullptr && lane.g < rows ? *reinterpret_cast<const uint4*>(from)
-                                            : make_uint4(0, 0, 0, 0);
-  };
   float shared_scale[2] = {1.0f, 1.0f};  // of columns 2t and 2t + 1
   if (a.logits != nullptr) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const int row = 2 * lane.t + i;
-      if (row < rows) shared_scale[i] = sigmoid(a.logits[row * (a.experts + 1) + a.experts]);
+      if (row < rows) shared_scale[i] = sigmoid(a.logits[row * a.logit_columns + a.experts]);
     }
   }
-#pragma unroll
-  for (int i = 0; i < kDownDepth; ++i) {
-    const int chunk = lane.warp + i * kStreamWarps;
-    if (chunk >= shared_chunks) load_expert_weights(chunk, upper[i], lower[i]);
-    x[i] = load_x(chunk);
+  __syncthreads();
+
+  DownWalk walk{shared_upper + first, shared_lower + first,
+                a.shared_act + lane.g * a.shared_inner + first, first, a.shared_inner, -1};
+  if (lane.warp * kChunk >= (a.shared_inner + kChunk - 1) / kChunk * kChunk) {
+    // A shared expert so narrow that this warp has no chunk of it.
+    walk.column -= kDownWarps * kChunk;
+    walk.step(a, experts, slots, lane, upper_row, lower_row);
   }
+  const auto load = [&](int i, bool weights_too) {
+    const bool there = walk.slot < slots && walk.column < walk.width;
+    slot_of[i] = walk.slot;
+    if (weights_too) {
+      upper[i] = load_weights(walk.upper, there);
+      lower[i] = load_weights(walk.lower, there);
+    }
+    x[i] = there && lane.g < rows ? *reinterpret_cast<const uint4*>(walk.x)
+                                  : make_uint4(0, 0, 0, 0);
+    walk.step(a, experts, slots, lane, upper_row, lower_row);
+  };
+#pragma unroll
+  for (int i = 0; i < kDownDepth; ++i) load(i, walk.slot >= 0);
 
   float c[4] = {};
   bool scaled = false;
@@ -365,19 +411,12 @@ __global__ __launch_bounds__(kStreamThreads) void mlp_down_kernel(MlpDown a, int
     c[2] *= shared_scale[0], c[3] *= shared_scale[1];
     scaled = true;
   };
-  for (int base = lane.warp; base < chunks; base += kDownDepth * kStreamWarps) {
+  while (slot_of[0] < slots) {
 #pragma unroll
     for (int i = 0; i < kDownDepth; ++i) {
-      const int chunk = base + i * kStreamWarps;
-      if (chunk >= shared_chunks && !scaled) scale();
+      if (slot_of[i] >= 0 && !scaled) scale();
       multiply_chunk(c, upper[i], lower[i], x[i]);
-      const int next = chunk + kDownDepth * kStreamWarps;
-      if (next < shared_chunks) {
-        load_shared_weights(next, upper[i], lower[i]);
-      } else {
-        load_expert_weights(next, upper[i], lower[i]);
-      }
-      x[i] = load_x(next);
+      load(i, true);
     }
   }
   if (!scaled) scale();
@@ -400,7 +439,8 @@ void dense_gemv(const DenseGemv& gemv, int rows, bool chained, cudaStream_t stre
 
 void router_and_shared_up(const RouterAndSharedUp& up, int rows, bool chained,
                           cudaStream_t stream) {
-  const int router_tiles = up.router != nullptr ? up.experts / kTileRows + 1 : 0;
+  const int router_tiles =
+      up.router != nullptr ? (up.logit_columns + kTileRows - 1) / kTileRows : 0;
   launch(router_and_shared_up_kernel, chained, persistent_grid(router_tiles + up.inner / 8),
          kStreamThreads, shared_bytes(rows, up.size, up.experts), stream, up, rows);
 }
@@ -412,8 +452,8 @@ void expert_up(const ExpertUp& up, int rows, bool chained, cudaStream_t stream) 
 
 void mlp_down(const MlpDown& down, int rows, bool chained, cudaStream_t stream) {
   const size_t slots = down.logits != nullptr ? static_cast<size_t>(down.experts) : 0;
-  launch(mlp_down_kernel, chained, (down.size + kTileRows - 1) / kTileRows, kStreamThreads,
-         sizeof(TileSums) + slots * sizeof(int), stream, down, rows);
+  launch(mlp_down_kernel, chained, (down.size + kTileRows - 1) / kTileRows, kDownThreads,
+         sizeof(TileSums<kDownWarps>) + slots * sizeof(int), stream, down, rows);
 }
 
 bool fused_decode_fits(int64_t widest_input, int64_t experts, int64_t top_k) {

@@ -41,16 +41,17 @@ struct RouterAndSharedUp {
   const float* norm;    // [size]
   float epsilon;
   int size;
-  const __nv_bfloat16* router;  // [experts + 1, size]: behind the router the shared expert's gate;
-                                // nullptr: a dense layer, without the outputs of routing
+  const __nv_bfloat16* router;  // [logit_columns, size]: behind the experts the shared expert's
+                                // gate; nullptr: a dense layer, without the outputs of routing
   int experts, top_k;
+  int logit_columns;
   bool renormalize;
   const __nv_bfloat16* gate_up;  // [2 * inner, size]
   int inner;
   // Out:
   __nv_bfloat16* normed;  // [rows, size]
   __nv_bfloat16* act;     // [rows, inner]: silu(gate) * up
-  float* logits;          // [rows, experts + 1]
+  float* logits;          // [rows, logit_columns]
   int32_t* ids;           // [rows, top_k]
   float* weights;         // [rows, top_k]
   ExpertSlots slots;
@@ -76,9 +77,9 @@ struct MlpDown {
   const __nv_bfloat16* shared_down;  // [size, shared_inner]
   const __nv_bfloat16* shared_act;   // [rows, shared_inner]
   int shared_inner;
-  const float* logits;  // [rows, experts + 1]: the shared expert's gate is in the last column;
+  const float* logits;  // [rows, logit_columns]: the shared expert's gate is in column `experts`;
                         // nullptr: a dense layer, and what follows is not used
-  int experts;
+  int experts, logit_columns;
   const __nv_bfloat16* down;  // [experts, size, inner]
   const __nv_bfloat16* act;   // [slots, kFusedRows, inner]
   int inner;

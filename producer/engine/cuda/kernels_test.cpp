@@ -74,8 +74,8 @@ double distance(const std::vector<float>& a, const std::vector<double>& b) {
 TEST(Route, TakesTheLargestAndOfEqualsTheSmallerId) {
   constexpr int kExperts = 60;
   constexpr int kTopK = 4;
-  std::vector<float> logits = random_floats(9 * (kExperts + 1), 1);
-  const auto row = [&](int r) { return logits.begin() + r * (kExperts + 1); };
+  std::vector<float> logits = random_floats(9 * logit_columns(kExperts), 1);
+  const auto row = [&](int r) { return logits.begin() + r * logit_columns(kExperts); };
   std::fill(row(0), row(1), 0.0f);                          // all equal
   for (const int e : {59, 33, 31, 2, 1}) row(1)[e] = 9.0f;  // five equal at the top
   row(2)[kExperts] = 100.0f;                                // the gate is no expert

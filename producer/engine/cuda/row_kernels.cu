@@ -55,7 +55,7 @@ __global__ void add_bias_kernel(const float* bias, int size, float* y, int64_t c
 
 constexpr int kRouteWarps = 4;
 
-__global__ void route_kernel(const float* logits, int experts, int top_k, bool renormalize,
+__global__ void route_kernel(const float* logits, int experts, int columns, int top_k, bool renormalize,
                              int32_t* ids, float* weights, int rows) {
   extern __shared__ float probabilities[];
   const int warp = static_cast<int>(threadIdx.x) / 32;
@@ -63,7 +63,7 @@ __global__ void route_kernel(const float* logits, int experts, int top_k, bool r
   if (row >= rows) return;
   float* mine = probabilities + warp * experts;
   for (int e = static_cast<int>(threadIdx.x) % 32; e < experts; e += 32)
-    mine[e] = logits[static_cast<size_t>(row) * (experts + 1) + e];
+    mine[e] = logits[static_cast<size_t>(row) * columns + e];
   __syncwarp();
   route_row(mine, experts, top_k, renormalize, ids + static_cast<size_t>(row) * top_k,
             weights + static_cast<size_t>(row) * top_k);
@@ -93,7 +93,7 @@ __global__ void add_mlp_kernel(MlpSum a, int size, float* hidden) {
       const size_t pair = static_cast<size_t>(row) * a.top_k + k;
       add(a.weights[pair], a.routed + pair * size + i);
     }
-    share = sigmoid(a.logits[static_cast<size_t>(row) * (a.experts + 1) + a.experts]);
+    share = sigmoid(a.logits[static_cast<size_t>(row) * a.logit_columns + a.experts]);
   }
   add(share, a.shared + static_cast<size_t>(row) * size + i);
   *to = sum;
@@ -226,7 +226,7 @@ void route(const float* logits, int experts, int top_k, bool renormalize, int32_
            float* weights, int rows, cudaStream_t stream) {
   launch(route_kernel, false, (rows + kRouteWarps - 1) / kRouteWarps, kRouteWarps * 32,
          static_cast<size_t>(kRouteWarps) * static_cast<size_t>(experts) * sizeof(float), stream,
-         logits, experts, top_k, renormalize, ids, weights, rows);
+         logits, experts, logit_columns(experts), top_k, renormalize, ids, weights, rows);
 }
 
 void silu_multiply(NumberType type, const float* gate_up, int inner, void* out, int rows,

@@ -24,8 +24,14 @@ void rms_norm(NumberType type, const float* hidden, const int32_t* row_of, const
 // y [rows, size] += bias [size].
 void add_bias(const float* bias, int size, float* y, int rows, cudaStream_t stream);
 
-// Softmax over the first `experts` of logits [rows, experts + 1], then the top_k (at most 32)
-// largest, as router.cuh.
+// Columns of a router's logits: the experts, the shared expert's gate, and none up to a multiple of 8,
+// which cuBLAS is fast with.
+constexpr int logit_columns(int64_t experts) {
+  return static_cast<int>((experts + 1 + 7) / 8 * 8);
+}
+
+// Softmax over the first `experts` of logits [rows, logit_columns(experts)], then the top_k (at most
+// 32) largest, as router.cuh.
 void route(const float* logits, int experts, int top_k, bool renormalize, int32_t* ids,
            float* weights, int rows, cudaStream_t stream);
 
@@ -34,14 +40,14 @@ void silu_multiply(NumberType type, const float* gate_up, int inner, void* out, 
                    cudaStream_t stream);
 
 // hidden [rows, size] += sum of weights [rows, top_k] times routed [rows, top_k, size], plus
-// sigmoid(last of logits [rows, experts + 1]) times shared [rows, size]. logits nullptr: plus shared
-// alone.
+// sigmoid(column `experts` of logits [rows, logit_columns]) times shared [rows, size]. logits
+// nullptr: plus shared alone.
 struct MlpSum {
   const float* routed;
   const float* weights;
   int top_k;
   const float* logits;
-  int experts;
+  int experts, logit_columns;
   const float* shared;
 };
 void add_mlp(const MlpSum& sum, int size, float* hidden, int rows, cudaStream_t stream);

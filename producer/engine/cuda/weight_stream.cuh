@@ -72,8 +72,9 @@ struct WeightRing {
 };
 
 // The warps' parts of a tile, in shared memory.
+template <int kWarps>
 struct TileSums {
-  float part[kStreamWarps][kTileRows][kStreamRows];
+  float part[kWarps][kTileRows][kStreamRows];
 
   __device__ void put(const StreamLane& lane, const float (&c)[4]) {
     part[lane.warp][lane.g][2 * lane.t] = c[0];
@@ -84,7 +85,7 @@ struct TileSums {
   __device__ float sum(int tile_row, int x_row) const {
     float total = 0;
 #pragma unroll
-    for (int warp = 0; warp < kStreamWarps; ++warp) total += part[warp][tile_row][x_row];
+    for (int warp = 0; warp < kWarps; ++warp) total += part[warp][tile_row][x_row];
     return total;
   }
 };

@@ -45,7 +45,7 @@ Workspace::Workspace(const ModelConfig& c, NumberType type, int64_t most_rows,
   attention_parts = DeviceArray<float>(std::max(rows, std::min<int64_t>(rows, 264) * splits) *
                                        c.num_heads * (c.head_dim + 2));
   attention_arrived = zeros<uint32_t>(rows * c.num_heads, stream);
-  router_logits = DeviceArray<float>(rows * (c.num_experts + 1));
+  router_logits = DeviceArray<float>(rows * logit_columns(c.num_experts));
   shared_gate_up = DeviceArray<float>(rows * 2 * inner);
   shared_act = numbers(type, rows * inner);
   shared_out = DeviceArray<float>(rows * c.hidden_size);

@@ -39,7 +39,7 @@ struct Workspace {
   DeviceMemory attended;      // [rows, heads * head_dim]
   DeviceArray<float> attention_parts;
   DeviceArray<uint32_t> attention_arrived;
-  DeviceArray<float> router_logits;    // [rows, experts + 1]
+  DeviceArray<float> router_logits;    // [rows, logit_columns]
   DeviceArray<float> shared_gate_up;   // [rows, 2 * shared inner]
   DeviceMemory shared_act;             // [rows, shared inner]
   DeviceArray<float> shared_out;       // [rows, hidden]
