@@ -114,8 +114,8 @@ inline void expect_golden(const Model& model, const std::vector<GoldenRequest>& 
               (at * request->layers + static_cast<int64_t>(l)) * request->top_k + k);
           ASSERT_EQ(layers[l].ids[ours], request->ids[theirs])
               << "position " << at << " layer " << moe_layers[l];
-          worst_weight = std::max(
-              worst_weight, std::abs(layers[l].weights[ours] - request->weights[theirs]));
+          worst_weight =
+              std::max(worst_weight, std::abs(layers[l].weights[ours] - request->weights[theirs]));
         }
       }
       for (int64_t v = 0; v < request->vocab; ++v) {

@@ -124,7 +124,7 @@ struct Parts {
 };
 
 at::Tensor Parts::attention(const Layer& layer, int64_t index, const at::Tensor& x,
-                                   const Pass& pass, const Rotation& rotation) const {
+                            const Pass& pass, const Rotation& rotation) const {
   const int64_t rows = x.size(0);
   const at::Tensor query =
       rotate(layer.query.forward(x).view({rows, config.num_heads, config.head_dim}), rotation);
@@ -136,8 +136,10 @@ at::Tensor Parts::attention(const Layer& layer, int64_t index, const at::Tensor&
   outputs.reserve(pass.spans.size());
   int64_t row = 0;
   for (const PassSpan& span : pass.spans) {
-    const KvCache::View past = static_cast<TorchKvCache*>(span.cache)->append(
-        index, span.first_position, key.narrow(0, row, span.rows), value.narrow(0, row, span.rows));
+    const TorchKvCache::View past =
+        static_cast<TorchKvCache*>(span.cache)
+            ->append(index, span.first_position, key.narrow(0, row, span.rows),
+                     value.narrow(0, row, span.rows));
     outputs.push_back(attend(query.narrow(0, row, span.rows), past, span.first_position));
     row += span.rows;
   }

@@ -34,8 +34,7 @@ at::ScalarType scalar_type(Dtype dtype) {
 
 // Half of the memory: the rest is for the caches, the activations and everyone else.
 WeightLoader::WeightLoader(const Checkpoint& checkpoint)
-    : checkpoint_(checkpoint),
-      widen_(checkpoint.float32_bytes() <= available_bytes() / 2) {}
+    : checkpoint_(checkpoint), widen_(checkpoint.float32_bytes() <= available_bytes() / 2) {}
 
 Weight WeightLoader::get(const std::string& name, const std::vector<int64_t>& shape) {
   if (error_) return {};

@@ -8,12 +8,12 @@ namespace moetrace::engine::gpu {
 
 namespace {
 
-constexpr int kThreads = 128;        // of prefill
+constexpr int kThreads = 128;  // of prefill
 constexpr int kDecodeThreads = 256;
-constexpr int kDims = 8;        // of a head that one lane holds
-constexpr int kUnroll = 4;      // positions that a lane loads at once
+constexpr int kDims = 8;          // of a head that one lane holds
+constexpr int kUnroll = 4;        // positions that a lane loads at once
 constexpr int kLeastChunk = 256;  // positions that are worth a block
-constexpr int kKeys = 32;       // positions that prefill takes into shared memory at once
+constexpr int kKeys = 32;         // positions that prefill takes into shared memory at once
 
 template <class T>
 struct CacheOf {
@@ -30,6 +30,10 @@ __device__ CacheOf<T> cache_of(const RowSlot& slot, const AttentionShape& shape,
   return {keys, keys + static_cast<size_t>(shape.layers) * shape.kv_heads * head};
 }
 
+__device__ float with_bias(const float* x, const float* bias, int i) {
+  return bias != nullptr ? x[i] + bias[i] : x[i];
+}
+
 // The turns of the pairs of a head at one position, in shared memory.
 struct Turns {
   float cosine[kMostHeadDim / 2];
@@ -40,10 +44,11 @@ struct Turns {
     for (int i = static_cast<int>(threadIdx.x); i < half; i += static_cast<int>(blockDim.x))
       sincosf(static_cast<float>(position) * inverse_frequency[i], &sine[i], &cosine[i]);
   }
-  // Element i of the head x, turned.
-  __device__ float apply(const float* x, int i, int half) const {
-    return i < half ? x[i] * cosine[i] - x[i + half] * sine[i]
-                    : x[i] * cosine[i - half] + x[i - half] * sine[i - half];
+  // The pair (i, i + half) of the head x, turned.
+  __device__ float2 apply(const float* x, const float* bias, int i, int half) const {
+    const float low = with_bias(x, bias, i);
+    const float high = with_bias(x, bias, i + half);
+    return {low * cosine[i] - high * sine[i], high * cosine[i] + low * sine[i]};
   }
 };
 
@@ -84,10 +89,10 @@ __device__ float dot(const float (&a)[kDims], const float (&b)[kDims]) {
 // Block (head and split, row). head_dim / 8 lanes share a position; groups of them take turns.
 template <class T>
 __global__ __launch_bounds__(kDecodeThreads) void decode_attention_kernel(AttentionShape shape,
-                                                                    const RowSlot* slots,
-                                                                    const float* qkv,
-                                                                    AttentionScratch scratch,
-                                                                    T* out) {
+                                                                          const RowSlot* slots,
+                                                                          const float* qkv,
+                                                                          AttentionScratch scratch,
+                                                                          T* out) {
   __shared__ Turns turns;
   __shared__ float query[kMostHeadDim];
   __shared__ float new_key[kMostHeadDim];
@@ -112,6 +117,7 @@ __global__ __launch_bounds__(kDecodeThreads) void decode_attention_kernel(Attent
   // Slots were copied before the pass and the cache was written by earlier ones, except for the new
   // position: both may be read before the wait.
   const int dim = shape.head_dim;
+  const int half = dim / 2;
   const int sharing = shape.heads / shape.kv_heads;
   const int kv_head = head / sharing;
   const CacheOf<T> cache = cache_of<T>(slot, shape, kv_head);
@@ -120,28 +126,39 @@ __global__ __launch_bounds__(kDecodeThreads) void decode_attention_kernel(Attent
     asm volatile("prefetch.global.L2 [%0];" ::"l"(cache.keys + i));
     asm volatile("prefetch.global.L2 [%0];" ::"l"(cache.values + i));
   }
-  turns.set(dim / 2, slot.position, shape.inverse_frequency);
+  turns.set(half, slot.position, shape.inverse_frequency);
   __syncthreads();
   let_next_start();
   wait_for_previous();
-  const float* of_row =
-      qkv + static_cast<size_t>(row) * (shape.heads + 2 * shape.kv_heads) * dim;
-  const float* key_row = of_row + (shape.heads + kv_head) * dim;
-  const float* value_row = of_row + (shape.heads + shape.kv_heads + kv_head) * dim;
+  const float* of_row = qkv + static_cast<size_t>(row) * (shape.heads + 2 * shape.kv_heads) * dim;
   const float scale = rsqrtf(static_cast<float>(dim));
-  // Queries, keys and values are turned or taken side by side.
-  for (int i = thread; i < (has_new ? 3 : 1) * dim; i += kDecodeThreads) {
-    const int d = i % dim;
-    if (i < dim) {
-      query[d] = turns.apply(of_row + head * dim, d, dim / 2) * scale;
+  const auto bias_of = [&](int which) {
+    return shape.bias != nullptr ? shape.bias + which * dim : nullptr;
+  };
+  // Threads side by side: the query, the new key and the new value, each a pair of elements.
+  for (int i = thread; i < (has_new ? 3 : 1) * half; i += kDecodeThreads) {
+    const int pair = i % half;
+    const int kind = i / half;
+    const int which = kind == 0 ? head : shape.heads + (kind - 1) * shape.kv_heads + kv_head;
+    const float* x = of_row + which * dim;
+    if (kind == 0) {
+      const float2 turned = turns.apply(x, bias_of(which), pair, half);
+      query[pair] = turned.x * scale;
+      query[pair + half] = turned.y * scale;
       continue;
     }
-    const bool is_key = i < 2 * dim;
-    const T number = from_float<T>(is_key ? turns.apply(key_row, d, dim / 2) : value_row[d]);
-    (is_key ? new_key : new_value)[d] = to_float(number);
+    const float2 numbers = kind == 1 ? turns.apply(x, bias_of(which), pair, half)
+                                     : float2{with_bias(x, bias_of(which), pair),
+                                              with_bias(x, bias_of(which), pair + half)};
+    const T low = from_float<T>(numbers.x);
+    const T high = from_float<T>(numbers.y);
+    float* kept = kind == 1 ? new_key : new_value;
+    kept[pair] = to_float(low);
+    kept[pair + half] = to_float(high);
     if (head % sharing == 0) {
-      T* to = is_key ? cache.keys : cache.values;
-      to[static_cast<size_t>(slot.position) * dim + d] = number;
+      T* to = (kind == 1 ? cache.keys : cache.values) + static_cast<size_t>(slot.position) * dim;
+      to[pair] = low;
+      to[pair + half] = high;
     }
   }
   __syncthreads();
@@ -152,7 +169,7 @@ __global__ __launch_bounds__(kDecodeThreads) void decode_attention_kernel(Attent
   const int first_dim = thread % lanes * kDims;
   float q[kDims];
   load8(query + first_dim, q);
-  const auto score = [&](const float (&key)[kDims], bool there) {
+  const auto score = [&](const float(&key)[kDims], bool there) {
     float sum = dot(q, key);
     for (int offset = lanes / 2; offset > 0; offset /= 2)
       sum += __shfl_xor_sync(0xffffffffu, sum, offset);
@@ -195,8 +212,8 @@ __global__ __launch_bounds__(kDecodeThreads) void decode_attention_kernel(Attent
   float total = 0;
   for (int g = 0; g < groups; ++g) total += sums[g] * powers[g];
   T* to = out + (static_cast<size_t>(row) * shape.heads + head) * dim;
-  float* parts = scratch.part +
-                 (static_cast<size_t>(row) * shape.heads + head) * scratch.splits * (dim + 2);
+  float* parts =
+      scratch.part + (static_cast<size_t>(row) * shape.heads + head) * scratch.splits * (dim + 2);
   for (int i = thread; i < dim; i += kDecodeThreads) {
     float value = 0;
     for (int g = 0; g < groups; ++g) value += mixed[g * dim + i] * powers[g];
@@ -250,23 +267,22 @@ __global__ void rotate_and_store_kernel(AttentionShape shape, const RowSlot* slo
        i += static_cast<int>(blockDim.x)) {
     const int head = i / half;
     float* x = of_row + head * dim;
-    const float low = turns.apply(x, i % half, half);
-    const float high = turns.apply(x, i % half + half, half);
+    const float* bias = shape.bias != nullptr ? shape.bias + head * dim : nullptr;
+    const float2 pair = turns.apply(x, bias, i % half, half);
     if (head < shape.heads) {
-      x[i % half] = low;
-      x[i % half + half] = high;
+      x[i % half] = pair.x;
+      x[i % half + half] = pair.y;
     } else {
       T* key = cache_of<T>(slot, shape, head - shape.heads).keys +
                static_cast<size_t>(slot.position) * dim;
-      key[i % half] = from_float<T>(low);
-      key[i % half + half] = from_float<T>(high);
+      key[i % half] = from_float<T>(pair.x);
+      key[i % half + half] = from_float<T>(pair.y);
     }
   }
   for (int i = static_cast<int>(threadIdx.x); i < shape.kv_heads * dim;
        i += static_cast<int>(blockDim.x)) {
-    T* value =
-        cache_of<T>(slot, shape, i / dim).values + static_cast<size_t>(slot.position) * dim;
-    value[i % dim] = from_float<T>(of_row[turned * dim + i]);
+    T* value = cache_of<T>(slot, shape, i / dim).values + static_cast<size_t>(slot.position) * dim;
+    value[i % dim] = from_float<T>(with_bias(of_row, shape.bias, turned * dim + i));
   }
 }
 
@@ -282,13 +298,12 @@ template <class T>
 __global__ __launch_bounds__(kThreads) void prefill_attention_kernel(AttentionShape shape,
                                                                      const RowSlot* slots,
                                                                      const float* qkv,
-                                                                     const RowTile* tiles,
-                                                                     T* out) {
+                                                                     const RowTile* tiles, T* out) {
   extern __shared__ float prefill_shared[];
   const int dim = shape.head_dim;
-  float* query = prefill_shared;                   // [16, dim]
-  float* keys = query + kPrefillRows * dim;        // [32, dim + 1]
-  float* values = keys + kKeys * (dim + 1);        // [32, dim]
+  float* query = prefill_shared;             // [16, dim]
+  float* keys = query + kPrefillRows * dim;  // [32, dim + 1]
+  float* values = keys + kKeys * (dim + 1);  // [32, dim]
   const int thread = static_cast<int>(threadIdx.x);
   const int lane = thread % 32;
   const int first_of_warp = thread / 32 * kRowsPerWarp;
@@ -351,8 +366,8 @@ __global__ __launch_bounds__(kThreads) void prefill_attention_kernel(AttentionSh
 #pragma unroll
   for (int r = 0; r < kRowsPerWarp; ++r) {
     if (first_of_warp + r >= tile.rows) continue;
-    T* to = out + (static_cast<size_t>(tile.first_row + first_of_warp + r) * shape.heads + head) *
-                      dim;
+    T* to =
+        out + (static_cast<size_t>(tile.first_row + first_of_warp + r) * shape.heads + head) * dim;
 #pragma unroll
     for (int i = 0; i < kMostHeadDim / 32; ++i) {
       if (lane + 32 * i < dim) to[lane + 32 * i] = from_float<T>(mixed[r][i] / sums[r]);
@@ -374,8 +389,7 @@ void decode_attention(NumberType type, const AttentionShape& shape, const RowSlo
   for_type(type, [&](auto number) {
     using T = decltype(number);
     launch(decode_attention_kernel<T>, chained, dim3(shape.heads * scratch.splits, rows),
-           kDecodeThreads,
-           0, stream, shape, slots, qkv, scratch, static_cast<T*>(out));
+           kDecodeThreads, 0, stream, shape, slots, qkv, scratch, static_cast<T*>(out));
   });
 }
 
@@ -393,10 +407,10 @@ void prefill_attention(NumberType type, const AttentionShape& shape, const RowSl
   for_type(type, [&](auto number) {
     using T = decltype(number);
     const size_t bytes = prefill_shared_bytes(shape.head_dim);
-    check(cudaFuncSetAttribute(prefill_attention_kernel<T>,
-                               cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(bytes)),
-          "shared memory");
+    check(
+        cudaFuncSetAttribute(prefill_attention_kernel<T>,
+                             cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+        "shared memory");
     launch(prefill_attention_kernel<T>, false, dim3(tile_count, shape.heads), kThreads, bytes,
            stream, shape, slots, qkv, tiles, static_cast<T*>(out));
   });

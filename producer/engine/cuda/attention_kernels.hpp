@@ -1,10 +1,10 @@
 // Causal attention over the caches of many sequences, with rotary positions and grouped key/value
 // heads.
 //
-// qkv: float [rows, (heads + 2 * kv_heads) * head_dim], the projections with their bias: queries,
-// keys, values. Rotation is pairwise, first half with second half, as Hugging Face's rotate_half.
-// out: [rows, heads * head_dim] of the cache's type. `type` is kFloat32 or kBfloat16. Throw
-// CudaError if a launch fails.
+// qkv: float [rows, (heads + 2 * kv_heads) * head_dim], the projections without their bias:
+// queries, keys, values. Rotation is pairwise, first half with second half, as Hugging Face's
+// rotate_half. out: [rows, heads * head_dim] of the cache's type. `type` is kFloat32 or kBfloat16.
+// Throw CudaError if a launch fails.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -23,6 +23,7 @@ struct AttentionShape {
   int heads, kv_heads, head_dim;
   int layers, layer;
   const float* inverse_frequency;  // [head_dim / 2]
+  const float* bias;               // of the columns of qkv; nullptr: none
 };
 
 // Where parts of one row's attention meet. Device memory.
@@ -39,7 +40,8 @@ void decode_attention(NumberType type, const AttentionShape& shape, const RowSlo
                       const float* qkv, const AttentionScratch& scratch, void* out, int rows,
                       bool chained, cudaStream_t stream);
 
-// Rotates the queries of qkv where they are, and stores keys and values in the caches.
+// Adds the bias and rotates the queries of qkv where they are, and stores keys and values in the
+// caches.
 void rotate_and_store(NumberType type, const AttentionShape& shape, const RowSlot* slots,
                       float* qkv, int rows, cudaStream_t stream);
 // Behind rotate_and_store(): each row attends to the positions up to its own.

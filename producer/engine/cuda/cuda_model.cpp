@@ -79,8 +79,7 @@ void copy_in(const DeviceArray<T>& to, const PinnedArray<T>& from, int64_t count
 }  // namespace
 
 int64_t padded_rows(int64_t rows) {
-  constexpr std::array<int64_t, 13> kSizes = {1,  2,  4,  8,   16,  24, 32,
-                                              48, 64, 96, 128, 192, 256};
+  constexpr std::array<int64_t, 13> kSizes = {1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256};
   for (const int64_t size : kSizes) {
     if (rows <= size) return size;
   }
@@ -152,8 +151,8 @@ const Workspace& CudaModel::Parts::enqueue_decode(const Pass& pass, RouterHook* 
     const auto at = static_cast<size_t>(row);
     if (row < rows) {
       const PassSpan& span = pass.spans[at];
-      w.host_slots[at] = static_cast<const DeviceKvCache*>(span.cache)
-                             ->slot(span.first_position, pass.tokens[at]);
+      w.host_slots[at] =
+          static_cast<const DeviceKvCache*>(span.cache)->slot(span.first_position, pass.tokens[at]);
     } else {
       w.host_slots[at] = {w.padding_cache.get(), 1, 0, 0, 0};
     }
@@ -181,15 +180,14 @@ Result<std::unique_ptr<CudaModel>> CudaModel::load(const std::filesystem::path& 
   if (auto supported = check_supported(*config); !supported) return supported.error();
   auto checkpoint = Checkpoint::open(folder);
   if (!checkpoint) return checkpoint.error();
-  const NumberType number = type.value_or(config->dtype == Dtype::kBfloat16
-                                              ? NumberType::kBfloat16
-                                              : NumberType::kFloat32);
+  const NumberType number = type.value_or(config->dtype == Dtype::kBfloat16 ? NumberType::kBfloat16
+                                                                            : NumberType::kFloat32);
   auto made = caught([&]() -> Result<std::unique_ptr<Parts>> {
     auto parts = std::make_unique<Parts>(std::move(*config), device);
     auto weights = load_weights(*checkpoint, parts->config, number);
     if (!weights) return weights.error();
-    parts->forward = std::make_unique<ForwardPass>(parts->config, std::move(*weights),
-                                                   parts->stream.get());
+    parts->forward =
+        std::make_unique<ForwardPass>(parts->config, std::move(*weights), parts->stream.get());
     return parts;
   });
   if (!made) return in_context(shown(folder), made.error());
@@ -229,8 +227,8 @@ Result<std::vector<int64_t>> CudaModel::next_tokens(const Pass& pass, RouterHook
   return caught([&] {
     const bool decodes = std::all_of(pass.spans.begin(), pass.spans.end(),
                                      [](const PassSpan& span) { return span.rows == 1; });
-    const Workspace& w = decodes ? parts_->enqueue_decode(pass, hook)
-                                 : parts_->enqueue_prefill(pass, false, hook);
+    const Workspace& w =
+        decodes ? parts_->enqueue_decode(pass, hook) : parts_->enqueue_prefill(pass, false, hook);
     check(cudaMemcpyAsync(w.host_best.get(), w.best.get(),
                           pass.spans.size() * sizeof(unsigned long long), cudaMemcpyDeviceToHost,
                           parts_->stream.get()),
@@ -246,10 +244,9 @@ Result<std::vector<float>> CudaModel::logits(const Pass& pass, RouterHook* hook)
   return caught([&] {
     const bool decodes = std::all_of(pass.spans.begin(), pass.spans.end(),
                                      [](const PassSpan& span) { return span.rows == 1; });
-    const Workspace& w = decodes ? parts_->enqueue_decode(pass, hook)
-                                 : parts_->enqueue_prefill(pass, true, hook);
-    std::vector<float> values(pass.tokens.size() *
-                              static_cast<size_t>(parts_->config.vocab_size));
+    const Workspace& w =
+        decodes ? parts_->enqueue_decode(pass, hook) : parts_->enqueue_prefill(pass, true, hook);
+    std::vector<float> values(pass.tokens.size() * static_cast<size_t>(parts_->config.vocab_size));
     check(cudaMemcpyAsync(values.data(), w.logits.get(), values.size() * sizeof(float),
                           cudaMemcpyDeviceToHost, parts_->stream.get()),
           "copying logits");

@@ -1,5 +1,7 @@
 // The CUDA model: against transformers' float32 model, against itself in other shapes of the same
 // pass, and with and without tracing.
+#include "producer/engine/cuda/cuda_model.hpp"
+
 #include <cuda_runtime.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
@@ -12,7 +14,6 @@
 #include <utility>
 
 #include "producer/cuda/bench_drain.hpp"
-#include "producer/engine/cuda/cuda_model.hpp"
 #include "producer/engine/cuda/cuda_tracer.hpp"
 #include "producer/engine/cuda/device_array.hpp"
 #include "producer/engine/generate.hpp"
@@ -58,9 +59,9 @@ class DeviceRecorder final : public RouteRecorder {
       std::vector<float> weights(kMost);
       EXPECT_EQ(cudaMemcpy(ids.data(), ids_.get() + layer * kMost, kMost * 4, cudaMemcpyDefault),
                 cudaSuccess);
-      EXPECT_EQ(cudaMemcpy(weights.data(), weights_.get() + layer * kMost, kMost * 4,
-                           cudaMemcpyDefault),
-                cudaSuccess);
+      EXPECT_EQ(
+          cudaMemcpy(weights.data(), weights_.get() + layer * kMost, kMost * 4, cudaMemcpyDefault),
+          cudaSuccess);
       taken.push_back({layer, {ids.begin(), ids.end()}, weights});
     }
     return taken;
@@ -150,8 +151,8 @@ TEST(CudaGolden, RandomModelInFloat32RoutesAsTransformers) {
 }
 
 TEST(CudaGolden, SmallModelWithADenseLayerInFloat32) {
-  const auto model = CudaModel::load(std::filesystem::path(kTestData) / "small_model",
-                                     NumberType::kFloat32);
+  const auto model =
+      CudaModel::load(std::filesystem::path(kTestData) / "small_model", NumberType::kFloat32);
   ASSERT_TRUE(model) << model.error().message;
   for (const bool in_graphs : {false, true}) {
     DeviceRecorder recorder((*model)->config(), in_graphs);
@@ -205,7 +206,8 @@ TEST(CudaModel, DecodingAgreesWithPrefillAndBfloat16WithFloat32) {
   const auto expected = (*exact)->logits(of_exact.decode(24), nullptr).value();
   for (const int64_t rows : {1, 3, 8, 12, 24}) {
     EXPECT_LT(distance((*exact)->logits(of_exact.decode(rows), nullptr).value(), expected), 1e-5);
-    EXPECT_LT(distance((*narrow)->logits(of_narrow.decode(rows), nullptr).value(), expected), kNarrowTolerance)
+    EXPECT_LT(distance((*narrow)->logits(of_narrow.decode(rows), nullptr).value(), expected),
+              kNarrowTolerance)
         << rows << " rows";
   }
   // The same token as the second row of a prefill span.
@@ -228,7 +230,8 @@ TEST(CudaModel, LongContextsSplitAcrossBlocks) {
   const Sequences of_narrow(**narrow, 2, 1500);
   const Sequences of_exact(**exact, 2, 1500);
   const auto expected = (*exact)->logits(of_exact.decode(2), nullptr).value();
-  EXPECT_LT(distance((*narrow)->logits(of_narrow.decode(2), nullptr).value(), expected), kNarrowTolerance);
+  EXPECT_LT(distance((*narrow)->logits(of_narrow.decode(2), nullptr).value(), expected),
+            kNarrowTolerance);
 }
 
 std::vector<std::vector<int64_t>> some_prompts() {
@@ -236,8 +239,8 @@ std::vector<std::vector<int64_t>> some_prompts() {
 }
 
 std::vector<Completion> generate(const Model& model, Tracer* tracer) {
-  auto generation = Generation::start(model, some_prompts(), {.max_new_tokens = 12, .batch = 3},
-                                      tracer);
+  auto generation =
+      Generation::start(model, some_prompts(), {.max_new_tokens = 12, .batch = 3}, tracer);
   EXPECT_TRUE(generation);
   while (!generation->finished()) EXPECT_TRUE(generation->step());
   return generation->completions();
@@ -249,8 +252,7 @@ TEST(CudaTracing, TheSameTokensAndEveryRowIsRecordedOnce) {
   const auto model = CudaModel::load(folder.path());
   ASSERT_TRUE(model) << model.error().message;
   const auto untraced = generate(**model, nullptr);
-  for (const auto where :
-       {gpu::CudaTracer::Where::kSideBranch, gpu::CudaTracer::Where::kInLine}) {
+  for (const auto where : {gpu::CudaTracer::Where::kSideBranch, gpu::CudaTracer::Where::kInLine}) {
     const TestDirectory ring;  // on tmpfs, as CUDA needs it to be
     ::setenv("MOETRACE_DIR", ring.path().c_str(), 1);
     auto tracer = gpu::CudaTracer::open((*model)->config(), 1234, 0, (*model)->stream(), where);
@@ -293,8 +295,8 @@ TEST(CudaTracing, RecordsAreTheRoutesOfTheUntracedPass) {
   ASSERT_TRUE(segment);
   std::vector<TracedSpan> spans;
   for (size_t row = 0; row < 3; ++row)
-    spans.push_back({(*tracer)->begin_request("r" + std::to_string(row), 9),
-                     sequences.positions[row], 1});
+    spans.push_back(
+        {(*tracer)->begin_request("r" + std::to_string(row), 9), sequences.positions[row], 1});
   (*tracer)->announce(spans);
   ASSERT_TRUE((*model)->next_tokens(pass, tracer->get()));
 

@@ -1,7 +1,7 @@
 // moetrace-decode-bench: what a decode step costs with and without tracing, in one table.
 //
-// The model has random weights in bfloat16. Every sequence gets a context of random tokens; then the
-// same decode steps are run again and again, the modes taking turns within each repeat and the
+// The model has random weights in bfloat16. Every sequence gets a context of random tokens; then
+// the same decode steps are run again and again, the modes taking turns within each repeat and the
 // order turning round from repeat to repeat. A step is timed as a caller sees it: announcement,
 // inputs, pass, and the tokens back on the host. All modes must give the same tokens. A reader
 // thread drains the ring of each traced mode meanwhile.
@@ -117,9 +117,9 @@ class Mode {
     ::setenv("MOETRACE_DIR", directory_.c_str(), 1);
     int device = 0;
     cudaGetDevice(&device);
-    auto tracer = gpu::CudaTracer::open(model.config(), 1234, device, model.stream(),
-                                        name_ == "on" ? gpu::CudaTracer::Where::kSideBranch
-                                                      : gpu::CudaTracer::Where::kInLine);
+    auto tracer = gpu::CudaTracer::open(
+        model.config(), 1234, device, model.stream(),
+        name_ == "on" ? gpu::CudaTracer::Where::kSideBranch : gpu::CudaTracer::Where::kInLine);
     if (!tracer) throw std::runtime_error(tracer.error().message);
     tracer_ = std::move(*tracer);
     drain_ = std::make_unique<bench::Drain>(directory_);
@@ -157,16 +157,14 @@ Batch prefill(const gpu::CudaModel& model, int64_t batch, const Arguments& argum
   for (int64_t first = 0; first < batch;) {
     Pass pass;
     do {
-      made.caches.push_back(
-          value_or_throw(model.new_cache(arguments.context + arguments.steps)));
+      made.caches.push_back(value_or_throw(model.new_cache(arguments.context + arguments.steps)));
       for (int64_t i = 0; i < arguments.context; ++i) {
         random = random * 6364136223846793005u + 1442695040888963407u;
         pass.tokens.push_back(static_cast<int64_t>(random >> 33) % model.config().vocab_size);
       }
       pass.spans.push_back({made.caches.back().get(), 0, arguments.context});
       ++first;
-    } while (first < batch &&
-             static_cast<int64_t>(pass.tokens.size()) + arguments.context <= 2048);
+    } while (first < batch && static_cast<int64_t>(pass.tokens.size()) + arguments.context <= 2048);
     for (const int64_t token : value_or_throw(model.next_tokens(pass, nullptr)))
       made.first_tokens.push_back(token);
   }
@@ -236,8 +234,8 @@ bool measure(const gpu::CudaModel& model, int64_t size, const Arguments& argumen
                 percent.median, percent.low, percent.high,
                 modes[m]->totals(model.config().num_layers).c_str());
   }
-  if (!same) std::printf("| %5lld | the modes did not give the same tokens\n",
-                         static_cast<long long>(size));
+  if (!same)
+    std::printf("| %5lld | the modes did not give the same tokens\n", static_cast<long long>(size));
   std::fflush(stdout);
   return same;
 }
@@ -250,16 +248,17 @@ int run_all(const Arguments& arguments) {
   if (cudaGetDevice(&device) != cudaSuccess ||
       cudaGetDeviceProperties(&properties, device) != cudaSuccess)
     throw std::runtime_error("the GPU does not say its name");
-  std::printf("%s; %s shape, bfloat16, random weights; context %lld, %lld steps a run, %lld runs of "
-              "each mode in turns\n"
-              "ms a step: median, 10%% to 90%% of the runs; percent: against the first mode, run by "
-              "run\n\n",
-              properties.name, arguments.shape.c_str(),
-              static_cast<long long>(arguments.context), static_cast<long long>(arguments.steps),
-              static_cast<long long>(arguments.repeats));
-  std::printf("| batch | mode       |  ms/step |        10%% to 90%%   |   median  |    10%% to 90%%    "
-              "| ring\n|-------|------------|----------|----------------------|-----------|----------"
-              "----------|-----\n");
+  std::printf(
+      "%s; %s shape, bfloat16, random weights; context %lld, %lld steps a run, %lld runs of "
+      "each mode in turns\n"
+      "ms a step: median, 10%% to 90%% of the runs; percent: against the first mode, run by "
+      "run\n\n",
+      properties.name, arguments.shape.c_str(), static_cast<long long>(arguments.context),
+      static_cast<long long>(arguments.steps), static_cast<long long>(arguments.repeats));
+  std::printf(
+      "| batch | mode       |  ms/step |        10%% to 90%%   |   median  |    10%% to 90%%    "
+      "| ring\n|-------|------------|----------|----------------------|-----------|----------"
+      "----------|-----\n");
   bool same = true;
   for (const int64_t batch : arguments.batches) same &= measure(*model, batch, arguments);
   return same ? 0 : 1;
@@ -272,10 +271,11 @@ int parse_and_run(int argc, char** argv) {
       ->delimiter(',')
       ->check(CLI::Range(int64_t{1}, int64_t{4096}))
       ->capture_default_str();
-  app.add_option("--modes", arguments.modes,
-                 "off; on: the hook on a side branch; in_line: the hook between router and experts; "
-                 "eager: off, but without a graph; public_one, public_all: one layer, or all, "
-                 "copied to the host and written as JSON lines (fprintf) to a file on tmpfs")
+  app.add_option(
+         "--modes", arguments.modes,
+         "off; on: the hook on a side branch; in_line: the hook between router and experts; "
+         "eager: off, but without a graph; public_one, public_all: one layer, or all, "
+         "copied to the host and written as JSON lines (fprintf) to a file on tmpfs")
       ->delimiter(',')
       ->check(CLI::IsMember({"off", "on", "in_line", "eager", "public_one", "public_all"}))
       ->capture_default_str();

@@ -4,9 +4,7 @@ namespace moetrace::engine::gpu {
 
 DecodeGraph::DecodeGraph(const ModelConfig& config, const ForwardPass& forward, int64_t rows,
                          cudaStream_t stream)
-    : forward_(forward),
-      stream_(stream),
-      workspace_(config, forward.type(), rows, rows, stream) {}
+    : forward_(forward), stream_(stream), workspace_(config, forward.type(), rows, rows, stream) {}
 
 DecodeGraph::~DecodeGraph() {
   for (const auto& [hook, graph] : graphs_) cudaGraphExecDestroy(graph);

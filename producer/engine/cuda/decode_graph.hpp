@@ -18,8 +18,8 @@ class DecodeGraph {
 
   const Workspace& workspace() const { return workspace_; }
 
-  // Enqueues a pass over the workspace's slots. With no hook the graph has nothing of one; each hook
-  // has its own graph; one that can't be captured gets its pass kernel by kernel.
+  // Enqueues a pass over the workspace's slots. With no hook the graph has nothing of one; each
+  // hook has its own graph; one that can't be captured gets its pass kernel by kernel.
   void run(RouterHook* hook);
 
  private:

@@ -96,8 +96,8 @@ class CheckpointSource final : public Source {
  private:
   void copy(const TensorView& view, size_t count, const Place& place) {
     const size_t bytes = count * bytes_of(place.type);
-    const bool same = view.dtype == (place.type == NumberType::kBfloat16 ? Dtype::kBfloat16
-                                                                         : Dtype::kFloat32);
+    const bool same =
+        view.dtype == (place.type == NumberType::kBfloat16 ? Dtype::kBfloat16 : Dtype::kFloat32);
     const void* from = view.bytes.data();
     if (!same) {
       converted_.resize(bytes);
@@ -165,9 +165,9 @@ class Builder {
     return DeviceMemory(static_cast<size_t>(count) * bytes_of(type_));
   }
   void put(const std::string& name, const Shape& shape, const DeviceMemory& to, int64_t at = 0) {
-    source_.put(name, shape,
-                {static_cast<std::byte*>(to.get()) + static_cast<size_t>(at) * bytes_of(type_),
-                 type_});
+    source_.put(
+        name, shape,
+        {static_cast<std::byte*>(to.get()) + static_cast<size_t>(at) * bytes_of(type_), type_});
   }
   DeviceMemory matrix(const std::string& name, const Shape& shape) {
     DeviceMemory to = room(elements(shape));

@@ -42,8 +42,8 @@ ForwardPass::ForwardPass(const ModelConfig& config, DeviceWeights weights, cudaS
   check(cublasSetWorkspace(cublas_, cublas_memory_.get(), kCublasBytes), "cublas");
   const std::vector<float> frequencies = inverse_frequencies(config);
   inverse_frequency_ = DeviceArray<float>(static_cast<int64_t>(frequencies.size()));
-  check(cudaMemcpy(inverse_frequency_.get(), frequencies.data(),
-                   frequencies.size() * sizeof(float), cudaMemcpyHostToDevice),
+  check(cudaMemcpy(inverse_frequency_.get(), frequencies.data(), frequencies.size() * sizeof(float),
+                   cudaMemcpyHostToDevice),
         "copying frequencies");
   const int64_t widest = std::max(config.hidden_size, config.num_heads * config.head_dim);
   fused_fits_ = type() == NumberType::kBfloat16 &&
@@ -68,8 +68,13 @@ void ForwardPass::multiply(const void* x, const void* weight, int64_t in, int64_
 }
 
 AttentionShape ForwardPass::attention_shape(int64_t index) const {
-  return {narrow(config_.num_heads),  narrow(config_.num_kv_heads), narrow(config_.head_dim),
-          narrow(config_.num_layers), narrow(index),                inverse_frequency_.get()};
+  return {.heads = narrow(config_.num_heads),
+          .kv_heads = narrow(config_.num_kv_heads),
+          .head_dim = narrow(config_.head_dim),
+          .layers = narrow(config_.num_layers),
+          .layer = narrow(index),
+          .inverse_frequency = inverse_frequency_.get(),
+          .bias = weights_.layers[static_cast<size_t>(index)].qkv_bias.get()};
 }
 
 AttentionScratch ForwardPass::attention_scratch(const Workspace& w, int rows) const {
@@ -91,8 +96,7 @@ void ForwardPass::tell(const Workspace& w, int64_t index, int rows, RouterHook* 
                stream_);
 }
 
-void ForwardPass::fused_layer(const Workspace& w, int64_t index, int rows,
-                              RouterHook* hook) const {
+void ForwardPass::fused_layer(const Workspace& w, int64_t index, int rows, RouterHook* hook) const {
   const LayerWeights& layer = weights_.layers[static_cast<size_t>(index)];
   const int hidden = narrow(config_.hidden_size);
   const int inner = narrow(config_.moe_intermediate_size);
@@ -113,7 +117,6 @@ void ForwardPass::fused_layer(const Workspace& w, int64_t index, int rows,
               .hidden = w.hidden.get(),
               .epsilon = epsilon,
               .x = nullptr,
-              .bias = layer.qkv_bias.get(),
               .y = w.qkv.get(),
               .accumulate = false},
              rows, true, stream_);
@@ -126,7 +129,6 @@ void ForwardPass::fused_layer(const Workspace& w, int64_t index, int rows,
               .hidden = nullptr,
               .epsilon = 0,
               .x = bf16(w.attended),
-              .bias = nullptr,
               .y = w.hidden.get(),
               .accumulate = true},
              rows, true, stream_);
@@ -189,8 +191,6 @@ void ForwardPass::wide_layer(const Workspace& w, int64_t index, const Rows& rows
   };
   norm(layer.attention_norm);
   multiply(w.normed.get(), layer.qkv.get(), hidden, qkv, 0.0f, w.qkv.get(), rows.count);
-  if (layer.qkv_bias.get() != nullptr)
-    add_bias(layer.qkv_bias.get(), narrow(qkv), w.qkv.get(), rows.count, stream_);
   if (rows.tiles == 0) {
     decode_attention(type(), shape, w.slots.get(), w.qkv.get(), attention_scratch(w, rows.count),
                      w.attended.get(), rows.count, false, stream_);
@@ -231,9 +231,8 @@ void ForwardPass::wide_mlp(const Workspace& w, int64_t index, int rows, RouterHo
   silu_multiply(type(), w.shared_gate_up.get(), inner, w.shared_act.get(), rows, stream_);
   multiply(w.shared_act.get(), layer.shared_down.get(), inner, hidden, 0.0f, w.shared_out.get(),
            rows);
-  add_mlp({w.routed.get(), weights_of(w, index), top_k,
-           layer.moe ? w.router_logits.get() : nullptr, experts, logit_columns(experts),
-           w.shared_out.get()},
+  add_mlp({w.routed.get(), weights_of(w, index), top_k, layer.moe ? w.router_logits.get() : nullptr,
+           experts, logit_columns(experts), w.shared_out.get()},
           hidden, w.hidden.get(), rows, stream_);
 }
 
@@ -241,8 +240,8 @@ void ForwardPass::decode(const Workspace& w, int rows, RouterHook* hook) const {
   const int hidden = narrow(config_.hidden_size);
   const int vocab = narrow(config_.vocab_size);
   const auto epsilon = static_cast<float>(config_.rms_norm_eps);
-  embed(type(), weights_.embedding.get(), w.slots.get(), hidden, w.hidden.get(), w.best.get(),
-        rows, stream_);
+  embed(type(), weights_.embedding.get(), w.slots.get(), hidden, w.hidden.get(), w.best.get(), rows,
+        stream_);
   for (int64_t i = 0; i < config_.num_layers; ++i) {
     if (fused(rows)) {
       fused_layer(w, i, rows, hook);
@@ -258,13 +257,12 @@ void ForwardPass::decode(const Workspace& w, int rows, RouterHook* hook) const {
                 .hidden = w.hidden.get(),
                 .epsilon = epsilon,
                 .x = nullptr,
-                .bias = nullptr,
                 .y = w.logits.get(),
                 .accumulate = false},
                rows, true, stream_);
   } else {
-    rms_norm(type(), w.hidden.get(), nullptr, weights_.norm.get(), epsilon, hidden,
-             w.normed.get(), rows, stream_);
+    rms_norm(type(), w.hidden.get(), nullptr, weights_.norm.get(), epsilon, hidden, w.normed.get(),
+             rows, stream_);
     multiply(w.normed.get(), weights_.head(), hidden, vocab, 0.0f, w.logits.get(), rows);
   }
   find_best(w.logits.get(), vocab, w.best.get(), rows, fused(rows), stream_);
@@ -275,8 +273,8 @@ void ForwardPass::prefill(const Workspace& w, int rows, int tiles, int logit_row
                           RouterHook* hook) const {
   const int hidden = narrow(config_.hidden_size);
   const int vocab = narrow(config_.vocab_size);
-  embed(type(), weights_.embedding.get(), w.slots.get(), hidden, w.hidden.get(), w.best.get(),
-        rows, stream_);
+  embed(type(), weights_.embedding.get(), w.slots.get(), hidden, w.hidden.get(), w.best.get(), rows,
+        stream_);
   for (int64_t i = 0; i < config_.num_layers; ++i) wide_layer(w, i, {rows, tiles}, hook);
   rms_norm(type(), w.hidden.get(), w.logits_of.get(), weights_.norm.get(),
            static_cast<float>(config_.rms_norm_eps), hidden, w.normed.get(), logit_rows, stream_);

@@ -22,7 +22,9 @@ constexpr int kDownDepth = 4;
 extern __shared__ uint4 shared_memory[];
 
 // Shared memory in the order: x, sums, probabilities, used.
-__device__ bfloat16* shared_x() { return reinterpret_cast<bfloat16*>(shared_memory); }
+__device__ bfloat16* shared_x() {
+  return reinterpret_cast<bfloat16*>(shared_memory);
+}
 __device__ TileSums<kStreamWarps>* shared_sums(int rows, int stride) {
   return reinterpret_cast<TileSums<kStreamWarps>*>(shared_x() + rows * stride);
 }
@@ -74,9 +76,8 @@ __device__ void stage_normed(bfloat16* x, int stride, const float* hidden, const
     for (int i = thread * 4; i < columns; i += kStreamThreads * 4) {
       const float4 h = *reinterpret_cast<const float4*>(hidden + row * columns + i);
       const float4 w = *reinterpret_cast<const float4*>(norm + i);
-      __nv_bfloat162 pair[2] = {
-          __floats2bfloat162_rn(h.x * scale * w.x, h.y * scale * w.y),
-          __floats2bfloat162_rn(h.z * scale * w.z, h.w * scale * w.w)};
+      __nv_bfloat162 pair[2] = {__floats2bfloat162_rn(h.x * scale * w.x, h.y * scale * w.y),
+                                __floats2bfloat162_rn(h.z * scale * w.z, h.w * scale * w.w)};
       *reinterpret_cast<uint2*>(x + row * stride + i) = *reinterpret_cast<uint2*>(pair);
     }
   }
@@ -132,8 +133,7 @@ __global__ __launch_bounds__(kStreamThreads, kBlocksPerSm) void dense_gemv_kerne
     const int column = tile * kTileRows + static_cast<int>(threadIdx.x) % kTileRows;
     if (x_row < rows && column < a.out) {
       float* y = a.y + static_cast<size_t>(x_row) * a.out + column;
-      float value = sums->sum(column % kTileRows, x_row);
-      if (a.bias != nullptr) value += a.bias[column];
+      const float value = sums->sum(column % kTileRows, x_row);
       *y = a.accumulate ? *y + value : value;
     }
     __syncthreads();
@@ -181,8 +181,9 @@ __device__ void finish_routing(const RouterAndSharedUp& a, int rows, float* prob
 }
 
 // Tiles: 16 rows of the router, or 8 rows of the gate and the 8 of up that belong to them.
-__global__ __launch_bounds__(kStreamThreads, kBlocksPerSm) void router_and_shared_up_kernel(
-    RouterAndSharedUp a, int rows) {
+__global__ __launch_bounds__(kStreamThreads,
+                             kBlocksPerSm) void router_and_shared_up_kernel(RouterAndSharedUp a,
+                                                                            int rows) {
   const StreamLane lane;
   const int thread = static_cast<int>(threadIdx.x);
   const int stride = stream_stride(a.size);
@@ -244,8 +245,7 @@ __global__ __launch_bounds__(kStreamThreads, kBlocksPerSm) void router_and_share
         __threadfence();  // before this block says that it arrived
       }
       __syncthreads();
-      if (thread == 0)
-        last = atomicAdd(a.arrived, 1u) == static_cast<uint32_t>(router_tiles) - 1;
+      if (thread == 0) last = atomicAdd(a.arrived, 1u) == static_cast<uint32_t>(router_tiles) - 1;
       __syncthreads();
       if (last) {
         __threadfence();  // after all have
@@ -383,8 +383,12 @@ __global__ __launch_bounds__(kDownThreads) void mlp_down_kernel(MlpDown a, int r
   }
   __syncthreads();
 
-  DownWalk walk{shared_upper + first, shared_lower + first,
-                a.shared_act + lane.g * a.shared_inner + first, first, a.shared_inner, -1};
+  DownWalk walk{shared_upper + first,
+                shared_lower + first,
+                a.shared_act + lane.g * a.shared_inner + first,
+                first,
+                a.shared_inner,
+                -1};
   if (lane.warp * kChunk >= (a.shared_inner + kChunk - 1) / kChunk * kChunk) {
     // A shared expert so narrow that this warp has no chunk of it.
     walk.column -= kDownWarps * kChunk;
@@ -397,8 +401,8 @@ __global__ __launch_bounds__(kDownThreads) void mlp_down_kernel(MlpDown a, int r
       upper[i] = load_weights(walk.upper, there);
       lower[i] = load_weights(walk.lower, there);
     }
-    x[i] = there && lane.g < rows ? *reinterpret_cast<const uint4*>(walk.x)
-                                  : make_uint4(0, 0, 0, 0);
+    x[i] =
+        there && lane.g < rows ? *reinterpret_cast<const uint4*>(walk.x) : make_uint4(0, 0, 0, 0);
     walk.step(a, experts, slots, lane, upper_row, lower_row);
   };
 #pragma unroll
@@ -425,8 +429,7 @@ __global__ __launch_bounds__(kDownThreads) void mlp_down_kernel(MlpDown a, int r
   const int x_row = static_cast<int>(threadIdx.x) / kTileRows;
   const int column = tile_row + static_cast<int>(threadIdx.x) % kTileRows;
   if (x_row < rows && column < a.size)
-    a.hidden[static_cast<size_t>(x_row) * a.size + column] +=
-        sums->sum(column % kTileRows, x_row);
+    a.hidden[static_cast<size_t>(x_row) * a.size + column] += sums->sum(column % kTileRows, x_row);
 }
 
 }  // namespace
@@ -463,10 +466,9 @@ bool fused_decode_fits(int64_t widest_input, int64_t experts, int64_t top_k) {
 }
 
 void prepare_fused_decode() {
-  for (const void* kernel :
-       {reinterpret_cast<const void*>(dense_gemv_kernel),
-        reinterpret_cast<const void*>(router_and_shared_up_kernel),
-        reinterpret_cast<const void*>(expert_up_kernel)}) {
+  for (const void* kernel : {reinterpret_cast<const void*>(dense_gemv_kernel),
+                             reinterpret_cast<const void*>(router_and_shared_up_kernel),
+                             reinterpret_cast<const void*>(expert_up_kernel)}) {
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(kMostShared)),
           "shared memory");

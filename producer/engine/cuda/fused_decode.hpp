@@ -14,7 +14,7 @@ namespace moetrace::engine::gpu {
 
 constexpr int kFusedRows = 8;
 
-// y = x W^T + bias, or y += x W^T.
+// y = x W^T, or y += x W^T.
 struct DenseGemv {
   const __nv_bfloat16* weight;  // [out, in]
   int out, in;
@@ -22,7 +22,6 @@ struct DenseGemv {
   const float* hidden;     // [rows, in]
   float epsilon;           // of the norm
   const __nv_bfloat16* x;  // [rows, in]
-  const float* bias;       // [out], or nullptr
   float* y;                // [rows, out]
   bool accumulate;
 };
@@ -30,9 +29,9 @@ void dense_gemv(const DenseGemv& gemv, int rows, bool chained, cudaStream_t stre
 
 // The experts that a pass uses at all, each once. In device memory.
 struct ExpertSlots {
-  int32_t* count;    // [1], at most rows * top_k
-  int32_t* expert;   // [rows * top_k], rising
-  float* weight;     // [rows * top_k, kFusedRows]: 0 where the row did not choose the expert
+  int32_t* count;   // [1], at most rows * top_k
+  int32_t* expert;  // [rows * top_k], rising
+  float* weight;    // [rows * top_k, kFusedRows]: 0 where the row did not choose the expert
 };
 
 // Norm, router, softmax, top-k and the first half of the shared expert.
@@ -57,8 +56,7 @@ struct RouterAndSharedUp {
   ExpertSlots slots;
   uint32_t* arrived;  // [1]: 0 before and after
 };
-void router_and_shared_up(const RouterAndSharedUp& up, int rows, bool chained,
-                          cudaStream_t stream);
+void router_and_shared_up(const RouterAndSharedUp& up, int rows, bool chained, cudaStream_t stream);
 
 // The first half of the chosen experts, times the router's weights.
 struct ExpertUp {

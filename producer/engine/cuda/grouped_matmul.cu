@@ -1,6 +1,5 @@
-#include "producer/engine/cuda/grouped_matmul.hpp"
-
 #include "producer/engine/cuda/chained_launch.cuh"
+#include "producer/engine/cuda/grouped_matmul.hpp"
 #include "producer/engine/cuda/tensor_core.cuh"
 
 namespace moetrace::engine::gpu {
@@ -117,8 +116,8 @@ __global__ __launch_bounds__(kThreads, 2) void tensor_core_kernel(Product<bfloat
       for (int n = 0; n < kItemPairs / 16; ++n) {
         if (n * 16 >= item.pairs) break;
         uint32_t of_x[4];
-        load_matrices(of_x, stage + kWeightBytes + piece_at(n * 16 + lane / 16 * 8 + lane % 8,
-                                                            k * 2 + lane / 8 % 2));
+        load_matrices(of_x, stage + kWeightBytes +
+                                piece_at(n * 16 + lane / 16 * 8 + lane % 8, k * 2 + lane / 8 % 2));
         multiply_add(c[2 * n], of_weights[0], of_weights[1], of_weights[2], of_weights[3], of_x[0],
                      of_x[1]);
         multiply_add(c[2 * n + 1], of_weights[0], of_weights[1], of_weights[2], of_weights[3],
@@ -210,25 +209,25 @@ void launch_product(const Product<T, kUp>& product, int most_items, cudaStream_t
   if constexpr (sizeof(T) == 2) {
     constexpr int kOutputs = kUp ? kTileRows / 2 : kTileRows;
     constexpr int kBytes = kStages * kStageBytes;
-    check(cudaFuncSetAttribute(tensor_core_kernel<kUp>,
-                               cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
+    check(cudaFuncSetAttribute(tensor_core_kernel<kUp>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               kBytes),
           "shared memory");
     launch(tensor_core_kernel<kUp>, false,
            dim3((product.outputs + kOutputs - 1) / kOutputs, most_items), kThreads, kBytes, stream,
            product);
   } else {
-    launch(multiply_add_kernel<kUp>, false,
-           dim3((product.outputs + kTile - 1) / kTile, most_items), kThreads, 0, stream, product);
+    launch(multiply_add_kernel<kUp>, false, dim3((product.outputs + kTile - 1) / kTile, most_items),
+           kThreads, 0, stream, product);
   }
 }
 
 template <class T>
 void up(const ExpertWeights& weights, const Grouping& grouping, int most_items, int top_k,
         const void* x, void* act, cudaStream_t stream) {
-  launch_product<T, true>({static_cast<const T*>(weights.gate_up), static_cast<const T*>(x),
-                           weights.size, weights.inner, top_k, grouping, static_cast<T*>(act),
-                           nullptr},
-                          most_items, stream);
+  launch_product<T, true>(
+      {static_cast<const T*>(weights.gate_up), static_cast<const T*>(x), weights.size,
+       weights.inner, top_k, grouping, static_cast<T*>(act), nullptr},
+      most_items, stream);
 }
 
 template <class T>

@@ -28,11 +28,12 @@ void JsonLinesHook::routed(int64_t layer, const DeviceRoutes& routes, CUstream_s
              "copying routing");
   gpu::check(cudaStreamSynchronize(stream), "copying routing");
   for (int64_t row = 0; row < rows_; ++row) {
-    std::fprintf(file_,
-                 "{\"type\": \"route\", \"req_id\": \"r%lld\", \"token_idx\": %lld, \"layer\": %lld, "
-                 "\"topk_ids\": [",
-                 static_cast<long long>(row), static_cast<long long>(position_),
-                 static_cast<long long>(layer));
+    std::fprintf(
+        file_,
+        "{\"type\": \"route\", \"req_id\": \"r%lld\", \"token_idx\": %lld, \"layer\": %lld, "
+        "\"topk_ids\": [",
+        static_cast<long long>(row), static_cast<long long>(position_),
+        static_cast<long long>(layer));
     for (int64_t k = 0; k < routes.top_k; ++k)
       std::fprintf(file_, k > 0 ? ", %d" : "%d", ids_[static_cast<size_t>(row * routes.top_k + k)]);
     std::fputs("], \"topk_weights\": [", file_);

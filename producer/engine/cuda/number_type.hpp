@@ -7,6 +7,8 @@ namespace moetrace::engine::gpu {
 
 enum class NumberType { kFloat32, kBfloat16 };
 
-constexpr size_t bytes_of(NumberType type) { return type == NumberType::kBfloat16 ? 2 : 4; }
+constexpr size_t bytes_of(NumberType type) {
+  return type == NumberType::kBfloat16 ? 2 : 4;
+}
 
 }  // namespace moetrace::engine::gpu

@@ -9,8 +9,12 @@ namespace moetrace::engine::gpu {
 
 using bfloat16 = __nv_bfloat16;
 
-__device__ inline float to_float(float x) { return x; }
-__device__ inline float to_float(bfloat16 x) { return __bfloat162float(x); }
+__device__ inline float to_float(float x) {
+  return x;
+}
+__device__ inline float to_float(bfloat16 x) {
+  return __bfloat162float(x);
+}
 
 template <class T>
 __device__ T from_float(float x) {
@@ -38,8 +42,12 @@ __device__ inline void load8(const bfloat16* from, float (&to)[8]) {
   }
 }
 
-__device__ inline float silu(float x) { return x / (1.0f + expf(-x)); }
-__device__ inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+__device__ inline float silu(float x) {
+  return x / (1.0f + expf(-x));
+}
+__device__ inline float sigmoid(float x) {
+  return 1.0f / (1.0f + expf(-x));
+}
 
 __device__ inline float warp_sum(float x) {
 #pragma unroll

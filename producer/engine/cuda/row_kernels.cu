@@ -34,8 +34,7 @@ __global__ void rms_norm_kernel(const float* hidden, const int32_t* row_of, cons
                                 float epsilon, int size, T* out) {
   __shared__ float of_warp[kThreads / 32];
   const int row = static_cast<int>(blockIdx.x);
-  const float* x =
-      hidden + static_cast<size_t>(row_of != nullptr ? row_of[row] : row) * size;
+  const float* x = hidden + static_cast<size_t>(row_of != nullptr ? row_of[row] : row) * size;
   float square = 0;
   for (int i = static_cast<int>(threadIdx.x); i < size; i += kThreads) square += x[i] * x[i];
   square = warp_sum(square);
@@ -48,15 +47,10 @@ __global__ void rms_norm_kernel(const float* hidden, const int32_t* row_of, cons
     out[static_cast<size_t>(row) * size + i] = from_float<T>(x[i] * scale * weight[i]);
 }
 
-__global__ void add_bias_kernel(const float* bias, int size, float* y, int64_t count) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (i < count) y[i] += bias[i % size];
-}
-
 constexpr int kRouteWarps = 4;
 
-__global__ void route_kernel(const float* logits, int experts, int columns, int top_k, bool renormalize,
-                             int32_t* ids, float* weights, int rows) {
+__global__ void route_kernel(const float* logits, int experts, int columns, int top_k,
+                             bool renormalize, int32_t* ids, float* weights, int rows) {
   extern __shared__ float probabilities[];
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int row = static_cast<int>(blockIdx.x) * kRouteWarps + warp;
@@ -161,8 +155,8 @@ __global__ void group_kernel(const int32_t* ids, int pairs, int experts, Groupin
       const int my_first = first + pairs_through - mine;
       if (e < experts) next[e] = my_first;
       for (int i = 0; i < my_items; ++i) {
-        to.items[items + items_through - my_items + i] = {
-            e, my_first + i * kItemPairs, min(kItemPairs, mine - i * kItemPairs)};
+        to.items[items + items_through - my_items + i] = {e, my_first + i * kItemPairs,
+                                                          min(kItemPairs, mine - i * kItemPairs)};
       }
       first += __shfl_sync(0xffffffffu, pairs_through, 31);
       items += __shfl_sync(0xffffffffu, items_through, 31);
@@ -217,11 +211,6 @@ void rms_norm(NumberType type, const float* hidden, const int32_t* row_of, const
   });
 }
 
-void add_bias(const float* bias, int size, float* y, int rows, cudaStream_t stream) {
-  const int64_t count = static_cast<int64_t>(rows) * size;
-  launch(add_bias_kernel, false, blocks_for(count), kThreads, 0, stream, bias, size, y, count);
-}
-
 void route(const float* logits, int experts, int top_k, bool renormalize, int32_t* ids,
            float* weights, int rows, cudaStream_t stream) {
   launch(route_kernel, false, (rows + kRouteWarps - 1) / kRouteWarps, kRouteWarps * 32,
@@ -256,9 +245,8 @@ int most_items(int pairs, int experts) {
 
 void group_by_expert(const int32_t* ids, int pairs, int experts, const Grouping& grouping,
                      cudaStream_t stream) {
-  launch(group_kernel, false, 1, kGroupThreads,
-         2 * static_cast<size_t>(experts) * sizeof(int32_t), stream, ids, pairs, experts,
-         grouping);
+  launch(group_kernel, false, 1, kGroupThreads, 2 * static_cast<size_t>(experts) * sizeof(int32_t),
+         stream, ids, pairs, experts, grouping);
 }
 
 void fill_random(NumberType type, void* to, int64_t count, uint64_t seed, float deviation,

@@ -21,17 +21,14 @@ void embed(NumberType type, const void* embedding, const RowSlot* slots, int siz
 void rms_norm(NumberType type, const float* hidden, const int32_t* row_of, const float* weight,
               float epsilon, int size, void* out, int rows, cudaStream_t stream);
 
-// y [rows, size] += bias [size].
-void add_bias(const float* bias, int size, float* y, int rows, cudaStream_t stream);
-
-// Columns of a router's logits: the experts, the shared expert's gate, and none up to a multiple of 8,
-// which cuBLAS is fast with.
+// Columns of a router's logits: the experts, the shared expert's gate, and none up to a multiple of
+// 8, which cuBLAS is fast with.
 constexpr int logit_columns(int64_t experts) {
   return static_cast<int>((experts + 1 + 7) / 8 * 8);
 }
 
-// Softmax over the first `experts` of logits [rows, logit_columns(experts)], then the top_k (at most
-// 32) largest, as router.cuh.
+// Softmax over the first `experts` of logits [rows, logit_columns(experts)], then the top_k (at
+// most 32) largest, as router.cuh.
 void route(const float* logits, int experts, int top_k, bool renormalize, int32_t* ids,
            float* weights, int rows, cudaStream_t stream);
 
@@ -52,16 +49,16 @@ struct MlpSum {
 };
 void add_mlp(const MlpSum& sum, int size, float* hidden, int rows, cudaStream_t stream);
 
-// best [rows], 0 before: the index of the largest of logits [rows, size] (the smaller of equals), to
-// be read with best_index().
+// best [rows], 0 before: the index of the largest of logits [rows, size] (the smaller of equals),
+// to be read with best_index().
 void find_best(const float* logits, int size, unsigned long long* best, int rows, bool chained,
                cudaStream_t stream);
 inline int64_t best_index(unsigned long long best) {
   return static_cast<int64_t>(~static_cast<uint32_t>(best));
 }
 
-// The (row, choice) pairs of a pass, sorted by expert, and cut into items of one expert each. Device
-// memory.
+// The (row, choice) pairs of a pass, sorted by expert, and cut into items of one expert each.
+// Device memory.
 constexpr int kItemPairs = 64;
 struct WorkItem {
   int32_t expert;

@@ -7,9 +7,9 @@
 
 namespace moetrace::engine::gpu {
 
-// C += A B on one warp, m16n8k16. With g = lane / 4 and t = lane % 4: a0 and a2 are of row g, a1 and
-// a3 of row g + 8, at columns 2t and 2t + 8; b0 and b1 of column g, at rows 2t and 2t + 8; c0 and c1
-// of row g, c2 and c3 of row g + 8, at columns 2t and 2t + 1.
+// C += A B on one warp, m16n8k16. With g = lane / 4 and t = lane % 4: a0 and a2 are of row g, a1
+// and a3 of row g + 8, at columns 2t and 2t + 8; b0 and b1 of column g, at rows 2t and 2t + 8; c0
+// and c1 of row g, c2 and c3 of row g + 8, at columns 2t and 2t + 1.
 __device__ inline void multiply_add(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2,
                                     uint32_t a3, uint32_t b0, uint32_t b1) {
   asm volatile(
@@ -36,7 +36,9 @@ __device__ inline void copy16(uint32_t to_shared, const void* from, bool there) 
                "r"(there ? 16 : 0)
                : "memory");
 }
-__device__ inline void end_copy_group() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+__device__ inline void end_copy_group() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
 // At most kPending of the latest groups are still on their way.
 template <int kPending>
 __device__ inline void wait_for_copies() {

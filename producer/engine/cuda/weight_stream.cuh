@@ -13,7 +13,7 @@ namespace moetrace::engine::gpu {
 constexpr int kStreamWarps = 8;
 constexpr int kStreamThreads = kStreamWarps * 32;
 constexpr int kTileRows = 16;
-constexpr int kChunk = 32;  // columns that a warp takes at once
+constexpr int kChunk = 32;      // columns that a warp takes at once
 constexpr int kStreamRows = 8;  // of x: an mma's columns
 
 struct StreamLane {

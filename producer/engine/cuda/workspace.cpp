@@ -52,8 +52,8 @@ Workspace::Workspace(const ModelConfig& c, NumberType type, int64_t most_rows,
   act = numbers(type, pairs * (rows <= kFusedRows ? kFusedRows : 1) * c.moe_intermediate_size);
   routed = DeviceArray<float>(pairs * c.hidden_size);
   order = DeviceArray<int32_t>(pairs);
-  items = DeviceArray<WorkItem>(
-      most_items(static_cast<int>(pairs), static_cast<int>(c.num_experts)));
+  items =
+      DeviceArray<WorkItem>(most_items(static_cast<int>(pairs), static_cast<int>(c.num_experts)));
   item_count = DeviceArray<int32_t>(1);
   slot_count = DeviceArray<int32_t>(1);
   slot_expert = DeviceArray<int32_t>(pairs);

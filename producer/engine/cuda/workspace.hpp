@@ -9,8 +9,8 @@
 
 namespace moetrace::engine::gpu {
 
-// For passes of at most `rows` rows with logits of at most `logit_rows` of them. The addresses never
-// change, so a captured graph may hold on to them.
+// For passes of at most `rows` rows with logits of at most `logit_rows` of them. The addresses
+// never change, so a captured graph may hold on to them.
 struct Workspace {
   // Throws CudaError.
   Workspace(const ModelConfig& config, NumberType type, int64_t rows, int64_t logit_rows,
@@ -39,20 +39,20 @@ struct Workspace {
   DeviceMemory attended;      // [rows, heads * head_dim]
   DeviceArray<float> attention_parts;
   DeviceArray<uint32_t> attention_arrived;
-  DeviceArray<float> router_logits;    // [rows, logit_columns]
-  DeviceArray<float> shared_gate_up;   // [rows, 2 * shared inner]
-  DeviceMemory shared_act;             // [rows, shared inner]
-  DeviceArray<float> shared_out;       // [rows, hidden]
-  DeviceMemory act;                    // [rows * top_k, inner]; fused: kFusedRows as many
-  DeviceArray<float> routed;           // [rows * top_k, hidden]
-  DeviceArray<int32_t> order;          // [rows * top_k]
-  DeviceArray<WorkItem> items;         // [most_items()]
-  DeviceArray<int32_t> item_count;     // [1]
-  DeviceArray<int32_t> slot_count;     // [1]; the next three: fused passes only
-  DeviceArray<int32_t> slot_expert;    // [rows * top_k]
-  DeviceArray<float> slot_weight;      // [rows * top_k, kFusedRows]
+  DeviceArray<float> router_logits;      // [rows, logit_columns]
+  DeviceArray<float> shared_gate_up;     // [rows, 2 * shared inner]
+  DeviceMemory shared_act;               // [rows, shared inner]
+  DeviceArray<float> shared_out;         // [rows, hidden]
+  DeviceMemory act;                      // [rows * top_k, inner]; fused: kFusedRows as many
+  DeviceArray<float> routed;             // [rows * top_k, hidden]
+  DeviceArray<int32_t> order;            // [rows * top_k]
+  DeviceArray<WorkItem> items;           // [most_items()]
+  DeviceArray<int32_t> item_count;       // [1]
+  DeviceArray<int32_t> slot_count;       // [1]; the next three: fused passes only
+  DeviceArray<int32_t> slot_expert;      // [rows * top_k]
+  DeviceArray<float> slot_weight;        // [rows * top_k, kFusedRows]
   DeviceArray<uint32_t> router_arrived;  // [1]
-  DeviceMemory padding_cache;          // of one position: what padding rows write to
+  DeviceMemory padding_cache;            // of one position: what padding rows write to
 
   Grouping grouping() const { return {order.get(), items.get(), item_count.get()}; }
   ExpertSlots expert_slots() const {
