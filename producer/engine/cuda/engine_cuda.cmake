@@ -1,8 +1,9 @@
 # The engine's CUDA side: kernels, the model on them, and programs that need no libtorch.
 find_package(CUDAToolkit 12.4 REQUIRED)
 add_library(moetrace_engine_cuda STATIC
-  cuda/attention_kernels.cu cuda/cuda_model.cpp cuda/cuda_tracer.cpp cuda/decode_graph.cpp cuda/device_weights.cpp
-  cuda/forward_pass.cpp cuda/fused_decode.cu cuda/grouped_matmul.cu cuda/row_kernels.cu cuda/workspace.cpp)
+  cuda/cuda_model.cpp cuda/cuda_tracer.cpp cuda/decode_attention.cu cuda/decode_graph.cpp cuda/dense_gemv.cu
+  cuda/device_weights.cpp cuda/forward_pass.cpp cuda/fused_up.cu cuda/grouped_matmul.cu cuda/mlp_down.cu
+  cuda/prefill_attention.cu cuda/row_kernels.cu cuda/workspace.cpp)
 target_link_libraries(moetrace_engine_cuda PUBLIC moetrace_engine_core CUDA::cublas CUDA::cudart_static
                       PRIVATE moetrace_flags)
 

@@ -48,7 +48,6 @@ ForwardPass::ForwardPass(const ModelConfig& config, DeviceWeights weights, cudaS
   const int64_t widest = std::max(config.hidden_size, config.num_heads * config.head_dim);
   fused_fits_ = type() == NumberType::kBfloat16 &&
                 fused_decode_fits(widest, config.num_experts, config.top_k);
-  if (fused_fits_) prepare_fused_decode();
 }
 
 ForwardPass::~ForwardPass() {

@@ -89,7 +89,5 @@ void mlp_down(const MlpDown& down, int rows, bool chained, cudaStream_t stream);
 
 // Whether the kernels have room for such a model in shared memory.
 bool fused_decode_fits(int64_t widest_input, int64_t experts, int64_t top_k);
-// Lets the kernels use that room. Once a process, before the first launch.
-void prepare_fused_decode();
 
 }  // namespace moetrace::engine::gpu

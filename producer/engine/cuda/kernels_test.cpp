@@ -119,7 +119,6 @@ TEST(FindBest, OfEqualsTheFirst) {
 }
 
 TEST(DenseGemv, MultipliesNormsAndAccumulates) {
-  prepare_fused_decode();
   for (const auto& [out, in] : {std::pair{64, 2048}, {1001, 328}, {24, 40}, {4800, 2056}}) {
     const auto weight = to_bf16(random_floats(static_cast<size_t>(out * in), 3));
     const auto wide = widened(weight);
