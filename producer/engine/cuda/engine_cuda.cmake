@@ -18,6 +18,6 @@ if(MOETRACE_TESTS)
   target_link_libraries(moetrace-engine-cuda-test PRIVATE moetrace_engine_cuda moetrace_flags GTest::gtest)
   target_compile_options(moetrace-engine-cuda-test PRIVATE $<$<CONFIG:Release>:-O1>)
   # Without a GPU the program says so, and CTest counts it as skipped.
-  add_test(NAME moetrace-engine-cuda COMMAND moetrace-engine-cuda-test)
-  set_tests_properties(moetrace-engine-cuda PROPERTIES SKIP_RETURN_CODE 77)
+  add_test(NAME gpu.engine COMMAND moetrace-engine-cuda-test)
+  set_tests_properties(gpu.engine PROPERTIES LABELS gpu SKIP_RETURN_CODE 77 TIMEOUT 300)
 endif()
