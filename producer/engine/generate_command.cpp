@@ -140,6 +140,8 @@ Result<void> generate_command(const GenerateArguments& arguments) {
   const auto outcome = arguments.compare ? run_compared(**model, *prompts, options, **tracer)
                                          : run_once(**model, *prompts, options, tracer->get());
   if (!outcome) return outcome.error();
+  if (*tracer != nullptr && !(*tracer)->failure().empty())
+    std::fprintf(stderr, "moetrace-engine: tracing stopped: %s\n", (*tracer)->failure().c_str());
   if (auto written = write_outcome(arguments, *outcome, *tokenizer); !written)
     return written.error();
   std::fprintf(stderr, "moetrace-engine: %s\n", outcome->summary.c_str());

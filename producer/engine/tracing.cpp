@@ -37,6 +37,11 @@ TraceTotals Tracer::totals() const {
   return {totals.recorded, totals.dropped};
 }
 
+std::string Tracer::failure() const {
+  const char* why = moetrace_failure(producer_);
+  return why != nullptr ? why : "";
+}
+
 Result<moetrace_producer*> open_producer(const ModelConfig& config, int64_t seed,
                                          const TraceSource& source) {
   if (config.num_layers > static_cast<int64_t>(MOETRACE_MAX_LAYERS)) {

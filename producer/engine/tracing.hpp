@@ -46,6 +46,8 @@ class Tracer : public RouterHook {
   virtual void abort_pass() = 0;
 
   TraceTotals totals() const;
+  // One line that says why tracing has turned itself off; empty: it has not.
+  std::string failure() const;
 
  protected:
   explicit Tracer(moetrace_producer* producer) : producer_(producer) {}
