@@ -13,17 +13,16 @@ constexpr int64_t kBlockRows = 256;
 
 }  // namespace
 
-KvCache::KvCache(const ModelConfig& config, int64_t capacity, at::Device device)
-    : capacity_(capacity) {
-  const auto options = at::TensorOptions().dtype(at::kFloat).device(device);
+TorchKvCache::TorchKvCache(const ModelConfig& config, int64_t capacity) {
+  const auto options = at::TensorOptions().dtype(at::kFloat);
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     layers_.push_back({at::empty({config.num_kv_heads, capacity, config.head_dim}, options),
                        at::empty({config.num_kv_heads, capacity, config.head_dim}, options)});
   }
 }
 
-KvCache::View KvCache::append(int64_t layer, int64_t first, const at::Tensor& keys,
-                              const at::Tensor& values) {
+TorchKvCache::View TorchKvCache::append(int64_t layer, int64_t first, const at::Tensor& keys,
+                                        const at::Tensor& values) {
   const View& all = layers_[static_cast<size_t>(layer)];
   const int64_t rows = keys.size(0);
   all.keys.narrow(1, first, rows).copy_(keys.transpose(0, 1));
@@ -49,7 +48,7 @@ at::Tensor rotate(const at::Tensor& x, const Rotation& rotation) {
   return x.mul(rotation.cos).add_(turned.mul_(rotation.sin));
 }
 
-at::Tensor attend(const at::Tensor& queries, const KvCache::View& past, int64_t first) {
+at::Tensor attend(const at::Tensor& queries, const TorchKvCache::View& past, int64_t first) {
   const int64_t rows = queries.size(0);
   const int64_t heads = queries.size(1);
   const int64_t dim = queries.size(2);

@@ -6,13 +6,14 @@
 #include <vector>
 
 #include "producer/engine/config.hpp"
+#include "producer/engine/model.hpp"
 
 namespace moetrace::engine {
 
 // Keys and values of one sequence, all layers; room is taken once.
-class KvCache {
+class TorchKvCache final : public KvCache {
  public:
-  KvCache(const ModelConfig& config, int64_t capacity, at::Device device);
+  TorchKvCache(const ModelConfig& config, int64_t capacity);
 
   struct View {
     at::Tensor keys;    // [kv heads, positions so far, head_dim]
@@ -22,11 +23,8 @@ class KvCache {
   // holds all up to them.
   View append(int64_t layer, int64_t first, const at::Tensor& keys, const at::Tensor& values);
 
-  int64_t capacity() const { return capacity_; }
-
  private:
   std::vector<View> layers_;
-  int64_t capacity_;
 };
 
 // cos and sin of the angles at some positions: each [rows, 1, head_dim].
@@ -41,6 +39,6 @@ at::Tensor rotate(const at::Tensor& x, const Rotation& rotation);
 
 // queries [rows, heads, head_dim] at positions [first, first + rows) of the sequence; returns
 // [rows, heads * head_dim].
-at::Tensor attend(const at::Tensor& queries, const KvCache::View& past, int64_t first);
+at::Tensor attend(const at::Tensor& queries, const TorchKvCache::View& past, int64_t first);
 
 }  // namespace moetrace::engine

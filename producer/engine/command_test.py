@@ -178,6 +178,12 @@ class Command(unittest.TestCase):
         self.assertEqual(run("--help").returncode, 0)
         self.assertIn(b"--compare", run("generate", "--help").stdout)
 
+    def test_cuda_where_there_is_none(self):
+        result = self.generate("--device", "cuda")
+        if result.returncode == 0:
+            self.skipTest("there is a GPU")
+        self.expect_failure(result, 1, "device cuda", "--device cpu")
+
     def test_prompts_command(self):
         source, target = self.model / "q.jsonl", self.model / "p.txt"
         source.write_text('{"question": "one?\\n", "answer": "1"}\n{"question": "två?"}\n{"question": "3"}\n')

@@ -37,7 +37,7 @@ Result<std::vector<std::vector<int64_t>>> encode_all(const Tokenizer& tokenizer,
 Result<std::unique_ptr<Tracer>> open_tracer(const Model& model,
                                             const GenerateArguments& arguments) {
   if (!Tracer::enabled()) return std::unique_ptr<Tracer>();
-  auto tracer = Tracer::open(model.config(), arguments.seed, arguments.device);
+  auto tracer = model.open_tracer(arguments.seed);
   if (!tracer && !arguments.compare) {
     std::fprintf(stderr, "moetrace-engine: not traced: %s\n", tracer.error().message.c_str());
     return std::unique_ptr<Tracer>();
@@ -133,13 +133,15 @@ Result<void> generate_command(const GenerateArguments& arguments) {
   if (!tokenizer) return tokenizer.error();
   const auto prompts = encode_all(*tokenizer, *texts);
   if (!prompts) return prompts.error();
-  const auto tracer = open_tracer(*model, arguments);
+  const auto tracer = open_tracer(**model, arguments);
   if (!tracer) return tracer.error();
   const GenerateOptions options{.max_new_tokens = arguments.max_new_tokens,
                                 .batch = arguments.batch};
-  const auto outcome = arguments.compare ? run_compared(*model, *prompts, options, **tracer)
-                                         : run_once(*model, *prompts, options, tracer->get());
+  const auto outcome = arguments.compare ? run_compared(**model, *prompts, options, **tracer)
+                                         : run_once(**model, *prompts, options, tracer->get());
   if (!outcome) return outcome.error();
+  if (*tracer != nullptr && !(*tracer)->failure().empty())
+    std::fprintf(stderr, "moetrace-engine: tracing stopped: %s\n", (*tracer)->failure().c_str());
   if (auto written = write_outcome(arguments, *outcome, *tokenizer); !written)
     return written.error();
   std::fprintf(stderr, "moetrace-engine: %s\n", outcome->summary.c_str());

@@ -92,7 +92,7 @@ void add_generate(CLI::App& app, Command& chosen) {
       ->capture_default_str();
   command
       ->add_option("--device", arguments->device,
-                   "cpu, or cuda where libtorch has it (default: cpu)")
+                   "cpu, or cuda where it was built in (default: cpu)")
       ->transform(CLI::CheckedTransformer(
           std::map<std::string, Device>{{"cpu", Device::kCpu}, {"cuda", Device::kCuda}}))
       ->type_name("cpu|cuda");

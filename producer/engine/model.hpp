@@ -1,6 +1,6 @@
 // Qwen2MoeForCausalLM's forward pass over packed rows: no padding, any mixture of prompts and
-// single tokens. libtorch stays behind this header, so that what only uses the model compiles
-// quickly.
+// single tokens. The two implementations, libtorch on the CPU and our own kernels on a GPU, stay
+// behind this interface, so that what only uses the model compiles quickly.
 #pragma once
 
 #include <cstdint>
@@ -10,14 +10,18 @@
 
 #include "producer/engine/config.hpp"
 #include "producer/engine/result.hpp"
-
-namespace at {
-class Tensor;
-}
+#include "producer/engine/router_hook.hpp"
 
 namespace moetrace::engine {
 
-class KvCache;
+class Tracer;
+
+// Keys and values of one sequence, all layers; room is taken once. Belongs to the model that made
+// it and must not outlive it.
+class KvCache {
+ public:
+  virtual ~KvCache() = default;
+};
 
 // Rows of a pass that are consecutive tokens of one sequence.
 struct PassSpan {
@@ -31,41 +35,31 @@ struct Pass {
   std::vector<PassSpan> spans;  // in row order, covering all rows; no sequence twice
 };
 
-// Told of each MoE layer's routing, in ascending layer order, before the experts run.
-class RouterHook {
- public:
-  virtual ~RouterHook() = default;
-  // weights: float32 [rows, top_k]; ids: int64 [rows, top_k]. Must change neither.
-  virtual void routed(int64_t layer, at::Tensor& weights, const at::Tensor& ids) = 0;
-};
-
 enum class Device { kCpu, kCuda };
 
+// One thread at a time.
 class Model {
  public:
-  // Reads a model folder. Weights that are stored in 16 bits are widened to float32 once where the
-  // memory is there, else each time they are used; the computation is float32 either way.
-  // kUnsupported if `device` isn't in this libtorch.
-  static Result<Model> load(const std::filesystem::path& folder, Device device);
+  // Reads a model folder. On the CPU the computation is float32, whatever the weights are; on a GPU
+  // it is bfloat16 where the weights are, else float32. kUnsupported if this build or this machine
+  // lacks `device`.
+  static Result<std::unique_ptr<Model>> load(const std::filesystem::path& folder, Device device);
 
-  Model(Model&&) noexcept;
-  Model& operator=(Model&&) noexcept;
-  ~Model();
+  virtual ~Model() = default;
 
-  const ModelConfig& config() const;
+  virtual const ModelConfig& config() const = 0;
 
   // Room for `capacity` positions of one sequence; kNoMemory if there is none.
-  Result<std::shared_ptr<KvCache>> new_cache(int64_t capacity) const;
+  virtual Result<std::shared_ptr<KvCache>> new_cache(int64_t capacity) const = 0;
 
   // Runs the pass; the most probable next token of each span. `hook` may be nullptr.
-  Result<std::vector<int64_t>> next_tokens(const Pass& pass, RouterHook* hook) const;
+  virtual Result<std::vector<int64_t>> next_tokens(const Pass& pass, RouterHook* hook) const = 0;
   // Runs the pass; logits [rows, vocab_size], row by row.
-  Result<std::vector<float>> logits(const Pass& pass, RouterHook* hook) const;
+  virtual Result<std::vector<float>> logits(const Pass& pass, RouterHook* hook) const = 0;
 
- private:
-  struct Parts;
-  explicit Model(std::unique_ptr<Parts> parts);
-  std::unique_ptr<Parts> parts_;
+  // A trace of this model's passes. kFailed says in one line why there is no ring; an engine then
+  // runs on untraced.
+  virtual Result<std::unique_ptr<Tracer>> open_tracer(int64_t seed) const = 0;
 };
 
 }  // namespace moetrace::engine

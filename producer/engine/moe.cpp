@@ -13,10 +13,10 @@ struct Grouping {
 };
 
 Grouping group_by_expert(const at::Tensor& ids, int64_t experts) {
-  const at::Tensor on_host = ids.cpu().contiguous();
-  const int64_t* expert = on_host.data_ptr<int64_t>();
-  const int64_t pairs = on_host.numel();
-  const int64_t top_k = on_host.size(1);
+  const at::Tensor dense = ids.contiguous();
+  const int64_t* expert = dense.data_ptr<int64_t>();
+  const int64_t pairs = dense.numel();
+  const int64_t top_k = dense.size(1);
   Grouping grouping{std::vector<int64_t>(static_cast<size_t>(experts) + 1),
                     at::empty({pairs}, at::kLong), at::empty({pairs}, at::kLong)};
   for (int64_t i = 0; i < pairs; ++i) ++grouping.first[static_cast<size_t>(expert[i]) + 1];
@@ -29,8 +29,6 @@ Grouping group_by_expert(const at::Tensor& ids, int64_t experts) {
     row[to] = i / top_k;
     place[i] = to;
   }
-  grouping.row = grouping.row.to(ids.device());
-  grouping.place = grouping.place.to(ids.device());
   return grouping;
 }
 

@@ -1,64 +1,9 @@
 #include "producer/engine/tracing.hpp"
 
-#include <ATen/ATen.h>
-#include <ATen/core/dispatch/Dispatcher.h>
-#include <torch/version.h>
-
-#include "producer/producer.h"
-#include "producer/torch_op.hpp"
-
 namespace moetrace::engine {
-
-namespace {
-
-using Record = void(at::Tensor&, const at::Tensor&, int64_t, int64_t);
-
-const c10::TypedOperatorHandle<Record>& record_op() {
-  static const auto handle = [] {
-    torch_record_schema();  // the operator's library is linked for its registration
-    return c10::Dispatcher::singleton()
-        .findSchemaOrThrow(MOETRACE_TORCH_RECORD, "")
-        .typed<Record>();
-  }();
-  return handle;
-}
-
-}  // namespace
 
 bool Tracer::enabled() {
   return moetrace_enabled() != 0;
-}
-
-Result<std::unique_ptr<Tracer>> Tracer::open(const ModelConfig& config, int64_t seed,
-                                             Device device) {
-  if (config.num_layers > static_cast<int64_t>(MOETRACE_MAX_LAYERS)) {
-    return Error{ErrorCode::kFailed, "tracing: the model has more than 256 layers"};
-  }
-  moetrace_layer_mask moe_layers{};
-  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    if (config.is_moe_layer(layer)) moe_layers.words[layer / 64] |= uint64_t{1} << (layer % 64);
-  }
-  moetrace_options options;
-  moetrace_options_init(&options, sizeof options);
-  options.num_layers = static_cast<uint32_t>(config.num_layers);
-  options.num_experts = static_cast<uint32_t>(config.num_experts);
-  options.top_k = static_cast<uint32_t>(config.top_k);
-  options.moe_layers = &moe_layers;
-  options.model_id = config.model_id.c_str();
-  options.engine = "moetrace-engine";
-  options.engine_version = MOETRACE_VERSION;
-  options.torch_version = TORCH_VERSION;
-  options.device = device == Device::kCuda ? "cuda" : "cpu";
-  options.has_seed = 1;
-  options.seed = seed;
-  options.router_score = "softmax";
-  options.router_renormalized = config.norm_topk_prob ? 1 : 0;
-  options.router_scaling = 1.0;
-  char why[512] = "";
-  moetrace_producer* producer = moetrace_open(&options, why, sizeof why);
-  if (producer == nullptr) return Error{ErrorCode::kFailed, why};
-  record_op();  // looked up before the first pass, not in it
-  return std::unique_ptr<Tracer>(new Tracer(producer));
 }
 
 Tracer::~Tracer() {
@@ -82,11 +27,7 @@ void Tracer::announce(const std::vector<TracedSpan>& spans) {
                          static_cast<uint32_t>(span.rows)});
     row += static_cast<uint32_t>(span.rows);
   }
-  moetrace_step_begin(producer_, row, announced.data(), announced.size());
-}
-
-void Tracer::abort_pass() {
-  moetrace_step_abort(producer_);
+  begin_step(row, announced);
 }
 
 TraceTotals Tracer::totals() const {
@@ -96,14 +37,41 @@ TraceTotals Tracer::totals() const {
   return {totals.recorded, totals.dropped};
 }
 
-void Tracer::routed(int64_t layer, at::Tensor& weights, const at::Tensor& ids) {
-  const auto producer = reinterpret_cast<int64_t>(producer_);
-  if (weights.is_cpu()) {
-    record_op().call(weights, ids, layer, producer);
-  } else {  // the operator has no kernel for other devices: what the host path costs, it costs
-    at::Tensor on_host = weights.cpu();
-    record_op().call(on_host, ids.cpu(), layer, producer);
+std::string Tracer::failure() const {
+  const char* why = moetrace_failure(producer_);
+  return why != nullptr ? why : "";
+}
+
+Result<moetrace_producer*> open_producer(const ModelConfig& config, int64_t seed,
+                                         const TraceSource& source) {
+  if (config.num_layers > static_cast<int64_t>(MOETRACE_MAX_LAYERS)) {
+    return Error{ErrorCode::kFailed, "tracing: the model has more than 256 layers"};
   }
+  moetrace_layer_mask moe_layers{};
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    if (config.is_moe_layer(layer)) moe_layers.words[layer / 64] |= uint64_t{1} << (layer % 64);
+  }
+  moetrace_options options;
+  moetrace_options_init(&options, sizeof options);
+  options.num_layers = static_cast<uint32_t>(config.num_layers);
+  options.num_experts = static_cast<uint32_t>(config.num_experts);
+  options.top_k = static_cast<uint32_t>(config.top_k);
+  options.moe_layers = &moe_layers;
+  options.model_id = config.model_id.c_str();
+  options.engine = "moetrace-engine";
+  options.engine_version = MOETRACE_VERSION;
+  options.torch_version = source.torch_version;
+  options.device = source.device;
+  options.cuda_device = source.cuda_device;
+  options.has_seed = 1;
+  options.seed = seed;
+  options.router_score = "softmax";
+  options.router_renormalized = config.norm_topk_prob ? 1 : 0;
+  options.router_scaling = 1.0;
+  char why[512] = "";
+  moetrace_producer* producer = moetrace_open(&options, why, sizeof why);
+  if (producer == nullptr) return Error{ErrorCode::kFailed, why};
+  return producer;
 }
 
 }  // namespace moetrace::engine

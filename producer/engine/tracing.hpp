@@ -1,19 +1,16 @@
-// The engine's side of the hook: requests, announcements, and the routing of each layer through the
-// operator moetrace::record.
+// The engine's side of the hook: requests and announcements. What each layer's router said goes its
+// own way on each device: host_tracer.hpp, cuda/cuda_tracer.hpp.
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "producer/engine/config.hpp"
-#include "producer/engine/model.hpp"
 #include "producer/engine/result.hpp"
-
-struct moetrace_producer;
+#include "producer/engine/router_hook.hpp"
+#include "producer/producer.h"
 
 namespace moetrace::engine {
 
@@ -29,14 +26,11 @@ struct TraceTotals {
   uint64_t dropped;   // records that found no room
 };
 
-// One thread at a time. Ends the trace when it goes.
-class Tracer final : public RouterHook {
+// One thread at a time. Ends the trace when it goes; the model must still be there then.
+class Tracer : public RouterHook {
  public:
   // Whether the user asked for a trace (MOETRACE=1).
   static bool enabled();
-  // kFailed says in one line why there is no ring; an engine then runs on untraced.
-  static Result<std::unique_ptr<Tracer>> open(const ModelConfig& config, int64_t seed,
-                                              Device device);
 
   Tracer(const Tracer&) = delete;
   Tracer& operator=(const Tracer&) = delete;
@@ -49,15 +43,29 @@ class Tracer final : public RouterHook {
   // Before the pass runs: its rows in order, without gaps.
   void announce(const std::vector<TracedSpan>& spans);
   // The announced pass failed.
-  void abort_pass();
+  virtual void abort_pass() = 0;
 
   TraceTotals totals() const;
+  // One line that says why tracing has turned itself off; empty: it has not.
+  std::string failure() const;
 
-  void routed(int64_t layer, at::Tensor& weights, const at::Tensor& ids) override;
+ protected:
+  explicit Tracer(moetrace_producer* producer) : producer_(producer) {}
+  virtual void begin_step(uint32_t rows, const std::vector<moetrace_span>& spans) = 0;
+  moetrace_producer* producer() const { return producer_; }
 
  private:
-  explicit Tracer(moetrace_producer* producer) : producer_(producer) {}
   moetrace_producer* producer_;
 };
+
+// Where the routing will come from.
+struct TraceSource {
+  const char* device;         // "cpu", "cuda"
+  const char* torch_version;  // nullptr: no libtorch takes part
+  int32_t cuda_device;        // its kernels write the ring; -1: this thread does
+};
+// Opens the ring for a model. kFailed says in one line why there is none.
+Result<moetrace_producer*> open_producer(const ModelConfig& config, int64_t seed,
+                                         const TraceSource& source);
 
 }  // namespace moetrace::engine

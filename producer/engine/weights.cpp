@@ -33,10 +33,8 @@ at::ScalarType scalar_type(Dtype dtype) {
 }  // namespace
 
 // Half of the memory: the rest is for the caches, the activations and everyone else.
-WeightLoader::WeightLoader(const Checkpoint& checkpoint, at::Device device)
-    : checkpoint_(checkpoint),
-      device_(device),
-      widen_(checkpoint.float32_bytes() <= available_bytes() / 2) {}
+WeightLoader::WeightLoader(const Checkpoint& checkpoint)
+    : checkpoint_(checkpoint), widen_(checkpoint.float32_bytes() <= available_bytes() / 2) {}
 
 Weight WeightLoader::get(const std::string& name, const std::vector<int64_t>& shape) {
   if (error_) return {};
@@ -65,7 +63,7 @@ Weight WeightLoader::get(const std::string& name, const std::vector<int64_t>& sh
     std::memcpy(tensor.data_ptr(), view->bytes.data(), view->bytes.size());
   }
   if (widen_) tensor = tensor.to(at::kFloat);
-  return Weight(tensor.to(device_));
+  return Weight(tensor);
 }
 
 }  // namespace moetrace::engine

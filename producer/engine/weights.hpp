@@ -37,7 +37,7 @@ class Weight {
 // Remembers the first error, so that loading reads as a list of names; check `error()` at the end.
 class WeightLoader {
  public:
-  WeightLoader(const Checkpoint& checkpoint, at::Device device);
+  explicit WeightLoader(const Checkpoint& checkpoint);
 
   Weight get(const std::string& name, const std::vector<int64_t>& shape);
   bool has(const std::string& name) const { return checkpoint_.find(name) != nullptr; }
@@ -45,7 +45,6 @@ class WeightLoader {
 
  private:
   const Checkpoint& checkpoint_;
-  at::Device device_;
   bool widen_;
   std::optional<Error> error_;
 };

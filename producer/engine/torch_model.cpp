@@ -1,4 +1,4 @@
-#include "producer/engine/model.hpp"
+#include "producer/engine/torch_model.hpp"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -14,6 +14,7 @@
 
 #include "producer/engine/attention.hpp"
 #include "producer/engine/files.hpp"
+#include "producer/engine/host_tracer.hpp"
 #include "producer/engine/moe.hpp"
 #include "producer/engine/weights.hpp"
 
@@ -71,10 +72,6 @@ Layer load_layer(WeightLoader& loader, const ModelConfig& config, int64_t index)
   return layer;
 }
 
-at::Device torch_device(Device device) {
-  return device == Device::kCuda ? at::Device(at::kCUDA) : at::Device(at::kCPU);
-}
-
 // libtorch's message without its stack trace, on one line.
 std::string first_line(const std::exception& error) {
   const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
@@ -113,12 +110,9 @@ void choose_threads(const ModelConfig& config) {
     set(threads);
 }
 
-}  // namespace
-
-struct Model::Parts {
+struct Parts {
   Checkpoint checkpoint;  // holds the mapped bytes that the tensors view
   ModelConfig config;
-  at::Device device = at::kCPU;
   Weight embedding;
   std::vector<Layer> layers;
   Weight norm;
@@ -129,22 +123,99 @@ struct Model::Parts {
   at::Tensor hidden(const Pass& pass, RouterHook* hook) const;
 };
 
-Model::Model(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
-Model::Model(Model&&) noexcept = default;
-Model& Model::operator=(Model&&) noexcept = default;
-Model::~Model() = default;
-
-const ModelConfig& Model::config() const {
-  return parts_->config;
+at::Tensor Parts::attention(const Layer& layer, int64_t index, const at::Tensor& x,
+                            const Pass& pass, const Rotation& rotation) const {
+  const int64_t rows = x.size(0);
+  const at::Tensor query =
+      rotate(layer.query.forward(x).view({rows, config.num_heads, config.head_dim}), rotation);
+  const at::Tensor key =
+      rotate(layer.key.forward(x).view({rows, config.num_kv_heads, config.head_dim}), rotation);
+  const at::Tensor value =
+      layer.value.forward(x).view({rows, config.num_kv_heads, config.head_dim});
+  std::vector<at::Tensor> outputs;
+  outputs.reserve(pass.spans.size());
+  int64_t row = 0;
+  for (const PassSpan& span : pass.spans) {
+    const TorchKvCache::View past =
+        static_cast<TorchKvCache*>(span.cache)
+            ->append(index, span.first_position, key.narrow(0, row, span.rows),
+                     value.narrow(0, row, span.rows));
+    outputs.push_back(attend(query.narrow(0, row, span.rows), past, span.first_position));
+    row += span.rows;
+  }
+  return layer.output.linear(at::cat(outputs, 0));
 }
 
-Result<Model> Model::load(const std::filesystem::path& folder, Device device) {
-  const c10::InferenceMode inference;
-  if (device == Device::kCuda && !at::hasCUDA()) {
-    return Error{
-        ErrorCode::kUnsupported,
-        "device cuda: this build's libtorch has no CUDA, or there is no GPU; use --device cpu"};
+at::Tensor Parts::hidden(const Pass& pass, RouterHook* hook) const {
+  const auto rows = static_cast<int64_t>(pass.tokens.size());
+  at::Tensor positions = at::empty({rows}, at::kLong);
+  at::Tensor tokens = at::empty({rows}, at::kLong);
+  std::copy(pass.tokens.begin(), pass.tokens.end(), tokens.data_ptr<int64_t>());
+  auto* position = positions.data_ptr<int64_t>();
+  for (const PassSpan& span : pass.spans) {
+    for (int64_t i = 0; i < span.rows; ++i) *position++ = span.first_position + i;
   }
+  const Rotation rotation = rotation_at(positions, config);
+  at::Tensor x = embedding.stored().index_select(0, tokens).to(at::kFloat);
+  for (int64_t i = 0; i < config.num_layers; ++i) {
+    const Layer& layer = layers[static_cast<size_t>(i)];
+    x = x.add(
+        attention(layer, i, rms_norm(x, layer.input_norm, config.rms_norm_eps), pass, rotation));
+    const at::Tensor normed = rms_norm(x, layer.mlp_norm, config.rms_norm_eps);
+    x = x.add(layer.moe ? layer.moe->forward(normed, i, hook) : layer.dense->forward(normed));
+  }
+  return rms_norm(x, norm, config.rms_norm_eps);
+}
+
+class TorchModel final : public Model {
+ public:
+  explicit TorchModel(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+
+  const ModelConfig& config() const override { return parts_->config; }
+
+  Result<std::shared_ptr<KvCache>> new_cache(int64_t capacity) const override {
+    return caught([&]() -> std::shared_ptr<KvCache> {
+      const c10::InferenceMode inference;
+      return std::make_shared<TorchKvCache>(parts_->config, capacity);
+    });
+  }
+
+  Result<std::vector<int64_t>> next_tokens(const Pass& pass, RouterHook* hook) const override {
+    return caught([&] {
+      const c10::InferenceMode inference;
+      const at::Tensor all = parts_->hidden(pass, hook);
+      at::Tensor last = at::empty({static_cast<int64_t>(pass.spans.size())}, at::kLong);
+      int64_t row = -1;
+      auto* to = last.data_ptr<int64_t>();
+      for (const PassSpan& span : pass.spans) *to++ = row += span.rows;
+      const at::Tensor logits = parts_->head.linear(all.index_select(0, last));
+      const at::Tensor best = logits.argmax(-1);
+      const auto* ids = best.data_ptr<int64_t>();
+      return std::vector<int64_t>(ids, ids + best.numel());
+    });
+  }
+
+  Result<std::vector<float>> logits(const Pass& pass, RouterHook* hook) const override {
+    return caught([&] {
+      const c10::InferenceMode inference;
+      const at::Tensor all = parts_->head.linear(parts_->hidden(pass, hook)).contiguous();
+      const auto* values = all.data_ptr<float>();
+      return std::vector<float>(values, values + all.numel());
+    });
+  }
+
+  Result<std::unique_ptr<Tracer>> open_tracer(int64_t seed) const override {
+    return HostTracer::open(parts_->config, seed);
+  }
+
+ private:
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Model>> load_torch_model(const std::filesystem::path& folder) {
+  const c10::InferenceMode inference;
   auto config = load_config(folder);
   if (!config) return config.error();
   auto checkpoint = Checkpoint::open(folder);
@@ -153,8 +224,7 @@ Result<Model> Model::load(const std::filesystem::path& folder, Device device) {
   auto parts = std::make_unique<Parts>();
   parts->config = std::move(*config);
   parts->checkpoint = std::move(*checkpoint);
-  parts->device = torch_device(device);
-  WeightLoader loader(parts->checkpoint, parts->device);
+  WeightLoader loader(parts->checkpoint);
   auto loaded = caught([&] {
     const ModelConfig& c = parts->config;
     parts->embedding = loader.get("model.embed_tokens.weight", {c.vocab_size, c.hidden_size});
@@ -168,80 +238,7 @@ Result<Model> Model::load(const std::filesystem::path& folder, Device device) {
   });
   if (!loaded) return in_context(shown(folder), loaded.error());
   if (loader.error()) return in_context(shown(folder), *loader.error());
-  return Model(std::move(parts));
-}
-
-Result<std::shared_ptr<KvCache>> Model::new_cache(int64_t capacity) const {
-  return caught([&] {
-    const c10::InferenceMode inference;
-    return std::make_shared<KvCache>(parts_->config, capacity, parts_->device);
-  });
-}
-
-at::Tensor Model::Parts::attention(const Layer& layer, int64_t index, const at::Tensor& x,
-                                   const Pass& pass, const Rotation& rotation) const {
-  const int64_t rows = x.size(0);
-  const at::Tensor query =
-      rotate(layer.query.forward(x).view({rows, config.num_heads, config.head_dim}), rotation);
-  const at::Tensor key =
-      rotate(layer.key.forward(x).view({rows, config.num_kv_heads, config.head_dim}), rotation);
-  const at::Tensor value =
-      layer.value.forward(x).view({rows, config.num_kv_heads, config.head_dim});
-  std::vector<at::Tensor> outputs;
-  outputs.reserve(pass.spans.size());
-  int64_t row = 0;
-  for (const PassSpan& span : pass.spans) {
-    const KvCache::View past = span.cache->append(
-        index, span.first_position, key.narrow(0, row, span.rows), value.narrow(0, row, span.rows));
-    outputs.push_back(attend(query.narrow(0, row, span.rows), past, span.first_position));
-    row += span.rows;
-  }
-  return layer.output.linear(at::cat(outputs, 0));
-}
-
-at::Tensor Model::Parts::hidden(const Pass& pass, RouterHook* hook) const {
-  const auto rows = static_cast<int64_t>(pass.tokens.size());
-  at::Tensor positions = at::empty({rows}, at::kLong);
-  at::Tensor tokens = at::empty({rows}, at::kLong);
-  std::copy(pass.tokens.begin(), pass.tokens.end(), tokens.data_ptr<int64_t>());
-  auto* position = positions.data_ptr<int64_t>();
-  for (const PassSpan& span : pass.spans) {
-    for (int64_t i = 0; i < span.rows; ++i) *position++ = span.first_position + i;
-  }
-  const Rotation rotation = rotation_at(positions.to(device), config);
-  at::Tensor x = embedding.stored().index_select(0, tokens.to(device)).to(at::kFloat);
-  for (int64_t i = 0; i < config.num_layers; ++i) {
-    const Layer& layer = layers[static_cast<size_t>(i)];
-    x = x.add(
-        attention(layer, i, rms_norm(x, layer.input_norm, config.rms_norm_eps), pass, rotation));
-    const at::Tensor normed = rms_norm(x, layer.mlp_norm, config.rms_norm_eps);
-    x = x.add(layer.moe ? layer.moe->forward(normed, i, hook) : layer.dense->forward(normed));
-  }
-  return rms_norm(x, norm, config.rms_norm_eps);
-}
-
-Result<std::vector<int64_t>> Model::next_tokens(const Pass& pass, RouterHook* hook) const {
-  return caught([&] {
-    const c10::InferenceMode inference;
-    const at::Tensor all = parts_->hidden(pass, hook);
-    at::Tensor last = at::empty({static_cast<int64_t>(pass.spans.size())}, at::kLong);
-    int64_t row = -1;
-    auto* to = last.data_ptr<int64_t>();
-    for (const PassSpan& span : pass.spans) *to++ = row += span.rows;
-    const at::Tensor logits = parts_->head.linear(all.index_select(0, last.to(parts_->device)));
-    const at::Tensor best = logits.argmax(-1).cpu();
-    const auto* ids = best.data_ptr<int64_t>();
-    return std::vector<int64_t>(ids, ids + best.numel());
-  });
-}
-
-Result<std::vector<float>> Model::logits(const Pass& pass, RouterHook* hook) const {
-  return caught([&] {
-    const c10::InferenceMode inference;
-    const at::Tensor all = parts_->head.linear(parts_->hidden(pass, hook)).cpu().contiguous();
-    const auto* values = all.data_ptr<float>();
-    return std::vector<float>(values, values + all.numel());
-  });
+  return std::unique_ptr<Model>(std::make_unique<TorchModel>(std::move(parts)));
 }
 
 }  // namespace moetrace::engine

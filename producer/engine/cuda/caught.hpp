@@ -1,0 +1,33 @@
+// The edge of the CUDA engine: exceptions become Results.
+#pragma once
+
+#include <new>
+
+#include "producer/engine/cuda/cuda_error.hpp"
+#include "producer/engine/result.hpp"
+
+namespace moetrace::engine::gpu {
+
+template <class T>
+struct ResultOf {
+  using type = Result<T>;
+};
+template <class T>
+struct ResultOf<Result<T>> {
+  using type = Result<T>;
+};
+
+// What `work` returns, a value or a Result; or the error of the exception that it threw.
+template <class Work>
+auto caught(const Work& work) -> typename ResultOf<decltype(work())>::type {
+  try {
+    return work();
+  } catch (const std::bad_alloc&) {
+    return Error{ErrorCode::kNoMemory, "not enough memory"};
+  } catch (const CudaError& error) {
+    return Error{error.memory() ? ErrorCode::kNoMemory : ErrorCode::kFailed,
+                 std::string("cuda: ") + error.what()};
+  }
+}
+
+}  // namespace moetrace::engine::gpu

@@ -1,0 +1,31 @@
+#include "producer/engine/cuda/cuda_tracer.hpp"
+
+namespace moetrace::engine::gpu {
+
+Result<std::unique_ptr<Tracer>> CudaTracer::open(const ModelConfig& config, int64_t seed,
+                                                 int device, CUstream_st* stream, Where where) {
+  auto producer = open_producer(config, seed, {"cuda", nullptr, device});
+  if (!producer) return producer.error();
+  return std::unique_ptr<Tracer>(new CudaTracer(*producer, stream, where));
+}
+
+void CudaTracer::routed(int64_t layer, const DeviceRoutes& routes, CUstream_st* stream) {
+  const auto record =
+      where_ == Where::kInLine ? moetrace_record_cuda_in_line : moetrace_record_cuda;
+  record(producer(), stream, static_cast<uint32_t>(layer), routes.ids, MOETRACE_INT32,
+         routes.weights, MOETRACE_FLOAT32, static_cast<uint32_t>(routes.rows));
+}
+
+void CudaTracer::pass_enqueued(CUstream_st* stream) {
+  moetrace_join(producer(), stream);
+}
+
+void CudaTracer::abort_pass() {
+  moetrace_step_abort_cuda(producer(), stream_);
+}
+
+void CudaTracer::begin_step(uint32_t rows, const std::vector<moetrace_span>& spans) {
+  moetrace_step_begin_cuda(producer(), stream_, rows, spans.data(), spans.size());
+}
+
+}  // namespace moetrace::engine::gpu
