@@ -152,8 +152,10 @@ MOETRACE_API void moetrace_record(moetrace_producer* producer, uint32_t layer, c
  *
  * How long ids and weights live: until moetrace_join has been called, they must neither be freed
  * into a stream-ordered allocator nor written again; after that, whatever the stream does comes
- * behind the hook. A second record, or the next announcement, joins what was not. A capture that
- * ends between the two fails with cudaErrorStreamCaptureUnjoined.
+ * behind the hook. One join closes all branches since the last one, so an engine that keeps every
+ * layer's ids and weights until the end of the pass joins once, there, which is cheapest. The next
+ * announcement joins what was not. A capture that ends before the join fails with
+ * cudaErrorStreamCaptureUnjoined.
  *
  * One pass at a time: passes that overlap on two streams need two producers. */
 typedef struct CUstream_st* moetrace_cuda_stream; /* cudaStream_t, CUstream */
@@ -173,8 +175,8 @@ MOETRACE_API void moetrace_record_cuda(moetrace_producer* producer, moetrace_cud
                                        uint32_t layer, const void* ids, moetrace_type id_type,
                                        const void* weights, moetrace_type weight_type,
                                        uint32_t rows);
-/* Joins the branch of the last moetrace_record_cuda, to be called when the layer's expert kernels
- * have been enqueued. Nothing to join: nothing happens. */
+/* Joins the branches of every moetrace_record_cuda since the last join, to be called when the
+ * layer's expert kernels have been enqueued, or later. Nothing to join: nothing happens. */
 MOETRACE_API void moetrace_join(moetrace_producer* producer, moetrace_cuda_stream stream);
 /* The same in the stream itself, without a branch: slower, but needs no join, and ids and weights
  * need live no longer than for any other kernel of the stream. */

@@ -96,7 +96,10 @@ class CudaHook final : public DeviceHook {
     if (weights != nullptr && (weight_type < MOETRACE_FLOAT32 || weight_type > MOETRACE_FLOAT16))
       weights = nullptr;
     const OnDevice here(device_);
-    join(stream);  // launches of one producer never overlap
+    // Launches of one producer never overlap: those of the branch follow one another in it, anything
+    // else waits for them.
+    if (where == Where::kInLine || (unjoined_ && unjoined_->capture != capture_of(stream)))
+      join(stream);
     const cuda::RouteTensors routes{ids, weights, id_type, weight_type, rows};
     if (where == Where::kInLine) {
       check("recording", cuda::launch_record(stream, gpu_.view, layer, routes));

@@ -316,7 +316,7 @@ TEST(CudaHook, AStepThatBreaksOffIsOverWithTheNext) {
   EXPECT_EQ(gpu.snapshot()[0], 2u);
 }
 
-TEST(CudaHook, ARecordThatWasNotJoinedIsJoinedByWhatFollows) {
+TEST(CudaHook, OneJoinClosesTheBranchesOfAllLayers) {
   const moetrace_ring_header header = small_header();
   GpuProducer gpu(header, kRoomy);
   const Stream stream;

@@ -12,7 +12,7 @@ target_link_libraries(moetrace-decode-bench PRIVATE moetrace_engine_cuda moetrac
 target_compile_options(moetrace-decode-bench PRIVATE $<$<CONFIG:Release>:-O1>)  # as moetrace-engine
 
 if(MOETRACE_TESTS)
-  add_executable(moetrace-engine-cuda-test cuda/cuda_model_test.cpp cuda/cuda_test_main.cpp cuda/kernels_test.cpp)
+  add_executable(moetrace-engine-cuda-test cuda/cuda_model_test.cpp ../cuda/cuda_test_main.cpp cuda/kernels_test.cpp)
   target_compile_definitions(moetrace-engine-cuda-test PRIVATE
     MOETRACE_ENGINE_TESTDATA="${CMAKE_CURRENT_SOURCE_DIR}/testdata")
   target_link_libraries(moetrace-engine-cuda-test PRIVATE moetrace_engine_cuda moetrace_flags GTest::gtest)
