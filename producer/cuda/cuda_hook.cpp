@@ -96,8 +96,8 @@ class CudaHook final : public DeviceHook {
     if (weights != nullptr && (weight_type < MOETRACE_FLOAT32 || weight_type > MOETRACE_FLOAT16))
       weights = nullptr;
     const OnDevice here(device_);
-    // Launches of one producer never overlap: those of the branch follow one another in it, anything
-    // else waits for them.
+    // Launches of one producer never overlap: those of the branch follow one another in it,
+    // anything else waits for them.
     if (where == Where::kInLine || (unjoined_ && unjoined_->capture != capture_of(stream)))
       join(stream);
     const cuda::RouteTensors routes{ids, weights, id_type, weight_type, rows};
@@ -213,8 +213,6 @@ Result<std::unique_ptr<DeviceHook>> DeviceHook::open(const SegmentMap& map, int 
   GpuState gpu;
   HookView& view = gpu.view;
   void *ring = nullptr, *ctl = nullptr, *control = nullptr, *counts = nullptr, *copy = nullptr;
-  int lowest = 0;
-  int highest = 0;
   const auto step = [](const char* doing, cudaError_t error) -> std::optional<Error> {
     return error == cudaSuccess ? std::nullopt : std::optional(cuda_error(doing, error));
   };
@@ -225,12 +223,10 @@ Result<std::unique_ptr<DeviceHook>> DeviceHook::open(const SegmentMap& map, int 
       step("taking memory", make_zeroed(&counts, cells * sizeof(std::uint64_t))),
       step("taking memory", make_zeroed(&copy, (cells + 1) * sizeof(std::uint64_t))),
       step("taking memory", cudaDeviceSynchronize()),  // a memset may still run when it returns
-      step("asking for priorities", cudaDeviceGetStreamPriorityRange(&lowest, &highest)),
-      // First in line: a hook's few blocks then never wait for an expert kernel's many.
-      step("making a stream",
-           cudaStreamCreateWithPriority(&gpu.branch, cudaStreamNonBlocking, highest)),
-      step("making a stream",
-           cudaStreamCreateWithPriority(&gpu.mirror, cudaStreamNonBlocking, lowest)),
+      // Of the priority that the engine's own streams have: a hook that goes first takes an expert
+      // kernel's place.
+      step("making a stream", cudaStreamCreateWithFlags(&gpu.branch, cudaStreamNonBlocking)),
+      step("making a stream", cudaStreamCreateWithFlags(&gpu.mirror, cudaStreamNonBlocking)),
       step("making an event", cudaEventCreateWithFlags(&gpu.fork, cudaEventDisableTiming)),
       step("making an event", cudaEventCreateWithFlags(&gpu.joined, cudaEventDisableTiming)),
       step("making an event", cudaEventCreateWithFlags(&gpu.copied, cudaEventDisableTiming)),

@@ -20,21 +20,15 @@ namespace {
 
 constexpr unsigned kWarp = 32;
 constexpr unsigned kPieceBytes = 16;
-// Threads that write, at most; one more warp keeps the books. Few enough to find a place beside an
-// expert kernel, and with two pieces each enough for a batch of 256 in one block, which needs no
-// tickets.
-constexpr unsigned kMostWriters = 512;
-constexpr unsigned kPiecesPerThread = 2;
+// Threads that write; one more warp publishes. Few enough to find a place beside an expert kernel.
+constexpr unsigned kWriters = 512;
 // From here on counting in shared memory is worth its barrier; 4 bytes an expert.
 constexpr unsigned kHistogramRows = 1024;
 constexpr unsigned kMostHistogramExperts = 4096;
 
-// 16-byte pieces of a record of 64 * `units` bytes.
+// 16-byte pieces of a record of 64 * `units` bytes; a thread makes one.
 __host__ __device__ constexpr unsigned pieces_of(unsigned units) {
   return 4 * units;
-}
-__host__ __device__ constexpr unsigned rows_per_block(unsigned units, unsigned writers) {
-  return writers * kPiecesPerThread / pieces_of(units);
 }
 
 // Counts of a block's rows: in shared memory if there are very many, else right away.
@@ -80,9 +74,8 @@ __device__ bool takes_last_ticket(ControlBlock& control) {
   return last;
 }
 
-// kUnits: 64-byte units of a record. The last warp of a block keeps the books; all others write,
-// each thread up to two pieces, so that a warp's store is consecutive and whole lines leave the
-// GPU.
+// kUnits: 64-byte units of a record. The last warp of a block keeps the books; all others write, a
+// thread a piece, so that a warp's store is consecutive and whole lines leave the GPU.
 template <unsigned kUnits, bool kVectors>
 __global__ void record_rows(HookView view, RouteTensors routes, std::uint32_t layer,
                             bool use_histogram) {
@@ -108,24 +101,16 @@ __global__ void record_rows(HookView view, RouteTensors routes, std::uint32_t la
 
   // Loaded before anything is known of the step, so that both are under way together. Padding rows
   // are loaded, too, and no more than that.
-  const std::uint32_t block_first = blockIdx.x * rows_per_block(kUnits, writers);
-  Piece loaded[kPiecesPerThread];
-  const auto for_each_piece = [&](auto&& work) {
-#pragma unroll
-    for (unsigned n = 0; n < kPiecesPerThread; ++n) {
-      const unsigned at = n * writers + threadIdx.x;
-      const std::uint32_t row = block_first + at / kPieces;
-      // The bookkeeper's warp has none: its places are the next round's first.
-      if (threadIdx.x < writers && at / kPieces < rows_per_block(kUnits, writers) &&
-          row < routes.rows)
-        work(loaded[n], row, at % kPieces);
-    }
-  };
-  for_each_piece([&](Piece& to, std::uint32_t row, std::uint32_t piece) {
+  const unsigned block_rows = writers / kPieces;
+  const std::uint32_t row = blockIdx.x * block_rows + threadIdx.x / kPieces;
+  const std::uint32_t piece = threadIdx.x % kPieces;
+  const bool exists = threadIdx.x < block_rows * kPieces && row < routes.rows;
+  Piece loaded{};
+  if (exists) {
     const std::uint64_t begin = std::uint64_t{row} * view.top_k;
-    to = kVectors ? load_piece_by_vectors<kUnits>(routes, piece, begin, view)
-                  : load_piece<kUnits>(routes, piece, begin, view);
-  });
+    loaded = kVectors ? load_piece_by_vectors<kUnits>(routes, piece, begin, view)
+                      : load_piece<kUnits>(routes, piece, begin, view);
+  }
   if (!wanted) return;
 
   const Counter counter{view.counts + std::uint64_t{layer} * view.num_experts,
@@ -146,14 +131,12 @@ __global__ void record_rows(HookView view, RouteTensors routes, std::uint32_t la
   // Beside the writing, unless the step ends with it.
   if (keeps_books && blockIdx.x == 0 && record) publish(view, first);
   if (keeps_books && !step_ends) keep_books();
-  for_each_piece([&](const Piece& from, std::uint32_t row, std::uint32_t piece) {
-    if (row < taken) {
-      const uint4 head = make_uint4(static_cast<std::uint32_t>(first + row + 1), step, row, layer);
-      std::byte* slot = view.routes + ((first + row) & (view.route_slots - 1)) * (64 * kUnits);
-      *reinterpret_cast<uint4*>(slot + piece * kPieceBytes) = piece == 0 ? head : from.bits;
-    }
-    if (row < rows && piece > 0 && piece <= kUnits) counter.add(from.experts);
-  });
+  if (exists && row < taken) {
+    const uint4 head = make_uint4(static_cast<std::uint32_t>(first + row + 1), step, row, layer);
+    std::byte* slot = view.routes + ((first + row) & (view.route_slots - 1)) * (64 * kUnits);
+    *reinterpret_cast<uint4*>(slot + piece * kPieceBytes) = piece == 0 ? head : loaded.bits;
+  }
+  if (exists && row < rows && piece > 0 && piece <= kUnits) counter.add(loaded.experts);
   counter.flush();
   if (!step_ends) return;
   __syncthreads();  // the block has written
@@ -166,16 +149,15 @@ __global__ void record_rows(HookView view, RouteTensors routes, std::uint32_t la
 template <unsigned kUnits, bool kVectors>
 cudaError_t launch(cudaStream_t stream, const HookView& view, std::uint32_t layer,
                    const RouteTensors& routes) {
-  // A piece a thread as long as that is one block, for the shortest way; then two.
   const unsigned pieces = routes.rows * pieces_of(kUnits);
-  const unsigned writers = std::min((pieces + kWarp - 1) / kWarp * kWarp, kMostWriters);
-  const unsigned rows = rows_per_block(kUnits, writers);
-  const unsigned blocks = (routes.rows + rows - 1) / rows;
+  const unsigned threads = std::min((pieces + kWarp - 1) / kWarp * kWarp, kWriters);
+  const unsigned block_rows = threads / pieces_of(kUnits);
+  const unsigned blocks = (routes.rows + block_rows - 1) / block_rows;
   const bool use_histogram =
       routes.rows >= kHistogramRows && view.num_experts <= kMostHistogramExperts;
   const std::size_t shared = use_histogram ? view.num_experts * sizeof(unsigned) : 0;
   record_rows<kUnits, kVectors>
-      <<<blocks, writers + kWarp, shared, stream>>>(view, routes, layer, use_histogram);
+      <<<blocks, threads + kWarp, shared, stream>>>(view, routes, layer, use_histogram);
   return cudaGetLastError();
 }
 

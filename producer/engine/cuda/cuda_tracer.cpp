@@ -16,7 +16,7 @@ void CudaTracer::routed(int64_t layer, const DeviceRoutes& routes, CUstream_st* 
          routes.weights, MOETRACE_FLOAT32, static_cast<uint32_t>(routes.rows));
 }
 
-void CudaTracer::pass_enqueued(CUstream_st* stream) {
+void CudaTracer::experts_enqueued(CUstream_st* stream) {
   moetrace_join(producer(), stream);
 }
 

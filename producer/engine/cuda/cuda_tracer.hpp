@@ -22,7 +22,7 @@ class CudaTracer final : public Tracer {
 
   using RouterHook::routed;
   void routed(int64_t layer, const DeviceRoutes& routes, CUstream_st* stream) override;
-  void pass_enqueued(CUstream_st* stream) override;
+  void experts_enqueued(CUstream_st* stream) override;
   void abort_pass() override;
 
  private:
