@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <memory>
+#include <random>
 #include <vector>
 
 #include "producer/settings.hpp"
@@ -135,5 +137,38 @@ class GpuProducer {
   std::unique_ptr<Producer> producer_;
   std::unique_ptr<SegmentReader> reader_;
 };
+
+using Where = DeviceHook::Where;
+
+// Routing of three layers, top-k of `header`, in both memories.
+struct Routing {
+  Routing(const moetrace_ring_header& header, std::uint32_t rows, unsigned seed = 1)
+      : ids(std::size_t{rows} * header.top_k), weights(ids.size()) {
+    std::mt19937 random(seed);
+    for (std::size_t n = 0; n < ids.size(); ++n) {
+      // Also some that are none.
+      ids[n] = static_cast<std::int32_t>(random() % (header.num_experts + 2)) - 1;
+      weights[n] = static_cast<float>(random()) / 4e9f;
+    }
+    gpu_ids = std::make_unique<OnGpu<std::int32_t>>(ids);
+    gpu_weights = std::make_unique<OnGpu<float>>(weights);
+  }
+  std::vector<std::int32_t> ids;
+  std::vector<float> weights;
+  std::unique_ptr<OnGpu<std::int32_t>> gpu_ids;
+  std::unique_ptr<OnGpu<float>> gpu_weights;
+};
+
+inline void record_all(const GpuProducer& gpu, cudaStream_t stream, const Routing& routing,
+                       std::uint32_t rows, Where where = Where::kBranch) {
+  const std::uint32_t layers = gpu->map().header().num_layers;
+  for (std::uint32_t layer = 0; layer < layers; ++layer) {
+    gpu.record(stream, layer, *routing.gpu_ids, MOETRACE_INT32, *routing.gpu_weights,
+               MOETRACE_FLOAT32, rows, where);
+  }
+}
+
+inline constexpr SegmentSizes kRoomy{
+    .route_slots = 1 << 14, .event_slots = 1024, .request_slots = 4};
 
 }  // namespace moetrace::cuda

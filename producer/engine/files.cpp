@@ -67,12 +67,12 @@ Result<std::string> read_file(const fs::path& path) {
 Result<nlohmann::json> read_json(const fs::path& path) {
   auto text = read_file(path);
   if (!text) return text.error();
-  auto json = nlohmann::json::parse(*text, nullptr, /*allow_exceptions=*/false);
-  if (json.is_discarded()) {
+  auto parsed = nlohmann::json::parse(*text, nullptr, /*allow_exceptions=*/false);
+  if (parsed.is_discarded()) {
     return Error{ErrorCode::kBadFile, shown(path) + ": not valid JSON; is the download complete?"};
   }
-  // json converts from and to nearly everything, so the result is told what it holds
-  return Result<nlohmann::json>(boost::system::in_place_value, std::move(json));
+  // nlohmann::json converts from and to nearly everything, so the result is told what it holds
+  return Result<nlohmann::json>(boost::system::in_place_value, std::move(parsed));
 }
 
 Result<void> write_file(const fs::path& path, std::string_view content) {

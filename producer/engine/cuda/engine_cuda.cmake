@@ -4,6 +4,8 @@ add_library(moetrace_engine_cuda STATIC
   cuda/cuda_model.cpp cuda/cuda_tracer.cpp cuda/decode_attention.cu cuda/decode_graph.cpp cuda/dense_gemv.cu
   cuda/device_weights.cpp cuda/forward_pass.cpp cuda/fused_up.cu cuda/grouped_matmul.cu cuda/mlp_down.cu
   cuda/prefill_attention.cu cuda/row_kernels.cu cuda/workspace.cpp)
+# Files of a few helpers each, some of the same name.
+set_target_properties(moetrace_engine_cuda PROPERTIES UNITY_BUILD OFF)
 target_link_libraries(moetrace_engine_cuda PUBLIC moetrace_engine_core CUDA::cublas CUDA::cudart_static
                       PRIVATE moetrace_flags)
 

@@ -1,0 +1,131 @@
+// What the CUDA hook writes is what the host's hook writes of the same tensors. Needs a GPU.
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include "producer/cuda/test_gpu.hpp"
+#include "producer/layer_mask.hpp"
+
+namespace moetrace::cuda {
+namespace {
+
+moetrace_ring_header header_of(std::uint32_t top_k, std::uint32_t experts) {
+  moetrace_ring_header header = small_header(top_k);
+  header.num_experts = experts;
+  return header;
+}
+
+// Both hooks get the same passes; every byte of every record, the account and the counts agree.
+void expect_like_host(const moetrace_ring_header& header, std::uint32_t rows, Where where) {
+  SCOPED_TRACE("top-k " + std::to_string(header.top_k) + ", " + std::to_string(rows) + " rows");
+  GpuProducer gpu(header, kRoomy);
+  Bench host(header, kRoomy);
+  const Stream stream;
+  for (unsigned pass = 0; pass < 3; ++pass) {
+    const Routing routing(header, rows, pass + 1);
+    ASSERT_TRUE(gpu.announce(stream, rows));
+    host.hook.arm(host.announcer.announce(rows, {}));
+    record_all(gpu, stream, routing, rows, where);
+    for (std::uint32_t layer = 0; layer < header.num_layers; ++layer) {
+      host.hook.record(layer, routing.ids.data(), MOETRACE_INT32, routing.weights.data(),
+                       MOETRACE_FLOAT32, rows);
+    }
+    stream.wait();
+    ASSERT_TRUE(gpu.reader().routes() == host.reader.routes());
+    ASSERT_EQ(gpu.snapshot(), host.snapshot().payload);
+  }
+  gpu->device_hook()->close();
+  host.hook.close();
+  const std::uint64_t* table = host.map().counts();
+  EXPECT_EQ(gpu.counts(),
+            (std::vector<std::uint64_t>{table, table + header.num_layers * header.num_experts}));
+}
+
+TEST(CudaHook, WritesWhatTheHostHookWrites) {
+  for (const std::uint32_t top_k : {1u, 2u, 4u, 8u, 9u, 16u, 17u, 24u, 32u}) {
+    for (const std::uint32_t rows : {1u, 3u, 64u, 257u, 1000u})
+      expect_like_host(header_of(top_k, 60), rows, Where::kBranch);
+  }
+}
+
+TEST(CudaHook, WritesTheSameInLine) {
+  for (const std::uint32_t rows : {1u, 256u, 1000u})
+    expect_like_host(header_of(4, 60), rows, Where::kInLine);
+}
+
+TEST(CudaHook, CountsMoreExpertsThanSharedMemoryHolds) {
+  expect_like_host(header_of(8, 65535), 300, Where::kBranch);
+}
+
+template <class Id, class Weight>
+void expect_types_like_host(moetrace_type id_type, moetrace_type weight_type, bool known) {
+  constexpr std::uint32_t kRows = 70;
+  const moetrace_ring_header header = header_of(6, 60);
+  std::vector<Id> ids(kRows * 6);
+  std::vector<Weight> weights(ids.size());
+  std::mt19937 random(7);
+  for (std::size_t n = 0; n < ids.size(); ++n) {
+    ids[n] = n % 13 == 0 ? static_cast<Id>(-1) : static_cast<Id>(random() % 60);
+    if constexpr (std::is_same_v<Weight, float>) {
+      weights[n] = static_cast<float>(random());
+    } else {
+      weights[n] = static_cast<Weight>(random());  // any bits, also NaN and subnormal
+    }
+  }
+  GpuProducer gpu(header, kRoomy);
+  Bench host(header, kRoomy);
+  const Stream stream;
+  const OnGpu<Id> gpu_ids(ids);
+  const OnGpu<Weight> gpu_weights(weights);
+  gpu.announce(stream, kRows);
+  host.hook.arm(host.announcer.announce(kRows, {}));
+  gpu->device_hook()->record(stream, 1, gpu_ids.data(), id_type,
+                             known ? gpu_weights.data() : nullptr, weight_type, kRows,
+                             Where::kBranch);
+  gpu->device_hook()->join(stream);
+  gpu->abort_step(stream);  // one layer of three, so the step does not end by itself
+  host.hook.record(1, ids.data(), id_type, known ? weights.data() : nullptr, weight_type, kRows);
+  stream.wait();
+  const auto expected = host.reader.routes();
+  const auto found = gpu.reader().routes();
+  ASSERT_EQ(found.size(), kRows);
+  for (std::size_t n = 0; n < kRows; ++n) {
+    EXPECT_EQ(found[n].expert, expected[n].expert);
+    for (std::size_t k = 0; k < 8; ++k) {
+      const float a = found[n].weight[k];
+      const float b = expected[n].weight[k];
+      // A NaN may change its payload on the way from 16 to 32 bits.
+      EXPECT_TRUE(a == b || (std::isnan(a) && std::isnan(b))) << a << " and " << b;
+    }
+  }
+}
+
+TEST(CudaHook, AllTypes) {
+  expect_types_like_host<std::int16_t, float>(MOETRACE_INT16, MOETRACE_FLOAT32, true);
+  expect_types_like_host<std::int32_t, std::uint16_t>(MOETRACE_INT32, MOETRACE_BFLOAT16, true);
+  expect_types_like_host<std::int64_t, std::uint16_t>(MOETRACE_INT64, MOETRACE_FLOAT16, true);
+  expect_types_like_host<std::uint32_t, float>(MOETRACE_UINT32, MOETRACE_FLOAT32, true);
+  expect_types_like_host<std::int32_t, float>(MOETRACE_INT32, MOETRACE_FLOAT32, false);
+}
+
+TEST(CudaHook, PaddingRowsLeaveNothing) {
+  const moetrace_ring_header header = small_header();
+  GpuProducer gpu(header);
+  const Stream stream;
+  Routing routing(header, 8);
+  for (std::size_t n = 5 * 4; n < routing.weights.size(); ++n)
+    routing.weights[n] = std::numeric_limits<float>::quiet_NaN();
+  routing.gpu_weights->set(routing.weights);
+  gpu.announce(stream, 5);
+  record_all(gpu, stream, routing, 8);
+  stream.wait();
+  const auto rows = gpu.reader().routes();
+  ASSERT_EQ(rows.size(), 15u);
+  for (const RouteRow& row : rows) {
+    EXPECT_LT(row.row, 5u);
+    for (const float weight : row.weight) EXPECT_FALSE(std::isnan(weight));
+  }
+}
+
+}  // namespace
+}  // namespace moetrace::cuda

@@ -1,0 +1,202 @@
+// Which passes the CUDA hook records: announced ones, captured, piecewise or eager, and no others.
+
+#include "producer/cuda/test_gpu.hpp"
+#include "producer/layer_mask.hpp"
+
+namespace moetrace::cuda {
+namespace {
+
+TEST(CudaHook, OnlyAnnouncedReplaysLeaveRecords) {
+  const moetrace_ring_header header = small_header();
+  GpuProducer gpu(header, kRoomy);
+  const Stream stream;
+  const Routing routing(header, 8);
+  record_all(gpu, stream, routing, 8);  // warm-up
+  const Graph graph(stream, [&] { record_all(gpu, stream, routing, 8); });
+  for (int n = 0; n < 100; ++n) graph.replay(stream);
+  stream.wait();
+  EXPECT_TRUE(gpu.reader().routes().empty());
+  EXPECT_EQ(gpu.snapshot()[0], 0u);
+
+  for (std::uint32_t pass = 0; pass < 300; ++pass) {
+    ASSERT_TRUE(gpu.announce(stream, 1 + pass % 8));
+    graph.replay(stream);
+    graph.replay(stream);  // a dummy pass: the step is over
+  }
+  stream.wait();
+  const auto rows = gpu.reader().routes();
+  std::size_t n = 0;
+  for (std::uint32_t pass = 0; pass < 300; ++pass) {
+    for (std::uint32_t layer = 0; layer < 3; ++layer) {
+      for (std::uint32_t row = 0; row < 1 + pass % 8; ++row, ++n) {
+        ASSERT_LT(n, rows.size());
+        ASSERT_EQ(rows[n].step, pass);
+        ASSERT_EQ(rows[n].layer, layer);
+        ASSERT_EQ(rows[n].row, row);
+      }
+    }
+  }
+  EXPECT_EQ(n, rows.size());
+  EXPECT_EQ(gpu.snapshot()[0], 300u);
+  EXPECT_EQ(gpu.snapshot()[1], n);
+}
+
+TEST(CudaHook, PiecewiseGraphsAndEagerLayersMix) {
+  const moetrace_ring_header header = small_header();
+  GpuProducer gpu(header, kRoomy);
+  const Stream stream;
+  const Routing routing(header, 4);
+  const auto layer = [&](std::uint32_t number) {
+    gpu.record(stream, number, *routing.gpu_ids, MOETRACE_INT32, *routing.gpu_weights,
+               MOETRACE_FLOAT32, 4);
+  };
+  const Graph first(stream, [&] { layer(0); });
+  const Graph third(stream, [&] { layer(2); });
+  for (int pass = 0; pass < 10; ++pass) {
+    gpu.announce(stream, 4);
+    first.replay(stream);
+    layer(1);
+    third.replay(stream);
+  }
+  stream.wait();
+  EXPECT_EQ(gpu.reader().routes().size(), 120u);
+  EXPECT_EQ(gpu.snapshot()[0], 10u);
+}
+
+TEST(CudaHook, NothingIsAnnouncedDuringACapture) {
+  GpuProducer gpu;
+  const Stream stream;
+  const Routing routing(small_header(), 2);
+  const Graph graph(stream, [&] {
+    EXPECT_FALSE(gpu.announce(stream, 2));
+    record_all(gpu, stream, routing, 2);
+  });
+  EXPECT_EQ(gpu.host().steps, 0u);
+  graph.replay(stream);
+  stream.wait();
+  EXPECT_TRUE(gpu.reader().routes().empty());
+}
+
+TEST(CudaHook, WithoutAProducerAGraphIsEmpty) {
+  const Stream stream;
+  const Graph graph(stream, [&] {
+    moetrace_record_cuda(nullptr, stream, 0, nullptr, MOETRACE_INT32, nullptr, MOETRACE_FLOAT32, 1);
+    moetrace_join(nullptr, stream);
+  });
+  EXPECT_EQ(graph.nodes(), 0u);
+}
+
+TEST(CudaHook, AStepThatBreaksOffIsOverWithTheNext) {
+  const moetrace_ring_header header = small_header();
+  GpuProducer gpu(header, kRoomy);
+  const Stream stream;
+  const Routing routing(header, 2);
+  const auto layer = [&](std::uint32_t number) {
+    gpu.record(stream, number, *routing.gpu_ids, MOETRACE_INT32, *routing.gpu_weights,
+               MOETRACE_FLOAT32, 2);
+  };
+  gpu.announce(stream, 2);
+  layer(0);
+  gpu->abort_step(stream);
+  layer(1);  // a later pass that nobody announced must not finish it
+  layer(2);
+  stream.wait();
+  EXPECT_EQ(gpu.reader().routes().size(), 2u);
+  EXPECT_EQ(gpu.snapshot()[0], 1u);
+  gpu.announce(stream, 2);
+  layer(1);
+  layer(0);  // below the last layer seen
+  layer(1);
+  layer(2);
+  stream.wait();
+  const auto rows = gpu.reader().routes();
+  ASSERT_EQ(rows.size(), 4u);
+  EXPECT_EQ(rows[0].layer, 1u);
+  EXPECT_EQ(rows[2].layer, 2u);
+  EXPECT_EQ(gpu.snapshot()[0], 2u);
+}
+
+TEST(CudaHook, OneJoinClosesTheBranchesOfAllLayers) {
+  const moetrace_ring_header header = small_header();
+  GpuProducer gpu(header, kRoomy);
+  const Stream stream;
+  const Routing routing(header, 2);
+  const Graph graph(stream, [&] {
+    for (std::uint32_t layer = 0; layer < 3; ++layer) {
+      gpu->device_hook()->record(stream, layer, routing.gpu_ids->data(), MOETRACE_INT32,
+                                 routing.gpu_weights->data(), MOETRACE_FLOAT32, 2, Where::kBranch);
+    }
+    gpu->device_hook()->join(stream);
+    gpu->device_hook()->join(stream);  // nothing to join
+  });
+  for (int pass = 0; pass < 50; ++pass) {
+    gpu.announce(stream, 2);
+    graph.replay(stream);
+  }
+  stream.wait();
+  EXPECT_EQ(gpu.reader().routes().size(), 300u);
+  EXPECT_TRUE(gpu->device_hook()->failure().empty()) << gpu->device_hook()->failure();
+}
+
+TEST(CudaHook, ACaptureThatBrokeOffDoesNoHarm) {
+  const moetrace_ring_header header = small_header();
+  GpuProducer gpu(header, kRoomy);
+  const Stream stream;
+  const Routing routing(header, 2);
+  cudaGraph_t graph = nullptr;
+  ASSERT_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  gpu->device_hook()->record(stream, 0, routing.gpu_ids->data(), MOETRACE_INT32,
+                             routing.gpu_weights->data(), MOETRACE_FLOAT32, 2, Where::kBranch);
+  EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaErrorStreamCaptureUnjoined);
+  cudaGetLastError();
+  gpu.announce(stream, 2);
+  record_all(gpu, stream, routing, 2);
+  stream.wait();
+  EXPECT_EQ(gpu.reader().routes().size(), 6u);
+  EXPECT_TRUE(gpu->device_hook()->failure().empty()) << gpu->device_hook()->failure();
+}
+
+TEST(CudaHook, ControlWordsAreFollowed) {
+  moetrace_ring_header header = small_header();
+  header.sample_every = 2;
+  GpuProducer gpu(header, kRoomy);
+  const Stream stream;
+  const Routing routing(header, 3);
+  const Graph graph(stream, [&] { record_all(gpu, stream, routing, 3); });
+  const auto pass = [&] {
+    const bool records = gpu.announce(stream, 3);
+    graph.replay(stream);
+    stream.wait();
+    EXPECT_EQ(gpu.reader().routes().size(),
+              records ? 3u * count_layers(*parse_layers("all", 3)) : 0u);
+    return records;
+  };
+  EXPECT_TRUE(pass());
+  EXPECT_FALSE(pass());
+  EXPECT_EQ(gpu.snapshot()[0], 2u) << "a step that only counts is over, too";
+  write_control(gpu->map(), {true, 1, *parse_layers("1", 3)});
+  ASSERT_TRUE(gpu.announce(stream, 3));
+  graph.replay(stream);
+  stream.wait();
+  const auto rows = gpu.reader().routes();
+  ASSERT_EQ(rows.size(), 3u);
+  EXPECT_EQ(rows[0].layer, 1u);
+  write_control(gpu->map(), {false, 1, *parse_layers("all", 3)});
+  EXPECT_FALSE(gpu.announce(stream, 3));
+  graph.replay(stream);
+  write_control(gpu->map(), {true, 1, {}});
+  EXPECT_TRUE(gpu.announce(stream, 3));  // of no layers
+  graph.replay(stream);
+  stream.wait();
+  EXPECT_TRUE(gpu.reader().routes().empty());
+  EXPECT_EQ(gpu.snapshot()[0], 4u);
+  gpu->device_hook()->close();
+  std::uint64_t counted = 0;
+  for (const std::uint64_t count : gpu.counts()) counted += count;
+  std::uint64_t valid = 0;
+  for (const std::int32_t id : routing.ids) valid += id >= 0 && id < 8;
+  EXPECT_EQ(counted, valid * (3 + 3 + 1));
+}
+
+}  // namespace
+}  // namespace moetrace::cuda
