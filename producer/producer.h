@@ -160,8 +160,8 @@ MOETRACE_API void moetrace_record(moetrace_producer* producer, uint32_t layer, c
  * One pass at a time: passes that overlap on two streams need two producers. */
 typedef struct CUstream_st* moetrace_cuda_stream; /* cudaStream_t, CUstream */
 
-/* As moetrace_step_begin, for the pass that is enqueued on `stream` next; launches one kernel of one
- * thread. Returns 0 and does nothing while the stream is being captured. */
+/* As moetrace_step_begin, for the pass that is enqueued on `stream` next; launches one kernel of
+ * one thread. Returns 0 and does nothing while the stream is being captured. */
 MOETRACE_API int moetrace_step_begin_cuda(moetrace_producer* producer, moetrace_cuda_stream stream,
                                           uint32_t rows, const moetrace_span* spans,
                                           size_t span_count);

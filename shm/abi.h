@@ -1,3 +1,4 @@
+/* clang-format off */
 /* moetrace segment ABI, version 1. The reference text is ABI.md beside this file.
  *
  * Promise: within one major version a field never moves, shrinks or changes its meaning. Reserved bytes are written as 0 and
