@@ -66,6 +66,7 @@ class trace:  # a context manager, named as it is used
             handle.remove()
         if self._handles and hasattr(self._model, "generate"):
             del self._model.generate  # the class's shows again
+            vars(self._model).update(self._generate_before)
         self._handles.clear()
         self._end_batch(None, "cancelled" if error[0] else "forward")
         self._producer.close()
@@ -76,6 +77,7 @@ class trace:  # a context manager, named as it is used
                          model.register_forward_hook(self._after, always_call=True)]
         for binding in self._bindings:
             self._handles.append(binding.attach(functools.partial(self._routed, binding.layer)))
+        self._generate_before = {name: value for name, value in vars(model).items() if name == "generate"}
         if hasattr(model, "generate"):
             model.generate = functools.wraps(model.generate)(functools.partial(self._generate, model.generate))
 
@@ -107,7 +109,11 @@ class trace:  # a context manager, named as it is used
         if self._pass.keep is not None:
             ids = ids[self._pass.keep]
             weights = weights if weights is None else weights[self._pass.keep]
-        self._producer.record(layer, ids.contiguous(), weights if weights is None else weights.contiguous())
+        try:
+            self._producer.record(layer, ids.contiguous(), weights if weights is None else weights.contiguous())
+        except (TypeError, ValueError) as error:  # the model must go on
+            self._say(f"layer {layer} is not recorded: {error}")
+            return
         self._recorded += 1
 
     def _after(self, _model: Any, _args: tuple, _output: Any) -> None:

@@ -120,6 +120,35 @@ class Transformers(harness.Case):
                 # A pass over the whole text gives what the passes of generate() gave, up to rounding.
                 self.compare(model, renormalized, lines, {i: p + n[:-1] for i, p, n in zip(names, prompts, new)})
 
+    def test_generate_without_padding(self):
+        """Then generate() gives the model no mask; a sequence that has ended is fed padding until the others have, too."""
+        model = make("Mixtral", {**SHAPE, "num_local_experts": EXPERTS})
+        prompts = [[5 + n, 6, 7] for n in range(8)]
+        torch.manual_seed(5)
+        with moetrace.trace(model, **self.options):
+            out = model.generate(torch.tensor(prompts), attention_mask=torch.ones(8, 3, dtype=torch.int64), max_new_tokens=40,
+                                 do_sample=True)
+        new = [n[:n.index(END) + 1] if END in n else n for n in out[:, 3:].tolist()]
+        self.assertGreater(len(set(map(len, new))), 1, "no sequence ended before another")
+        self.compare(model, True, self.lines(), {f"r{n}": prompts[n] + new[n][:-1] for n in range(8)})
+
+    def test_a_model_in_double_precision_goes_on_unrecorded(self):
+        model = make("Qwen2Moe", {**SHAPE, **EXPERT_SHAPE, "shared_expert_intermediate_size": 32}).double()
+        with self.assertLogs("moetrace", logging.WARNING) as logs, moetrace.trace(model, **self.options), torch.no_grad():
+            model(torch.tensor([[5, 6]]))
+        self.assertIn("layer 0 is not recorded: record: weights has dtype float64", logs.output[0])
+        self.lines()
+
+    def test_two_traces_of_one_model(self):
+        model = make("Mixtral", {**SHAPE, "num_local_experts": EXPERTS})
+        with moetrace.trace(model, **self.options), moetrace.trace(model, **self.options):
+            model.generate(torch.tensor([[5, 6]]), max_new_tokens=4, do_sample=False)
+        self.assertNotIn("generate", vars(model))
+        self.wait_drained()
+        delivered = [self.check(path).delivered for path in self.trace_files()]
+        self.assertEqual(len(delivered), 2)
+        self.assertEqual(*delivered)
+
     def test_experts_as_the_router_said(self):
         """DeepSeek chooses by corrected, grouped scores: its experts are compared with what its own router returns."""
         model = make("DeepseekV3", list(models())[-1][2])
