@@ -134,6 +134,8 @@ class Transformers(harness.Case):
 
     def test_a_model_in_double_precision_goes_on_unrecorded(self):
         model = make("Qwen2Moe", {**SHAPE, **EXPERT_SHAPE, "shared_expert_intermediate_size": 32}).double()
+        if hasattr(model, "set_experts_implementation"):  # the grouped kernel of transformers 5 has no double precision
+            model.set_experts_implementation("eager")
         with self.assertLogs("moetrace", logging.WARNING) as logs, moetrace.trace(model, **self.options), torch.no_grad():
             model(torch.tensor([[5, 6]]))
         self.assertIn("layer 0 is not recorded: record: weights has dtype float64", logs.output[0])
