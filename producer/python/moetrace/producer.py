@@ -1,0 +1,238 @@
+"""Producer: the hook for one's own engine in Python. It does what producer/producer.h says, and no more."""
+from __future__ import annotations
+
+import ctypes
+from typing import Any, Iterable, NamedTuple, Optional, Sequence, Union
+
+from . import _library, _tensors
+from .errors import TracingError
+
+_TEXTS = ("directory", "session", "layers", "model_id", "engine", "engine_version", "vllm_version", "torch_version", "device",
+          "router_score")
+
+
+class Totals(NamedTuple):
+    """Where the counters stand. attempted = rows announced times layers selected; recorded: in the ring; dropped: no room."""
+
+    steps: int = 0
+    attempted: int = 0
+    recorded: int = 0
+    dropped: int = 0
+
+
+class Span(NamedTuple):
+    """Rows [first_row, first_row + rows) of a step are the tokens [first_position, ...) of a request."""
+
+    request: Union["Request", int]
+    first_position: int
+    first_row: int
+    rows: int
+
+
+def enabled() -> bool:
+    """Is MOETRACE set to something else than "" and "0"? Whether to trace is then the engine's decision."""
+    return bool(_library.load().moetrace_enabled())
+
+
+class Request:
+    """A request that is live from `Producer.request` until `end`."""
+
+    def __init__(self, producer: "Producer", number: int):
+        self._producer = producer
+        self.number = number  # never reused within a trace
+
+    def end(self, generated_tokens: Optional[int] = None, status: str = "stop") -> None:
+        """`generated_tokens` None: unknown. `status`: at most 31 bytes, such as "stop", "length", "cancelled". A second call
+        is ignored."""
+        self._producer._end_request(self.number, generated_tokens, status)
+
+
+class Producer:
+    """A ring for one model in this process, and the hook that fills it.
+
+        with moetrace.Producer(num_layers=24, num_experts=60, top_k=4, model_id="my/model") as producer:
+            request = producer.request("r0", prompt_tokens=57)
+            producer.step(57, [(request, 0, 0, 57)])      # announce the pass: positions 0 to 56 are rows 0 to 56
+            for layer in range(24):
+                producer.record(layer, ids, weights)      # [57, 4] each, behind the layer's router
+            request.end(generated_tokens=1, status="stop")
+
+    One thread at a time may call it. Nothing here waits for a collector; a full ring drops the newest records and counts them
+    (`totals`). In a forked child, and after `close`, every call does nothing.
+
+    Arguments as the fields of moetrace_options; None means unknown or, for directory, session, ring_mb, layers and
+    sample_every, what the environment says (MOETRACE_DIR, _SESSION, _RING_MB, _LAYERS, _SAMPLE), else the default.
+
+    num_layers: all layers of the model, also dense ones, 1 to 256. num_experts: routed experts of a layer, 1 to 65535.
+    top_k: 1 to 32. moe_layers: those that call `record` in every pass; None: all. layers: those to record, "0,5-7", "all" or
+    numbers. sample_every: 1 every step, n every n-th, 0 counts only. ring_mb: MiB, rounded down to a power of two of records.
+    router_score: "softmax", "sigmoid". cuda_device: the GPU whose memory holds what is recorded; None: host memory.
+    enabled: False makes a producer that does nothing, so that an engine needs no `if`: `enabled=moetrace.enabled()`.
+
+    Raises TracingError, with one line, when the ring can't be made.
+    """
+
+    def __init__(self, *, num_layers: int, num_experts: int, top_k: int, model_id: Optional[str] = None,
+                 moe_layers: Optional[Iterable[int]] = None, layers: Union[str, Iterable[int], None] = None,
+                 sample_every: Optional[int] = None, ring_mb: Optional[float] = None, directory: Optional[str] = None,
+                 session: Optional[str] = None, engine: Optional[str] = None, engine_version: Optional[str] = None,
+                 vllm_version: Optional[str] = None, torch_version: Optional[str] = None, device: Optional[str] = None,
+                 seed: Optional[int] = None, router_score: Optional[str] = None, router_renormalized: bool = False,
+                 router_scaling: float = 1.0, rank: int = 0, world_size: int = 1, tp_rank: int = 0, dp_rank: int = 0,
+                 pp_rank: int = 0, ep_rank: int = 0, cuda_device: Optional[int] = None, enabled: bool = True):
+        given = dict(locals())
+        self._library = _library.load()
+        self._pointer: Optional[int] = None
+        self._last = Totals()
+        self._cuda_device = cuda_device
+        self._top_k = top_k
+        self._kept: list[Any] = []  # what branches on the GPU still read
+        self.trace_id = ""  # the trace's UUID, 36 characters; "" if not enabled
+        if enabled:
+            self._open(given)
+
+    def _open(self, given: dict[str, Any]) -> None:
+        options = _library.Options()
+        self._library.moetrace_options_init(ctypes.byref(options), ctypes.sizeof(options))
+        if given["layers"] is not None and not isinstance(given["layers"], str):
+            given["layers"] = ",".join(map(str, sorted(given["layers"])))
+        if given["device"] is None:
+            given["device"] = "cpu" if self._cuda_device is None else "cuda"
+        for name in _TEXTS:
+            if given[name] is not None:
+                setattr(options, name, given[name].encode())
+        for name in ("num_layers", "num_experts", "top_k", "router_renormalized", "router_scaling", "rank", "world_size",
+                     "tp_rank", "dp_rank", "pp_rank", "ep_rank", "sample_every", "ring_mb", "cuda_device"):
+            if given[name] is not None:
+                setattr(options, name, given[name])
+        if given["seed"] is not None:
+            options.has_seed, options.seed = 1, given["seed"]
+        if given["moe_layers"] is not None:
+            options.moe_layers = ctypes.pointer(_layer_mask(given["moe_layers"]))
+        why = ctypes.create_string_buffer(_library.ERROR_BYTES)
+        self._pointer = self._library.moetrace_open(ctypes.byref(options), why, len(why))
+        if not self._pointer:
+            raise TracingError(why.value.decode(errors="replace"))
+        self.trace_id = self._library.moetrace_trace_id(self._pointer).decode()
+
+    def request(self, id: str, prompt_tokens: Optional[int] = None, cached_tokens: Optional[int] = 0) -> Request:
+        """A request enters the batch. `id`: at most 255 bytes of UTF-8 are kept. Token counts may be None: unknown.
+        `cached_tokens`: how many of the prompt's come from a cache, and so have no rows."""
+        number = self._library.moetrace_request_begin(self._pointer, id.encode(), _tokens(prompt_tokens),
+                                                      _tokens(cached_tokens))
+        return Request(self, number)
+
+    def _end_request(self, number: int, generated_tokens: Optional[int], status: str) -> None:
+        self._library.moetrace_request_end(self._pointer, number, _tokens(generated_tokens), status.encode())
+
+    def step(self, rows: int, spans: Sequence[tuple] = (), stream: Any = None) -> bool:
+        """Announces the next pass, before it runs: its number of real rows (padding excluded) and which tokens they are.
+
+        spans: `Span`s or tuples (request, first_position, first_row, rows), disjoint, within [0, rows), of live requests; a
+        row without one belongs to no request. stream: the GPU's, where the pass runs next (see `record`).
+        True if this pass is recorded, False if it is only counted, or not observed at all.
+        """
+        array = (_library.Span * len(spans))()
+        for entry, (request, first_position, first_row, span_rows) in zip(array, spans):
+            entry.request = request.number if isinstance(request, Request) else request
+            entry.first_position, entry.first_row, entry.rows = first_position, first_row, span_rows
+        if self._cuda_device is None:
+            return bool(self._library.moetrace_step_begin(self._pointer, rows, array, len(array)))
+        address = _tensors.stream_address(stream, self._cuda_device)
+        recorded = self._library.moetrace_step_begin_cuda(self._pointer, address, rows, array, len(array))
+        self._kept.clear()  # the announcement has joined what was not
+        return bool(recorded)
+
+    def record(self, layer: int, ids: Any, weights: Any = None, stream: Any = None, *, branch: bool = False) -> None:
+        """One layer's routing, behind its router; layers of a pass come in ascending order.
+
+        ids: [rows, top_k], int16, int32, int64 or uint32; one outside [0, num_experts) is recorded as none. weights: the same
+        shape, float32, float16 or bfloat16, or None: unknown. Both numpy arrays or torch tensors, in host memory or, with
+        `cuda_device`, in that GPU's, contiguous there. Rows past the announced ones are padding and left out; without an
+        announcement nothing is recorded. Host memory isn't needed after the call.
+
+        On a GPU a kernel in `stream` (an address, a torch.cuda.Stream, None: torch's current one) records them. With `branch`
+        it runs beside the stream, which is faster; until `join`, or the next `step`, this object keeps the tensors alive, and
+        nobody may write to them.
+
+        TypeError or ValueError, with one line, for arrays of another kind, dtype, device or shape.
+        """
+        if self._pointer is None:
+            return
+        i = _tensors.rows_of("ids", ids, _library.ID_TYPES, self._top_k)
+        w = None if weights is None else _tensors.rows_of("weights", weights, _library.WEIGHT_TYPES, self._top_k)
+        if w is not None and w.rows != i.rows:
+            raise ValueError(f"record: ids has {i.rows} rows and weights {w.rows}; they must have the same")
+        for what, array in (("ids", i), ("weights", w)):
+            if array is not None and array.cuda_device != self._cuda_device:
+                raise TypeError(f"record: {what} is {_place(array.cuda_device)}, and the producer was opened for what is "
+                                f"{_place(self._cuda_device)}")
+        routing = (layer, i.address, i.type, w.address if w else None, w.type if w else 0, i.rows)
+        if self._cuda_device is None:
+            self._library.moetrace_record(self._pointer, *routing)
+            return
+        address = _tensors.stream_address(stream, self._cuda_device)
+        if branch:
+            self._kept.append((ids, weights))
+            self._library.moetrace_record_cuda(self._pointer, address, *routing)
+        else:
+            self._library.moetrace_record_cuda_in_line(self._pointer, address, *routing)
+
+    def join(self, stream: Any = None) -> None:
+        """Joins the branches since the last join: to be called when the experts of the layer, or of all of them, have been
+        enqueued. Without a GPU it does nothing."""
+        if self._cuda_device is not None:
+            self._library.moetrace_join(self._pointer, _tensors.stream_address(stream, self._cuda_device))
+            self._kept.clear()
+
+    def abort(self, stream: Any = None) -> None:
+        """The announced pass failed, or one follows that must leave nothing."""
+        if self._cuda_device is None:
+            self._library.moetrace_step_abort(self._pointer)
+        else:
+            self._library.moetrace_step_abort_cuda(self._pointer, _tensors.stream_address(stream, self._cuda_device))
+
+    @property
+    def totals(self) -> Totals:
+        """Where the counters stand; on a GPU, at the end of the last step that is over. After `close`: the last ones."""
+        if self._pointer is not None:
+            totals = _library.Totals(size=ctypes.sizeof(_library.Totals))
+            self._library.moetrace_get_totals(self._pointer, ctypes.byref(totals))
+            self._last = Totals(totals.steps, totals.attempted, totals.recorded, totals.dropped)
+        return self._last
+
+    @property
+    def failure(self) -> Optional[str]:
+        """One line that says why the GPU's hook has turned itself off; None: it has not."""
+        why = self._library.moetrace_failure(self._pointer)
+        return None if why is None else why.decode(errors="replace")
+
+    def close(self) -> None:
+        """Ends the trace; the collector drains what is left. A second call does nothing."""
+        if self._pointer is not None:
+            self._last = self.totals
+            self._library.moetrace_close(self._pointer)
+            self._pointer = None
+
+    def __enter__(self) -> "Producer":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.close()
+
+
+def _layer_mask(layers: Iterable[int]) -> _library.LayerMask:
+    mask = _library.LayerMask()
+    for layer in layers:
+        if not 0 <= layer < 256:
+            raise ValueError(f"moe_layers: {layer} is not a layer; they go from 0 to 255")
+        mask.words[layer // 64] |= 1 << layer % 64
+    return mask
+
+
+def _tokens(count: Optional[int]) -> int:
+    return _library.UNKNOWN_TOKENS if count is None else count
+
+
+def _place(cuda_device: Optional[int]) -> str:
+    return "in host memory" if cuda_device is None else f"on GPU {cuda_device}"

@@ -1,0 +1,212 @@
+"""moetrace.trace: records a Mixture-of-Experts model of Hugging Face transformers while it runs.
+
+    with moetrace.trace(model):
+        model.generate(**inputs, max_new_tokens=64)
+
+Seen to work: Qwen2-MoE, Qwen3-MoE, Mixtral, OLMoE and DeepSeek-V3, and by the same probe whatever hands `top_k_index` and
+`top_k_weights` to its experts. Not covered, because Python hooks do not run there or rows lose their place: torch.compile,
+CUDA graphs and the compiled static cache; beam search; models spread over several GPUs; layers that see other rows than the
+model (expert or sequence parallelism). What generate() feeds a sequence behind a stop string, or rejects of an assistant's
+draft, is recorded as rows of the pass in which it ran.
+"""
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import logging
+from typing import Any, Iterable, Iterator, Optional
+
+from . import _passes, _routers
+from ._batch import Batch, end_tokens_of, generation_setting
+from .errors import TracingError
+from .producer import Producer
+
+_log = logging.getLogger("moetrace")
+
+# model_type: (scores, are the top-k weights divided by their sum; None: as norm_topk_prob of the configuration says)
+_ROUTERS = {"qwen2_moe": ("softmax", None), "qwen3_moe": ("softmax", None), "olmoe": ("softmax", None),
+            "mixtral": ("softmax", True), "deepseek_v3": ("sigmoid", None)}
+
+
+class trace:  # a context manager, named as it is used
+    """Records every top-level forward of `model` until the end of the `with` block; the value is the `Producer`.
+
+    Each generate() makes one request for each row of its batch, and so does each call of the model itself that starts without
+    a cache; names come from `requests`, then r0, r1 and so on. Padding by a two-dimensional attention_mask leaves no rows, and
+    neither does what generate() feeds a sequence behind its end token. A request of P prompt and G generated tokens has
+    P + G - 1 rows in each layer. Eager only.
+
+    options: as for `Producer` (layers, sample_every, ring_mb, directory, session, enabled, seed, model_id, ...); what the model
+    and its configuration tell is filled in. Raises TracingError, with one line, for a model that can't be traced or a ring
+    that can't be made. MoE layers that can't be bound are named in one line of the logger "moetrace".
+    """
+
+    def __init__(self, model: Any, *, requests: Iterable[str] = (), **options: Any):
+        self._model = model
+        self._bindings = _find(model)
+        self._options = {**_describe(model, self._bindings), **options}
+        self._names = _names(requests)
+        self._handles: list[Any] = []
+        self._batch: Optional[Batch] = None
+        self._pass: Optional[_passes.Pass] = None
+        self._recorded = 0  # layers of the current pass
+        self._generating = False
+        self._paused = False
+        self._ends: frozenset = frozenset()
+        self._said: set[str] = set()
+
+    def __enter__(self) -> Producer:
+        self._producer = Producer(**self._options)
+        if self._options.get("enabled", True):
+            self._attach()
+        return self._producer
+
+    def __exit__(self, *error: Any) -> None:
+        for handle in self._handles:
+            handle.remove()
+        if self._handles and hasattr(self._model, "generate"):
+            del self._model.generate  # the class's shows again
+            vars(self._model).update(self._generate_before)
+        self._handles.clear()
+        self._end_batch(None, "cancelled" if error[0] else "forward")
+        self._producer.close()
+
+    def _attach(self) -> None:
+        model = self._model
+        self._handles = [model.register_forward_pre_hook(self._before, with_kwargs=True),
+                         model.register_forward_hook(self._after, always_call=True)]
+        for binding in self._bindings:
+            self._handles.append(binding.attach(functools.partial(self._routed, binding.layer)))
+        self._generate_before = {name: value for name, value in vars(model).items() if name == "generate"}
+        if hasattr(model, "generate"):
+            model.generate = functools.wraps(model.generate)(functools.partial(self._generate, model.generate))
+
+    def _before(self, model: Any, args: tuple, kwargs: dict) -> None:
+        if self._paused:
+            return
+        batch = self._batch
+        if batch and self._generating and self._ends and (ids := kwargs.get("input_ids")) is not None:
+            batch.mark_finished(ids[:, -1].tolist(), self._ends)
+        layout = _passes.layout(model, args, kwargs, batch.finished if batch and self._generating else [])
+        if layout is None:
+            self._say("a pass without input_ids and inputs_embeds is not recorded")
+            return
+        starts = not self._generating and not any(layout.firsts)
+        if batch is None or starts or len(batch.requests) != len(layout.counts):
+            self._end_batch(None, "forward")
+            batch = self._batch = Batch(self._producer, self._names, layout)
+        self._pass, self._recorded = layout, 0
+        self._producer.step(sum(layout.counts), batch.spans(layout))
+
+    def _routed(self, layer: int, ids: Any, weights: Any) -> None:
+        if self._pass is None:
+            return
+        if ids is None or ids.numel() != self._pass.padded_rows * ids.shape[-1]:
+            self._say(f"layer {layer} is not recorded: it does not see the rows of the model's pass")
+            return
+        ids = ids.detach().reshape(-1, ids.shape[-1])
+        weights = weights if weights is None else weights.detach().reshape(ids.shape)
+        if self._pass.keep is not None:
+            ids = ids[self._pass.keep]
+            weights = weights if weights is None else weights[self._pass.keep]
+        try:
+            self._producer.record(layer, ids.contiguous(), weights if weights is None else weights.contiguous())
+        except (TypeError, ValueError) as error:  # the model must go on
+            self._say(f"layer {layer} is not recorded: {error}")
+            return
+        self._recorded += 1
+
+    def _after(self, _model: Any, _args: tuple, _output: Any) -> None:
+        if self._pass is not None and self._recorded < len(self._bindings):
+            self._producer.abort()  # it failed: no later pass may finish it
+        self._pass = None
+
+    def _generate(self, original: Any, *args: Any, **kwargs: Any) -> Any:
+        why = _refuse(self._model, kwargs)
+        if why:
+            self._say(f"this generate() is not recorded: {why}")
+            self._paused = True
+        self._end_batch(None, "forward")
+        self._generating, self._ends = True, end_tokens_of(self._model, kwargs)
+        generated, status = None, "cancelled"
+        try:
+            output = original(*args, **kwargs)
+            generated, status = self._behind_prompt(output, args, kwargs), "length"
+            return output
+        finally:
+            self._end_batch(generated, status)
+            self._generating = self._paused = False
+
+    def _behind_prompt(self, output: Any, args: tuple, kwargs: dict) -> list[list[int]]:
+        sequences = getattr(output, "sequences", output)
+        prompt = args[0] if args else kwargs.get("inputs", kwargs.get("input_ids"))
+        # Given embeddings alone, generate() returns new tokens alone.
+        return sequences[:, 0 if prompt is None else prompt.shape[1]:].tolist()
+
+    def _end_batch(self, generated: Optional[list[list[int]]], status: str) -> None:
+        if self._batch is not None:
+            self._batch.end(generated, self._ends, status)
+            self._batch = None
+
+    def _say(self, line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            _log.warning("moetrace: %s", line)
+
+
+def _find(model: Any) -> list[_routers.Binding]:
+    if hasattr(model, "_orig_mod"):
+        raise TracingError("trace: the model is compiled, and hooks do not run there; give the model as it was before "
+                           "torch.compile, and run that one")
+    bindings, missed = _routers.find(model)
+    if not bindings:
+        raise TracingError(f"trace: {type(model).__name__} has no layer whose router can be found; call Producer.record in "
+                           "its forward instead")
+    for layer in missed:
+        _log.warning("moetrace: layer %d is not recorded: its router can't be told from its modules", layer)
+    devices = {str(parameter.device) for binding in bindings for parameter in binding.module.parameters()}
+    if len(devices) > 1:
+        raise TracingError(f"trace: the model's experts are on {', '.join(sorted(devices))}, and a ring is of one device; "
+                           "put the model on one")
+    return bindings
+
+
+def _describe(model: Any, bindings: list[_routers.Binding]) -> dict[str, Any]:
+    """What `Producer` wants to know, from the model and its configuration."""
+    config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
+    score, renormalized = _ROUTERS.get(config.model_type, (None, False))
+    device = next(bindings[0].module.parameters()).device
+    return {"model_id": getattr(model.config, "_name_or_path", None) or None,
+            "num_layers": config.num_hidden_layers,
+            "num_experts": _first(config, "num_experts", "num_local_experts", "n_routed_experts"),
+            "top_k": _first(config, "num_experts_per_tok", "moe_topk", "top_k"),
+            "moe_layers": [binding.layer for binding in bindings],
+            "engine": "transformers", "engine_version": importlib.metadata.version("transformers"),
+            "torch_version": importlib.metadata.version("torch"),
+            "router_score": score,
+            "router_renormalized": bool(getattr(config, "norm_topk_prob", False) if renormalized is None else renormalized),
+            "router_scaling": float(getattr(config, "routed_scaling_factor", None) or 1.0),
+            "cuda_device": device.index if device.type == "cuda" else None}
+
+
+def _first(config: Any, *names: str) -> int:
+    value = next((getattr(config, name) for name in names if getattr(config, name, None) is not None), None)
+    if value is None:
+        raise TracingError(f"trace: the configuration of {config.model_type} has none of {', '.join(names)}; give it to trace()")
+    return value
+
+
+def _names(given: Iterable[str]) -> Iterator[str]:
+    yield from given
+    number = 0
+    while True:
+        yield f"r{number}"
+        number += 1
+
+
+def _refuse(model: Any, kwargs: dict) -> Optional[str]:
+    if (generation_setting(model, kwargs, "num_beams") or 1) > 1:
+        return "beam search moves sequences between rows"
+    if "static" in str(generation_setting(model, kwargs, "cache_implementation")) and model.device.type == "cuda":
+        return "a static cache on a GPU is compiled"
+    return None

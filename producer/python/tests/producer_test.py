@@ -1,0 +1,196 @@
+"""moetrace.Producer against a real collector: what comes out is what was given, and nothing else.
+
+MOETRACE_LIBRARY, MOETRACED and MOETRACE_CLI name the library and the programs; the package is on PYTHONPATH.
+"""
+import json
+import os
+import pathlib
+import sys
+import unittest
+
+import numpy
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "daemon/testing"))
+import harness  # noqa: E402  (in the folder just named)
+
+import moetrace  # noqa: E402
+
+LAYERS, EXPERTS, TOP_K = 3, 60, 4
+
+
+class ProducerTest(harness.Case):
+    def setUp(self):
+        super().setUp()
+        self.random = numpy.random.default_rng(7)
+
+    def open(self, **options):
+        options = {"num_layers": LAYERS, "num_experts": EXPERTS, "top_k": TOP_K, "ring_mb": 4, "directory": str(self.rings),
+                   "session": self.session, "layers": "all", "sample_every": 1, **options}
+        producer = moetrace.Producer(**options)
+        self.addCleanup(producer.close)
+        return producer
+
+    def routing(self, rows, id_type="int64", weight_type="float32"):
+        ids = numpy.stack([self.random.permutation(EXPERTS)[:TOP_K] for _ in range(rows)])
+        return ids.astype(id_type), self.random.random((rows, TOP_K)).astype(weight_type)
+
+    def lines(self):
+        """The trace's lines, checked, once it has ended."""
+        self.wait_drained()
+        path, = self.trace_files()
+        self.check(path)
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+    def collect(self):
+        return harness.Collector(self, "--output-dir", self.traces)
+
+    @staticmethod
+    def routes(lines):
+        return {(r["req_id"], r["token_idx"], r["layer"]): (r["topk_ids"], r["topk_weights"])
+                for r in lines if r["type"] == "route"}
+
+    def test_rows_as_given(self):
+        self.collect()
+        given = {}
+        with self.open(model_id="test/model", engine="a test", seed=5, router_score="softmax", router_scaling=2.5) as producer:
+            self.assertEqual(len(producer.trace_id), 36)
+            a, b = producer.request("a", prompt_tokens=5, cached_tokens=2), producer.request("b")
+            passes = [[("a", a, 2, 3), ("b", b, 0, 6)], [("b", b, 6, 1), ("a", a, 5, 1)]]
+            for spans in passes:
+                keys, rows, entries = [], 0, []
+                for name, request, position, count in spans:
+                    entries.append(moetrace.Span(request, position, rows, count))
+                    keys += [(name, position + n) for n in range(count)]
+                    rows += count
+                self.assertTrue(producer.step(rows, entries))
+                for layer in range(LAYERS):
+                    ids, weights = self.routing(rows)
+                    producer.record(layer, ids, weights)
+                    for key, i, w in zip(keys, ids.tolist(), weights.tolist()):
+                        given[(*key, layer)] = (i, w)
+            a.end(2, "length")
+            b.end()
+            self.assertEqual(producer.totals, (2, len(given), len(given), 0))
+        lines = self.lines()
+        self.assertEqual({k: (i, [numpy.float32(x) for x in w]) for k, (i, w) in self.routes(lines).items()}, given)
+        meta = lines[0]
+        self.assertEqual([meta[k] for k in ("model_id", "engine", "seed", "device", "top_k", "num_experts", "num_layers")],
+                         ["test/model", "a test", 5, "cpu", TOP_K, EXPERTS, LAYERS])
+        self.assertEqual(meta["router"], {"score": "softmax", "renormalized": False, "scaling": 2.5})
+        self.assertEqual([(r["req_id"], r["prompt_tokens"], r["cached_tokens"]) for r in lines if r["type"] == "request"],
+                         [("a", 5, 2), ("b", None, 0)])
+        self.assertEqual([(r["req_id"], r["generated_tokens"], r["status"]) for r in lines if r["type"] == "request_end"],
+                         [("a", 2, "length"), ("b", None, "stop")])
+
+    def test_every_dtype_and_any_strides(self):
+        self.collect()
+        expected = []
+        with self.open(num_layers=1) as producer:
+            for id_type in ("int16", "int32", "int64", "uint32"):
+                for weight_type in ("float32", "float16"):
+                    ids, weights = self.routing(4, id_type, weight_type)
+                    producer.step(2)
+                    producer.record(0, ids[::2], numpy.asfortranarray(weights)[::2])
+                    expected += list(zip(ids[::2].tolist(), weights[::2].astype("float32").tolist()))
+            producer.step(1)
+            producer.record(0, ids[:1])
+            expected.append((ids[0].tolist(), [None] * TOP_K))
+        got = [(r["topk_ids"], [w if w is None else float(numpy.float32(w)) for w in r["topk_weights"]])
+               for r in self.lines() if r["type"] == "route"]
+        self.assertEqual(got, expected)
+
+    def test_only_announced_rows(self):
+        self.collect()
+        with self.open() as producer:
+            ids, weights = self.routing(4)
+            producer.record(0, ids, weights)  # announced by nobody
+            producer.step(2)
+            for layer in range(LAYERS):
+                producer.record(layer, ids, weights)  # two rows of padding
+            producer.step(3)
+            producer.record(0, ids, weights)
+            producer.abort()
+            producer.record(1, ids, weights)
+            self.assertEqual(producer.totals.recorded, 2 * LAYERS + 3)
+        end = self.lines()[-1]
+        self.assertEqual((end["delivered"], end["torn"]), (2 * LAYERS + 3, 3 * (LAYERS - 1)))
+
+    def test_selected_layers_and_sampling(self):
+        with self.open(layers=[0, 2], moe_layers=[0, 2]) as producer:
+            producer.step(1)
+            for layer in range(LAYERS):
+                producer.record(layer, *self.routing(1))
+            self.assertEqual(producer.totals, (1, 2, 2, 0))
+        with self.open(sample_every=0) as producer:
+            self.assertFalse(producer.step(1))
+
+    def test_a_full_ring_drops_and_counts(self):
+        with self.open(ring_mb=0.01) as producer:
+            rows = 4096
+            producer.step(rows)
+            for layer in range(LAYERS):
+                producer.record(layer, *self.routing(rows))
+            totals = producer.totals
+        self.assertGreater(totals.dropped, 0)
+        self.assertEqual(totals.recorded + totals.dropped, rows * LAYERS)
+
+    def test_a_forked_child_records_nothing(self):
+        self.collect()
+        with self.open(num_layers=1) as producer:
+            routing = self.routing(1)
+            child = os.fork()
+            if child == 0:
+                producer.step(1)
+                producer.record(0, *routing)
+                os._exit(0 if producer.totals.recorded == 0 else 1)
+            self.assertEqual(os.waitpid(child, 0)[1], 0)
+            producer.step(1)
+            producer.record(0, *routing)
+        self.assertEqual(self.lines()[-1]["attempted"], 1)
+
+    def test_wrong_arrays(self):
+        producer = self.open()
+        ids, weights = self.routing(2)
+        producer.step(2)
+        for error, text, arguments in (
+                (TypeError, "record: ids has dtype float32; it must be one of int16, int32, int64, uint32", (weights, weights)),
+                (TypeError, "record: weights has dtype float64; it must be one of float32, bfloat16, float16",
+                 (ids, weights.astype("float64"))),
+                (TypeError, "record: ids has dtype >i8", (ids.astype(">i8"), weights)),
+                (TypeError, "record: ids is a list; give a numpy array or a torch tensor", (ids.tolist(), weights)),
+                (ValueError, r"record: ids has shape \(2, 3\); it must be \[rows, 4\]", (ids[:, :3], weights)),
+                (ValueError, "record: ids has 2 rows and weights 1; they must have the same", (ids, weights[:1]))):
+            with self.assertRaisesRegex(error, text):
+                producer.record(0, *arguments)
+        self.assertEqual(producer.totals.recorded, 0)
+
+    def test_closed_and_disabled_do_nothing(self):
+        closed = self.open()
+        closed.step(1)
+        closed.record(0, *self.routing(1))
+        closed.close()
+        for producer, totals in ((closed, (1, LAYERS, 1, 0)), (self.open(enabled=False), (0, 0, 0, 0))):
+            request = producer.request("x", 1)
+            self.assertFalse(producer.step(1, [(request, 0, 0, 1)]))
+            producer.record(0, *self.routing(1))
+            request.end(1)
+            producer.abort()
+            producer.close()
+            self.assertEqual(producer.totals, totals)
+            self.assertIsNone(producer.failure)
+
+    def test_no_ring_is_one_line(self):
+        for options in ({"directory": "/nowhere"}, {"top_k": 33}, {"num_layers": 0}):
+            with self.assertRaises(moetrace.TracingError) as caught:
+                self.open(**options)
+            self.assertRegex(str(caught.exception), r"^[^\n]+: [^\n]+$")
+
+    def test_enabled(self):
+        for value, expected in (("1", True), ("0", False), ("", False)):
+            os.environ["MOETRACE"] = value
+            self.addCleanup(os.environ.pop, "MOETRACE", None)
+            self.assertEqual(moetrace.enabled(), expected)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
