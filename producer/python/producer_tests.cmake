@@ -7,6 +7,8 @@ set(moetrace_python_environment
 add_test(NAME python.layout
   COMMAND /usr/bin/python3 -B ${CMAKE_CURRENT_SOURCE_DIR}/python/tests/layout_test.py ${CMAKE_C_COMPILER} ${PROJECT_SOURCE_DIR})
 set_tests_properties(python.layout PROPERTIES TIMEOUT 60 ENVIRONMENT "${moetrace_python_environment}")
+add_test(NAME python.imports COMMAND /usr/bin/python3 -B ${CMAKE_CURRENT_SOURCE_DIR}/python/tests/imports_test.py)
+set_tests_properties(python.imports PROPERTIES TIMEOUT 60 ENVIRONMENT "${moetrace_python_environment}")
 if(MOETRACE_PROGRAMS)
   add_test(NAME python.producer COMMAND /usr/bin/python3 -B ${CMAKE_CURRENT_SOURCE_DIR}/python/tests/producer_test.py)
   set_tests_properties(python.producer PROPERTIES
