@@ -74,8 +74,9 @@ void Tail::run(const std::string& endpoint) {
   zmq::socket_t socket(context, zmq::socket_type::sub);
   socket.set(zmq::sockopt::rcvhwm, kMessagesHeld);
   socket.set(zmq::sockopt::linger, 0);
-  socket.connect(endpoint);
+  // Before it connects: then all of them arrive at once.
   for (const std::string& topic : options_.topics) socket.set(zmq::sockopt::subscribe, topic);
+  socket.connect(endpoint);
   while (!stop_requested() && !enough() && std::ferror(stdout) == 0) {
     std::array<zmq::message_t, 3> parts;
     zmq::pollitem_t item{socket.handle(), 0, ZMQ_POLLIN, 0};

@@ -29,11 +29,9 @@ bool Collector::round() {
     discover();
     for (const std::string& failure : plots_.reap(false)) say_(failure);
   }
-  if (publisher_.take_subscriptions()) {
-    for (auto& [id, trace] : traces_) {
-      publisher_.publish_meta(trace.channel, trace.drain->meta(), trace.drain->totals());
-    }
-  }
+  publisher_.take_subscriptions();
+  for (auto& [id, trace] : traces_)
+    publisher_.publish_meta_if_due(trace.channel, trace.drain->totals());
   const bool moved = drain_all();
   if (now - stats_ >= kStatsEvery) {
     stats_ = now;
@@ -87,7 +85,8 @@ void Collector::attach(const SegmentName& name) {
       .store(static_cast<std::uint64_t>(::getpid()), std::memory_order_relaxed);
 
   Trace& trace = traces_[name.trace_id];
-  trace.channel = {name.trace_id, number, 0, 0, 0};
+  trace.channel.trace_id = name.trace_id;
+  trace.channel.generation = number;
   auto drain = SegmentDrain::attach(
       std::move(*segment), std::move(*file), options_.layers,
       [this, &trace](const Batch& batch) { publisher_.publish(trace.channel, batch); });
@@ -96,6 +95,7 @@ void Collector::attach(const SegmentName& name) {
     return quarantine(name, drain.error().message);
   }
   trace.drain = std::move(*drain);
+  trace.channel.meta = trace.drain->meta();
 }
 
 void Collector::quarantine(const SegmentName& name, const std::string& why) {

@@ -17,6 +17,8 @@ namespace moetrace {
 struct Channel {
   std::string trace_id;
   std::uint64_t generation = 0;
+  std::string meta;                 // the trace's first line
+  std::uint64_t meta_sent_for = 0;  // so many subscriptions to `meta` have got that line
   std::uint64_t route_messages = 0;
   std::uint64_t meta_messages = 0;
   std::uint64_t stats_messages = 0;
@@ -32,21 +34,22 @@ class Publisher {
   // Becomes readable when subscriptions come; -1 if nothing is published.
   int descriptor() const;
 
-  // Takes what subscribers have asked for. True if there is a new subscription.
-  bool take_subscriptions();
-
+  // Sees who has come; to be called again and again, also while there is nothing to publish.
+  void take_subscriptions();
+  // The trace's first line, if somebody has come since it was sent.
+  void publish_meta_if_due(Channel& channel, const Totals& totals);
   void publish(Channel& channel, const Batch& batch);
-  // The trace's first line once more, for somebody who came late.
-  void publish_meta(Channel& channel, const std::string& line, const Totals& totals);
   void publish_stats(Channel& channel, const std::string& line, const Totals& totals);
 
  private:
-  void send(const char* topic, std::uint64_t& number, const Channel& channel, const Run& run,
-            std::string_view payload);
+  void send(std::string_view topic, std::uint64_t& number, Channel& channel, Run run,
+            std::string payload);
+  void lead_with_meta_if_due(Channel& channel, Run& run, std::string& payload);
 
   zmq::context_t context_;
   zmq::socket_t socket_;
   std::vector<std::string> endpoints_;
+  std::uint64_t meta_subscriptions_ = 0;  // seen so far
 };
 
 }  // namespace moetrace

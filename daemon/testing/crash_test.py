@@ -92,7 +92,7 @@ class Crash(Case):
         collector = self.start_collector()
         for _ in range(KILLS):
             known = set(self.trace_files())
-            replay = Replay(self, source, rate=RATE)
+            replay = Replay(self, source, rate=RATE // 6)  # 6 s, so that it never ends by itself
             wait_until(lambda: set(self.trace_files()) - known, "the segment is not found")
             self.run_until_moment(0.25)
             replay.kill()

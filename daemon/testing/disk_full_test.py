@@ -17,7 +17,7 @@ class DiskFull(Case):
     def setUp(self):
         super().setUp()
         self.traces.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256m", "none", self.traces], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", self.traces], check=True)
         self.addCleanup(subprocess.run, ["umount", "--lazy", self.traces], check=True)
         self.ballast = self.traces / "ballast"
 
@@ -51,7 +51,7 @@ class DiskFull(Case):
         self.assertEqual((done.dropped, done.torn), (0, 0))
 
     def test_collector_stopped_while_full_goes_on_later(self):
-        source = self.write_log(8, 60_000)
+        source = self.write_log(8, 240_000)
         collector = Collector(self, "--output-dir", self.traces)
         replay = Replay(self, source, rate=RATE)
         [path] = wait_until(self.trace_files, "no trace file")

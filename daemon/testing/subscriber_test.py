@@ -1,27 +1,35 @@
 """Real ZeroMQ subscribers, with plain pyzmq and with the shipped example."""
+import collections
+import itertools
 import json
 import subprocess
 import sys
+import threading
 import unittest
 
 import zmq
 
 from harness import SUBSCRIBER, TIMEOUT_S, Case, Collector, Replay, make_steps, meta_line, routes_in, wait_until
 
+LATE_SUBSCRIBERS = 1000
+
 
 class Listener:
     """A SUB socket that collects whole messages."""
 
-    def __init__(self, case, endpoint, *, topics=(b"",), rcvhwm=0):
-        self.context = zmq.Context()
-        self.socket = self.context.socket(zmq.SUB)
+    def __init__(self, case, endpoint, *, topics=(b"",), rcvhwm=0, context=None):
+        self.socket = (context or zmq.Context()).socket(zmq.SUB)
         self.socket.setsockopt(zmq.RCVHWM, rcvhwm)
         for topic in topics:
             self.socket.setsockopt(zmq.SUBSCRIBE, topic)
         self.socket.connect(endpoint)
         self.messages = []
-        case.addCleanup(self.context.term)
-        case.addCleanup(self.socket.close, 0)
+        if context is None:
+            case.addCleanup(self.socket.context.term)
+        case.addCleanup(self.close)
+
+    def close(self):
+        self.socket.close(0)
 
     def read(self):
         """The next message: topic, header, lines."""
@@ -55,10 +63,11 @@ class Subscribers(Case):
         return Collector(self, "--output-dir", self.traces, publish=self.endpoint)
 
     def start_fed_trace(self):
-        """A live trace without rows, as yet."""
+        """A live trace without rows, as yet; its first line is in the file."""
         replay = Replay(self)
         replay.feed(meta_line([0, 1, 2, 5]))
         [path] = wait_until(self.trace_files, "no trace file")
+        wait_until(lambda: path.read_bytes().endswith(b"\n"), "no first line")
         return replay, path
 
     def start_example(self, *arguments):
@@ -120,20 +129,68 @@ class Subscribers(Case):
             self.assertEqual(header["delivered"], delivered)
             self.assertEqual(header["dropped"], 0)
 
-    def test_late_subscriber_gets_meta(self):
+    def feed_for_ever(self, replay):
+        """Steps of one row, from a thread, until the end of the test."""
+        stop = threading.Event()
+
+        def feed():
+            steps = make_steps(2, 1 << 40, layers=(0,), requests=1)
+            while not stop.is_set():
+                replay.feed("".join(itertools.islice(steps, 100)))
+
+        thread = threading.Thread(target=feed)
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(stop.set)
+
+    def test_late_subscribers_get_meta_first(self):
+        """Steps flow while they come: some read, some leave at once, several are there at a time."""
         self.start_collector()
         replay, path = self.start_fed_trace()
-        replay.feed("".join(make_steps(2, 1_000)))
-        wait_until(lambda: routes_in(path) > 500, "no rows in the file")
-        listener = Listener(self, self.endpoint, topics=(b"meta",))
-        topic, header, payload = listener.read()
-        self.assertEqual(topic, b"meta")
-        self.assertEqual(payload, path.read_bytes().splitlines(keepends=True)[0])
+        meta = path.read_bytes().splitlines(keepends=True)[0]
+        self.feed_for_ever(replay)
+        wait_until(lambda: routes_in(path) > 100, "no rows in the file")
+        context = zmq.Context()
+        self.addCleanup(context.destroy, 0)
+        present = collections.deque()
+        for number, topics in zip(range(LATE_SUBSCRIBERS), itertools.cycle([(b"meta",), (b"",), (b"route", b"meta"), (b"m",)])):
+            Listener(self, self.endpoint, topics=topics, context=context).close()
+            listener = Listener(self, self.endpoint, topics=topics, context=context)
+            topic, header, payload = listener.read()
+            while topic != b"meta":
+                topic, header, payload = listener.read()
+            self.assertTrue(payload.startswith(meta), (number, topics, payload[:300]))
+            self.assertEqual(header["count"], payload.count(b"\n"))
+            present.append(listener)
+            if len(present) > 5:
+                present.popleft().close()
+
+    def test_meta_comes_to_all_of_topic_meta_and_to_no_other(self):
+        self.start_collector()
+        _, path = self.start_fed_trace()
+        meta = path.read_bytes()
+        first = Listener(self, self.endpoint, topics=(b"meta",))
+        self.assertEqual(first.read()[2], meta)
+        routes = Listener(self, self.endpoint, topics=(b"route",))
         # Another one: both get it again.
         second = Listener(self, self.endpoint, topics=(b"meta",))
-        self.assertEqual(second.read()[2], payload)
-        self.assertEqual(listener.read()[2], payload)
-        replay.wait()
+        self.assertEqual(second.read()[2], meta)
+        self.assertEqual(first.read()[2], meta)
+        self.assertEqual(routes.socket.poll(0), 0)
+
+    def test_meta_comes_again_from_the_next_collector(self):
+        collector = self.start_collector()
+        replay, path = self.start_fed_trace()
+        self.feed_for_ever(replay)
+        wait_until(lambda: routes_in(path) > 100, "no rows in the file")
+        meta = path.read_bytes().splitlines(keepends=True)[0]
+        listener = Listener(self, self.endpoint, topics=(b"meta",))
+        self.assertTrue(listener.read()[2].startswith(meta))
+        collector.kill()
+        self.start_collector()
+        while listener.read()[1]["generation"] == 1:
+            pass
+        self.assertTrue(listener.messages[-1][2].startswith(meta))
 
     def test_stats_count_the_rows(self):
         self.start_collector()
