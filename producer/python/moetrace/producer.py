@@ -7,6 +7,9 @@ from typing import Any, Iterable, NamedTuple, Optional, Sequence, Union
 from . import _library, _tensors
 from .errors import TracingError
 
+# The fields of a numpy array of spans: what `Producer.step` takes fastest.
+SPAN_FIELDS = [("request", "u8"), ("first_position", "u8"), ("first_row", "u4"), ("rows", "u4")]
+
 _TEXTS = ("directory", "session", "layers", "model_id", "engine", "engine_version", "vllm_version", "torch_version", "device",
           "router_score")
 
@@ -129,13 +132,11 @@ class Producer:
         """Announces the next pass, before it runs: its number of real rows (padding excluded) and which tokens they are.
 
         spans: `Span`s or tuples (request, first_position, first_row, rows), disjoint, within [0, rows), of live requests; a
-        row without one belongs to no request. stream: the GPU's, where the pass runs next (see `record`).
+        row without one belongs to no request. Or a contiguous numpy array with the fields `SPAN_FIELDS`, requests by their
+        numbers. stream: the GPU's, where the pass runs next (see `record`).
         True if this pass is recorded, False if it is only counted, or not observed at all.
         """
-        array = (_library.Span * len(spans))()
-        for entry, (request, first_position, first_row, span_rows) in zip(array, spans):
-            entry.request = request.number if isinstance(request, Request) else request
-            entry.first_position, entry.first_row, entry.rows = first_position, first_row, span_rows
+        array = _span_array(spans)
         if self._cuda_device is None:
             return bool(self._library.moetrace_step_begin(self._pointer, rows, array, len(array)))
         address = _tensors.stream_address(stream, self._cuda_device)
@@ -219,6 +220,19 @@ class Producer:
 
     def __exit__(self, *error: Any) -> None:
         self.close()
+
+
+def _span_array(spans: Any) -> Any:
+    """`spans` as the C API takes them; those of a numpy array are not copied."""
+    if hasattr(spans, "__array_interface__"):
+        if spans.dtype != SPAN_FIELDS or not spans.flags.c_contiguous:
+            raise ValueError(f"step: spans has dtype {spans.dtype}; it must be contiguous, with the fields SPAN_FIELDS")
+        return (_library.Span * len(spans)).from_address(spans.__array_interface__["data"][0])
+    array = (_library.Span * len(spans))()
+    for entry, (request, first_position, first_row, span_rows) in zip(array, spans):
+        entry.request = request.number if isinstance(request, Request) else request
+        entry.first_position, entry.first_row, entry.rows = first_position, first_row, span_rows
+    return array
 
 
 def _layer_mask(layers: Iterable[int]) -> _library.LayerMask:

@@ -1,0 +1,175 @@
+"""Binding vLLM's MoE layers: finding where each of them has its logical expert ids and weights."""
+from __future__ import annotations
+
+import functools
+import re
+import sys
+from typing import Any, Callable, NamedTuple, Optional
+
+_INDEX = re.compile(r"\.(\d+)\.")
+
+Record = Callable[[int, Any, Any], None]  # (layer, ids [rows, k], weights [rows, k] or None), behind the router
+Join = Callable[[], None]  # when the layer's experts have been enqueued
+
+
+class Layer(NamedTuple):
+    """An MoE layer that can be bound; `bind(record, join)` makes it call them in every pass."""
+
+    index: int
+    module: Any
+    router: Any  # has top_k, and what `meta` says of it
+    bind: Callable[[Record, Join], None]
+    note: Optional[str]  # what a reader of the trace must know of it
+
+
+def find(model: Any, callbacks_taken: bool) -> tuple[list[Layer], dict[int, str]]:
+    """The layers of `model` that can be recorded, in order, and for each MoE layer that can't, why.
+
+    Modules that have a router and routed experts are MoE layers. Weights and ids are taken where the router returns them: before
+    the load balancer makes physical ids of the logical ones. callbacks_taken: vLLM's own capture is on, and needs them.
+    """
+    layers: dict[int, Layer] = {}
+    missed: dict[int, str] = {}
+    for name, module in model.named_modules():
+        if not (hasattr(module, "router") and hasattr(module, "_apply_quant_method")) and not _is_capture_source(module):
+            continue
+        index = _index_of(name, module)
+        if index is None:
+            continue
+        found = _layer(index, module, callbacks_taken)
+        if isinstance(found, str):
+            missed[index] = found
+        elif index in layers:
+            missed[index] = "two routers have the same layer number"
+            del layers[index]
+        elif index not in missed:
+            layers[index] = found
+    return [layers[index] for index in sorted(layers)], dict(sorted(missed.items()))
+
+
+def _index_of(name: str, module: Any) -> Optional[int]:
+    match = _INDEX.search(f".{getattr(module, 'layer_name', None) or name}.")
+    return int(match[1]) if match else None
+
+
+def _is_capture_source(module: Any) -> bool:
+    """A router of a model's own, which tells its ids to a callback: vLLM's RoutedExpertsCaptureSource."""
+    return hasattr(module, "capture_fn") and hasattr(module, "layer_id")
+
+
+def _layer(index: int, module: Any, callbacks_taken: bool) -> Any:
+    if _is_capture_source(module):
+        if callbacks_taken:
+            return "its one callback is needed by enable_return_routed_experts"
+        return Layer(index, module, module, functools.partial(_chain_capture, module, index), "its weights are not given")
+    router = module.router
+    monolithic = bool(getattr(module, "is_monolithic", False))
+    if not monolithic and hasattr(router, "_compute_routing"):
+        return Layer(index, module, router, functools.partial(_wrap_router, module, index), None)
+    if monolithic and _cpu_select_experts() is not None:
+        return Layer(index, module, router, functools.partial(_wrap_cpu_selection, module, index), None)
+    if monolithic and hasattr(router, "_compute_routing"):
+        return Layer(index, module, router, functools.partial(_recompute, module, index), None)
+    return f"neither {type(router).__name__} nor its kernel tells which experts it picks"
+
+
+def _wrap_router(module: Any, index: int, record: Record, join: Join) -> None:
+    router = module.router
+    compute = router._compute_routing
+
+    @functools.wraps(compute)
+    def compute_and_record(*args: Any, **kwargs: Any) -> Any:
+        weights, ids = compute(*args, **kwargs)
+        record(index, ids, weights)
+        return weights, ids
+
+    router._compute_routing = compute_and_record
+    _wrap_experts(module, join)
+
+
+def _wrap_experts(module: Any, join: Join) -> None:
+    apply = module._apply_quant_method
+
+    @functools.wraps(apply)
+    def apply_and_join(*args: Any, **kwargs: Any) -> Any:
+        result = apply(*args, **kwargs)
+        join()
+        return result
+
+    module._apply_quant_method = apply_and_join
+
+
+def _recompute(module: Any, index: int, record: Record, join: Join) -> None:
+    """A kernel that routes inside: the router is asked for the same once more."""
+    apply = module._apply_quant_method
+
+    @functools.wraps(apply)
+    def route_and_apply(hidden_states: Any, router_logits: Any, *args: Any, **kwargs: Any) -> Any:
+        weights, ids = module.router._compute_routing(hidden_states, router_logits, None, input_ids=kwargs.get("input_ids"))
+        record(index, ids, weights)
+        result = apply(hidden_states, router_logits, *args, **kwargs)
+        join()
+        return result
+
+    module._apply_quant_method = route_and_apply
+
+
+def _chain_capture(module: Any, index: int, record: Record, _join: Join) -> None:
+    before = module.capture_fn
+
+    def capture(ids: Any) -> None:
+        record(index, ids, None)
+        if before is not None:
+            before(ids)
+
+    module.capture_fn = capture
+
+
+# The CPU kernels of vLLM up to 0.27 or so route inside, by a function that all of them call, and that does not know its layer.
+
+_CPU_MODULE = "vllm.model_executor.layers.fused_moe.cpu_fused_moe"
+
+
+class _Current:
+    """The layer whose experts are being computed, for the function below. An object: a compiler can follow what it is told."""
+
+    def __init__(self) -> None:
+        self.layer: Optional[int] = None
+        self.record: Optional[Record] = None
+
+
+_current = _Current()
+
+
+def _cpu_select_experts() -> Optional[Callable]:
+    return getattr(sys.modules.get(_CPU_MODULE), "select_experts", None)
+
+
+def _wrap_cpu_selection(module: Any, index: int, record: Record, _join: Join) -> None:
+    _record_cpu_selection()
+    apply = module._apply_quant_method
+
+    @functools.wraps(apply)
+    def apply_as_layer(*args: Any, **kwargs: Any) -> Any:
+        _current.layer, _current.record = index, record
+        result = apply(*args, **kwargs)
+        _current.layer = None
+        return result
+
+    module._apply_quant_method = apply_as_layer
+
+
+@functools.cache
+def _record_cpu_selection() -> None:
+    select = _cpu_select_experts()
+
+    @functools.wraps(select)
+    def select_and_record(*args: Any, **kwargs: Any) -> Any:
+        weights, ids = select(*args, **kwargs)
+        if _current.layer is not None:
+            _current.record(_current.layer, ids, weights)
+        return weights, ids
+
+    for module in list(sys.modules.values()):  # some have imported it by name
+        if getattr(module, "select_experts", None) is select:
+            module.select_experts = select_and_record

@@ -1,0 +1,285 @@
+"""One model runner's trace: its ring, its requests, and what each step announces."""
+from __future__ import annotations
+
+import collections
+import logging
+import multiprocessing.util
+import os
+import re
+import tempfile
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+import torch
+
+from .. import _torch_op
+from ..errors import TracingError
+from ..producer import SPAN_FIELDS, Producer, Request
+from . import _layers
+
+_log = logging.getLogger("moetrace")
+
+_SUFFIX = re.compile(r"-[0-9a-f]{8}$")  # what vLLM puts behind the client's request id, to make it unique
+_PASSES_KEPT = 4  # a request that ends was in one of the last passes, unless it was preempted
+
+
+class _Live(NamedTuple):
+    request: Request
+    name: str
+    prompt_tokens: Optional[int]
+    max_tokens: Optional[int]  # a request that reaches it has ended by its length
+
+
+class _Pass(NamedTuple):
+    ids: list[str]
+    ends: Any  # position behind the last token of each
+
+
+class Tracer:
+    """Lives in the process that holds the model, from the end of its loading on."""
+
+    @classmethod
+    def of(cls, runner: Any) -> Optional["Tracer"]:
+        """The tracer of a model runner whose model has been loaded, all layers bound. None: there is nothing to trace.
+
+        Raises TracingError for a mode in which rows do not stay together, or a ring that can't be made.
+        """
+        config, model = runner.vllm_config, runner.get_model()
+        layers, missed = _layers.find(model, bool(getattr(config.model_config, "enable_return_routed_experts", False)))
+        if not layers and not missed:
+            return None
+        why = _refuse(config, layers)
+        if why:
+            raise TracingError(why)
+        top_k = max((layer.router.top_k for layer in layers if hasattr(layer.router, "top_k")), default=None) or \
+            _config_top_k(config)
+        for layer in [layer for layer in layers if getattr(layer.router, "top_k", top_k) != top_k]:
+            missed[layer.index] = f"its top-k is {layer.router.top_k}, that of the trace is {top_k}"
+            layers.remove(layer)
+        for index, reason in sorted(missed.items()):
+            _log.warning("moetrace: layer %d is not recorded: %s", index, reason)
+        if not layers:
+            raise TracingError("none of its layers can be recorded")
+        for note in sorted({f"{layer.note} (layer {layer.index})" for layer in layers if layer.note}):
+            _log.warning("moetrace: %s", note)
+        return cls(runner, layers, top_k)
+
+    def __init__(self, runner: Any, layers: list[_layers.Layer], top_k: int):
+        config = runner.vllm_config
+        self._on_gpu = runner.device.type == "cuda"
+        self._armed = _tp_rank() == 0  # the others see the same rows
+        self._top_k = top_k
+        self._live: dict[str, _Live] = {}
+        self._names: set[str] = set()
+        self._passes: collections.deque = collections.deque(maxlen=_PASSES_KEPT)
+        self._spans = np.zeros(config.scheduler_config.max_num_seqs, SPAN_FIELDS)
+        self._speculative = config.speculative_config is not None
+        self._asynchronous = bool(config.scheduler_config.async_scheduling)
+        self._positions_known = not (self._speculative and self._asynchronous)
+        if not self._positions_known:
+            _log.warning("moetrace: positions are not known under asynchronous speculative decoding: rows have no request")
+        self._producer: Optional[Producer] = None
+        if self._armed:
+            self._producer = Producer(**_describe(runner, layers, top_k))
+        elif self._on_gpu:
+            self._producer = _unread(runner, layers, top_k)
+        if self._producer is None:
+            return
+        self._bind(layers, config, runner.device)
+        # Worker processes do not run atexit handlers, but these.
+        multiprocessing.util.Finalize(self, self.close, exitpriority=100)
+
+    def _bind(self, layers: list[_layers.Layer], config: Any, device: torch.device) -> None:
+        if self._on_gpu:
+            record, join = self._branch, self._producer.join
+        else:
+            key = _torch_op.new_key()
+            token = _torch_op.token_on(device)
+            _torch_op.bind(key, self._record)
+            _salt_cache(config, key)
+
+            def record(layer: int, ids: torch.Tensor, weights: Optional[torch.Tensor]) -> None:
+                torch.ops.moetrace_py.record(token, ids, weights, layer, key)
+
+            def join() -> None:
+                pass
+        for layer in layers:
+            layer.bind(record, join)
+
+    def _record(self, layer: int, ids: Any, weights: Any) -> None:
+        """What the operator does when it runs, on a CPU."""
+        if self._producer is not None:
+            self._producer.record(layer, *self._columns(ids, weights))
+
+    def _branch(self, layer: int, ids: Any, weights: Any) -> None:
+        """On a GPU, as the layer's experts are about to be enqueued: Python runs in eager mode and under capture."""
+        producer = self._producer
+        if producer is None:
+            return
+        try:
+            producer.record(layer, *self._columns(ids, weights), branch=True)
+        except Exception as error:  # the engine must go on
+            self.give_up()
+            _log.warning("moetrace: recording has stopped: layer %d: %s", layer, " ".join(f"{error!r}".split()))
+
+    def _columns(self, ids: Any, weights: Any) -> tuple:
+        """The routed experts' columns alone: shared experts that are fused into the kernel come behind them."""
+        if ids.shape[-1] > self._top_k:
+            ids = ids[:, :self._top_k].contiguous()
+            weights = weights if weights is None else weights[:, :self._top_k].contiguous()
+        return ids, weights
+
+    def follow(self, schedule: Any) -> None:
+        """The scheduler's output, before the pass: requests come and go."""
+        if not self._armed:
+            return
+        for id in schedule.finished_req_ids:
+            self._end(id)
+        for new in schedule.scheduled_new_reqs:
+            if new.req_id not in self._live:  # else it was preempted, and comes again
+                self._begin(new)
+
+    def _begin(self, new: Any) -> None:
+        name = _SUFFIX.sub("", new.req_id)
+        if name in self._names:
+            name = new.req_id
+        self._names.add(name)
+        prompt = new.prompt_token_ids
+        embeds = getattr(new, "prompt_embeds", None)
+        tokens = len(prompt) if prompt is not None else len(embeds) if embeds is not None else None
+        request = self._producer.request(name, tokens, new.num_computed_tokens)
+        self._live[new.req_id] = _Live(request, name, tokens, getattr(new.sampling_params, "max_tokens", None))
+
+    def _end(self, id: str) -> None:
+        live = self._live.pop(id, None)
+        if live is None:
+            return
+        self._names.discard(live.name)
+        generated = self._generated(id, live)
+        ended_by_length = generated is not None and live.max_tokens is not None and generated >= live.max_tokens
+        if self._asynchronous and not ended_by_length:
+            generated = None  # one pass more may have run than tokens were kept
+        live.request.end(generated, "length" if ended_by_length else "finished")
+
+    def _generated(self, id: str, live: _Live) -> Optional[int]:
+        """Tokens sampled: every position behind the prompt's last has been fed one that was sampled, and the last of all gave
+        one more."""
+        if self._speculative or live.prompt_tokens is None:
+            return None
+        for ids, ends in reversed(self._passes):
+            if id in ids:
+                return max(0, int(ends[ids.index(id)]) - live.prompt_tokens + 1)
+        return None
+
+    def announce(self, ids: list[str], starts: Any, firsts: Any) -> None:
+        """The pass that is enqueued next. ids: its requests, in the order of their rows; starts [n + 1]: the first row of each,
+        and behind the last; firsts [n]: the position of each one's first token."""
+        if not self._armed:
+            return
+        count = len(ids)
+        if count > len(self._spans):
+            self._spans = np.zeros(2 * count, SPAN_FIELDS)
+            self._passes.clear()
+        spans = self._spans[:count]
+        last = self._passes[-1].ids if self._passes else None
+        if ids == last:
+            ids = last
+        else:
+            ids = list(ids)
+            spans["request"] = [self._live[id].request.number for id in ids]
+        spans["first_position"] = firsts
+        spans["first_row"] = starts[:-1]
+        spans["rows"] = np.diff(starts)
+        self._passes.append(_Pass(ids, spans["first_position"] + spans["rows"]))
+        self._producer.step(int(starts[-1]), spans if self._positions_known else ())
+
+    def close(self) -> None:
+        """Ends the trace. A second call does nothing."""
+        if self._producer is not None and self._armed:
+            for id in list(self._live):
+                self._end(id)
+            self._producer.close()
+        self._producer = None
+
+    def give_up(self) -> None:
+        """After an error: nothing is recorded any more, and the trace ends with what it has."""
+        producer, self._producer = self._producer, None
+        try:
+            if producer is not None and self._armed:
+                producer.abort()
+                producer.close()
+        except Exception as error:
+            _log.debug("moetrace: %r", error)
+
+
+def _refuse(config: Any, layers: list[_layers.Layer]) -> Optional[str]:
+    """Why no row could be told from another; None: they can."""
+    parallel = config.parallel_config
+    moe = [getattr(layer.module, "moe_config", None) for layer in layers]
+    if getattr(parallel, "use_ubatching", False):
+        return "dual-batch overlap splits the rows of a step before routing; run without --enable-dbo"
+    if getattr(parallel, "prefill_context_parallel_size", 1) > 1:
+        return "prefill context parallelism gathers rows of several ranks before routing; run without it"
+    if any(getattr(c, "is_sequence_parallel", False) for c in moe):
+        return "sequence parallelism splits the rows of a step before routing; use an all2all backend without it"
+    if any(getattr(layer.module, "do_naive_dispatch_combine", False) for layer in layers):
+        return "this all2all backend gathers the rows of all data-parallel ranks before routing; choose another"
+    if getattr(config.cache_config, "kv_sharing_fast_prefill", False):
+        return "fast prefill with a shared cache leaves rows out; run without --kv-sharing-fast-prefill"
+    return None
+
+
+def _describe(runner: Any, layers: list[_layers.Layer], top_k: int) -> dict[str, Any]:
+    """What `Producer` wants to know, from vLLM's configuration."""
+    import vllm
+    from vllm.distributed import parallel_state
+
+    config = runner.vllm_config
+    model, parallel = config.model_config, config.parallel_config
+    router = layers[0].router
+    return {"model_id": model.model, "engine": "vllm", "engine_version": vllm.__version__, "vllm_version": vllm.__version__,
+            "torch_version": torch.__version__, "seed": model.seed,
+            "num_layers": _num_layers(model), "num_experts": model.get_num_experts(), "top_k": top_k,
+            "moe_layers": [layer.index for layer in layers],
+            "router_score": getattr(router, "scoring_func", None),
+            "router_renormalized": bool(getattr(router, "renormalize", False)),
+            "router_scaling": float(getattr(router, "routed_scaling_factor", None) or 1.0),
+            "rank": parallel.rank, "world_size": parallel.world_size_across_dp, "tp_rank": _tp_rank(),
+            "dp_rank": parallel.data_parallel_rank, "pp_rank": parallel_state.get_pp_group().rank_in_group,
+            "ep_rank": parallel_state.get_ep_group().rank_in_group if parallel.enable_expert_parallel else 0,
+            "cuda_device": runner.device.index if runner.device.type == "cuda" else None}
+
+
+def _num_layers(model: Any) -> int:
+    return model.get_total_num_hidden_layers()
+
+
+def _config_top_k(config: Any) -> int:
+    text = config.model_config.hf_text_config
+    for name in ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "top_k"):
+        if isinstance(getattr(text, name, None), int):
+            return getattr(text, name)
+    raise TracingError("the configuration does not say how many experts a token is routed to")
+
+
+def _tp_rank() -> int:
+    from vllm.distributed import parallel_state
+
+    return parallel_state.get_tp_group().rank_in_group
+
+
+def _unread(runner: Any, layers: list[_layers.Layer], top_k: int) -> Producer:
+    """The hook of a tensor-parallel rank other than 0: the same kernels, so that all ranks replay the same graph, but never
+    announced to, and with a ring that no collector sees."""
+    with tempfile.TemporaryDirectory(prefix="moetrace-", dir="/dev/shm") as folder:
+        return Producer(**{**_describe(runner, layers, top_k), "directory": folder, "ring_mb": 0.0625})
+
+
+def _salt_cache(config: Any, key: int) -> None:
+    """vLLM keeps compiled graphs from run to run; one that has the operator in it is another graph."""
+    compute_hash = config.compute_hash
+
+    def salted() -> str:
+        return f"{compute_hash()}-moetrace{key}"
+
+    object.__setattr__(config, "compute_hash", salted)

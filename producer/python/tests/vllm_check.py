@@ -1,0 +1,227 @@
+"""Unmodified vLLM on a CPU, in float32, with a small random model, the installed package and a real collector.
+
+Every recorded row's experts are compared, as sets, with those of transformers on the same tokens, and its weights within 1e-5;
+the tokens with those of an engine that is not traced. scripts/check-vllm runs this; it is no part of CTest, because vLLM is large.
+"""
+import collections
+import functools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import torch
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "daemon/testing"))
+import harness  # noqa: E402  (in the folder just named)
+import small_models  # noqa: E402
+
+CHILD = pathlib.Path(__file__).with_name("vllm_child.py")
+MODELS = pathlib.Path(tempfile.mkdtemp(prefix="moetrace-models."))
+CACHE = pathlib.Path(tempfile.mkdtemp(prefix="moetrace-vllm."))
+ENGINE_TIMEOUT_S = 600
+
+
+@functools.cache
+def model_folder(kind):
+    folder = MODELS / kind
+    small_models.make(kind, folder)
+    return folder
+
+
+@functools.cache
+def reference(kind):
+    return small_models.load(model_folder(kind))
+
+
+def routing(kind, tokens):
+    """{layer: (ids, weights)} of transformers for one sequence: what each layer's router hands to its experts."""
+    model, seen, handles = reference(kind), {}, []
+    for index, layer in enumerate(model.model.layers):
+        experts = getattr(layer.mlp, "experts", None)
+        if experts is not None:
+            def keep(_module, args, kwargs, index=index):
+                values = [*args, *kwargs.values()]
+                seen[index] = (values[1], values[2])
+
+            handles.append(experts.register_forward_pre_hook(keep, with_kwargs=True))
+    with torch.no_grad():
+        model(torch.tensor([tokens]))
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+class Vllm(harness.Case):
+    figures = collections.Counter()
+    worst = 0.0
+
+    def run_vllm(self, *workloads, kind="Qwen2Moe", processes=False, traced=True, **environment):
+        """What the workloads answered, and what vLLM wrote to its log."""
+        output = self.folder / "answers.json"
+        env = {**os.environ, "MOETRACE": "1" if traced else "0", "MOETRACE_DIR": str(self.rings),
+               "MOETRACE_SESSION": self.session, "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if processes else "0",
+               "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_CACHE_ROOT": str(CACHE),
+               "TORCHINDUCTOR_CACHE_DIR": str(CACHE / "inductor"), **environment}
+        done = subprocess.run([sys.executable, "-B", CHILD, model_folder(kind), output, *workloads], env=env, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=ENGINE_TIMEOUT_S)
+        self.assertEqual(done.returncode, 0, done.stdout[-4000:])
+        return json.loads(output.read_text()), done.stdout
+
+    def collect(self):
+        harness.Collector(self, "--output-dir", self.traces)
+
+    def lines(self):
+        """Of each trace, in the order in which the engines started."""
+        self.wait_drained()
+        traces = []
+        for path in self.trace_files():
+            self.check(path)
+            traces.append([json.loads(line) for line in path.read_text().splitlines()])
+        return sorted(traces, key=lambda lines: lines[0]["created_at"])
+
+    def compare(self, lines, answers, kind="Qwen2Moe", layers=(0, 2, 3)):
+        """Rows of `answers` in a trace, each of them checked; {request: its route lines}."""
+        self.assertEqual(tuple(lines[0]["layers_logged"]), tuple(layers))
+        self.assertEqual(lines[-1]["status"], "closed")
+        rows = collections.defaultdict(list)
+        for line in lines:
+            if line["type"] == "route":
+                rows[line["req_id"]].append(line)
+        self.assertEqual(set(rows), {answer["id"] for answer in answers})
+        for answer in answers:
+            self.compare_request(kind, layers, answer, rows[answer["id"]])
+        return rows
+
+    def compare_request(self, kind, layers, answer, rows):
+        known = answer["prompt"] + answer["tokens"]
+        last = len(known) - 2  # the last token is never fed
+        expected = routing(kind, known)
+        for layer in layers:
+            positions = sorted({row["token_idx"] for row in rows if row["layer"] == layer})
+            if answer["whole"]:
+                self.assertEqual(positions, list(range(answer["cached"], last + 1)), answer["id"])
+            else:
+                self.assertEqual(positions, list(range(len(positions))), answer["id"])
+                self.assertGreaterEqual(len(positions), len(known) - 1)
+        for row in rows:
+            if row["token_idx"] > last:
+                self.assertFalse(answer["whole"])
+                continue  # sampled behind what the client still saw
+            ids, weights = (values[row["token_idx"]] for values in expected[row["layer"]])
+            got = dict(zip(row["topk_ids"], row["topk_weights"]))
+            self.assertEqual(set(got), set(ids.tolist()), f"{answer['id']} {row}")
+            for expert, weight in zip(ids.tolist(), weights.tolist()):
+                Vllm.worst = max(Vllm.worst, abs(got[expert] - weight))
+                self.assertLess(abs(got[expert] - weight), 1e-5)
+        self.figures["rows"] += len(rows)
+
+    def rows_per_layer(self, rows, layer=0):
+        return collections.Counter(row["token_idx"] for row in rows if row["layer"] == layer)
+
+    def test_one_process(self):
+        """Eager, chunked prefill, prefix cache, preemption."""
+        workloads = ("plain", "chunked", "cached", "preempted")
+        untraced, _ = self.run_vllm(*workloads, traced=False)
+        self.collect()
+        answers, _ = self.run_vllm(*workloads)
+        self.assertEqual(answers, untraced)
+        traces = self.lines()
+        self.assertEqual(len(traces), len(workloads))
+        by_name = {name: self.compare(lines, answers[name]) for name, lines in zip(workloads, traces)}
+        for name in ("plain", "chunked"):
+            for answer in answers[name]:
+                counts = self.rows_per_layer(by_name[name][answer["id"]])
+                self.assertEqual(set(counts.values()), {1})
+                self.assertEqual(len(counts), len(answer["prompt"]) + len(answer["tokens"]) - 1)
+        steps = collections.Counter(row["step"] for rows in by_name["chunked"].values() for row in rows if row["layer"] == 0)
+        self.assertLessEqual(max(steps.values()), 32)
+        self.assertTrue(all(answer["cached"] >= 64 for answer in answers["cached"][1:]))
+        requests = {line["req_id"]: line for line in traces[2] if line["type"] == "request"}
+        for answer in answers["cached"]:
+            self.assertEqual(requests[answer["id"]]["cached_tokens"], answer["cached"])
+            self.assertEqual(requests[answer["id"]]["prompt_tokens"], len(answer["prompt"]))
+        twice = [count for rows in by_name["preempted"].values() for count in self.rows_per_layer(rows).values() if count > 1]
+        self.assertTrue(twice, "nothing was preempted")
+        for name, lines in zip(workloads, traces):
+            ends = {line["req_id"]: line for line in lines if line["type"] == "request_end"}
+            for answer in answers[name]:
+                if ends[answer["id"]]["generated_tokens"] is not None:
+                    self.assertEqual(ends[answer["id"]]["generated_tokens"], len(answer["tokens"]))
+        meta = traces[0][0]
+        import vllm
+        self.assertEqual((meta["engine"], meta["engine_version"], meta["vllm_version"]), ("vllm", vllm.__version__,
+                                                                                         vllm.__version__))
+        self.assertEqual((meta["model_id"], meta["seed"], meta["device"], meta["torch_version"]),
+                         (str(model_folder("Qwen2Moe")), 1234, "cpu", torch.__version__))
+        self.assertEqual((meta["num_layers"], meta["num_experts"], meta["top_k"]),
+                         (small_models.LAYERS, small_models.EXPERTS, small_models.TOP_K))
+        self.assertEqual(meta["router"]["score"], "softmax")
+
+    def test_compiled_in_three_processes(self):
+        """torch.compile; then again, from the compiled graphs that vLLM has kept; untraced ones beside them."""
+        self.collect()
+        first, _ = self.run_vllm("compiled", processes=True)
+        untraced, _ = self.run_vllm("compiled", processes=True, traced=False)
+        again, log = self.run_vllm("compiled", processes=True)
+        self.assertEqual(first, untraced)
+        self.assertEqual(again, first)
+        traces = self.lines()
+        self.assertEqual(len(traces), 2)
+        for lines in traces:
+            self.compare(lines, first["compiled"])
+
+    def test_streams_with_cancellations(self):
+        """200 concurrent requests, each with its own prompt: a row of another's would have the wrong experts."""
+        self.collect()
+        answers, _ = self.run_vllm("streams", processes=True)
+        [lines] = self.lines()
+        self.compare(lines, answers["streams"])
+
+    def test_other_routers(self):
+        for kind, layers, router in (("Qwen3Moe", (0, 1, 2, 3), ("softmax", True, 1.0)),
+                                     ("Glm4Moe", (1, 2, 3), ("sigmoid", True, 2.5))):
+            with self.subTest(kind):
+                self.collect()
+                answers, _ = self.run_vllm("plain", kind=kind)
+                *_, lines = self.lines()
+                self.compare(lines, answers["plain"], kind, layers)
+                said = lines[0]["router"]
+                self.assertEqual((said["score"], said["renormalized"], said["scaling"]), router)
+
+    def test_selected_layers(self):
+        self.collect()
+        answers, _ = self.run_vllm("plain", MOETRACE_LAYERS="2")
+        [lines] = self.lines()
+        self.compare(lines, answers["plain"], layers=(2,))
+
+    def test_not_asked_for(self):
+        """Nothing is patched, and nothing is left behind."""
+        code = ("import moetrace.vllm, sys; before = list(sys.meta_path); moetrace.vllm.register();"
+                "assert sys.meta_path == before; assert 'torch' not in sys.modules; assert 'numpy' not in sys.modules")
+        for value in (None, "", "0"):
+            env = {key: text for key, text in os.environ.items() if key != "MOETRACE"} | ({} if value is None else
+                                                                                         {"MOETRACE": value})
+            subprocess.run([sys.executable, "-B", "-c", code], env=env, check=True)
+        self.run_vllm("plain", traced=False)
+        self.assertEqual(list(self.rings.iterdir()), [])
+
+    def test_no_ring_to_be_had(self):
+        """The engine runs, and one line says why it is not traced."""
+        untraced, _ = self.run_vllm("plain", traced=False)
+        answers, log = self.run_vllm("plain", MOETRACE_DIR=str(self.folder / "nowhere"))
+        self.assertEqual(answers, untraced)
+        said = [line for line in log.splitlines() if "moetrace" in line and "not traced" in line]
+        self.assertEqual(len(said), 1, log)
+        self.assertIn("nowhere", said[0])
+
+    @classmethod
+    def tearDownClass(cls):
+        print(f"{cls.figures['rows']:,} rows compared; largest difference of a weight {cls.worst:.1e}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
