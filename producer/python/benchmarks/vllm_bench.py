@@ -1,0 +1,193 @@
+"""What tracing costs vLLM: time per output token and throughput, with and without, beside what else there is.
+
+usage: vllm_bench.py MODEL OUT [--sizes 1,25,256] [--repeats 12] [--rounds 4] [--modes off,on,...] [--tokens 128]
+
+MODEL: a Hugging Face folder; one that holds only a config.json gets random weights. Every round runs every mode once, each in a
+process of its own, so that they take turns; `moetrace` must be in PATH. Results go to OUT/bench.jsonl, the table to the screen.
+
+  off          vLLM as it is                          capture  its enable_return_routed_experts (ids only, at a request's end)
+  on           all layers recorded, a collector       v1       vLLM as it is, with the model runner that `capture` needs
+               writing and publishing                 eager    without CUDA graphs and torch.compile, as the two below must be
+  json_one, json_all   one layer's or every layer's ids and weights copied to the host and written as JSON lines in the process,
+               which is what public patches do
+
+A process's time per token is the mean of the faster half of its repeats; what a mode adds is the mean of its rounds'
+differences, and the interval is Student's, 95%.
+"""
+import argparse
+import json
+import math
+import os
+import pathlib
+import random
+import statistics
+import subprocess
+import sys
+import time
+
+V1 = {"VLLM_USE_V2_MODEL_RUNNER": "0"}
+IN_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+MODES = {  # arguments of LLM, environment, and what it is compared with
+    "off": ({}, {}, None),
+    "on": ({}, {}, "off"),
+    "v1": ({}, V1, None),
+    "capture": ({"enable_return_routed_experts": True}, V1, "v1"),
+    "eager": ({"enforce_eager": True}, IN_PROCESS, "off"),
+    "json_one": ({"enforce_eager": True}, IN_PROCESS, "off"),
+    "json_all": ({"enforce_eager": True}, IN_PROCESS, "off"),
+}
+STUDENT_95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=pathlib.Path)
+    parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("--sizes", default="1,25,256", type=lambda text: [int(n) for n in text.split(",")])
+    parser.add_argument("--repeats", default=12, type=int)
+    parser.add_argument("--rounds", default=4, type=int)
+    parser.add_argument("--tokens", default=128, type=int)
+    parser.add_argument("--modes", default=list(MODES), type=lambda text: text.split(","))
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def log_in_process(llm, layers, path):
+    """Copies each routing of `layers` (None: all) to the host and writes it, a line a row, while the layer waits."""
+    file = open(path, "w")
+
+    def install(model):
+        for module in model.modules():
+            if not hasattr(module, "router") or not hasattr(module, "layer_id"):
+                continue
+            if layers is None or module.layer_id in layers:
+                module.router._compute_routing = wrap(module.router._compute_routing, module.layer_id)
+
+    def wrap(compute, layer):
+        def compute_and_write(*args, **kwargs):
+            weights, ids = compute(*args, **kwargs)
+            for row, (i, w) in enumerate(zip(ids.cpu().tolist(), weights.cpu().tolist())):
+                file.write(json.dumps({"type": "route", "row": row, "layer": layer, "topk_ids": i, "topk_weights": w}) + "\n")
+            return weights, ids
+
+        return compute_and_write
+
+    llm.apply_model(install)
+
+
+def child(given):
+    import vllm
+
+    arguments, _, _ = MODES[given.child]
+    rng = random.Random(1234)
+    prompts = [{"prompt_token_ids": [rng.randrange(256) for _ in range(rng.randint(90, 200))]} for _ in range(max(given.sizes))]
+    graphs = {} if arguments.get("enforce_eager") else {"cudagraph_capture_sizes": sorted({1, 2, 4, 8, *given.sizes})}
+    weights = "auto" if any(given.model.glob("*.safetensors")) else "dummy"
+    llm = vllm.LLM(model=str(given.model), load_format=weights, skip_tokenizer_init=True, dtype=given.dtype, seed=1234,
+                   max_model_len=1024, gpu_memory_utilization=0.6, enable_prefix_caching=False, disable_log_stats=False,
+                   max_num_seqs=max(given.sizes), **graphs, **arguments)
+    if given.child.startswith("json"):
+        log_in_process(llm, None if given.child == "json_all" else {0}, given.out / "rows.jsonl")
+    sampling = vllm.SamplingParams(temperature=0, max_tokens=given.tokens, ignore_eos=True, detokenize=False)
+    slow = given.child == "json_all"
+    for size in given.sizes:
+        for repeat in range(-1, 2 if slow else given.repeats):  # the first one warms up
+            started = time.perf_counter()
+            answers = llm.generate(prompts[:size], sampling, use_tqdm=False)
+            elapsed = time.perf_counter() - started
+            if repeat >= 0:
+                tpot = statistics.mean((a.metrics.last_token_ts - a.metrics.first_token_ts) / (given.tokens - 1) for a in answers)
+                print("RESULT " + json.dumps({"mode": given.child, "size": size, "tpot_ms": 1e3 * tpot,
+                                              "tokens_s": size * given.tokens / elapsed}), flush=True)
+
+
+def run_mode(given, mode, number):
+    """One process; its results, and for a traced one what became of the rows."""
+    _, environment, _ = MODES[mode]
+    command = [sys.executable, __file__, *sys.argv[1:], "--child", mode]
+    trace = given.out / f"on-{number}.jsonl"
+    if mode == "on":
+        command = ["moetrace", "run", "-o", str(trace), "--", *command]
+    env = {**os.environ, **environment, "MOETRACE": "0"}
+    with open(given.out / f"{mode}-{number}.log", "w") as log:
+        done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=log, text=True)
+        log.write(done.stdout)
+    if done.returncode != 0:
+        sys.exit(f"vllm_bench: {mode} failed with {done.returncode}; see {log.name}")
+    results = [{**json.loads(line.removeprefix("RESULT ")), "round": number} for line in done.stdout.splitlines()
+               if line.startswith("RESULT ")]
+    lost = None
+    if mode == "on":
+        with open(trace, "rb") as file:
+            file.seek(max(0, trace.stat().st_size - 4096))
+            end = json.loads(file.readlines()[-1])
+        trace.unlink()
+        lost = end["attempted"] - end["delivered"]
+        results.append({"mode": "on", "round": number, "end": end})
+    return results, lost
+
+
+def faster_half(values):
+    values = sorted(values)
+    return statistics.mean(values[:max(1, len(values) // 2)])
+
+
+def summary(results, given, key, better):
+    """{(mode, size): the figure of each round}; `better`: which half of a process's repeats counts."""
+    figures = {}
+    for mode in given.modes:
+        for size in given.sizes:
+            rounds = {}
+            for r in results:
+                if r["mode"] == mode and r.get("size") == size:
+                    rounds.setdefault(r["round"], []).append(better * r[key])
+            figures[mode, size] = {n: better * faster_half(values) for n, values in rounds.items()}
+    return figures
+
+
+def difference(figures, mode, base, size):
+    """Percent, with its 95% interval where there are two rounds or more."""
+    shared = sorted(set(figures[mode, size]) & set(figures[base, size]))
+    differences = [100 * (figures[mode, size][n] / figures[base, size][n] - 1) for n in shared]
+    if len(differences) < 2:
+        return f"{differences[0]:+.2f}%" if differences else "-"
+    half = STUDENT_95.get(len(differences) - 1, 2.0) * statistics.stdev(differences) / math.sqrt(len(differences))
+    return f"{statistics.mean(differences):+.2f}% [{statistics.mean(differences) - half:+.2f}, {statistics.mean(differences) + half:+.2f}]"
+
+
+def table(title, figures, given, unit):
+    print(f"\n{title:<52}" + "".join(f"{f'batch {size}':>30}" for size in given.sizes))
+    for mode in given.modes:
+        base = MODES[mode][2]
+        base = base if base in given.modes else None
+        cells = [difference(figures, mode, base, size) if base else
+                 f"{statistics.median(figures[mode, size].values()):,.3f} {unit}" for size in given.sizes if figures[mode, size]]
+        print(f"{mode + (f' against {base}' if base else ''):<52}" + "".join(f"{cell:>30}" for cell in cells))
+
+
+def main():
+    given = parse()
+    given.out.mkdir(parents=True, exist_ok=True)
+    if given.child:
+        return child(given)
+    results, lost = [], 0
+    with open(given.out / "bench.jsonl", "w") as file:
+        for number in range(given.rounds):
+            for mode in given.modes:
+                if number and mode not in ("off", "on"):
+                    continue  # far enough away for one round to tell
+                started = time.time()
+                got, missing = run_mode(given, mode, number)
+                results += got
+                lost += missing or 0
+                file.writelines(json.dumps(r) + "\n" for r in got)
+                print(f"round {number}: {mode}, {time.time() - started:.0f} s", file=sys.stderr, flush=True)
+    table("ms a token", summary(results, given, "tpot_ms", 1), given, "ms")
+    table("output tokens a second", summary(results, given, "tokens_s", -1), given, "/s")
+    ends = [r["end"] for r in results if "end" in r]
+    print(f"\n{sum(end['attempted'] for end in ends):,} rows announced, {lost:,} of them not delivered")
+
+
+if __name__ == "__main__":
+    main()

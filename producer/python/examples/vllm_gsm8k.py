@@ -1,0 +1,49 @@
+#!/usr/bin/env python3
+"""Answers the first questions of GSM8K with vLLM, greedily: the run that public expert logs of vLLM document.
+
+usage: vllm_gsm8k.py --model DIR --questions gsm8k_test.jsonl [--first 25] [--max-new-tokens 128] [--timing FILE]
+
+Nothing here knows of moetrace: with MOETRACE=1, or under `moetrace run`, it is traced. --timing FILE gets
+{"wall_time_sec", "tokens_generated"} of the answers alone, the engine's start excluded. A model folder that holds only a
+config.json gets random weights, and one without a tokenizer the bytes of the question as its tokens.
+"""
+import argparse
+import json
+import pathlib
+import time
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, type=pathlib.Path)
+    parser.add_argument("--questions", required=True, type=pathlib.Path, help="JSON Lines with a key question")
+    parser.add_argument("--first", type=int, default=25)
+    parser.add_argument("--max-new-tokens", type=int, default=128)
+    parser.add_argument("--seed", type=int, default=1234)
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--timing", type=pathlib.Path)
+    given = parser.parse_args()
+
+    with open(given.questions, encoding="utf-8") as lines:
+        questions = [json.loads(line)["question"] for line, _ in zip(lines, range(given.first))]
+    import vllm
+
+    texts = (given.model / "tokenizer_config.json").exists()
+    weights = any(given.model.glob("*.safetensors"))
+    prompts = questions if texts else [{"prompt_token_ids": list(question.encode())} for question in questions]
+    llm = vllm.LLM(model=str(given.model), seed=given.seed, dtype=given.dtype, max_model_len=2048, skip_tokenizer_init=not texts,
+                   load_format="auto" if weights else "dummy")
+    sampling = vllm.SamplingParams(temperature=0, seed=given.seed, max_tokens=given.max_new_tokens, detokenize=texts,
+                                   ignore_eos=not texts)
+    llm.generate(prompts[:1], vllm.SamplingParams(max_tokens=2, detokenize=texts), use_tqdm=False)  # the first is slow
+    started = time.perf_counter()
+    answers = llm.generate(prompts, sampling, use_tqdm=False)
+    elapsed = time.perf_counter() - started
+    tokens = sum(len(answer.outputs[0].token_ids) for answer in answers)
+    print(f"{len(answers)} answers, {tokens} tokens in {elapsed:.2f} s")
+    if given.timing:
+        given.timing.write_text(json.dumps({"wall_time_sec": round(elapsed, 4), "tokens_generated": tokens}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
