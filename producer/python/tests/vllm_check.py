@@ -4,20 +4,25 @@ Every recorded row's experts are compared, as sets, with those of transformers o
 the tokens with those of an engine that is not traced. scripts/check-vllm runs this; it is no part of CTest, because vLLM is large.
 """
 import collections
+import contextlib
 import functools
 import json
 import os
 import pathlib
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import unittest
+import urllib.request
 
 import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "daemon/testing"))
 import harness  # noqa: E402  (in the folder just named)
 import small_models  # noqa: E402
+import vllm_child  # noqa: E402
 
 CHILD = pathlib.Path(__file__).with_name("vllm_child.py")
 MODELS = pathlib.Path(tempfile.mkdtemp(prefix="moetrace-models."))
@@ -62,14 +67,17 @@ class Vllm(harness.Case):
     def run_vllm(self, *workloads, kind="Qwen2Moe", processes=False, traced=True, **environment):
         """What the workloads answered, and what vLLM wrote to its log."""
         output = self.folder / "answers.json"
-        env = {**os.environ, "MOETRACE": "1" if traced else "0", "MOETRACE_DIR": str(self.rings),
-               "MOETRACE_SESSION": self.session, "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if processes else "0",
-               "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_CACHE_ROOT": str(CACHE),
-               "TORCHINDUCTOR_CACHE_DIR": str(CACHE / "inductor"), **environment}
+        env = self.environment(MOETRACE="1" if traced else "0", VLLM_ENABLE_V1_MULTIPROCESSING="1" if processes else "0",
+                               **environment)
         done = subprocess.run([sys.executable, "-B", CHILD, model_folder(kind), output, *workloads], env=env, text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=ENGINE_TIMEOUT_S)
         self.assertEqual(done.returncode, 0, done.stdout[-4000:])
         return json.loads(output.read_text()), done.stdout
+
+    def environment(self, **more):
+        return {**os.environ, "MOETRACE_DIR": str(self.rings), "MOETRACE_SESSION": self.session, "VLLM_CPU_KVCACHE_SPACE": "1",
+                "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_CACHE_ROOT": str(CACHE),
+                "TORCHINDUCTOR_CACHE_DIR": str(CACHE / "inductor"), **more}
 
     def collect(self):
         harness.Collector(self, "--output-dir", self.traces)
@@ -180,6 +188,52 @@ class Vllm(harness.Case):
         answers, _ = self.run_vllm("streams", processes=True)
         [lines] = self.lines()
         self.compare(lines, answers["streams"])
+
+    def test_server(self):
+        """The request ids of the API, and a trace that ends well when the server is told to stop."""
+        self.collect()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        log = open(self.folder / "server.log", "w+")
+        server = subprocess.Popen(
+            [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", model_folder("Qwen2Moe"), "--dtype", "float32", "--host",
+             "127.0.0.1", "--port", str(port), "--max-model-len", "512", "--seed", "1234", "--enforce-eager",
+             "--no-enable-prefix-caching"], env=self.environment(MOETRACE="1"), stdout=log, stderr=subprocess.STDOUT)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.kill)
+
+        def ready():
+            self.assertIsNone(server.poll(), "the server has ended; its log ends with\n" + self.tail(log))
+            with contextlib.suppress(OSError):
+                return urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).status == 200
+
+        harness.wait_until(ready, "the server does not answer", ENGINE_TIMEOUT_S)
+        answers = []
+        for number, tokens in enumerate(vllm_child.prompts(3, 5, 30)):
+            body = {"model": str(model_folder("Qwen2Moe")), "prompt": tokens, "max_tokens": 8, "temperature": 0,
+                    "ignore_eos": True, "return_token_ids": True}
+            request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/completions", json.dumps(body).encode(),
+                                             {"Content-Type": "application/json", "X-Request-Id": f"mine-{number}"})
+            answer = json.load(urllib.request.urlopen(request, timeout=ENGINE_TIMEOUT_S))
+            answers.append(dict(id=answer["id"] + "-0", prompt=tokens, tokens=answer["choices"][0]["token_ids"], cached=0,
+                                whole=True))
+        server.send_signal(signal.SIGTERM)
+        server.wait(ENGINE_TIMEOUT_S)
+        [lines] = self.lines()
+        self.compare(lines, answers)
+
+    def tail(self, log):
+        log.flush()
+        return pathlib.Path(log.name).read_text()[-4000:]
+
+    def test_tensor_parallel(self):
+        """Two ranks see the same rows: one trace, of rank 0."""
+        self.collect()
+        answers, _ = self.run_vllm("tensor_parallel", processes=True, VLLM_CPU_OMP_THREADS_BIND="0|1")
+        [lines] = self.lines()
+        self.compare(lines, answers["tensor_parallel"])
+        self.assertEqual((lines[0]["world_size"], lines[0]["ranks"]["tp"]), (2, 0))
 
     def test_other_routers(self):
         for kind, layers, router in (("Qwen3Moe", (0, 1, 2, 3), ("softmax", True, 1.0)),

@@ -58,6 +58,10 @@ def preempted(model):
     return generate(model, [prompts(8, 60, 90)], count=120, num_gpu_blocks_override=20, block_size=32)
 
 
+def tensor_parallel(model):
+    return generate(model, [prompts(6, 3, 40)], tensor_parallel_size=2)
+
+
 async def _stream(engine, id, prompt, count, abort_after, done):
     tokens = []
     request = dict(id=id, prompt=prompt, tokens=tokens, cached=0, whole=abort_after is None)
