@@ -106,7 +106,7 @@ TEST_F(TraceReaderTest, ReadsEveryTypeOfLine) {
       "\n"
       R"({"type":"request_end","req_id":null,"generated_tokens":128,"status":"length","request":4,"event":2})"
       "\n"
-      R"({"type":"end","attempted":5,"delivered":1,"filtered":2,"dropped":3,"torn":4,"status":"closed"})"
+      R"({"type":"end","attempted":5,"delivered":1,"filtered":2,"dropped":3,"torn":4,"status":"closed","cost":{"announce_ns":1,"hook_ns":null}})"
       "\n");
   ASSERT_TRUE(reader) << reader.error().message;
 

@@ -1,19 +1,9 @@
 #include "producer/announcer.hpp"
 
-#include <ctime>
-
+#include "producer/cost.hpp"
 #include "producer/layer_mask.hpp"
 
 namespace moetrace {
-namespace {
-
-std::int64_t monotonic_ns() {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);  // vDSO: no system call
-  return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
-}
-
-}  // namespace
 
 // What `meta` says, and what the control words said at creation; they may have been changed since.
 Announcer::Announcer(const SegmentMap& map, EventWriter& events, RequestBook& requests)
@@ -23,18 +13,24 @@ Announcer::Announcer(const SegmentMap& map, EventWriter& events, RequestBook& re
       control_{true, map.header().sample_every, map.header().layers_logged} {}
 
 StepBlock Announcer::announce(std::uint32_t rows, std::span<const moetrace_span> spans) {
+  const std::int64_t time_ns = now_ns();
   follow_control();
   if (!control_.enabled) {
     if (requests_.flush()) write_control_event();
     return {};
   }
   const bool record = control_.sample_every != 0 && steps_ % control_.sample_every == 0;
-  return write_step(rows, spans, intersect(control_.layers, map_.header().moe_layers), record);
+  return write_step(time_ns, rows, spans, intersect(control_.layers, map_.header().moe_layers),
+                    record);
 }
 
 StepBlock Announcer::announce_layers(std::uint32_t rows, std::span<const moetrace_span> spans,
                                      const moetrace_layer_mask& layers) {
-  return write_step(rows, spans, layers, true);
+  return write_step(now_ns(), rows, spans, layers, true);
+}
+
+std::int64_t Announcer::now_ns() const {
+  return monotonic_ns() - map_.header().created_monotonic_ns;
 }
 
 // Once per announcement. Whoever is writing them, or died writing, leaves us with what we had.
@@ -62,11 +58,11 @@ bool Announcer::write_control_event() {
   return true;
 }
 
-StepBlock Announcer::write_step(std::uint32_t rows, std::span<const moetrace_span> spans,
+StepBlock Announcer::write_step(std::int64_t time_ns, std::uint32_t rows,
+                                std::span<const moetrace_span> spans,
                                 const moetrace_layer_mask& layers, bool record) {
-  StepBlock block{steps_, rows, record, layers,
-                  monotonic_ns() - map_.header().created_monotonic_ns};
-  const std::uint32_t recorded_layers = record ? count_layers(layers) : 0;
+  StepBlock block{steps_, rows, record, layers, time_ns, count_layers(layers)};
+  const std::uint32_t recorded_layers = record ? block.selected : 0;
   const std::uint64_t records = std::uint64_t{rows} * recorded_layers;
   attempted_ += records;
 

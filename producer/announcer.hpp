@@ -17,7 +17,8 @@ struct StepBlock {
   std::uint32_t rows = 0;        // 0: nothing is announced
   bool record = false;           // else it only counts
   moetrace_layer_mask layers{};  // selected layers
-  std::int64_t time_ns = 0;      // since the segment's clock pair
+  std::int64_t time_ns = 0;      // when its announcement began, since the segment's clock pair
+  std::uint32_t selected = 0;    // how many layers `layers` has
 };
 
 class Announcer {
@@ -43,8 +44,10 @@ class Announcer {
  private:
   void follow_control();
   bool write_control_event();
-  StepBlock write_step(std::uint32_t rows, std::span<const moetrace_span> spans,
-                       const moetrace_layer_mask& layers, bool record);
+  std::int64_t now_ns() const;
+  StepBlock write_step(std::int64_t time_ns, std::uint32_t rows,
+                       std::span<const moetrace_span> spans, const moetrace_layer_mask& layers,
+                       bool record);
   void store_counters();
 
   const SegmentMap& map_;

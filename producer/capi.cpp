@@ -3,6 +3,7 @@
 #include <cstring>
 #include <new>
 
+#include "producer/cost.hpp"
 #include "producer/producer.h"
 #include "producer/producer.hpp"
 
@@ -12,6 +13,7 @@ struct moetrace_producer {
 
 namespace {
 
+using moetrace::AddTime;
 using moetrace::DeviceHook;
 
 bool usable(const moetrace_producer* producer) {
@@ -118,6 +120,7 @@ void moetrace_record_cuda(moetrace_producer* producer, moetrace_cuda_stream stre
                           const void* ids, moetrace_type id_type, const void* weights,
                           moetrace_type weight_type, uint32_t rows) {
   if (DeviceHook* hook = device_hook(producer); hook != nullptr && ids != nullptr) {
+    const AddTime timed(producer->impl->launch_ns());
     hook->record(stream, layer, ids, id_type, weights, weight_type, rows,
                  DeviceHook::Where::kBranch);
   }
@@ -127,13 +130,17 @@ void moetrace_record_cuda_in_line(moetrace_producer* producer, moetrace_cuda_str
                                   uint32_t layer, const void* ids, moetrace_type id_type,
                                   const void* weights, moetrace_type weight_type, uint32_t rows) {
   if (DeviceHook* hook = device_hook(producer); hook != nullptr && ids != nullptr) {
+    const AddTime timed(producer->impl->launch_ns());
     hook->record(stream, layer, ids, id_type, weights, weight_type, rows,
                  DeviceHook::Where::kInLine);
   }
 }
 
 void moetrace_join(moetrace_producer* producer, moetrace_cuda_stream stream) {
-  if (DeviceHook* hook = device_hook(producer)) hook->join(stream);
+  if (DeviceHook* hook = device_hook(producer)) {
+    const AddTime timed(producer->impl->launch_ns());
+    hook->join(stream);
+  }
 }
 
 const char* moetrace_failure(const moetrace_producer* producer) {
@@ -150,8 +157,15 @@ void moetrace_get_totals(const moetrace_producer* producer, moetrace_totals* tot
     const auto totals_now = producer->impl->totals();
     known.recorded = totals_now.recorded;
     known.dropped = totals_now.dropped;
+    const moetrace::Cost cost = producer->impl->cost();
+    known.announce_ns = cost.announce_ns;
+    known.hook_ns = cost.hook_ns;
   }
   std::memcpy(totals, &known, totals->size < sizeof known ? totals->size : sizeof known);
+}
+
+void moetrace_add_cost(moetrace_producer* producer, uint64_t announce_ns, uint64_t hook_ns) {
+  if (usable(producer)) producer->impl->add_cost({announce_ns, hook_ns});
 }
 
 const char* moetrace_trace_id(const moetrace_producer* producer) {

@@ -156,7 +156,7 @@ Row hook_row(double ring_mb, std::uint32_t rows, Part part, int repeats) {
     const auto burst = [&] {
       for (std::uint64_t pass = 0; pass < passes; ++pass) {
         if (part == Part::kHook) {
-          producer->hook().arm({step++, rows, true, header.moe_layers, 0});
+          producer->hook().arm({step++, rows, true, header.moe_layers, 0, kLayers});
         } else {
           producer->begin_step(rows, {&span, 1});
         }

@@ -6,6 +6,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "producer/cost.hpp"
 #include "producer/layer_mask.hpp"
 
 namespace moetrace {
@@ -13,6 +14,22 @@ namespace {
 
 // A counts mirror costs a copy of the table, so it is made at most this often (DESIGN section 4).
 constexpr std::int64_t kMirrorEveryNs = 10'000'000;
+// Timing a call costs some 50 ns; so many records between two make that 0.2 ns a record at most.
+constexpr std::uint64_t kRecordsASample = 256;
+// A call that takes longer was interrupted, and what ran meanwhile was not the hook. The first
+// touch of a page of the ring takes 1 us.
+constexpr std::int64_t kLongestCallNs = 5'000;
+constexpr std::int64_t kLongestRowNs = 500;
+
+// The time between two looks at the clock that follow each other, the shortest of some.
+std::int64_t shortest_look_ns() {
+  std::int64_t shortest = std::numeric_limits<std::int64_t>::max();
+  for (int n = 0; n < 100; ++n) {
+    const std::int64_t begin = monotonic_ns();
+    shortest = std::min(shortest, monotonic_ns() - begin);
+  }
+  return shortest;
+}
 
 struct BFloat16 {
   std::uint16_t bits;
@@ -93,6 +110,7 @@ HostHook::HostHook(const SegmentMap& map)
       ring_(map.route_ring(), map.header().route_slots),
       top_k_(map.header().top_k),
       num_experts_(map.header().num_experts),
+      clock_ns_(shortest_look_ns()),
       counts_(std::size_t{map.header().num_layers} * map.header().num_experts) {}
 
 void HostHook::arm(const StepBlock& block) {
@@ -102,6 +120,11 @@ void HostHook::arm(const StepBlock& block) {
   last_seen_ = block.rows > 0 ? -1 : kOver;
   // Nothing is selected, so no layer will end it.
   if (is_open() && last_layer_ < 0) finish_step();
+  untimed_records_ += std::uint64_t{block.rows} * block.selected;
+  if (untimed_records_ >= timing_due_ && block.selected > 0) {
+    calls_to_pass_ = static_cast<std::uint32_t>(samples_++ % block.selected);  // each layer in turn
+    recorder_ = &HostHook::record_timed;
+  }
 }
 
 void HostHook::record(std::uint32_t layer, const void* ids, moetrace_type id_type,
@@ -120,12 +143,40 @@ void HostHook::record(std::uint32_t layer, const void* ids, moetrace_type id_typ
                                                     moetrace_type id_type, const void* weights,
                                                     moetrace_type weight_type, std::uint32_t rows) {
   types_ = types_of(id_type, weights, weight_type);
-  recorder_ = recorder_for(types_);
+  plain_recorder_ = recorder_for(types_);
+  if (recorder_ != &HostHook::record_timed) recorder_ = plain_recorder_;
   recorder_(*this, layer, ids, weights, rows);
 }
 
 // Not an id type: the rows count as torn.
 void HostHook::record_nothing(HostHook&, std::uint32_t, const void*, const void*, std::uint32_t) {}
+
+// Stands in for the recorder until it has timed one call, so that the others pay nothing for it.
+void HostHook::record_timed(HostHook& hook, std::uint32_t layer, const void* ids,
+                            const void* weights, std::uint32_t rows) {
+  if (hook.calls_to_pass_ > 0) {
+    --hook.calls_to_pass_;
+    return hook.plain_recorder_(hook, layer, ids, weights, rows);
+  }
+  hook.recorder_ = hook.plain_recorder_;
+  const std::uint64_t cost_before = hook.cost_ns_;
+  const std::int64_t begin = monotonic_ns();
+  hook.plain_recorder_(hook, layer, ids, weights, rows);
+  const std::int64_t took = monotonic_ns() - begin - hook.clock_ns_;
+  // Mirroring the counts has been added already.
+  hook.take_sample(took - static_cast<std::int64_t>(hook.cost_ns_ - cost_before),
+                   std::min(rows, hook.block_.rows));
+}
+
+// One timed call stands for all records that were announced since the last one.
+void HostHook::take_sample(std::int64_t ns, std::uint32_t rows) {
+  if (rows == 0 || ns > kLongestCallNs + kLongestRowNs * rows) return;  // the next step's, then
+  sample_ns_ = static_cast<double>(std::max<std::int64_t>(ns, 0)) / rows;
+  cost_ns_ += static_cast<std::uint64_t>(sample_ns_ * static_cast<double>(untimed_records_));
+  untimed_records_ = 0;
+  // Not always the same, so that it never keeps step with an engine's own pattern.
+  timing_due_ = kRecordsASample + samples_ % 7 * 32;
+}
 
 HostHook::Recorder HostHook::recorder_for(Types types) const {
   switch (types.id) {
@@ -230,6 +281,7 @@ inline void HostHook::end_layer(std::uint32_t layer) {
   map_.snapshots().write(++snapshots_, {steps_done_, ring_.position(), dropped_});
   if (block_.time_ns - mirrored_ns_ >= kMirrorEveryNs) {
     mirrored_ns_ = block_.time_ns;
+    const AddTime timed(cost_ns_);
     mirror_counts();
   }
 }
@@ -243,6 +295,8 @@ void HostHook::mirror_counts() {
 void HostHook::close() {
   if (is_open()) finish_step();
   mirror_counts();
+  cost_ns_ += static_cast<std::uint64_t>(sample_ns_ * static_cast<double>(untimed_records_));
+  untimed_records_ = 0;
 }
 
 }  // namespace moetrace

@@ -25,6 +25,9 @@ class HostHook {
   // Ends what is open and mirrors the counts a last time.
   void close();
 
+  // An estimate of the time that calls of record() have taken: some are timed.
+  std::uint64_t cost_ns() const { return cost_ns_; }
+
   std::uint64_t claimed() const { return ring_.position(); }
   std::uint64_t dropped() const { return dropped_; }
   // Route slots that are free now, at least `wanted` if there are that many.
@@ -61,6 +64,9 @@ class HostHook {
   template <std::uint32_t K, class Id, class Weight>
   void record_rows(std::uint32_t layer, const void* all_ids, const void* all_weights,
                    std::uint32_t rows);
+  static void record_timed(HostHook& hook, std::uint32_t layer, const void* ids,
+                           const void* weights, std::uint32_t rows);
+  void take_sample(std::int64_t ns, std::uint32_t rows);
   void end_layer(std::uint32_t layer);
   void finish_step();
   void mirror_counts();
@@ -70,8 +76,9 @@ class HostHook {
   RingWriter<MappedRing> ring_;
   const std::uint32_t top_k_;
   const std::uint32_t num_experts_;
-  Types types_;  // of the last call
-  Recorder recorder_ = &record_nothing;
+  Types types_;                                // of the last call
+  Recorder plain_recorder_ = &record_nothing;  // for these types
+  Recorder recorder_ = &record_nothing;        // the same, or record_timed
   StepBlock block_;
   // Last layer of this step that has passed, -1 before the first. No layer is above kOver.
   static constexpr int kOver = std::numeric_limits<int>::max();
@@ -81,6 +88,13 @@ class HostHook {
   std::uint64_t snapshots_ = 0;
   std::uint64_t steps_done_ = 0;
   std::int64_t mirrored_ns_ = 0;
+  std::uint64_t cost_ns_ = 0;
+  const std::int64_t clock_ns_;        // what a look at the clock takes itself
+  std::uint64_t untimed_records_ = 0;  // announced since the last timed call
+  std::uint64_t timing_due_ = 1;       // so many of them, and a call is timed
+  std::uint32_t calls_to_pass_ = 0;    // before that one
+  std::uint64_t samples_ = 0;
+  double sample_ns_ = 0;               // of the last timed call, a record
   std::vector<std::uint64_t> counts_;  // [num_layers][num_experts]
 };
 

@@ -1,6 +1,7 @@
 #include "producer/host_hook.hpp"
 
 #include <bit>
+#include <chrono>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -148,6 +149,52 @@ float through_float16(std::uint16_t bits) {
   const std::int64_t id = 0;
   t.hook.record(0, &id, MOETRACE_INT64, &bits, MOETRACE_FLOAT16, 1);
   return t.reader.routes().at(0).weight.at(0);
+}
+
+// A call over many rows takes far longer than a look at the clock.
+TEST(HostHook, EstimatesItsCostFromSomeCalls) {
+  SegmentSizes sizes = kSmallSizes;
+  sizes.route_slots = 1 << 16;
+  Hooked t(sizes);
+  const auto pass = [&](std::uint32_t rows) {
+    t.announce(rows);
+    for (std::uint32_t layer = 0; layer < 3; ++layer) t.record(layer, rows);
+    return t.hook.cost_ns();
+  };
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_EQ(t.hook.cost_ns(), 0u);
+  std::uint64_t cost = 0;
+  // The first pass has a timed call. It is taken again as long as the machine is called away in it.
+  for (int tries = 0; cost == 0 && tries < 1000; ++tries) cost = pass(5'000);
+  EXPECT_GT(cost, 0u);
+  t.announce(5'000);
+  t.announce(5'000);
+  EXPECT_EQ(t.hook.cost_ns(), cost) << "no layer has come, so no call was timed";
+  const auto wall_ns = static_cast<std::uint64_t>((std::chrono::steady_clock::now() - begin) /
+                                                  std::chrono::nanoseconds(1));
+  EXPECT_LT(cost, 10 * wall_ns) << "one layer stands for three: no less than a third is in it";
+  // Too few records for a sample of their own: they are counted at the end.
+  cost = t.hook.cost_ns();
+  t.hook.close();
+  EXPECT_GT(t.hook.cost_ns(), cost);
+}
+
+TEST(HostHook, TimedCallsRecordAsTheOthersDo) {
+  SegmentSizes sizes = kSmallSizes;
+  sizes.route_slots = 1 << 12;
+  sizes.event_slots = 1 << 12;
+  Hooked t(sizes);
+  // Far enough for a sample in each of the three layers.
+  for (int n = 0; n < 1'000; ++n) {
+    t.announce(1);
+    for (std::uint32_t layer = 0; layer < 3; ++layer) t.record(layer, 1);
+  }
+  const auto routes = t.reader.routes();
+  ASSERT_EQ(routes.size(), 3'000u);
+  for (std::size_t n = 0; n < routes.size(); ++n) {
+    EXPECT_EQ(routes[n].step, n / 3);
+    EXPECT_EQ(routes[n].layer, n % 3);
+  }
 }
 
 TEST(HostHook, HalfPrecisionCornersAreExact) {

@@ -6,6 +6,8 @@
 #include <mutex>
 #include <vector>
 
+#include "producer/cost.hpp"
+
 namespace moetrace {
 
 // Makes every producer of this process deaf in a forked child, and gives the child's copy of the
@@ -69,6 +71,7 @@ Producer::~Producer() {
     } else {
       hook_.close();
     }
+    store_cost();
     announcer_.close();
   }
   ForkGuard& guard = ForkGuard::instance();
@@ -82,7 +85,15 @@ bool Producer::begin_step(std::uint32_t rows, std::span<const moetrace_span> spa
   if (device_hook_ != nullptr) return false;  // slots have one claimer, and it is the GPU
   const StepBlock block = rows == 0 ? StepBlock{} : announcer_.announce(rows, spans);
   hook_.arm(block);
+  end_announcement(block);
   return block.record;
+}
+
+void Producer::begin_replayed_step(std::uint32_t rows, std::span<const moetrace_span> spans,
+                                   const moetrace_layer_mask& layers) {
+  const StepBlock block = announcer_.announce_layers(rows, spans, layers);
+  hook_.arm(block);
+  end_announcement(block);
 }
 
 void Producer::abort_step() {
@@ -94,12 +105,36 @@ bool Producer::begin_step(moetrace_cuda_stream stream, std::uint32_t rows,
   if (device_hook_ == nullptr || !device_hook_->can_announce(stream)) return false;
   const StepBlock block = rows == 0 ? StepBlock{} : announcer_.announce(rows, spans);
   device_hook_->announce(stream, block);
+  end_announcement(block);
   return block.record;
 }
 
 void Producer::abort_step(moetrace_cuda_stream stream) {
   if (device_hook_ != nullptr && device_hook_->can_announce(stream))
     device_hook_->announce(stream, {});
+}
+
+// It began at the block's time.
+void Producer::end_announcement(const StepBlock& block) {
+  if (block.rows == 0) return;
+  const std::int64_t began = map().header().created_monotonic_ns + block.time_ns;
+  cost_.announce_ns += static_cast<std::uint64_t>(monotonic_ns() - began);
+  store_cost();
+}
+
+void Producer::add_cost(const Cost& more) {
+  cost_.announce_ns += more.announce_ns;
+  cost_.hook_ns += more.hook_ns;
+  store_cost();
+}
+
+void Producer::store_cost() {
+  moetrace_host_counters* host = &map().state()->host;
+  const Cost now = cost();
+  // relaxed: each is a running total of its own. The last ones come before `closed`, which is
+  // stored with release.
+  SharedWord(&host->announce_ns).store(now.announce_ns, std::memory_order_relaxed);
+  SharedWord(&host->hook_ns).store(now.hook_ns, std::memory_order_relaxed);
 }
 
 Producer::Totals Producer::totals() const {

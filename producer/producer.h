@@ -198,8 +198,18 @@ typedef struct moetrace_totals {
   uint64_t attempted;
   uint64_t recorded; /* records in the ring so far */
   uint64_t dropped;
+  /* Nanoseconds of the engine's threads so far: in announcements, and in calls of the hook (in host
+   * memory an estimate: few of them are timed). What moetrace_add_cost reported is included. */
+  uint64_t announce_ns;
+  uint64_t hook_ns;
 } moetrace_totals;
 MOETRACE_API void moetrace_get_totals(const moetrace_producer* producer, moetrace_totals* totals);
+
+/* Adds what an adapter spends around these calls (in preparing spans, in wrapping tensors) to what
+ * the library measures inside them, for the trace's end line and `moetrace status`. Do not count a
+ * call's own time again. */
+MOETRACE_API void moetrace_add_cost(moetrace_producer* producer, uint64_t announce_ns,
+                                    uint64_t hook_ns);
 
 /* The trace's UUID as text, 36 characters; "" for NULL. Lives as long as the producer. */
 MOETRACE_API const char* moetrace_trace_id(const moetrace_producer* producer);

@@ -34,6 +34,9 @@ class Producer {
   // A pass whose routing will lie in host memory.
   bool begin_step(std::uint32_t rows, std::span<const moetrace_span> spans);
   void abort_step();
+  // A pass that records exactly `layers`, whatever the control words say. For `moetrace replay`.
+  void begin_replayed_step(std::uint32_t rows, std::span<const moetrace_span> spans,
+                           const moetrace_layer_mask& layers);
   // A pass on a stream of the GPU.
   bool begin_step(moetrace_cuda_stream stream, std::uint32_t rows,
                   std::span<const moetrace_span> spans);
@@ -47,7 +50,15 @@ class Producer {
   };
   Totals totals() const;
 
+  // Time of the engine's threads so far, what others reported included.
+  Cost cost() const { return {cost_.announce_ns, cost_.hook_ns + hook_.cost_ns()}; }
+  void add_cost(const Cost& more);
+  // Where launches of the device hook add theirs.
+  std::uint64_t& launch_ns() { return cost_.hook_ns; }
+
  private:
+  void end_announcement(const StepBlock& block);
+  void store_cost();
   Producer(ProducerSegment segment, std::unique_ptr<DeviceHook> device_hook);
   friend struct ForkGuard;
 
@@ -57,6 +68,7 @@ class Producer {
   Announcer announcer_;
   HostHook hook_;
   std::unique_ptr<DeviceHook> device_hook_;
+  Cost cost_;  // but for the host hook's
   bool forked_ = false;
 };
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <thread>
 
@@ -79,6 +80,7 @@ TEST_F(CApi, APassFromEndToEnd) {
 TEST_F(CApi, ANullProducerDoesNothing) {
   run_pass(nullptr);
   moetrace_step_abort(nullptr);
+  moetrace_add_cost(nullptr, 1, 2);
   moetrace_totals totals{};
   totals.size = sizeof totals;
   totals.steps = 9;
@@ -86,6 +88,39 @@ TEST_F(CApi, ANullProducerDoesNothing) {
   EXPECT_EQ(totals.steps, 0u);
   EXPECT_STREQ(moetrace_trace_id(nullptr), "");
   moetrace_close(nullptr);
+}
+
+TEST_F(CApi, SaysWhatItCosts) {
+  moetrace_producer* producer = open();
+  const CollectorSegment collector = collect();
+  const moetrace_host_counters& host = collector.map().state()->host;
+  EXPECT_EQ(host.announce_ns + host.hook_ns, 0u);
+  const auto now = [] { return std::chrono::steady_clock::now(); };
+  const auto begin = now();
+  for (int n = 0; n < 100; ++n) run_pass(producer);
+  const auto wall_ns = static_cast<std::uint64_t>((now() - begin) / std::chrono::nanoseconds(1));
+  const std::uint64_t announced = host.announce_ns;
+  EXPECT_GT(announced, 0u);
+  EXPECT_LT(announced, wall_ns);
+
+  moetrace_add_cost(producer, 5'000'000'000, 7'000'000'000);
+  EXPECT_EQ(host.announce_ns, announced + 5'000'000'000);
+  EXPECT_GE(host.hook_ns, 7'000'000'000u);
+  moetrace_totals totals{};
+  totals.size = sizeof totals;
+  moetrace_get_totals(producer, &totals);
+  EXPECT_EQ(totals.announce_ns, host.announce_ns);
+  EXPECT_EQ(totals.hook_ns, host.hook_ns);
+  // A caller that was compiled before there were these two.
+  moetrace_totals older{};
+  older.size = offsetof(moetrace_totals, announce_ns);
+  older.announce_ns = 123;
+  moetrace_get_totals(producer, &older);
+  EXPECT_EQ(older.steps, 100u);
+  EXPECT_EQ(older.announce_ns, 123u);
+  const std::uint64_t hook_ns = host.hook_ns;
+  moetrace_close(producer);
+  EXPECT_GE(host.hook_ns, hook_ns);
 }
 
 TEST_F(CApi, NothingAnnouncedRecordsNothing) {
@@ -139,11 +174,12 @@ TEST_F(CApi, InAForkedChildEveryCallDoesNothing) {
     ::close(release[1]);
     run_pass(producer);
     moetrace_step_abort(producer);
+    moetrace_add_cost(producer, 1, 2);
     moetrace_totals totals{};
     totals.size = sizeof totals;
     moetrace_get_totals(producer, &totals);
     moetrace_close(producer);
-    return totals.steps == 0;
+    return totals.steps == 0 && totals.announce_ns == 0;
   });
   ASSERT_GT(pid, 0);
   char answer = 0;
@@ -152,6 +188,7 @@ TEST_F(CApi, InAForkedChildEveryCallDoesNothing) {
 
   const CollectorSegment collector = collect();
   EXPECT_TRUE(SegmentReader(collector.map()).events(false).empty());
+  EXPECT_EQ(collector.map().state()->host.announce_ns, 0u);
   EXPECT_EQ(collector.map().state()->host.closed, 0u) << "the child's close is not the parent's";
   EXPECT_TRUE(collector.producer_alive());
   run_pass(producer);

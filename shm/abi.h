@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define MOETRACE_ABI_MAJOR 1
-#define MOETRACE_ABI_MINOR 1
+#define MOETRACE_ABI_MINOR 2
 #define MOETRACE_RING_MAGIC "MOETRACE" /* 8 bytes, no terminator */
 #define MOETRACE_CTL_MAGIC "MOETRCTL"
 #define MOETRACE_BYTE_ORDER 0x01020304u /* as the producer's machine stores it */
@@ -102,7 +102,9 @@ typedef struct moetrace_host_counters {
   uint64_t steps;          /* announced steps, also those that only count; the next step's number */
   uint64_t closed;         /* 1 once the producer has closed */
   uint64_t events_claimed; /* event slots written so far */
-  uint64_t reserved[3];
+  uint64_t announce_ns;    /* time of the engine's threads that announcements have taken (1.2) */
+  uint64_t hook_ns;        /* and calls of the hook: an estimate, see ABI.md (1.2) */
+  uint64_t reserved;
 } moetrace_host_counters;
 
 /* State of the route ring at the end of a step. Two of them alternate: number n is written to snapshot n % 2, `number` last. */
@@ -355,6 +357,8 @@ MOETRACE_AT(moetrace_host_counters, event_lost, 8);
 MOETRACE_AT(moetrace_host_counters, steps, 16);
 MOETRACE_AT(moetrace_host_counters, closed, 24);
 MOETRACE_AT(moetrace_host_counters, events_claimed, 32);
+MOETRACE_AT(moetrace_host_counters, announce_ns, 40);
+MOETRACE_AT(moetrace_host_counters, hook_ns, 48);
 MOETRACE_SIZE(moetrace_snapshot, 64);
 MOETRACE_AT(moetrace_snapshot, number, 0);
 MOETRACE_AT(moetrace_snapshot, steps_done, 8);

@@ -76,7 +76,9 @@ moetrace_state state(std::uint16_t minor) {
             .steps = 3,
             .closed = 1,
             .events_claimed = 5,
-            .reserved = {}};
+            .announce_ns = minor >= 2 ? 16u : 0u,
+            .hook_ns = minor >= 2 ? 17u : 0u,
+            .reserved = 0};
   s.counts = {.version = 6, .steps_done = 7, .reserved = {}};
   if (minor >= 1) s.published = {.routes = 15, .reserved = {}};
   AlternatingLines<MappedLines> snapshots{MappedLines(s.snapshots)};
@@ -208,6 +210,9 @@ TEST(AbiGolden, BytesOfVersion1_0NeverChange) {
 }
 TEST(AbiGolden, BytesOfVersion1_1NeverChange) {
   expect_golden(1, "abi_v1_1.bin");
+}
+TEST(AbiGolden, BytesOfVersion1_2NeverChange) {
+  expect_golden(2, "abi_v1_2.bin");
 }
 
 }  // namespace

@@ -373,6 +373,15 @@ void write_control(const SegmentMap& map, const ControlWords& words) {
   map.control().write(kControlWords, [&](std::size_t w) { return packed[w]; });
 }
 
+std::optional<Cost> read_cost(const SegmentMap& map) {
+  if (map.header().abi_minor < 2) return std::nullopt;
+  moetrace_host_counters* host = &map.state()->host;
+  // relaxed: each is a running total of its own. Who has seen `closed` (acquire) sees the last
+  // ones.
+  return Cost{SharedWord(&host->announce_ns).load(std::memory_order_relaxed),
+              SharedWord(&host->hook_ns).load(std::memory_order_relaxed)};
+}
+
 std::optional<std::pair<std::uint64_t, ControlWords>> read_control(const SegmentMap& map) {
   std::uint64_t packed[kControlWords] = {};
   const auto version =

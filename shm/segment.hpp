@@ -149,6 +149,14 @@ void write_control(const SegmentMap& map, const ControlWords& words);
 // Nothing if somebody is writing, or died writing.
 std::optional<std::pair<std::uint64_t, ControlWords>> read_control(const SegmentMap& map);
 
+// Nanoseconds of the engine's threads: in announcements, and in calls of the hook.
+struct Cost {
+  std::uint64_t announce_ns = 0;
+  std::uint64_t hook_ns = 0;
+};
+// What tracing has cost the producer so far. Nothing if it is older than ABI 1.2.
+std::optional<Cost> read_cost(const SegmentMap& map);
+
 // The producer's side. The names stay until the collector, or nobody, unlinks them. Destruction
 // releases the producer's lock. It keeps the mappings where a GPU claims the slots, because
 // captured CUDA graphs hold their addresses; a CPU producer's are unmapped, or a closed ring would

@@ -259,6 +259,17 @@ TEST_F(BadSegment, ANewerMinorVersionIsWelcome) {
   EXPECT_TRUE(open(directory_, name_));
 }
 
+TEST_F(BadSegment, OfAMinorVersionThatDoesNotSayItsCost) {
+  producer_.map().state()->host.announce_ns = 5;
+  producer_.map().state()->host.hook_ns = UINT64_MAX;
+  const auto said = read_cost(open(directory_, name_)->map());
+  ASSERT_TRUE(said);
+  EXPECT_EQ(said->announce_ns, 5u);
+  EXPECT_EQ(said->hook_ns, UINT64_MAX);
+  patch(ring(), offsetof(moetrace_ring_header, abi_minor), std::uint16_t{1});
+  EXPECT_FALSE(read_cost(open(directory_, name_)->map()));
+}
+
 TEST_F(BadSegment, NotARing) {
   patch(ring(), 0, std::uint64_t{0});
   expect(ErrorCode::kBadSegment, "not a moetrace ring");

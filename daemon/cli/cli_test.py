@@ -127,6 +127,7 @@ class CliTest(unittest.TestCase):
 
     def round_trip(self, source, *options, env=None):
         self.moetrace("run", "-o", "out.jsonl", "--", os.path.join(BIN, "moetrace"), "replay", *options, source, env=env)
+        self.assertRegex(self.err, r"verified; the hook took \d+\.\d ms of the engine's time\n")
         self.moetrace("verify", "out.jsonl")
         self.assertEqual(os.listdir(self.rings), [])
         return self.path("out.jsonl")
@@ -274,7 +275,10 @@ class CliTest(unittest.TestCase):
         self.assertEqual(segment["collector"], "none")
         self.assertEqual(segment["model_id"], "made/up")
         self.assertEqual(segment["dropped"], 0)
+        self.assertGreater(segment["cost"]["announce_ns"], 0)
+        self.wait_for(lambda: json.loads(self.moetrace("status", "--json"))[0]["cost"]["hook_ns"] > 0, "the hook's time")
         text = self.moetrace("status")
+        self.assertRegex(text, r"\n  cost       \d+\.\d ms in announcements, \d+\.\d ms in the hook; \d+\.\d\d us a step\n")
         self.assertIn(segment["trace_id"], text)
         self.assertLessEqual(max(map(len, text.splitlines())), 100)
         top = self.wait_for(lambda: [s for s in json.loads(self.moetrace("top", "--once", "--json"))

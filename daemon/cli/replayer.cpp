@@ -211,8 +211,7 @@ std::string Replayer::take(const trace::Step& step) {
   if (step.layers > 0 || step.rows == 0) return {};
   if (step.rows > UINT32_MAX) return "no pass has " + std::to_string(step.rows) + " rows";
   wait_for_room([](Producer& producer) { return producer.events().fits(Announcer::slots_for(0)); });
-  producer_->hook().arm(
-      producer_->announcer().announce_layers(static_cast<std::uint32_t>(step.rows), {}, {}));
+  producer_->begin_replayed_step(static_cast<std::uint32_t>(step.rows), {}, {});
   return {};
 }
 
@@ -225,7 +224,7 @@ void Replayer::send(const StepBatch& batch) {
   wait_for_room([&](Producer& producer) {
     return producer.events().fits(Announcer::slots_for(batch.spans.size()));
   });
-  producer_->hook().arm(producer_->announcer().announce_layers(batch.rows, batch.spans, layers));
+  producer_->begin_replayed_step(batch.rows, batch.spans, layers);
   const std::size_t entries = std::size_t{batch.rows} * top_k_;
   for (std::size_t n = 0; n < batch.layers.size(); ++n) {
     wait_for_room(

@@ -43,6 +43,11 @@ void say(const std::string& line) {
   std::fprintf(stderr, "moetrace: %s\n", line.c_str());
 }
 
+std::string cost_text(const TraceSummary& summary) {
+  if (!summary.cost_ns) return "";
+  return "; the hook took " + decimals(*summary.cost_ns / 1e6, 1) + " ms of the engine's time";
+}
+
 std::string private_session() {
   std::random_device random;
   char name[32];
@@ -198,7 +203,7 @@ bool Run::report() {
     say(file + ": " + counted(summary->rows, "row") + " of " +
         counted(summary->requests, "request") + " in " + counted(summary->layers.count(), "layer") +
         ", " + grouped(summary->dropped) + " dropped, " + decimals(bytes / 1e6, 1) +
-        " MB, verified");
+        " MB, verified" + cost_text(*summary));
   }
   if (!options_.plot_dir.empty() && !files.empty() && good) good = draw(files);
   return good;

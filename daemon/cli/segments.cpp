@@ -76,6 +76,7 @@ SegmentCounters read_counters(const CollectorSegment& segment) {
   counters.attempted = word(&host->attempted);
   counters.event_lost = word(&host->event_lost);
   counters.closed = word(&host->closed) != 0;
+  counters.cost = read_cost(map);
   counters.consumed = word(&map.ctl()->route_consumed);
   counters.generation = word(&map.ctl()->collector_generation);
   // payload: {steps_done, claimed, dropped}

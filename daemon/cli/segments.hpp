@@ -35,6 +35,7 @@ struct SegmentCounters {
   std::uint64_t consumed = 0;
   std::uint64_t generation = 0;  // collectors that have served it so far
   bool closed = false;
+  std::optional<Cost> cost;  // nothing: an older producer, which does not say it
 
   // Slots that wait for the collector, as a share of the ring.
   double fill(std::uint64_t route_slots) const;

@@ -22,6 +22,29 @@ std::string joined(const std::vector<std::string>& parts) {
   return text;
 }
 
+nlohmann::ordered_json cost_json(const std::optional<Cost>& cost) {
+  nlohmann::ordered_json out = {{"announce_ns", nullptr}, {"hook_ns", nullptr}};
+  if (cost) {
+    out["announce_ns"] = cost->announce_ns;
+    out["hook_ns"] = cost->hook_ns;
+  }
+  return out;
+}
+
+// 1.2 ms in announcements, 0.8 ms in the hook; 3.1 us a step
+std::string cost_text(const SegmentCounters& counters) {
+  if (!counters.cost) return "unknown, its library is too old to say it";
+  const auto announce = static_cast<double>(counters.cost->announce_ns);
+  const auto hook = static_cast<double>(counters.cost->hook_ns);
+  std::string text = decimals(announce / 1e6, 1) + " ms in announcements, " +
+                     decimals(hook / 1e6, 1) + " ms in the hook";
+  if (counters.steps > 0) {
+    text += "; " + decimals((announce + hook) / 1e3 / static_cast<double>(counters.steps), 2) +
+            " us a step";
+  }
+  return text;
+}
+
 nlohmann::ordered_json to_json(const CollectorSegment& segment) {
   const moetrace_ring_header& header = segment.map().header();
   const SegmentCounters counters = read_counters(segment);
@@ -47,11 +70,12 @@ nlohmann::ordered_json to_json(const CollectorSegment& segment) {
   out["event_lost"] = counters.event_lost;
   out["ring_slots"] = header.route_slots;
   out["ring_fill_percent"] = 100 * counters.fill(header.route_slots);
+  out["cost"] = cost_json(counters.cost);
   out["endpoints"] = read_endpoints(segment.name().session);
   return out;
 }
 
-// Four lines a segment, the longest of them below 100 columns.
+// Six lines a segment, the longest of them below 100 columns.
 void print(const CollectorSegment& segment) {
   const moetrace_ring_header& header = segment.map().header();
   const SegmentCounters counters = read_counters(segment);
@@ -79,6 +103,7 @@ void print(const CollectorSegment& segment) {
   std::printf("  ring       %s steps, %s of %s slots full, collector %s\n",
               grouped(counters.steps).c_str(), percent(counters.fill(header.route_slots)).c_str(),
               grouped(header.route_slots).c_str(), collector.c_str());
+  std::printf("  cost       %s\n", cost_text(counters).c_str());
   std::printf("  endpoint   %s\n", endpoints.empty() ? "none" : joined(endpoints).c_str());
 }
 

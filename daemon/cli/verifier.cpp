@@ -295,10 +295,30 @@ std::string Verifier::check(const trace::End& end) {
     return "attempted is " + text(end.attempted) +
            ", but delivered + filtered + dropped + torn is " + text(over);
   }
+  if (std::string why = check_cost(); !why.empty()) return why;
   summary_.attempted = end.attempted;
   summary_.filtered = end.filtered;
   summary_.status = end.status;
   ended_ = true;
+  return {};
+}
+
+// What tracing cost the engine: not in older files, null where its library did not say it.
+std::string Verifier::check_cost() {
+  const auto line = nlohmann::json::parse(text_, nullptr, /*allow_exceptions=*/false);
+  if (!line.contains("cost")) return {};
+  const auto& cost = line["cost"];
+  double sum = 0;
+  bool known = true;
+  for (const char* key : {"announce_ns", "hook_ns"}) {
+    if (!cost.is_object() || !cost.contains(key) ||
+        !(cost[key].is_null() || cost[key].is_number_unsigned())) {
+      return std::string("\"cost\" must have \"") + key + "\", a whole number or null";
+    }
+    known = known && !cost[key].is_null();
+    if (known) sum += cost[key].get<double>();
+  }
+  if (known) summary_.cost_ns = sum;
   return {};
 }
 

@@ -34,7 +34,8 @@ struct TraceSummary {
   std::uint64_t filtered = 0;
   std::uint64_t dropped = 0;
   std::uint64_t torn = 0;
-  std::string status;  // "closed", "producer died"
+  std::string status;             // "closed", "producer died"
+  std::optional<double> cost_ns;  // of the engine's threads; nothing if the file does not say
 };
 
 // The first thing that is wrong with a trace.
@@ -81,6 +82,7 @@ class Verifier {
   std::string check_totals(const trace::Step& step);
   std::string check_request(const trace::Route& route) const;
   std::string check_step(const trace::Route& route);
+  std::string check_cost();
 
   std::uint64_t num_layers_;
   TraceSummary summary_;

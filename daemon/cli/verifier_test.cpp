@@ -79,6 +79,11 @@ class VerifierTest : public testing::Test {
            n(torn) + R"(,"status":"closed"})";
   }
 
+  static std::string end_with_cost(const std::string& cost) {
+    std::string line = end(6, 6, 0, 0, 0);
+    return line.insert(line.size() - 1, ",\"cost\":" + cost);
+  }
+
   // A good trace: a prefill of 2 rows and a decode step of 1, in 2 layers.
   std::vector<std::string> lines_ = {
       meta(),  // 1
@@ -112,6 +117,26 @@ TEST_F(VerifierTest, UnknownTypesAndKeysAreIgnored) {
   insert(4, R"({"type":"weather","sun":true})");
   edit(5, R"("layer":0)", R"("layer":0,"mood":"fine")");
   EXPECT_EQ(verdict(), "good");
+}
+
+TEST_F(VerifierTest, WhatTracingCostMayBeUnknown) {
+  EXPECT_FALSE(summary_.cost_ns);
+  lines_.back() = end_with_cost(R"({"announce_ns":5,"hook_ns":18446744073709551615})");
+  EXPECT_EQ(verdict(), "good");
+  EXPECT_DOUBLE_EQ(summary_.cost_ns.value(), 0x1p64);
+  lines_.back() = end_with_cost(R"({"announce_ns":5,"hook_ns":null,"later":[]})");
+  EXPECT_EQ(verdict(), "good");
+  EXPECT_FALSE(summary_.cost_ns);
+}
+
+TEST_F(VerifierTest, WhatTracingCostMustBeNumbers) {
+  for (const char* cost :
+       {"null", "7", "{}", R"({"announce_ns":5})", R"({"announce_ns":-5,"hook_ns":1})",
+        R"({"announce_ns":5,"hook_ns":"much"})", R"({"announce_ns":5,"hook_ns":1.5})"}) {
+    lines_.back() = end_with_cost(cost);
+    EXPECT_EQ(blamed(), 12u) << cost;
+    EXPECT_NE(verdict().find("\"cost\" must have"), std::string::npos) << verdict();
+  }
 }
 
 TEST_F(VerifierTest, MissingRouteIsBlamedOnTheGapNotOnALaterTotal) {

@@ -115,10 +115,18 @@ void append_torn(LineBuffer& out, std::optional<std::uint64_t> first_seq, std::u
   out.append("{\"type\":\"torn\",\"first_seq\":", first_seq, ",\"count\":", count, "}\n");
 }
 
-void append_end(LineBuffer& out, const Totals& t, std::string_view status) {
+void append_end(LineBuffer& out, const Totals& t, std::string_view status,
+                const std::optional<Cost>& cost) {
+  std::optional<std::uint64_t> announce_ns;
+  std::optional<std::uint64_t> hook_ns;
+  if (cost) {
+    announce_ns = cost->announce_ns;
+    hook_ns = cost->hook_ns;
+  }
   out.append("{\"type\":\"end\",\"attempted\":", t.attempted, ",\"delivered\":", t.delivered,
              ",\"filtered\":", t.filtered, ",\"dropped\":", t.dropped(), ",\"torn\":", t.torn(),
-             ",\"status\":\"", status, "\"}\n");
+             ",\"status\":\"", status, "\",\"cost\":{\"announce_ns\":", announce_ns,
+             ",\"hook_ns\":", hook_ns, "}}\n");
 }
 
 RouteOrigin route_origin(const std::string& json_id, std::optional<std::uint64_t> request) {

@@ -11,6 +11,7 @@
 
 #include "daemon/collector/event_reader.hpp"
 #include "shm/abi.h"
+#include "shm/segment.hpp"
 
 namespace moetrace {
 
@@ -91,7 +92,9 @@ void append_control(LineBuffer& out, const ControlEvent& control, std::uint64_t 
 void append_loss(LineBuffer& out, std::uint64_t dropped, const Totals& totals,
                  std::string_view cause, std::optional<std::uint64_t> after_seq);
 void append_torn(LineBuffer& out, std::optional<std::uint64_t> first_seq, std::uint64_t count);
-void append_end(LineBuffer& out, const Totals& totals, std::string_view status);
+// `cost`: of the whole trace; nothing where the producer does not say it.
+void append_end(LineBuffer& out, const Totals& totals, std::string_view status,
+                const std::optional<Cost>& cost);
 
 // The part of a route line that all rows of a span share.
 struct RouteOrigin {

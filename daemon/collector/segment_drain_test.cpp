@@ -78,6 +78,17 @@ TEST_F(SegmentDrainTest, JoinsRowsWithRequestsAndPositions) {
   EXPECT_EQ(ended[0].at("req_id"), "alpha \"quoted\"");
 }
 
+TEST_F(SegmentDrainTest, TheEndLineSaysWhatTracingCost) {
+  open();
+  const auto collector = attached();
+  run_step(*producer, producer->requests().begin("r0", 1, 0), 0, 1);
+  producer->add_cost({1'000'000'000'000, 2'000'000'000'000});
+  const json cost = finish(*collector).at("cost");
+  EXPECT_GT(cost.at("announce_ns").get<std::uint64_t>(), 1'000'000'000'000u);
+  EXPECT_GE(cost.at("hook_ns").get<std::uint64_t>(), 2'000'000'000'000u);
+  EXPECT_LT(cost.at("announce_ns").get<std::uint64_t>(), 1'900'000'000'000u);
+}
+
 // A consumer that publishes in batches must also publish when it has caught up: else a ring that
 // was filled once stays full.
 TEST_F(SegmentDrainTest, DrainedRingIsGivenBackToTheProducer) {

@@ -224,6 +224,8 @@ class Checker:
         for name in ("attempted", "delivered", "filtered", "dropped", "torn"):
             self.require(end[name] == getattr(self, name), f"{name} is {end[name]}, counted {getattr(self, name)}")
         self.require(self.attempted == self.delivered + self.filtered + self.dropped + self.torn, "rows are missing or too many")
+        cost = end.get("cost", {"announce_ns": None, "hook_ns": None})  # older traces don't say it
+        self.require(all(cost[name] is None or cost[name] >= 0 for name in ("announce_ns", "hook_ns")), "a negative cost")
         self.require(end["status"] in ("closed", "producer died"), "unknown status")
 
     def finish(self, need_end, whole_source):

@@ -55,6 +55,12 @@ class Damage(unittest.TestCase):
     def without(self, at):
         return [line for n, line in enumerate(good_trace()) if n != at]
 
+    def test_cost_is_unknown_or_a_time(self):
+        for cost in ({"announce_ns": None, "hook_ns": None}, {"announce_ns": 0, "hook_ns": 5}):
+            self.check(self.changed(-1, cost=cost))
+        self.assert_wrong("a negative cost", self.changed(-1, cost={"announce_ns": 1, "hook_ns": -1}))
+        self.assert_wrong("KeyError", self.changed(-1, cost={"announce_ns": 1}))
+
     def test_good_trace_holds(self):
         done = self.check(good_trace())
         self.assertEqual((done.attempted, done.delivered, done.dropped, done.torn), (8, 5, 1, 2))

@@ -104,6 +104,8 @@ class Crash(Case):
             done = self.check(path, source, whole_source=False)
             self.assertEqual((done.dropped, done.end["status"]), (0, "producer died"))
             rows += done.delivered
+            # The last that was seen of it.
+            self.assertGreater(done.end["cost"]["announce_ns"], 0)
         self.assertGreater(rows, 0)
 
     def test_both_are_killed(self):

@@ -11,7 +11,8 @@ import uuid
 from harness import MOETRACE, MOETRACED, Case, Collector, Replay, make_steps, meta_line, routes_in, wait_until
 
 # Offsets in the first page of .ring (shm/ABI.md).
-ABI_MAJOR, TRACE_ID, NUM_LAYERS, ROUTE_SLOTS, ROUTE_OFFSET = 8, 16, 60, 120, 96
+ABI_MAJOR, ABI_MINOR, TRACE_ID, NUM_LAYERS, ROUTE_SLOTS, ROUTE_OFFSET = 8, 10, 16, 60, 120, 96
+ANNOUNCE_NS, HOOK_NS = 4096 + 40, 4096 + 48  # of the host counters, which a producer of version 1 has on the second page
 
 
 class Segments(Case):
@@ -104,6 +105,33 @@ class Segments(Case):
         self.assertEqual(len(lines), len(bad), lines)
         self.assertEqual(len(self.trace_files()), 2)
         self.check(self.traces / f"{harmless}.jsonl")
+
+    def test_what_tracing_cost(self):
+        """As the producer says it, whatever that is; unknown where the segment is of an older version."""
+        spare = Replay(self, self.write_log(3, 3_000), session="spare", rate=1e9, env={"MOETRACE_RING_MB": "0.5"})
+        self.assertEqual(spare.wait(), 0, spare.stderr())
+        [good] = self.trace_ids("spare")
+
+        def put(*fields):
+            def change(content):
+                for offset, layout, value in fields:
+                    struct.pack_into(layout, content, offset, value)
+                return content
+            return change
+
+        expected = {self.copy_segment(good, put((ABI_MINOR, "<H", 1))): {"announce_ns": None, "hook_ns": None},
+                    self.copy_segment(good, put((ANNOUNCE_NS, "<Q", 0), (HOOK_NS, "<Q", 2**64 - 1))):
+                        {"announce_ns": 0, "hook_ns": 2**64 - 1}}
+        as_it_was = self.copy_segment(good)
+        self.start_collector()
+        wait_until(lambda: not self.trace_ids(), "segments left")
+        for trace_id, cost in expected.items():
+            self.assertEqual(self.check(self.traces / f"{trace_id}.jsonl").end["cost"], cost)
+        cost = self.check(self.traces / f"{as_it_was}.jsonl").end["cost"]
+        self.assertGreater(cost["announce_ns"], 0)
+        self.assertGreater(cost["hook_ns"], 0)
+        for path in self.trace_files():
+            subprocess.run([MOETRACE, "verify", path], check=True, stdout=subprocess.DEVNULL)
 
     def test_segment_cut_while_mapped(self):
         collector = self.start_collector()

@@ -4,8 +4,8 @@
 is needed.
 """
 from .errors import TracingError
-from .producer import Producer, Request, Span, Totals, enabled
+from .producer import Cost, Producer, Request, Span, Totals, enabled
 from .transformers import trace
 
 __version__ = "0.1.0"
-__all__ = ["Producer", "Request", "Span", "Totals", "TracingError", "enabled", "trace"]
+__all__ = ["Cost", "Producer", "Request", "Span", "Totals", "TracingError", "enabled", "trace"]

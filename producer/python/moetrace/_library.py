@@ -51,7 +51,8 @@ class Totals(ctypes.Structure):
     """moetrace_totals."""
 
     _fields_ = [("size", ctypes.c_size_t), ("steps", ctypes.c_uint64), ("attempted", ctypes.c_uint64),
-                ("recorded", ctypes.c_uint64), ("dropped", ctypes.c_uint64)]
+                ("recorded", ctypes.c_uint64), ("dropped", ctypes.c_uint64), ("announce_ns", ctypes.c_uint64),
+                ("hook_ns", ctypes.c_uint64)]
 
 
 _P, _U32, _U64, _INT, _SIZE, _TEXT = (ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int, ctypes.c_size_t,
@@ -75,6 +76,7 @@ SIGNATURES = {
     "join": (None, [_P, _P]),
     "failure": (_TEXT, [_P]),
     "get_totals": (None, [_P, ctypes.POINTER(Totals)]),
+    "add_cost": (None, [_P, _U64, _U64]),
     "trace_id": (_TEXT, [_P]),
     "close": (None, [_P]),
 }

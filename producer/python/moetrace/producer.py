@@ -23,6 +23,13 @@ class Totals(NamedTuple):
     dropped: int = 0
 
 
+class Cost(NamedTuple):
+    """Nanoseconds of the engine's threads: in announcements, and in calls of the hook (in host memory an estimate)."""
+
+    announce_ns: int = 0
+    hook_ns: int = 0
+
+
 class Span(NamedTuple):
     """Rows [first_row, first_row + rows) of a step are the tokens [first_position, ...) of a request."""
 
@@ -86,7 +93,7 @@ class Producer:
         given = dict(locals())
         self._library = _library.load()
         self._pointer: Optional[int] = None
-        self._last = Totals()
+        self._last, self._last_cost = Totals(), Cost()
         self._cuda_device = cuda_device
         self._top_k = top_k
         self._kept: list[Any] = []  # what branches on the GPU still read
@@ -196,11 +203,28 @@ class Producer:
     @property
     def totals(self) -> Totals:
         """Where the counters stand; on a GPU, at the end of the last step that is over. After `close`: the last ones."""
+        self._look()
+        return self._last
+
+    @property
+    def cost(self) -> Cost:
+        """What tracing has cost so far: measured inside the library, and reported with `add_cost`. After `close`: as it was then."""
+        self._look()
+        return self._last_cost
+
+    def _look(self) -> None:
         if self._pointer is not None:
             totals = _library.Totals(size=ctypes.sizeof(_library.Totals))
             self._library.moetrace_get_totals(self._pointer, ctypes.byref(totals))
             self._last = Totals(totals.steps, totals.attempted, totals.recorded, totals.dropped)
-        return self._last
+            self._last_cost = Cost(totals.announce_ns, totals.hook_ns)
+
+    def add_cost(self, announce_ns: int = 0, hook_ns: int = 0) -> None:
+        """Adds what an adapter spends around `step` and `record` to what the library measures inside them; both go into the
+        trace's `end` line. ValueError for a negative time."""
+        if announce_ns < 0 or hook_ns < 0:
+            raise ValueError(f"add_cost: {announce_ns} and {hook_ns} ns; times can't be negative")
+        self._library.moetrace_add_cost(self._pointer, announce_ns, hook_ns)
 
     @property
     def failure(self) -> Optional[str]:
@@ -211,7 +235,7 @@ class Producer:
     def close(self) -> None:
         """Ends the trace; the collector drains what is left. A second call does nothing."""
         if self._pointer is not None:
-            self._last = self.totals
+            self._look()
             self._library.moetrace_close(self._pointer)
             self._pointer = None
 

@@ -71,7 +71,17 @@ class ProducerTest(harness.Case):
             a.end(2, "length")
             b.end()
             self.assertEqual(producer.totals, (2, len(given), len(given), 0))
+            measured = producer.cost
+            self.assertGreater(measured.announce_ns, 0)
+            producer.add_cost(announce_ns=10**12, hook_ns=2 * 10**12)
+            producer.add_cost()
+            self.assertEqual(producer.cost, (measured.announce_ns + 10**12, measured.hook_ns + 2 * 10**12))
+            for negative in ({"announce_ns": -1}, {"hook_ns": -1}):
+                with self.assertRaises(ValueError):
+                    producer.add_cost(**negative)
         lines = self.lines()
+        self.assertEqual(lines[-1]["cost"]["announce_ns"], producer.cost.announce_ns)
+        self.assertGreaterEqual(lines[-1]["cost"]["hook_ns"], producer.cost.hook_ns)
         self.assertEqual({k: (i, [numpy.float32(x) for x in w]) for k, (i, w) in self.routes(lines).items()}, given)
         meta = lines[0]
         self.assertEqual([meta[k] for k in ("model_id", "engine", "seed", "device", "top_k", "num_experts", "num_layers")],
@@ -175,8 +185,11 @@ class ProducerTest(harness.Case):
             producer.record(0, *self.routing(1))
             request.end(1)
             producer.abort()
+            cost = producer.cost
+            producer.add_cost(1, 2)
             producer.close()
             self.assertEqual(producer.totals, totals)
+            self.assertEqual(producer.cost, cost)
             self.assertIsNone(producer.failure)
 
     def test_no_ring_is_one_line(self):
