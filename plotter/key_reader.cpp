@@ -32,13 +32,14 @@ bool KeyReader::fail(std::string why) {
 }
 
 bool KeyReader::not_json(const std::string& why) {
-  error_ = {ErrorCode::kBadJson, "not JSON: " + why};
+  error_ = {ErrorCode::kBadJson,
+            "not JSON: " + (cursor_.token().empty() ? "the line ends in the middle" : why)};
   return false;
 }
 
 bool KeyReader::wrong_type(std::string_view name, std::string_view expected,
                            std::string_view token) {
-  if (token.empty()) return not_json("the line ends within a value");
+  if (token.empty()) return not_json({});
   constexpr size_t kShown = 24;
   std::string shown(token.substr(0, kShown));
   if (token.size() > kShown) shown += "…";
@@ -202,8 +203,8 @@ bool KeyReader::skip(int depth) {
 }
 
 bool KeyReader::read_type(std::string_view line, std::string_view& type) {
-  if (!is_json_text(line)) return not_json("a byte that is no text");
   cursor_.start(line);
+  if (!is_json_text(line)) return not_json("a byte that is no text");
   bool found = false;
   bool text = false;
   const bool whole = read_object([&](std::string_view name) {
