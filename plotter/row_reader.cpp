@@ -71,6 +71,9 @@ bool RowReader::read(std::string_view text, moetrace_reader_place& place,
   here_ = place;
   while (rows == nullptr || rows->count < rows->capacity) {
     const size_t newline = text.find('\n');
+    if (std::min(newline, text.size()) > kMaxLineBytes) {
+      return fail("longer than " + std::to_string(kMaxLineBytes >> 20) + " MiB, no trace");
+    }
     if (newline == std::string_view::npos) break;
     if (!take_line(text.substr(0, newline), rows, only)) return false;
     text.remove_prefix(newline + 1);
@@ -80,8 +83,7 @@ bool RowReader::read(std::string_view text, moetrace_reader_place& place,
     if (counts) counted_ = here_;
     place = here_;
   }
-  if (text.size() <= kMaxLineBytes || text.find('\n') != std::string_view::npos) return true;
-  return fail("longer than " + std::to_string(kMaxLineBytes >> 20) + " MiB, no trace");
+  return true;
 }
 
 // The short way for nearly all lines, the general way for the rest.

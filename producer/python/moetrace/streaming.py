@@ -182,7 +182,6 @@ class Stream:
         self._num_experts = num_experts
         self._stopped = False
         self._asked = time.monotonic()
-        self._ready: list[Batch] = []
         self._context = self._socket = None
         numpy()
         _reader_library.load()
@@ -215,22 +214,22 @@ class Stream:
         return self
 
     def __next__(self) -> Batch:
-        silent_since = time.monotonic()
+        silent, silent_since = False, time.monotonic()
+        poll_ms = POLL_MS if self.timeout is None else min(POLL_MS, self.timeout * 1000)
         while True:
-            if self._ready:
-                return self._ready.pop(0)
-            if self._stopped or self._socket is None:
+            over = next((trace for trace in list(self.traces.values()) if trace.is_over(silent)), None)
+            if over is not None:
+                return Batch(over, _rows.empty_columns(0, over.top_k))
+            late = silent and self.timeout is not None and time.monotonic() - silent_since >= self.timeout
+            if late or self._stopped or self._socket is None:
                 self._stopped = False
                 raise StopIteration
-            silent = self._socket.poll(POLL_MS) == 0
+            silent = self._socket.poll(poll_ms) == 0
             if not silent:
-                self._receive()
                 silent_since = time.monotonic()
-            for trace in list(self.traces.values()):
-                if trace.is_over(silent):
-                    self._ready.append(Batch(trace, _rows.empty_columns(0, trace.top_k)))
-            if self.timeout is not None and time.monotonic() - silent_since >= self.timeout and not self._ready:
-                raise StopIteration
+                batch = self._receive()
+                if batch is not None:
+                    return batch
 
     def stop(self) -> None:
         """Ends the iteration within a tenth of a second."""
@@ -244,17 +243,15 @@ class Stream:
             socket.close()
             self._context.term()
 
-    def _receive(self) -> None:
+    def _receive(self) -> Optional[Batch]:
         frames = self._socket.recv_multipart()
         try:
             topic, header, payload = _parts(frames)
             trace = self._trace_of(topic, header, payload)
-            batch = trace.take(topic, header, payload) if trace else None
+            return trace.take(topic, header, payload) if trace else None
         except ReadError as error:
             raise ReadError(f"{self.endpoint}: a message is none of a collector's: {error}; `moetrace status` shows the "
                             "endpoint") from None
-        if batch is not None:
-            self._ready.append(batch)
 
     def _trace_of(self, topic: str, header: dict, payload: bytes) -> Optional[LiveTrace]:
         """The message's trace; None as long as its meta line has not come."""
