@@ -36,7 +36,7 @@ def overlap(a, b):
 try:
     trace = moetrace.open(options.trace)
     requests = trace.requests()[:options.requests]
-    num_experts = trace.num_experts or 1 + max(batch.topk_ids.max() for batch in trace.batches())
+    num_experts = trace.num_experts or 1 + max((int(batch.topk_ids.max()) for batch in trace.batches()), default=0)
     loads = [shares(trace.request(request.number), num_experts) for request in requests]
 except moetrace.ReadError as error:
     raise SystemExit(f"expert_overlap: {error}")
