@@ -295,6 +295,14 @@ class Hostile(Case):
         batch = next(self.open)
         self.assertEqual((len(batch), batch.trace.rows_before, batch.trace.rows_missed), (1, 2, 0))
 
+    def test_a_new_collector_counts_from_zero(self):
+        self.send(b"meta", META)
+        self.send_rows(1)
+        self.sent = {b"route": 2}  # its numbers 0 and 1 don't come
+        self.send(b"route", ROUTE % 3, generation=2, delivered=4)
+        live = [next(self.open), next(self.open)][0].trace
+        self.assertEqual((live.rows, live.rows_missed, live.messages_missed, live.collectors), (2, 2, 2, 2))
+
     def test_counts_that_ran_ahead(self):
         """The counts with a repeated meta line may have rows in them that are still to be published."""
         self.send(b"meta", META, delivered=10)
