@@ -8,17 +8,8 @@
 namespace moetrace::trace {
 namespace {
 
-namespace ondemand = simdjson::ondemand;
-
 // Keys that nobody knows may nest this deeply.
 constexpr int kMaxDepth = 64;
-
-std::string_view trimmed(std::string_view token) {
-  while (!token.empty() && (token.back() == ' ' || token.back() == '\t' || token.back() == '\r')) {
-    token.remove_suffix(1);
-  }
-  return token;
-}
 
 std::string quoted(std::string_view name) {
   return "\"" + std::string(name) + "\"";
@@ -40,56 +31,65 @@ bool KeyReader::fail(std::string why) {
   return false;
 }
 
-bool KeyReader::fail(simdjson::error_code code) {
-  error_ = {ErrorCode::kBadJson, std::string("not JSON: ") + simdjson::error_message(code)};
+bool KeyReader::not_json(const std::string& why) {
+  error_ = {ErrorCode::kBadJson,
+            "not JSON: " + (cursor_.token().empty() ? "the line ends in the middle" : why)};
   return false;
 }
 
 bool KeyReader::wrong_type(std::string_view name, std::string_view expected,
                            std::string_view token) {
+  if (token.empty()) return not_json({});
   constexpr size_t kShown = 24;
   std::string shown(token.substr(0, kShown));
   if (token.size() > kShown) shown += "…";
   return fail(quoted(name) + " must be " + std::string(expected) + ", not " + shown);
 }
 
-bool KeyReader::read(std::string_view, Value&, Seen) {
-  return true;
+bool KeyReader::read(std::string_view, Seen) {
+  return skip(0);
 }
 
-bool KeyReader::read(std::string_view name, Value& value, uint64_t* out) {
-  const std::string_view token = trimmed(value.raw_json_token());
+bool KeyReader::read(std::string_view name, uint64_t* out) {
+  const std::string_view token = cursor_.token();
   const auto parsed = parse_uint64(token);
   if (!parsed) return wrong_type(name, "a whole number", token);
   *out = *parsed;
+  cursor_.pass(token);
   return true;
 }
 
-bool KeyReader::read(std::string_view name, Value& value, std::optional<uint64_t>* out) {
-  const std::string_view token = trimmed(value.raw_json_token());
+bool KeyReader::read(std::string_view name, std::optional<uint64_t>* out) {
+  const std::string_view token = cursor_.token();
   *out = parse_uint64(token);
-  return *out || token == "null" || wrong_type(name, "a whole number or null", token);
+  if (!*out && token != "null") return wrong_type(name, "a whole number or null", token);
+  cursor_.pass(token);
+  return true;
 }
 
-bool KeyReader::read(std::string_view name, Value& value, std::optional<int64_t>* out) {
-  const std::string_view token = trimmed(value.raw_json_token());
+bool KeyReader::read(std::string_view name, std::optional<int64_t>* out) {
+  const std::string_view token = cursor_.token();
   *out = parse_int64(token);
-  return *out || token == "null" || wrong_type(name, "a whole number or null", token);
+  if (!*out && token != "null") return wrong_type(name, "a whole number or null", token);
+  cursor_.pass(token);
+  return true;
 }
 
-bool KeyReader::read(std::string_view name, Value& value, std::string_view* out) {
-  const std::string_view token = value.raw_json_token();
-  if (token.front() != '"') return wrong_type(name, "a string", trimmed(token));
-  const auto code = value.get_string().get(*out);
-  return code == simdjson::SUCCESS || fail(code);
+bool KeyReader::read(std::string_view name, std::string_view* out) {
+  const std::string_view token = cursor_.token();
+  if (!token.starts_with('"')) return wrong_type(name, "a string", token);
+  return cursor_.take_string(*out) || not_json("a string with a wrong escape");
 }
 
-bool KeyReader::read(std::string_view name, Value& value, std::optional<std::string_view>* out) {
+bool KeyReader::read(std::string_view name, std::optional<std::string_view>* out) {
   out->reset();
-  const std::string_view token = trimmed(value.raw_json_token());
-  if (token == "null") return true;
-  if (token.front() != '"') return wrong_type(name, "a string or null", token);
-  return read(name, value, &out->emplace());
+  const std::string_view token = cursor_.token();
+  if (token == "null") {
+    cursor_.pass(token);
+    return true;
+  }
+  if (!token.starts_with('"')) return wrong_type(name, "a string or null", token);
+  return read(name, &out->emplace());
 }
 
 bool KeyReader::check_layer(uint64_t layer) {
@@ -98,33 +98,26 @@ bool KeyReader::check_layer(uint64_t layer) {
               std::to_string(limits_.num_layers - 1) + ")");
 }
 
-bool KeyReader::read(std::string_view name, Value& value, Layer layer) {
+bool KeyReader::read(std::string_view name, Layer layer) {
   uint64_t number = 0;
-  if (!read(name, value, &number) || !check_layer(number)) return false;
+  if (!read(name, &number) || !check_layer(number)) return false;
   *layer.out = static_cast<uint16_t>(number);
   return true;
 }
 
-// Calls read_one(element, index) for each element of a list of at most `most`; the length goes to
-// `length`.
 template <class ReadOne>
-bool KeyReader::read_list(std::string_view name, Value& value, size_t most, size_t& length,
-                          ReadOne read_one) {
-  const std::string_view token = trimmed(value.raw_json_token());
-  if (token.front() != '[') return wrong_type(name, "a list", token);
-  ondemand::array list;
-  if (const auto code = value.get_array().get(list)) return fail(code);
+bool KeyReader::read_list(std::string_view name, size_t most, size_t& length, ReadOne read_one) {
   length = 0;
-  for (auto result : list) {
-    Value element;
-    if (const auto code = result.get(element)) return fail(code);
+  if (!cursor_.take('[')) return wrong_type(name, "a list", cursor_.token());
+  if (cursor_.take(']')) return true;
+  do {
     if (length == most) {
       return fail(quoted(name) + " has more than " + std::to_string(most) + " entries");
     }
-    if (!read_one(element, length)) return false;
+    if (!read_one(length)) return false;
     ++length;
-  }
-  return true;
+  } while (cursor_.take(','));
+  return cursor_.take(']') || not_json("a list goes on with , or ]");
 }
 
 bool KeyReader::check_top_k(std::string_view name, size_t length) {
@@ -133,11 +126,11 @@ bool KeyReader::check_top_k(std::string_view name, size_t length) {
               std::to_string(limits_.top_k));
 }
 
-bool KeyReader::read(std::string_view name, Value& value, IdList list) {
+bool KeyReader::read(std::string_view name, IdList list) {
   size_t length = 0;
-  const auto read_one = [&](Value& element, size_t index) {
+  const auto read_one = [&](size_t index) {
     std::optional<uint64_t> id;
-    if (!read(name, element, &id)) return false;
+    if (!read(name, &id)) return false;
     if (id && *id >= limits_.num_experts) {
       return fail("expert id " + std::to_string(*id) + " is out of range (0 to " +
                   std::to_string(limits_.num_experts - 1) + ")");
@@ -145,115 +138,100 @@ bool KeyReader::read(std::string_view name, Value& value, IdList list) {
     ids_[index] = id ? static_cast<uint16_t>(*id) : kNoExpert;
     return true;
   };
-  if (!read_list(name, value, ids_.size(), length, read_one)) return false;
+  if (!read_list(name, ids_.size(), length, read_one)) return false;
   *list.out = std::span(ids_.data(), length);
   return check_top_k(name, length);
 }
 
-bool KeyReader::read_weight(std::string_view name, Value& value, float& out) {
-  const std::string_view token = trimmed(value.raw_json_token());
-  if (const auto parsed = parse_float32(token)) {
-    out = *parsed;
-    return true;
-  }
-  out = std::numeric_limits<float>::quiet_NaN();
-  if (token == "null") return true;
-  if (limits_.plain && (token == "NaN" || token == "Infinity" || token == "-Infinity")) return true;
-  return wrong_type(name, "a list of float32 numbers or nulls", token);
+bool KeyReader::read_weight(std::string_view name, float& out) {
+  const std::string_view token = cursor_.token();
+  const auto parsed = parse_float32(token);
+  const bool none =
+      token == "null" ||
+      (limits_.plain && (token == "NaN" || token == "Infinity" || token == "-Infinity"));
+  if (!parsed && !none) return wrong_type(name, "a list of float32 numbers or nulls", token);
+  out = parsed.value_or(std::numeric_limits<float>::quiet_NaN());
+  cursor_.pass(token);
+  return true;
 }
 
-bool KeyReader::read(std::string_view name, Value& value, WeightList list) {
+bool KeyReader::read(std::string_view name, WeightList list) {
   size_t length = 0;
-  const auto read_one = [&](Value& element, size_t index) {
-    return read_weight(name, element, weights_[index]);
-  };
-  if (!read_list(name, value, weights_.size(), length, read_one)) return false;
+  const auto read_one = [&](size_t index) { return read_weight(name, weights_[index]); };
+  if (!read_list(name, weights_.size(), length, read_one)) return false;
   *list.out = std::span(weights_.data(), length);
   return check_top_k(name, length);
 }
 
-bool KeyReader::read(std::string_view name, Value& value, LayerList list) {
+bool KeyReader::read(std::string_view name, LayerList list) {
   size_t length = 0;
-  const auto read_one = [&](Value& element, size_t index) {
-    return read(name, element, Layer{&layers_[index]});
-  };
-  if (!read_list(name, value, layers_.size(), length, read_one)) return false;
+  const auto read_one = [&](size_t index) { return read(name, Layer{&layers_[index]}); };
+  if (!read_list(name, layers_.size(), length, read_one)) return false;
   *list.out = std::span(layers_.data(), length);
   return true;
 }
 
-// Walks over a value that nobody asked for, so that a line is either JSON as a whole or an error_.
-bool KeyReader::skip(Value& value, int depth) {
+template <class ReadOne>
+bool KeyReader::read_object(ReadOne read_one) {
+  if (!cursor_.take('{')) return not_json("an object begins with {");
+  if (cursor_.take('}')) return true;
+  do {
+    std::string_view name;
+    if (!cursor_.take_string(name)) return not_json("a key is a string");
+    if (!cursor_.take(':')) return not_json("a key is followed by :");
+    if (!read_one(name)) return false;
+  } while (cursor_.take(','));
+  return cursor_.take('}') || not_json("an object goes on with , or }");
+}
+
+bool KeyReader::skip(int depth) {
   if (depth == kMaxDepth) return fail("nested too deeply");
-  const std::string_view token = trimmed(value.raw_json_token());
-  switch (token.front()) {
-    case '"': {
-      std::string_view text;
-      const auto code = value.get_string().get(text);
-      return code == simdjson::SUCCESS || fail(code);
-    }
-    case '[': {
-      ondemand::array list;
-      if (const auto code = value.get_array().get(list)) return fail(code);
-      for (auto result : list) {
-        Value element;
-        if (const auto code = result.get(element)) return fail(code);
-        if (!skip(element, depth + 1)) return false;
-      }
-      return true;
-    }
-    case '{': {
-      Object object;
-      if (const auto code = value.get_object().get(object)) return fail(code);
-      for (auto result : object) {
-        ondemand::field field;
-        if (const auto code = std::move(result).get(field)) return fail(code);
-        std::string_view name;
-        if (const auto code = field.unescaped_key().get(name)) return fail(code);
-        if (!skip(field.value(), depth + 1)) return false;
-      }
-      return true;
-    }
-    default:
-      if (token == "true" || token == "false" || token == "null" || is_json_number(token)) {
-        return true;
-      }
-      return fail(simdjson::TAPE_ERROR);
+  const std::string_view token = cursor_.token();
+  if (token == "[") {
+    size_t ignored = 0;
+    return read_list({}, std::numeric_limits<size_t>::max(), ignored,
+                     [&](size_t) { return skip(depth + 1); });
   }
+  if (token == "{") return read_object([&](std::string_view) { return skip(depth + 1); });
+  if (token.starts_with('"')) {
+    std::string_view text;
+    return cursor_.take_string(text) || not_json("a string with a wrong escape");
+  }
+  cursor_.pass(token);
+  return token == "true" || token == "false" || token == "null" || is_json_number(token) ||
+         not_json("a value is missing or is none");
 }
 
-// The key's text. Without a backslash in it, it is the bytes up to the quote.
-bool KeyReader::key_name(ondemand::field& field, std::string_view& name) {
-  const char* raw = field.key().raw();
-  const char* end = raw;
-  while (*end != '"' && *end != '\\') ++end;
-  if (*end == '"') {
-    name = {raw, static_cast<size_t>(end - raw)};
-    return true;
-  }
-  const auto code = field.unescaped_key().get(name);
-  return code == simdjson::SUCCESS || fail(code);
+bool KeyReader::read_type(std::string_view line, std::string_view& type) {
+  cursor_.start(line);
+  if (!is_json_text(line)) return not_json("a byte that is no text");
+  bool found = false;
+  bool text = false;
+  const bool whole = read_object([&](std::string_view name) {
+    if (name != "type") return skip(0);
+    found = true;
+    text = cursor_.take_string(type);
+    return false;  // read_keys looks at the rest
+  });
+  if (!found) return whole && fail("missing key \"type\"");
+  if (!text) return fail("\"type\" must be a string");
+  cursor_.rewind();
+  return true;
 }
 
-bool KeyReader::read_keys(Object& object, std::span<const Key> keys) {
+bool KeyReader::read_keys(std::span<const Key> keys) {
   uint64_t seen = 0;
   size_t expected = 0;
-  for (auto result : object) {
-    ondemand::field field;
-    if (const auto code = std::move(result).get(field)) return fail(code);
-    std::string_view name;
-    if (!key_name(field, name)) return false;
+  const bool object = read_object([&](std::string_view name) {
     const size_t index = find_key(keys, expected, name);
-    if (index == keys.size()) {
-      if (!skip(field.value(), 0)) return false;
-      continue;
-    }
+    if (index == keys.size()) return skip(0);
     if ((seen >> index & 1U) != 0) return fail(quoted(name) + " is there twice");
     seen |= uint64_t{1} << index;
     expected = index + 1;
-    const auto into = [&](auto slot) { return read(keys[index].name, field.value(), slot); };
-    if (!std::visit(into, keys[index].slot)) return false;
-  }
+    return std::visit([&](auto slot) { return read(keys[index].name, slot); }, keys[index].slot);
+  });
+  if (!object) return false;
+  if (!cursor_.at_end()) return not_json("something follows the object");
   for (size_t index = 0; index < keys.size(); ++index) {
     if ((seen >> index & 1U) == 0 && keys[index].presence == Presence::kRequired) {
       return fail("missing key " + quoted(keys[index].name));

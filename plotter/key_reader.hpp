@@ -1,8 +1,6 @@
 // Reads the keys of one JSON object into variables, by a table that says which key goes where.
-// Internal to the trace reader: includes simdjson.
+// Internal to the trace reader.
 #pragma once
-
-#include <simdjson.h>
 
 #include <array>
 #include <cstdint>
@@ -12,6 +10,7 @@
 #include <string_view>
 #include <variant>
 
+#include "plotter/json_cursor.hpp"
 #include "plotter/line_parser.hpp"
 #include "plotter/result.hpp"
 #include "plotter/trace_lines.hpp"
@@ -46,45 +45,46 @@ struct Key {
 
 class KeyReader {
  public:
-  using Value = simdjson::ondemand::value;
-  using Object = simdjson::ondemand::object;
-
   explicit KeyReader(const Limits& limits) : limits_(limits) {}
 
-  // Reads all keys of the object (at most 63 wanted ones). What the slots point to is valid until
-  // the next call, and as long as the simdjson parser's string buffer. False: see error().
-  bool read_keys(Object& object, std::span<const Key> keys);
+  // Reads the line's string under "type", wherever it stands, and stays before the object.
+  bool read_type(std::string_view line, std::string_view& type);
+  // Reads all keys of that line (at most 63 wanted ones), and that nothing follows. What the slots
+  // point to is valid until the next line, and as long as the line is. False: see error().
+  bool read_keys(std::span<const Key> keys);
 
   // Sets error() and returns false, so that a caller can return what this returns.
   bool fail(std::string why);
-  bool fail(simdjson::error_code code);
   [[nodiscard]] const Error& error() const { return error_; }
 
  private:
+  bool not_json(const std::string& why);
   bool wrong_type(std::string_view name, std::string_view expected, std::string_view token);
-  // Calls read_one(element, index) for each of at most `most` elements.
+  // Calls read_one(name) for each key; read_one reads its value.
   template <class ReadOne>
-  bool read_list(std::string_view name, Value& value, size_t most, size_t& length,
-                 ReadOne read_one);
+  bool read_object(ReadOne read_one);
+  // Calls read_one(index) for each of at most `most` elements.
+  template <class ReadOne>
+  bool read_list(std::string_view name, size_t most, size_t& length, ReadOne read_one);
   bool check_layer(uint64_t layer);
-  bool read_weight(std::string_view name, Value& value, float& out);
+  bool read_weight(std::string_view name, float& out);
   bool check_top_k(std::string_view name, size_t length);
 
-  bool read(std::string_view name, Value& value, Seen slot);
-  bool read(std::string_view name, Value& value, uint64_t* slot);
-  bool read(std::string_view name, Value& value, std::optional<uint64_t>* slot);
-  bool read(std::string_view name, Value& value, std::optional<int64_t>* slot);
-  bool read(std::string_view name, Value& value, std::string_view* slot);
-  bool read(std::string_view name, Value& value, std::optional<std::string_view>* slot);
-  bool read(std::string_view name, Value& value, Layer slot);
-  bool read(std::string_view name, Value& value, IdList slot);
-  bool read(std::string_view name, Value& value, WeightList slot);
-  bool read(std::string_view name, Value& value, LayerList slot);
+  bool read(std::string_view name, Seen slot);
+  bool read(std::string_view name, uint64_t* slot);
+  bool read(std::string_view name, std::optional<uint64_t>* slot);
+  bool read(std::string_view name, std::optional<int64_t>* slot);
+  bool read(std::string_view name, std::string_view* slot);
+  bool read(std::string_view name, std::optional<std::string_view>* slot);
+  bool read(std::string_view name, Layer slot);
+  bool read(std::string_view name, IdList slot);
+  bool read(std::string_view name, WeightList slot);
+  bool read(std::string_view name, LayerList slot);
 
-  bool key_name(simdjson::ondemand::field& field, std::string_view& name);
   // Walks over a value that nobody asked for, so that a line is either JSON as a whole or an error.
-  bool skip(Value& value, int depth);
+  bool skip(int depth);
 
+  JsonCursor cursor_;
   Limits limits_;
   std::array<uint16_t, kMaxTopK> ids_{};
   std::array<float, kMaxTopK> weights_{};

@@ -1,26 +1,19 @@
 #include "plotter/line_parser.hpp"
 
-#include <simdjson.h>
-
 #include <array>
 
 #include "plotter/key_reader.hpp"
-#include "plotter/line_source.hpp"
 
 namespace moetrace::trace {
 namespace {
 
-namespace ondemand = simdjson::ondemand;
-static_assert(LineSource::kPaddingBytes >= simdjson::SIMDJSON_PADDING,
-              "simdjson reads that far behind a line");
 constexpr auto kOptional = Presence::kOptional;
 
 // One table a type: the keys in the order in which they are written, and where each goes.
-bool read_content(KeyReader& reader, ondemand::object& object, std::string_view type,
-                  Content& content) {
+bool read_content(KeyReader& reader, std::string_view type, Content& content) {
   const auto keys = [&](auto... list) {
     const std::array<Key, sizeof...(list) + 1> table{Key{"type", Seen{}}, list...};
-    return reader.read_keys(object, table);
+    return reader.read_keys(table);
   };
   if (type == "route") {
     auto& to = content.emplace<Route>();
@@ -91,7 +84,6 @@ struct LineParser::Impl {
   explicit Impl(const Limits& limits) : reader(limits) {}
 
   KeyReader reader;
-  ondemand::parser parser;
 };
 
 LineParser::LineParser(const Limits& limits) : impl_(std::make_unique<Impl>(limits)) {}
@@ -103,26 +95,8 @@ const Error& LineParser::error() const {
 }
 
 bool LineParser::parse(std::string_view text, Content& content) {
-  KeyReader& reader = impl_->reader;
-  const size_t readable = text.size() + LineSource::kPaddingBytes;
-  ondemand::document document;
-  if (const auto code = impl_->parser.iterate(text.data(), text.size(), readable).get(document)) {
-    return reader.fail(code);
-  }
-  ondemand::object object;
-  if (const auto code = document.get_object().get(object)) return reader.fail(code);
   std::string_view type;
-  const auto code = object.find_field_unordered("type").get_string().get(type);
-  if (code == simdjson::NO_SUCH_FIELD) return reader.fail("missing key \"type\"");
-  if (code == simdjson::INCORRECT_TYPE) return reader.fail("\"type\" must be a string");
-  if (code != simdjson::SUCCESS) return reader.fail(code);
-  if (const auto reset = object.reset().error()) return reader.fail(reset);
-  if (!read_content(reader, object, type, content)) return false;
-  // The object is over; so must the line be.
-  if (document.current_location().error() != simdjson::OUT_OF_BOUNDS) {
-    return reader.fail(simdjson::TRAILING_CONTENT);
-  }
-  return true;
+  return impl_->reader.read_type(text, type) && read_content(impl_->reader, type, content);
 }
 
 }  // namespace moetrace::trace

@@ -23,8 +23,8 @@ class LineParser {
   LineParser(LineParser&&) noexcept;
   ~LineParser();
 
-  // LineSource::kPaddingBytes bytes behind `text` must be readable. What `content` points to is
-  // valid until the next call, and as long as `text` is. False: see error().
+  // What `content` points to is valid until the next call, and as long as `text` is. False: see
+  // error().
   bool parse(std::string_view text, Content& content);
 
   // kBadJson or kBadLine; the message is the "why" alone.

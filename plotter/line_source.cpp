@@ -37,7 +37,7 @@ Result<LineSource> LineSource::open(const std::string& path) {
 }
 
 LineSource::LineSource(int fd, size_t capacity)
-    : fd_(fd), capacity_(capacity), buffer_(new char[capacity + kPaddingBytes]()) {}
+    : fd_(fd), capacity_(capacity), buffer_(new char[capacity]()) {}
 
 LineSource::LineSource(LineSource&& other) noexcept
     : fd_(std::exchange(other.fd_, -1)),
@@ -53,7 +53,7 @@ LineSource::~LineSource() {
 long LineSource::refill() {
   const size_t kept = end_ - begin_;
   if (kept == capacity_) {
-    std::unique_ptr<char[]> larger(new char[2 * capacity_ + kPaddingBytes]());
+    std::unique_ptr<char[]> larger(new char[2 * capacity_]());
     std::memcpy(larger.get(), buffer_.get() + begin_, kept);
     buffer_ = std::move(larger);
     capacity_ *= 2;

@@ -12,10 +12,6 @@ namespace moetrace::trace {
 
 class LineSource {
  public:
-  // How many bytes may be read (not what they are) behind each line that next() returns: what
-  // simdjson asks for.
-  static constexpr size_t kPaddingBytes = 64;
-
   static Result<LineSource> open(const std::string& path);
 
   LineSource(LineSource&& other) noexcept;

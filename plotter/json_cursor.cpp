@@ -1,0 +1,171 @@
+#include "plotter/json_cursor.hpp"
+
+#include <cstdint>
+#include <cstring>
+#include <optional>
+
+namespace moetrace::trace {
+namespace {
+
+bool is_blank(char c) {
+  return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+bool is_punctuation(char c) {
+  return c == '{' || c == '}' || c == '[' || c == ']' || c == ',' || c == ':';
+}
+
+// The length of the UTF-8 sequence at `at` (Unicode, table 3-7), 0 if there is none.
+size_t sequence_length(const char* at, size_t available) {
+  const auto byte = [&](size_t index) { return static_cast<unsigned char>(at[index]); };
+  const unsigned char first = byte(0);
+  if (first < 0x80) return 1;
+  if (first < 0xC2 || first > 0xF4) return 0;
+  const size_t length = first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
+  if (length > available) return 0;
+  const unsigned char low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;
+  const unsigned char high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;
+  if (byte(1) < low || byte(1) > high) return 0;
+  for (size_t index = 2; index < length; ++index) {
+    if ((byte(index) & 0xC0) != 0x80) return 0;
+  }
+  return length;
+}
+
+void append_utf8(std::string& out, uint32_t code) {
+  const auto put = [&](uint32_t byte) { out.push_back(static_cast<char>(byte)); };
+  const auto tail = [&](int shift) { put(0x80 | (code >> shift & 0x3F)); };
+  if (code < 0x80) return put(code);
+  if (code < 0x800) {
+    put(0xC0 | code >> 6);
+  } else if (code < 0x10000) {
+    put(0xE0 | code >> 12);
+    tail(6);
+  } else {
+    put(0xF0 | code >> 18);
+    tail(12);
+    tail(6);
+  }
+  tail(0);
+}
+
+// Four hexadecimal digits.
+std::optional<uint32_t> take_hex(std::string_view& raw) {
+  if (raw.size() < 4) return std::nullopt;
+  uint32_t value = 0;
+  for (const char c : raw.substr(0, 4)) {
+    const char* const digits = "0123456789abcdefABCDEF";
+    const char* const found = c == '\0' ? nullptr : std::strchr(digits, c);
+    if (found == nullptr) return std::nullopt;
+    const auto digit = static_cast<uint32_t>(found - digits);
+    value = 16 * value + (digit < 16 ? digit : digit - 6);
+  }
+  raw.remove_prefix(4);
+  return value;
+}
+
+// The code point behind "\u"; a surrogate must come with its other half.
+std::optional<uint32_t> take_code(std::string_view& raw) {
+  const auto first = take_hex(raw);
+  if (!first || *first < 0xD800 || *first > 0xDFFF) return first;
+  if (*first > 0xDBFF || !raw.starts_with("\\u")) return std::nullopt;
+  raw.remove_prefix(2);
+  const auto second = take_hex(raw);
+  if (!second || *second < 0xDC00 || *second > 0xDFFF) return std::nullopt;
+  return 0x10000 + ((*first - 0xD800) << 10) + (*second - 0xDC00);
+}
+
+}  // namespace
+
+bool is_json_text(std::string_view text) {
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  while (at != end) {
+    if (static_cast<unsigned char>(*at) < ' ' && !is_blank(*at)) return false;
+    const size_t length = sequence_length(at, static_cast<size_t>(end - at));
+    if (length == 0) return false;
+    at += length;
+  }
+  return true;
+}
+
+void JsonCursor::start(std::string_view text) {
+  text_ = text;
+  at_ = text.data();
+  unescaped_.clear();
+  // No string gets longer, and each is read twice at most.
+  if (text.find('\\') != std::string_view::npos) unescaped_.reserve(2 * text.size());
+}
+
+void JsonCursor::skip_blanks() {
+  while (at_ != end() && is_blank(*at_)) ++at_;
+}
+
+bool JsonCursor::at_end() {
+  skip_blanks();
+  return at_ == end();
+}
+
+std::string_view JsonCursor::token() {
+  if (at_end()) return {};
+  const char* last = at_ + 1;
+  if (*at_ == '"') {
+    while (last != end() && *last != '"') last += *last == '\\' && last + 1 != end() ? 2 : 1;
+    return last == end() ? std::string_view{}
+                         : std::string_view(at_, static_cast<size_t>(last + 1 - at_));
+  }
+  if (!is_punctuation(*at_)) {
+    while (last != end() && !is_blank(*last) && !is_punctuation(*last) && *last != '"') ++last;
+  }
+  return {at_, static_cast<size_t>(last - at_)};
+}
+
+bool JsonCursor::take(char punctuation) {
+  if (at_end() || *at_ != punctuation) return false;
+  ++at_;
+  return true;
+}
+
+bool JsonCursor::take_string(std::string_view& value) {
+  const std::string_view quoted = token();
+  if (quoted.size() < 2 || quoted.front() != '"') return false;
+  const std::string_view raw = quoted.substr(1, quoted.size() - 2);
+  for (const char c : raw) {
+    if (static_cast<unsigned char>(c) < ' ') return false;
+  }
+  if (raw.find('\\') == std::string_view::npos) {
+    value = raw;
+  } else if (!unescape(raw, value)) {
+    return false;
+  }
+  pass(quoted);
+  return true;
+}
+
+bool JsonCursor::unescape(std::string_view raw, std::string_view& value) {
+  constexpr std::string_view kLetters = "\"\\/bfnrt";
+  constexpr std::string_view kMeanings = "\"\\/\b\f\n\r\t";
+  const size_t begin = unescaped_.size();
+  while (!raw.empty()) {
+    const char c = raw.front();
+    raw.remove_prefix(1);
+    if (c != '\\') {
+      unescaped_.push_back(c);
+      continue;
+    }
+    const char letter = raw.front();  // there is one: else the quote behind would not end the token
+    raw.remove_prefix(1);
+    const size_t known = kLetters.find(letter);
+    if (known != std::string_view::npos) {
+      unescaped_.push_back(kMeanings[known]);
+      continue;
+    }
+    const auto code = letter == 'u' ? take_code(raw) : std::nullopt;
+    if (!code) return false;
+    append_utf8(unescaped_, *code);
+  }
+  value = std::string_view(unescaped_).substr(begin);
+  return true;
+}
+
+}  // namespace moetrace::trace
