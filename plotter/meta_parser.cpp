@@ -1,5 +1,6 @@
 #include "plotter/meta_parser.hpp"
 
+#include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -66,6 +67,16 @@ class MetaReader {
       if (!layer) return;
       out.push_back(*layer);
     }
+  }
+
+  void texts(const char* key, std::vector<std::string>& out) {
+    const json* value = find(key);
+    if (value == nullptr) return;
+    const auto is_text = [](const json& element) { return element.is_string(); };
+    if (!value->is_array() || !std::all_of(value->begin(), value->end(), is_text)) {
+      return fail(key, "must be a list of strings");
+    }
+    out = value->get<std::vector<std::string>>();
   }
 
   // The object under `key`, or an empty one.
@@ -150,11 +161,15 @@ Result<Meta> parse_meta(std::string_view text) {
   keys.whole<uint32_t>("world_size", meta.world_size, 1, kMaxRank);
   keys.text("host", meta.host);
   keys.number("created_at", meta.created_at);
+  keys.texts("notes", meta.notes);
 
   MetaReader router(keys.object("router"));
   router.text("score", meta.router.score);
   router.truth("renormalized", meta.router.renormalized);
   router.number("scaling", meta.router.scaling);
+  router.truth("biased", meta.router.biased);
+  router.whole<uint32_t>("groups", meta.router.groups, 1, kMaxExperts);
+  router.whole<uint32_t>("topk_groups", meta.router.topk_groups, 1, kMaxExperts);
   MetaReader ranks(keys.object("ranks"));
   ranks.whole<uint32_t>("tp", meta.ranks.tp, 0, kMaxRank);
   ranks.whole<uint32_t>("dp", meta.ranks.dp, 0, kMaxRank);

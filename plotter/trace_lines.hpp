@@ -26,6 +26,9 @@ struct Router {
   std::string score;  // "softmax", "sigmoid", …; empty if the file does not say
   std::optional<bool> renormalized;
   std::optional<double> scaling;
+  std::optional<bool> biased;    // chosen by score + bias
+  std::optional<uint32_t> groups;  // chosen within the best topk_groups of so many
+  std::optional<uint32_t> topk_groups;
 };
 
 struct Ranks {
@@ -53,6 +56,7 @@ struct Meta {
   Ranks ranks;
   std::optional<std::string> host;
   std::optional<double> created_at;  // Unix seconds
+  std::vector<std::string> notes;    // what a reader must know
   std::string text;                  // the line as it stands in the file, without its newline
 
   [[nodiscard]] bool plain() const { return schema.empty(); }

@@ -18,7 +18,8 @@ const std::string kMeta =
     R"({"type":"meta","model_id":"tiny","vllm_version":null,"torch_version":"2.9","device":"cpu",)"
     R"("seed":1234,"layers_logged":[0,1],"top_k":2,"num_experts":8,"schema":"moetrace/1",)"
     R"("trace_id":"t","engine":"e","engine_version":"1","num_layers":2,)"
-    R"("router":{"score":"softmax","renormalized":false,"scaling":1},"rank":1,"world_size":2,)"
+    R"("router":{"score":"softmax","renormalized":false,"scaling":1,"biased":true,"groups":8,"topk_groups":4},)"
+    R"("notes":["one","two"],"rank":1,"world_size":2,)"
     R"("ranks":{"tp":1,"dp":0,"pp":0,"ep":0},"host":"h","created_at":1764302556.01})"
     "\n";
 const std::string kPlainMeta =
@@ -77,6 +78,10 @@ TEST_F(TraceReaderTest, ReadsEveryKeyOfMeta) {
   EXPECT_EQ(meta.router.score, "softmax");
   EXPECT_EQ(meta.router.renormalized, false);
   EXPECT_EQ(meta.router.scaling, 1.0);
+  EXPECT_EQ(meta.router.biased, true);
+  EXPECT_EQ(meta.router.groups, 8U);
+  EXPECT_EQ(meta.router.topk_groups, 4U);
+  EXPECT_EQ(meta.notes, (std::vector<std::string>{"one", "two"}));
   EXPECT_EQ(meta.rank, 1U);
   EXPECT_EQ(meta.world_size, 2U);
   EXPECT_EQ(meta.ranks.tp, 1U);

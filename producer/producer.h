@@ -92,6 +92,13 @@ typedef struct moetrace_options {
   /* Who writes the ring. -1 (default): a CPU thread, by moetrace_record. 0 and up: the kernels of
    * this GPU, by moetrace_record_cuda; `device` should then say "cuda". */
   int32_t cuda_device;
+
+  /* More for the reader of the trace. */
+  int router_biased; /* experts are chosen by score + bias; weights are of the scores alone */
+  uint32_t router_groups, router_topk_groups; /* chosen within the best router_topk_groups of
+                                                 router_groups groups; 0: of all experts */
+  const char* notes; /* what a reader must know, a line each, such as "layer 3 is not recorded: …";
+                        at most 1023 bytes are kept */
 } moetrace_options;
 
 /* Fills in the defaults. Always the first call on an options struct. */

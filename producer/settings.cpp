@@ -147,7 +147,10 @@ Result<Settings> resolve_settings(const moetrace_options& options) {
   }
   if (options.router_score != nullptr) h.flags |= MOETRACE_ROUTER_KNOWN;
   if (options.router_renormalized != 0) h.flags |= MOETRACE_ROUTER_RENORMALIZED;
+  if (options.router_biased != 0) h.flags |= MOETRACE_ROUTER_BIASED;
   h.router_scaling = options.router_scaling;
+  h.router_groups = options.router_groups;
+  h.router_topk_groups = options.router_topk_groups;
   h.rank = options.rank;
   h.world_size = options.world_size;
   h.tp_rank = options.tp_rank;
@@ -161,6 +164,7 @@ Result<Settings> resolve_settings(const moetrace_options& options) {
   copy_text(h.torch_version, options.torch_version);
   copy_text(h.device, options.device);
   copy_text(h.router_score, options.router_score);
+  copy_text(h.notes, options.notes);
   ::gethostname(h.host, sizeof h.host - 1);
   return settings;
 }

@@ -175,6 +175,20 @@ TEST_F(SettingsTest, TheRouterIsOnlyDescribedIfItIsKnown) {
   options_.router_score = "softmax";
   EXPECT_NE(resolve().header.flags & MOETRACE_ROUTER_KNOWN, 0u);
   EXPECT_STREQ(resolve().header.router_score, "softmax");
+  EXPECT_EQ(resolve().header.flags & MOETRACE_ROUTER_BIASED, 0u);
+  options_.router_biased = 1;
+  options_.router_groups = 8;
+  options_.router_topk_groups = 4;
+  EXPECT_NE(resolve().header.flags & MOETRACE_ROUTER_BIASED, 0u);
+  EXPECT_EQ(resolve().header.router_groups, 8u);
+  EXPECT_EQ(resolve().header.router_topk_groups, 4u);
+}
+
+TEST_F(SettingsTest, NotesAreKeptAsFarAsTheyFit) {
+  EXPECT_STREQ(resolve().header.notes, "");
+  const std::string notes = "layer 3 is not recorded\n" + std::string(2000, 'n');
+  options_.notes = notes.c_str();
+  EXPECT_EQ(std::string(resolve().header.notes), notes.substr(0, 1023));
 }
 
 TEST(OptionsInit, ACallerWithFewerFieldsIsNotOverrun) {

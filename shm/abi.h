@@ -42,7 +42,8 @@ enum moetrace_claimer { MOETRACE_CLAIMER_CPU = 0, MOETRACE_CLAIMER_GPU = 1 };
 enum moetrace_header_flags {
   MOETRACE_HAS_SEED = 1u << 0,
   MOETRACE_ROUTER_RENORMALIZED = 1u << 1, /* top-k weights are divided by their sum */
-  MOETRACE_ROUTER_KNOWN = 1u << 2         /* the router fields mean something */
+  MOETRACE_ROUTER_KNOWN = 1u << 2,        /* the router fields mean something */
+  MOETRACE_ROUTER_BIASED = 1u << 3        /* experts are chosen by score + bias, weights are scores (1.2) */
 };
 
 /* Offset 0 of .ring. Written once, before the file gets its final name. Strings are UTF-8, end with a 0; empty: unknown. */
@@ -92,7 +93,10 @@ typedef struct moetrace_ring_header {
   char device[64];
   char host[256];
   char router_score[32]; /* "softmax", "sigmoid" */
-  uint8_t reserved1[2912];
+  uint32_t router_groups; /* experts are chosen within the best of so many groups; 0: of all (1.2) */
+  uint32_t router_topk_groups; /* how many of them (1.2) */
+  char notes[1024]; /* lines, separated by \n: what a reader of the trace must know (1.2) */
+  uint8_t reserved1[1880];
 } moetrace_ring_header;
 
 /* One 64-byte line of .ring that the host part of the producer writes. Each word grows only (closed: 0, then 1). */
@@ -349,7 +353,10 @@ MOETRACE_AT(moetrace_ring_header, torch_version, 768);
 MOETRACE_AT(moetrace_ring_header, device, 832);
 MOETRACE_AT(moetrace_ring_header, host, 896);
 MOETRACE_AT(moetrace_ring_header, router_score, 1152);
-MOETRACE_AT(moetrace_ring_header, reserved1, 1184);
+MOETRACE_AT(moetrace_ring_header, router_groups, 1184);
+MOETRACE_AT(moetrace_ring_header, router_topk_groups, 1188);
+MOETRACE_AT(moetrace_ring_header, notes, 1192);
+MOETRACE_AT(moetrace_ring_header, reserved1, 2216);
 
 MOETRACE_SIZE(moetrace_host_counters, 64);
 MOETRACE_AT(moetrace_host_counters, attempted, 0);

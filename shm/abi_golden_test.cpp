@@ -66,6 +66,12 @@ moetrace_ring_header header(std::uint16_t minor) {
   std::strcpy(h.device, "device");
   std::strcpy(h.host, "host");
   std::strcpy(h.router_score, "softmax");
+  if (minor >= 2) {
+    h.flags |= MOETRACE_ROUTER_BIASED;
+    h.router_groups = 8;
+    h.router_topk_groups = 4;
+    std::strcpy(h.notes, "a note\nanother");
+  }
   return h;
 }
 

@@ -80,6 +80,7 @@ void terminate_strings(moetrace_ring_header& h) {
   end(h.device);
   end(h.host);
   end(h.router_score);
+  end(h.notes);
 }
 
 }  // namespace moetrace

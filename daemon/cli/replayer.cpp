@@ -57,6 +57,12 @@ Result<Settings> settings_for(const trace::Meta& meta, std::uint32_t num_experts
   if (!meta.router.score.empty()) options.router_score = meta.router.score.c_str();
   options.router_renormalized = meta.router.renormalized.value_or(false) ? 1 : 0;
   options.router_scaling = meta.router.scaling.value_or(1);
+  options.router_biased = meta.router.biased.value_or(false) ? 1 : 0;
+  options.router_groups = meta.router.groups.value_or(0);
+  options.router_topk_groups = meta.router.topk_groups.value_or(0);
+  std::string notes;
+  for (const std::string& note : meta.notes) notes += note + '\n';
+  options.notes = notes.c_str();
   options.rank = meta.rank;
   options.world_size = meta.world_size;
   options.tp_rank = meta.ranks.tp;

@@ -1,6 +1,8 @@
 #include "daemon/collector/lines.hpp"
 
 #include <nlohmann/json.hpp>
+#include <sstream>
+#include <vector>
 
 #include "producer/layer_mask.hpp"
 
@@ -21,6 +23,14 @@ std::string layer_list(const moetrace_layer_mask& mask) {
     text += std::to_string(layer);
   }
   return text + "]";
+}
+
+std::vector<std::string> lines_of(const char* text) {
+  std::vector<std::string> lines;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);)
+    if (!line.empty()) lines.push_back(line);
+  return lines;
 }
 
 }  // namespace
@@ -51,6 +61,11 @@ std::string meta_line(const moetrace_ring_header& h, const std::string& trace_id
     meta["router"] = {{"score", text(h.router_score)},
                       {"renormalized", (h.flags & MOETRACE_ROUTER_RENORMALIZED) != 0},
                       {"scaling", h.router_scaling}};
+    if ((h.flags & MOETRACE_ROUTER_BIASED) != 0) meta["router"]["biased"] = true;
+    if (h.router_groups != 0) {
+      meta["router"]["groups"] = h.router_groups;
+      meta["router"]["topk_groups"] = h.router_topk_groups;
+    }
   } else {
     meta["router"] = nullptr;
   }
@@ -60,6 +75,7 @@ std::string meta_line(const moetrace_ring_header& h, const std::string& trace_id
   meta["host"] = text(h.host);
   meta["created_at"] = static_cast<double>(h.created_realtime_ns) / 1e9;
   meta["sample_every"] = h.sample_every;
+  if (*h.notes != '\0') meta["notes"] = lines_of(h.notes);
   return meta.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

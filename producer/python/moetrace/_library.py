@@ -44,7 +44,9 @@ class Options(ctypes.Structure):
                 ("router_scaling", ctypes.c_double),
                 ("rank", ctypes.c_uint32), ("world_size", ctypes.c_uint32), ("tp_rank", ctypes.c_uint32),
                 ("dp_rank", ctypes.c_uint32), ("pp_rank", ctypes.c_uint32), ("ep_rank", ctypes.c_uint32),
-                ("cuda_device", ctypes.c_int32)]
+                ("cuda_device", ctypes.c_int32),
+                ("router_biased", ctypes.c_int), ("router_groups", ctypes.c_uint32), ("router_topk_groups", ctypes.c_uint32),
+                ("notes", ctypes.c_char_p)]
 
 
 class Totals(ctypes.Structure):

@@ -76,7 +76,9 @@ class Producer:
     num_layers: all layers of the model, also dense ones, 1 to 256. num_experts: routed experts of a layer, 1 to 65535.
     top_k: 1 to 32. moe_layers: those that call `record` in every pass; None: all. layers: those to record, "0,5-7", "all" or
     numbers. sample_every: 1 every step, n every n-th, 0 counts only. ring_mb: MiB, rounded down to a power of two of records.
-    router_score: "softmax", "sigmoid". cuda_device: the GPU whose memory holds what is recorded; None: host memory.
+    router_score: "softmax", "sigmoid". router_biased: experts are chosen by score plus bias. router_groups, router_topk_groups:
+    they are chosen within the best router_topk_groups of router_groups groups. notes: what a reader of the trace must know, a
+    line each, 1023 bytes in all. cuda_device: the GPU whose memory holds what is recorded; None: host memory.
     enabled: False makes a producer that does nothing, so that an engine needs no `if`: `enabled=moetrace.enabled()`.
 
     Raises TracingError, with one line, when the ring can't be made.
@@ -88,7 +90,8 @@ class Producer:
                  session: Optional[str] = None, engine: Optional[str] = None, engine_version: Optional[str] = None,
                  vllm_version: Optional[str] = None, torch_version: Optional[str] = None, device: Optional[str] = None,
                  seed: Optional[int] = None, router_score: Optional[str] = None, router_renormalized: bool = False,
-                 router_scaling: float = 1.0, rank: int = 0, world_size: int = 1, tp_rank: int = 0, dp_rank: int = 0,
+                 router_scaling: float = 1.0, router_biased: bool = False, router_groups: Optional[int] = None,
+                 router_topk_groups: Optional[int] = None, notes: Iterable[str] = (), rank: int = 0, world_size: int = 1, tp_rank: int = 0, dp_rank: int = 0,
                  pp_rank: int = 0, ep_rank: int = 0, cuda_device: Optional[int] = None, enabled: bool = True):
         given = dict(locals())
         self._library = _library.load()
@@ -111,7 +114,9 @@ class Producer:
         for name in _TEXTS:
             if given[name] is not None:
                 setattr(options, name, given[name].encode())
-        for name in ("num_layers", "num_experts", "top_k", "router_renormalized", "router_scaling", "rank", "world_size",
+        options.notes = "\n".join(" ".join(note.split()) for note in given["notes"]).encode()
+        for name in ("num_layers", "num_experts", "top_k", "router_renormalized", "router_scaling", "router_biased",
+                     "router_groups", "router_topk_groups", "rank", "world_size",
                      "tp_rank", "dp_rank", "pp_rank", "ep_rank", "sample_every", "ring_mb", "cuda_device"):
             if given[name] is not None:
                 setattr(options, name, given[name])

@@ -52,7 +52,8 @@ class ProducerTest(harness.Case):
     def test_rows_as_given(self):
         self.collect()
         given = {}
-        with self.open(model_id="test/model", engine="a test", seed=5, router_score="softmax", router_scaling=2.5) as producer:
+        with self.open(model_id="test/model", engine="a test", seed=5, router_score="sigmoid", router_scaling=2.5,
+                       router_biased=True, router_groups=4, router_topk_groups=2, notes=["one", "another\n one"]) as producer:
             self.assertEqual(len(producer.trace_id), 36)
             a, b = producer.request("a", prompt_tokens=5, cached_tokens=2), producer.request("b")
             passes = [[("a", a, 2, 3), ("b", b, 0, 6)], [("b", b, 6, 1), ("a", a, 5, 1)]]
@@ -84,6 +85,9 @@ class ProducerTest(harness.Case):
         self.assertGreaterEqual(lines[-1]["cost"]["hook_ns"], producer.cost.hook_ns)
         self.assertEqual({k: (i, [numpy.float32(x) for x in w]) for k, (i, w) in self.routes(lines).items()}, given)
         meta = lines[0]
+        self.assertEqual(meta["router"], {"score": "sigmoid", "renormalized": False, "scaling": 2.5, "biased": True, "groups": 4,
+                                          "topk_groups": 2})
+        self.assertEqual(meta["notes"], ["one", "another one"])
         self.assertEqual([meta[k] for k in ("model_id", "engine", "seed", "device", "top_k", "num_experts", "num_layers")],
                          ["test/model", "a test", 5, "cpu", TOP_K, EXPERTS, LAYERS])
         self.assertEqual(meta["router"], {"score": "softmax", "renormalized": False, "scaling": 2.5})
