@@ -14,22 +14,24 @@ class Pass(NamedTuple):
     keep: Optional[Any]  # int64 [sum(counts)]: the real ones among them; None: all
 
 
-def layout(model: Any, args: tuple, kwargs: dict, finished: list[bool]) -> Optional[Pass]:
-    """The layout of `model(*args, **kwargs)`; None if it has neither input_ids nor inputs_embeds.
+def layout(model: Any, args: tuple, kwargs: dict, finished: list[bool]) -> Pass:
+    """The layout of `model(*args, **kwargs)`; ValueError, with one line, if it can't be told.
 
     Padding is what a two-dimensional attention_mask says; sequences marked in `finished` (may be empty) have no real rows.
-    A position is the token's index among the real ones of its sequence. Without such a mask every row is real, from
-    position_ids, the length of the cache or cache_position on. On a GPU this waits for the mask.
+    A position is the token's index among the real ones of its sequence. Without a mask every row is real, from position_ids,
+    the length of the cache or cache_position on. On a GPU this waits for the mask.
     """
     given = inspect.signature(model.forward).bind_partial(*args, **kwargs).arguments
     given.update(given.pop("kwargs", {}))
     inputs = given.get("input_ids")
     inputs = given.get("inputs_embeds") if inputs is None else inputs
     if inputs is None:
-        return None
+        raise ValueError("it has neither input_ids nor inputs_embeds")
     batch, length = inputs.shape[:2]
     mask = given.get("attention_mask")
-    if getattr(mask, "ndim", 0) == 2 and mask.shape[1] >= length:
+    if mask is not None:
+        if getattr(mask, "ndim", 0) != 2 or mask.shape[1] < length:
+            raise ValueError("its attention_mask does not say which rows are padding; it must be [batch, tokens so far]")
         return _masked(mask, batch, length, _past(given), finished)
     firsts = _first_positions(given, batch)
     if any(finished):

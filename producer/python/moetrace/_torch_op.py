@@ -72,3 +72,9 @@ for _backend in ("CPU", "CUDA"):
 _LIBRARY.impl("record", torch.library.fallthrough_kernel, "Autograd")  # no value changes: there is nothing to differentiate
 torch.library.register_fake("moetrace_py::record", _fake, lib=_LIBRARY)
 record = torch.ops.moetrace_py.record.default
+
+
+def routed(token: torch.Tensor, layer: int, key: int, ids: Optional[torch.Tensor], weights: Optional[torch.Tensor]) -> None:
+    """`record` for what a layer's hook has seen, called in the graph. Without ids it gets what no recorder can take, so that the
+    recorder says so."""
+    record(token, token.clone() if ids is None else ids, weights, layer, key)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import ctypes
+import time
 from typing import Any, Iterable, NamedTuple, Optional, Sequence, Union
 
 from . import _library, _tensors
@@ -99,6 +100,7 @@ class Producer:
         self._last, self._last_cost = Totals(), Cost()
         self._cuda_device = cuda_device
         self._top_k = top_k
+        self._announce_ns = self._hook_ns = 0  # spent here, around the library's calls, and not reported to it yet
         self._kept: list[Any] = []  # what branches on the GPU still read
         self.trace_id = ""  # the trace's UUID, 36 characters; "" if not enabled
         if enabled:
@@ -148,10 +150,13 @@ class Producer:
         numbers. stream: the GPU's, where the pass runs next (see `record`).
         True if this pass is recorded, False if it is only counted, or not observed at all.
         """
+        started = time.perf_counter_ns()
         array = _span_array(spans)
         if self._cuda_device is None:
+            self._announce_ns += time.perf_counter_ns() - started
             return bool(self._library.moetrace_step_begin(self._pointer, rows, array, len(array)))
         address = _tensors.stream_address(stream, self._cuda_device)
+        self._announce_ns += time.perf_counter_ns() - started
         recorded = self._library.moetrace_step_begin_cuda(self._pointer, address, rows, array, len(array))
         self._kept.clear()  # the announcement has joined what was not
         return bool(recorded)
@@ -172,6 +177,7 @@ class Producer:
         """
         if self._pointer is None:
             return
+        started = time.perf_counter_ns()
         i = _tensors.rows_of("ids", ids, _library.ID_TYPES, self._top_k)
         w = None if weights is None else _tensors.rows_of("weights", weights, _library.WEIGHT_TYPES, self._top_k)
         if w is not None and w.rows != i.rows:
@@ -182,9 +188,11 @@ class Producer:
                                 f"{_place(self._cuda_device)}")
         routing = (layer, i.address, i.type, w.address if w else None, w.type if w else 0, i.rows)
         if self._cuda_device is None:
+            self._hook_ns += time.perf_counter_ns() - started
             self._library.moetrace_record(self._pointer, *routing)
             return
         address = _tensors.stream_address(stream, self._cuda_device)
+        self._hook_ns += time.perf_counter_ns() - started
         if branch:
             self._kept.append((ids, weights))
             self._library.moetrace_record_cuda(self._pointer, address, *routing)
@@ -213,23 +221,26 @@ class Producer:
 
     @property
     def cost(self) -> Cost:
-        """What tracing has cost so far: measured inside the library, and reported with `add_cost`. After `close`: as it was then."""
+        """What tracing has cost so far: in `step` and `record`, and what was reported with `add_cost`. After `close`: as it was
+        then."""
         self._look()
         return self._last_cost
 
     def _look(self) -> None:
         if self._pointer is not None:
+            self.add_cost()
             totals = _library.Totals(size=ctypes.sizeof(_library.Totals))
             self._library.moetrace_get_totals(self._pointer, ctypes.byref(totals))
             self._last = Totals(totals.steps, totals.attempted, totals.recorded, totals.dropped)
             self._last_cost = Cost(totals.announce_ns, totals.hook_ns)
 
     def add_cost(self, announce_ns: int = 0, hook_ns: int = 0) -> None:
-        """Adds what an adapter spends around `step` and `record` to what the library measures inside them; both go into the
-        trace's `end` line. ValueError for a negative time."""
+        """Adds what an adapter spends around `step` and `record` to what they measure themselves; both go into the trace's `end`
+        line. ValueError for a negative time."""
         if announce_ns < 0 or hook_ns < 0:
             raise ValueError(f"add_cost: {announce_ns} and {hook_ns} ns; times can't be negative")
-        self._library.moetrace_add_cost(self._pointer, announce_ns, hook_ns)
+        self._library.moetrace_add_cost(self._pointer, announce_ns + self._announce_ns, hook_ns + self._hook_ns)
+        self._announce_ns = self._hook_ns = 0
 
     @property
     def failure(self) -> Optional[str]:

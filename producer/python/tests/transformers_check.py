@@ -47,8 +47,15 @@ def make(name, shape):
     return model
 
 
-class Transformers(harness.Case):
+class Checks(harness.Case):
+    """What the checks of eager and of compiled models share."""
+
     figures = {}
+
+    @classmethod
+    def print_figures(cls):
+        for name, (rows, error) in cls.figures.items():
+            print(f"{name}: {rows} rows have the model's own experts; weights differ by at most {error:.1e}")
 
     def setUp(self):
         super().setUp()
@@ -97,28 +104,33 @@ class Transformers(harness.Case):
             out = model.generate(ids, attention_mask=mask, max_new_tokens=24, **more)
         return prompts, out[:, longest:].tolist()
 
+    def compare_generated(self, model, renormalized, prompts, new):
+        """The trace of what `generate` returned: its requests, its counts, and each row."""
+        lines = self.lines()
+        new = [n[:n.index(END) + 1] if END in n else n for n in new]
+        names = ["first", "r0", "r1"]
+        self.assertEqual([(r["req_id"], r["prompt_tokens"]) for r in lines if r["type"] == "request"],
+                         list(zip(names, map(len, prompts))))
+        self.assertEqual([(r["req_id"], r["generated_tokens"], r["status"]) for r in lines if r["type"] == "request_end"],
+                         [(i, len(n), "stop" if END in n else "length") for i, n in zip(names, new)])
+        rows = sum(len(p) + len(n) - 1 for p, n in zip(prompts, new))
+        logged = lines[0]["layers_logged"]
+        self.assertEqual(lines[-1]["delivered"], rows * len(logged))
+        self.assertEqual(lines[-1]["attempted"], rows * len(logged))
+        if renormalized is None:
+            self.assertEqual(logged, [1, 2])  # the first layer is dense
+            return
+        self.assertEqual(lines[0]["router"]["renormalized"], renormalized)
+        # A pass over the whole text gives what the passes of generate() gave, up to rounding.
+        self.compare(model, renormalized, lines, {i: p + n[:-1] for i, p, n in zip(names, prompts, new)})
+
+
+class Eager(Checks):
     def test_generate_with_padding(self):
         for name, renormalized, shape in models():
             with self.subTest(name, renormalized=renormalized):
                 model = make(name, shape)
-                prompts, new = self.generate(model, do_sample=True)
-                lines = self.lines()
-                new = [n[:n.index(END) + 1] if END in n else n for n in new]
-                names = ["first", "r0", "r1"]
-                self.assertEqual([(r["req_id"], r["prompt_tokens"]) for r in lines if r["type"] == "request"],
-                                 list(zip(names, map(len, prompts))))
-                self.assertEqual([(r["req_id"], r["generated_tokens"], r["status"]) for r in lines if r["type"] == "request_end"],
-                                 [(i, len(n), "stop" if END in n else "length") for i, n in zip(names, new)])
-                rows = sum(len(p) + len(n) - 1 for p, n in zip(prompts, new))
-                logged = lines[0]["layers_logged"]
-                self.assertEqual(lines[-1]["delivered"], rows * len(logged))
-                self.assertEqual(lines[-1]["attempted"], rows * len(logged))
-                if renormalized is None:
-                    self.assertEqual(logged, [1, 2])  # the first layer is dense
-                    continue
-                self.assertEqual(lines[0]["router"]["renormalized"], renormalized)
-                # A pass over the whole text gives what the passes of generate() gave, up to rounding.
-                self.compare(model, renormalized, lines, {i: p + n[:-1] for i, p, n in zip(names, prompts, new)})
+                self.compare_generated(model, renormalized, *self.generate(model, do_sample=True))
 
     def test_generate_without_padding(self):
         """Then generate() gives the model no mask; a sequence that has ended is fed padding until the others have, too."""
@@ -217,6 +229,5 @@ class Transformers(harness.Case):
 if __name__ == "__main__":
     torch.set_num_threads(2)
     result = unittest.main(verbosity=2, exit=False).result
-    for model_name, (compared_rows, error) in Transformers.figures.items():
-        print(f"{model_name}: {compared_rows} rows have the model's own experts; weights differ by at most {error:.1e}")
+    Checks.print_figures()
     sys.exit(not result.wasSuccessful())

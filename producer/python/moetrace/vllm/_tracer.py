@@ -4,9 +4,9 @@ from __future__ import annotations
 import collections
 import logging
 import multiprocessing.util
-import os
 import re
 import tempfile
+import time
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
@@ -56,15 +56,14 @@ class Tracer:
         for layer in [layer for layer in layers if getattr(layer.router, "top_k", top_k) != top_k]:
             missed[layer.index] = f"its top-k is {layer.router.top_k}, that of the trace is {top_k}"
             layers.remove(layer)
-        for index, reason in sorted(missed.items()):
-            _log.warning("moetrace: layer %d is not recorded: %s", index, reason)
+        notes = [f"layer {index} is not recorded: {reason}" for index, reason in sorted(missed.items())]
+        for note in notes:
+            _log.warning("moetrace: %s", note)
         if not layers:
             raise TracingError("none of its layers can be recorded")
-        for note in sorted({f"{layer.note} (layer {layer.index})" for layer in layers if layer.note}):
-            _log.warning("moetrace: %s", note)
-        return cls(runner, layers, top_k)
+        return cls(runner, layers, top_k, notes)
 
-    def __init__(self, runner: Any, layers: list[_layers.Layer], top_k: int):
+    def __init__(self, runner: Any, layers: list[_layers.Layer], top_k: int, notes: list[str]):
         config = runner.vllm_config
         self._on_gpu = runner.device.type == "cuda"
         self._armed = _tp_rank() == 0  # the others see the same rows
@@ -76,11 +75,15 @@ class Tracer:
         self._speculative = config.speculative_config is not None
         self._asynchronous = bool(config.scheduler_config.async_scheduling)
         self._positions_known = not (self._speculative and self._asynchronous)
-        if not self._positions_known:
-            _log.warning("moetrace: positions are not known under asynchronous speculative decoding: rows have no request")
+        more = [] if self._positions_known else ["positions are not known under asynchronous speculative decoding: rows have no "
+                                                 "request"]
+        more += _notes(layers, top_k)
+        for note in more:
+            _log.warning("moetrace: %s", note)
+        self._around_ns = 0  # spent here since the last announcement
         self._producer: Optional[Producer] = None
         if self._armed:
-            self._producer = Producer(**_describe(runner, layers, top_k))
+            self._producer = Producer(**_describe(runner, layers, top_k), notes=[*notes, *more])
         elif self._on_gpu:
             self._producer = _unread(runner, layers, top_k)
         if self._producer is None:
@@ -133,11 +136,13 @@ class Tracer:
         """The scheduler's output, before the pass: requests come and go."""
         if not self._armed:
             return
+        started = time.perf_counter_ns()
         for id in schedule.finished_req_ids:
             self._end(id)
         for new in schedule.scheduled_new_reqs:
             if new.req_id not in self._live:  # else it was preempted, and comes again
                 self._begin(new)
+        self._around_ns += time.perf_counter_ns() - started
 
     def _begin(self, new: Any) -> None:
         name = _SUFFIX.sub("", new.req_id)
@@ -176,6 +181,7 @@ class Tracer:
         and behind the last; firsts [n]: the position of each one's first token."""
         if not self._armed:
             return
+        started = time.perf_counter_ns()
         count = len(ids)
         if count > len(self._spans):
             self._spans = np.zeros(2 * count, SPAN_FIELDS)
@@ -191,6 +197,8 @@ class Tracer:
         spans["first_row"] = starts[:-1]
         spans["rows"] = np.diff(starts)
         self._passes.append(_Pass(ids, spans["first_position"] + spans["rows"]))
+        self._producer.add_cost(announce_ns=self._around_ns + time.perf_counter_ns() - started)
+        self._around_ns = 0
         self._producer.step(int(starts[-1]), spans if self._positions_known else ())
 
     def close(self) -> None:
@@ -237,21 +245,31 @@ def _describe(runner: Any, layers: list[_layers.Layer], top_k: int) -> dict[str,
     config = runner.vllm_config
     model, parallel = config.model_config, config.parallel_config
     router = layers[0].router
+    groups = getattr(router, "num_expert_group", None) or None
+    groups = groups if (groups or 1) > 1 else None
     return {"model_id": model.model, "engine": "vllm", "engine_version": vllm.__version__, "vllm_version": vllm.__version__,
             "torch_version": torch.__version__, "seed": model.seed,
-            "num_layers": _num_layers(model), "num_experts": model.get_num_experts(), "top_k": top_k,
+            "num_layers": model.get_total_num_hidden_layers(), "num_experts": model.get_num_experts(), "top_k": top_k,
             "moe_layers": [layer.index for layer in layers],
             "router_score": getattr(router, "scoring_func", None),
             "router_renormalized": bool(getattr(router, "renormalize", False)),
             "router_scaling": float(getattr(router, "routed_scaling_factor", None) or 1.0),
+            "router_biased": getattr(router, "e_score_correction_bias", None) is not None,
+            "router_groups": groups, "router_topk_groups": getattr(router, "topk_group", None) if groups else None,
             "rank": parallel.rank, "world_size": parallel.world_size_across_dp, "tp_rank": _tp_rank(),
             "dp_rank": parallel.data_parallel_rank, "pp_rank": parallel_state.get_pp_group().rank_in_group,
             "ep_rank": parallel_state.get_ep_group().rank_in_group if parallel.enable_expert_parallel else 0,
             "cuda_device": runner.device.index if runner.device.type == "cuda" else None}
 
 
-def _num_layers(model: Any) -> int:
-    return model.get_total_num_hidden_layers()
+def _notes(layers: list[_layers.Layer], top_k: int) -> list[str]:
+    """What a reader of the trace must know of the layers that are recorded."""
+    notes = sorted({f"layer {layer.index}: {layer.note}" for layer in layers if layer.note})
+    scalings = {getattr(layer.module, "routed_scaling_factor", 1.0) for layer in layers} - {1.0, None}
+    notes += [f"weights are before a factor of {scaling}, which vLLM leaves to the experts' output" for scaling in scalings]
+    if any(getattr(layer.router, "num_fused_shared_experts", 0) for layer in layers):
+        notes.append(f"shared experts are fused into the kernel; the first {top_k} columns are recorded, which are routed")
+    return notes
 
 
 def _config_top_k(config: Any) -> int:
