@@ -90,7 +90,6 @@ class ProducerTest(harness.Case):
         self.assertEqual(meta["notes"], ["one", "another one"])
         self.assertEqual([meta[k] for k in ("model_id", "engine", "seed", "device", "top_k", "num_experts", "num_layers")],
                          ["test/model", "a test", 5, "cpu", TOP_K, EXPERTS, LAYERS])
-        self.assertEqual(meta["router"], {"score": "softmax", "renormalized": False, "scaling": 2.5})
         self.assertEqual([(r["req_id"], r["prompt_tokens"], r["cached_tokens"]) for r in lines if r["type"] == "request"],
                          [("a", 5, 2), ("b", None, 0)])
         self.assertEqual([(r["req_id"], r["generated_tokens"], r["status"]) for r in lines if r["type"] == "request_end"],
