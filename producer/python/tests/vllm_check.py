@@ -195,7 +195,7 @@ class Vllm(harness.Case):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        log = open(self.folder / "server.log", "w+")
+        log = self.enterContext(open(self.folder / "server.log", "w+"))
         server = subprocess.Popen(
             [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model_folder("Qwen2Moe"), "--dtype", "float32", "--host",
              "127.0.0.1", "--port", str(port), "--max-model-len", "512", "--seed", "1234", "--enforce-eager",
@@ -245,6 +245,9 @@ class Vllm(harness.Case):
                 said = lines[0]["router"]
                 self.assertEqual((said["score"], said["renormalized"]), (score, True))
                 self.compare(lines, answers["plain"], kind, layers, said["scaling"] / scaling)
+                if kind == "Glm4Moe":
+                    self.assertEqual((said["biased"], said["groups"], said["topk_groups"]), (True, 4, 2))
+                    self.assertEqual("notes" in lines[0], said["scaling"] == 1.0)
 
     def test_selected_layers(self):
         self.collect()
