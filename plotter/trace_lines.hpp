@@ -26,7 +26,7 @@ struct Router {
   std::string score;  // "softmax", "sigmoid", …; empty if the file does not say
   std::optional<bool> renormalized;
   std::optional<double> scaling;
-  std::optional<bool> biased;    // chosen by score + bias
+  std::optional<bool> biased;      // chosen by score + bias
   std::optional<uint32_t> groups;  // chosen within the best topk_groups of so many
   std::optional<uint32_t> topk_groups;
 };
