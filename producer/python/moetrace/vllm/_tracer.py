@@ -69,6 +69,7 @@ class Tracer:
         self._armed = _tp_rank() == 0  # the others see the same rows
         self._top_k = top_k
         self._live: dict[str, _Live] = {}
+        self._numbers: dict[str, int] = {}  # of the live requests, for the spans
         self._names: set[str] = set()
         self._passes: collections.deque = collections.deque(maxlen=_PASSES_KEPT)
         self._spans = np.zeros(config.scheduler_config.max_num_seqs, SPAN_FIELDS)
@@ -153,6 +154,7 @@ class Tracer:
         embeds = getattr(new, "prompt_embeds", None)
         tokens = len(prompt) if prompt is not None else len(embeds) if embeds is not None else None
         request = self._producer.request(name, tokens, new.num_computed_tokens)
+        self._numbers[new.req_id] = request.number
         self._live[new.req_id] = _Live(request, name, tokens, getattr(new.sampling_params, "max_tokens", None))
 
     def _end(self, id: str) -> None:
@@ -160,6 +162,7 @@ class Tracer:
         if live is None:
             return
         self._names.discard(live.name)
+        del self._numbers[id]
         generated = self._generated(id, live)
         ended_by_length = generated is not None and live.max_tokens is not None and generated >= live.max_tokens
         if self._asynchronous and not ended_by_length:
@@ -192,11 +195,12 @@ class Tracer:
             ids = last
         else:
             ids = list(ids)
-            spans["request"] = [self._live[id].request.number for id in ids]
+            spans["request"] = np.fromiter(map(self._numbers.__getitem__, ids), np.uint64, count)
+        rows = starts[1:] - starts[:-1]
         spans["first_position"] = firsts
         spans["first_row"] = starts[:-1]
-        spans["rows"] = np.diff(starts)
-        self._passes.append(_Pass(ids, spans["first_position"] + spans["rows"]))
+        spans["rows"] = rows
+        self._passes.append(_Pass(ids, firsts + rows))
         self._producer.add_cost(announce_ns=self._around_ns + time.perf_counter_ns() - started)
         self._around_ns = 0
         self._producer.step(int(starts[-1]), spans if self._positions_known else ())
