@@ -119,13 +119,20 @@ def run_mode(given, mode, number):
                if line.startswith("RESULT ")]
     lost = None
     if mode == "on":
-        with open(trace, "rb") as file:
-            file.seek(max(0, trace.stat().st_size - 4096))
-            end = json.loads(file.readlines()[-1])
+        end, steps = last_lines(trace)
         trace.unlink()
         lost = end["attempted"] - end["delivered"]
-        results.append({"mode": "on", "round": number, "end": end})
+        results.append({"mode": "on", "round": number, "end": end, "steps": steps})
     return results, lost
+
+
+def last_lines(trace):
+    """A trace's `end` line, and how many steps it has."""
+    with open(trace, "rb") as file:
+        file.seek(max(0, trace.stat().st_size - (8 << 20)))  # more than a step's rows
+        lines = file.readlines()
+    last_step = next(line for line in reversed(lines) if line.startswith(b'{"type":"step"'))
+    return json.loads(lines[-1]), json.loads(last_step)["step"] + 1
 
 
 def faster_half(values):
@@ -185,8 +192,11 @@ def main():
                 print(f"round {number}: {mode}, {time.time() - started:.0f} s", file=sys.stderr, flush=True)
     table("ms a token", summary(results, given, "tpot_ms", 1), given, "ms")
     table("output tokens a second", summary(results, given, "tokens_s", -1), given, "/s")
-    ends = [r["end"] for r in results if "end" in r]
-    print(f"\n{sum(end['attempted'] for end in ends):,} rows announced, {lost:,} of them not delivered")
+    traced = [r for r in results if "end" in r]
+    if traced:
+        announced = sum(r["end"]["cost"]["announce_ns"] for r in traced) / sum(r["steps"] for r in traced) / 1e3
+        print(f"\n{sum(r['end']['attempted'] for r in traced):,} rows announced, {lost:,} of them not delivered; "
+              f"announcing takes {announced:.1f} us of host time a step")
 
 
 if __name__ == "__main__":
