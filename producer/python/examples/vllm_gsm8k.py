@@ -31,11 +31,10 @@ def main() -> None:
     texts = (given.model / "tokenizer_config.json").exists()
     weights = any(given.model.glob("*.safetensors"))
     prompts = questions if texts else [{"prompt_token_ids": list(question.encode())} for question in questions]
-    llm = vllm.LLM(model=str(given.model), seed=given.seed, dtype=given.dtype, max_model_len=2048, skip_tokenizer_init=not texts,
+    llm = vllm.LLM(model=str(given.model), seed=given.seed, dtype=given.dtype, skip_tokenizer_init=not texts,
                    load_format="auto" if weights else "dummy")
     sampling = vllm.SamplingParams(temperature=0, seed=given.seed, max_tokens=given.max_new_tokens, detokenize=texts,
                                    ignore_eos=not texts)
-    llm.generate(prompts[:1], vllm.SamplingParams(max_tokens=2, detokenize=texts), use_tqdm=False)  # the first is slow
     started = time.perf_counter()
     answers = llm.generate(prompts, sampling, use_tqdm=False)
     elapsed = time.perf_counter() - started

@@ -9,7 +9,7 @@ import transformers
 
 END, VOCABULARY, EXPERTS, TOP_K, LAYERS = 257, 320, 16, 4, 4
 SHAPE = dict(vocab_size=VOCABULARY, hidden_size=128, intermediate_size=128, num_hidden_layers=LAYERS, num_attention_heads=4,
-             num_key_value_heads=4, max_position_embeddings=1024, bos_token_id=256, eos_token_id=END, pad_token_id=258,
+             num_key_value_heads=4, max_position_embeddings=4096, bos_token_id=256, eos_token_id=END, pad_token_id=258,
              moe_intermediate_size=64, num_experts_per_tok=TOP_K, tie_word_embeddings=False)
 KINDS = {
     "Qwen2Moe": dict(num_experts=EXPERTS, shared_expert_intermediate_size=64, mlp_only_layers=[1], norm_topk_prob=False),
