@@ -13,28 +13,14 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import unittest
 import urllib.request
 
 import torch
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "daemon/testing"))
-import harness  # noqa: E402  (in the folder just named)
-import small_models  # noqa: E402
-import vllm_child  # noqa: E402
-
-CHILD = pathlib.Path(__file__).with_name("vllm_child.py")
-MODELS = pathlib.Path(tempfile.mkdtemp(prefix="moetrace-models."))
-CACHE = pathlib.Path(tempfile.mkdtemp(prefix="moetrace-vllm."))
-ENGINE_TIMEOUT_S = 600
-
-
-@functools.cache
-def model_folder(kind):
-    folder = MODELS / kind
-    small_models.make(kind, folder)
-    return folder
+import small_models
+import vllm_child
+from vllm_case import ENGINE_TIMEOUT_S, VllmCase, harness, model_folder
 
 
 @functools.cache
@@ -60,36 +46,9 @@ def routing(kind, tokens):
     return seen
 
 
-class Vllm(harness.Case):
+class Vllm(VllmCase):
     figures = collections.Counter()
     worst = 0.0
-
-    def run_vllm(self, *workloads, kind="Qwen2Moe", processes=False, traced=True, **environment):
-        """What the workloads answered, and what vLLM wrote to its log."""
-        output = self.folder / "answers.json"
-        env = self.environment(MOETRACE="1" if traced else "0", VLLM_ENABLE_V1_MULTIPROCESSING="1" if processes else "0",
-                               **environment)
-        done = subprocess.run([sys.executable, "-B", CHILD, model_folder(kind), output, *workloads], env=env, text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=ENGINE_TIMEOUT_S)
-        self.assertEqual(done.returncode, 0, done.stdout[-4000:])
-        return json.loads(output.read_text()), done.stdout
-
-    def environment(self, **more):
-        return {**os.environ, "MOETRACE_DIR": str(self.rings), "MOETRACE_SESSION": self.session, "VLLM_CPU_KVCACHE_SPACE": "1",
-                "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_CACHE_ROOT": str(CACHE),
-                "TORCHINDUCTOR_CACHE_DIR": str(CACHE / "inductor"), **more}
-
-    def collect(self):
-        harness.Collector(self, "--output-dir", self.traces)
-
-    def lines(self):
-        """Of each trace, in the order in which the engines started."""
-        self.wait_drained()
-        traces = []
-        for path in self.trace_files():
-            self.check(path)
-            traces.append([json.loads(line) for line in path.read_text().splitlines()])
-        return sorted(traces, key=lambda lines: lines[0]["created_at"])
 
     def compare(self, lines, answers, kind="Qwen2Moe", layers=(0, 2, 3), factor=1.0):
         """Rows of `answers` in a trace, each of them checked; {request: its route lines}. factor: of transformers' weights."""

@@ -23,16 +23,21 @@ def sampling(count, **more):
     return vllm.SamplingParams(temperature=0, max_tokens=count, detokenize=False, seed=1234, **more)
 
 
-def generate(model, batches, count=24, **options):
-    """Each batch after the one before, in one engine."""
+def generate(model, batches, count=24, before=None, **options):
+    """Each batch after the one before, in one engine; before(llm): what to do when it has been made."""
     import vllm
 
     llm = vllm.LLM(model=model, **{**ENGINE, **options})
+    if before:
+        before(llm)
     done = []
     for batch in batches:
         for out in llm.generate([dict(prompt_token_ids=p) for p in batch], sampling(count), use_tqdm=False):
             done.append(dict(id=out.request_id, prompt=list(out.prompt_token_ids), tokens=list(out.outputs[0].token_ids),
                              cached=out.num_cached_tokens or 0, whole=True))
+            routed = getattr(out.outputs[0], "routed_experts", None)
+            if routed is not None:
+                done[-1]["routed"] = routed.tolist()
     return done
 
 
@@ -60,6 +65,49 @@ def preempted(model):
 
 def tensor_parallel(model):
     return generate(model, [prompts(6, 3, 40)], tensor_parallel_size=2)
+
+
+def _gpu(**more):
+    """As vLLM is served on a GPU: bfloat16, CUDA graphs, the full shape with random weights. Without a GPU, as above."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return more
+    return dict(dtype="bfloat16", enforce_eager=False, load_format="dummy", skip_tokenizer_init=True, max_num_seqs=64,
+                gpu_memory_utilization=0.6, **more)
+
+
+def graphs(model):
+    return generate(model, [prompts(48, 20, 200)], count=64, **_gpu())
+
+
+def captured(model):
+    """With vLLM's own capture: each answer's "routed" is [prompt + generated - 1, layers, top_k]."""
+    return generate(model, [prompts(48, 20, 200)], count=64, **_gpu(enable_return_routed_experts=True))
+
+
+def watched(model):
+    """Eager, in this process; the last "answer" is {layer: [ids, weights]} as a hook of ours saw them, in the order of rows."""
+    seen = {}
+
+    def watch(network):
+        for module in network.modules():
+            if hasattr(module, "router") and hasattr(module, "layer_id"):
+                module.router._compute_routing = keep(module.router._compute_routing, module.layer_id)
+
+    def keep(compute, layer):
+        def compute_and_keep(*args, **kwargs):
+            weights, ids = compute(*args, **kwargs)
+            columns = seen.setdefault(layer, ([], []))
+            columns[0].extend(ids.tolist())
+            columns[1].extend(weights.float().tolist())
+            return weights, ids
+
+        return compute_and_keep
+
+    done = generate(model, [prompts(12, 20, 100)], count=16, before=lambda llm: llm.apply_model(watch),
+                    **{**_gpu(), "enforce_eager": True})
+    return [*done, {"seen": seen}]
 
 
 async def _stream(engine, id, prompt, count, abort_after, done):

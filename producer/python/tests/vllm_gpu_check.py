@@ -1,0 +1,105 @@
+"""Unmodified vLLM on a GPU, with CUDA graphs and the shape of Qwen1.5-MoE-A2.7B, random weights, bfloat16: every row's experts are
+those of vLLM's own capture, in the same run. For an environment with vLLM and the moetrace package; MOETRACED and MOETRACE_CLI
+name the programs. Without a GPU a small model is taken, which tests this test.
+"""
+import collections
+import json
+import struct
+import sys
+import unittest
+
+import torch
+
+from vllm_case import MODELS, VllmCase, model_folder
+
+V1, V2 = {"VLLM_USE_V2_MODEL_RUNNER": "0"}, {"VLLM_USE_V2_MODEL_RUNNER": "1"}
+SHAPE = dict(
+    architectures=["Qwen2MoeForCausalLM"], model_type="qwen2_moe", hidden_size=2048, num_hidden_layers=24, num_attention_heads=16,
+    num_key_value_heads=16, num_experts=60, num_experts_per_tok=4, moe_intermediate_size=1408, intermediate_size=5632,
+    shared_expert_intermediate_size=5632, norm_topk_prob=False, vocab_size=151936, max_position_embeddings=8192,
+    rope_theta=1000000.0, torch_dtype="bfloat16", tie_word_embeddings=False, hidden_act="silu", decoder_sparse_step=1,
+    rms_norm_eps=1e-6, bos_token_id=151643, eos_token_id=151643)
+
+
+class VllmOnGpu(VllmCase):
+    figures = collections.Counter()
+
+    def model(self):
+        if not torch.cuda.is_available():
+            return model_folder("Qwen2Moe")
+        folder = MODELS / "full-shape"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(SHAPE))
+        return folder
+
+    def run_traced(self, workload, **environment):
+        self.collect()
+        answers, _ = self.run_vllm(workload, model=self.model(), **environment)
+        [lines] = self.lines()
+        end = lines[-1]
+        self.assertEqual((end["status"], end["dropped"], end["torn"]), ("closed", 0, 0))
+        self.figures["rows"] += end["delivered"]
+        return lines, answers[workload]
+
+    def rows_of(self, lines):
+        """{request: {layer: {position: route line}}}; a position that comes twice fails."""
+        rows = collections.defaultdict(lambda: collections.defaultdict(dict))
+        for line in lines:
+            if line["type"] == "route":
+                of_layer = rows[line["req_id"]][line["layer"]]
+                self.assertNotIn(line["token_idx"], of_layer)
+                of_layer[line["token_idx"]] = line
+        return rows
+
+    def check_rows(self, lines, answers):
+        """Every position of every request once in each layer, with ids and weights that a softmax can give."""
+        rows = self.rows_of(lines)
+        self.assertEqual(set(rows), {answer["id"] for answer in answers})
+        for answer in answers:
+            count = len(answer["prompt"]) + len(answer["tokens"]) - 1
+            self.assertEqual(set(rows[answer["id"]]), set(lines[0]["layers_logged"]))
+            for of_layer in rows[answer["id"]].values():
+                self.assertEqual(sorted(of_layer), list(range(count)))
+                for line in of_layer.values():
+                    self.assertEqual(len(set(line["topk_ids"])), lines[0]["top_k"])
+                    self.assertTrue(all(0 < weight <= 1 for weight in line["topk_weights"]))
+        return rows
+
+    @unittest.skipUnless(torch.cuda.is_available(), "vLLM's own capture needs a GPU, or gives zeros")
+    def test_ids_of_vllms_own_capture(self):
+        lines, answers = self.run_traced("captured")  # vLLM takes the runner that can
+        rows = self.check_rows(lines, answers)
+        for answer in answers:
+            for layer, of_layer in rows[answer["id"]].items():
+                for position, line in of_layer.items():
+                    self.assertEqual(line["topk_ids"], answer["routed"][position][layer])
+
+    def test_graphs_of_both_runners(self):
+        for runner in (V1, V2) if torch.cuda.is_available() else (V1,):
+            with self.subTest(runner):
+                lines, answers = self.run_traced("graphs", processes=True, **runner)
+                self.check_rows(lines, answers)
+
+    def test_every_bit_as_a_hook_in_python_sees_it(self):
+        for runner in (V1, V2) if torch.cuda.is_available() else (V1,):
+            with self.subTest(runner):
+                lines, (*answers, extra) = self.run_traced("watched", **runner)
+                self.check_rows(lines, answers)
+                for layer in lines[0]["layers_logged"]:
+                    routes = [line for line in lines if line["type"] == "route" and line["layer"] == layer]
+                    ids, weights = extra["seen"][str(layer)]
+                    self.assertEqual([line["topk_ids"] for line in routes], ids)
+                    self.assertEqual([as_float32(line["topk_weights"]) for line in routes], weights)
+
+    @classmethod
+    def tearDownClass(cls):
+        device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "a CPU"
+        print(f"{cls.figures['rows']:,} rows on {device}", file=sys.stderr)
+
+
+def as_float32(weights):
+    return [struct.unpack("f", struct.pack("f", weight))[0] for weight in weights]
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
