@@ -107,12 +107,11 @@ bool JsonCursor::at_end() {
 }
 
 std::string_view JsonCursor::token() {
-  if (at_end()) return {};
+  if (at_end()) return {at_, 0};
   const char* last = at_ + 1;
   if (*at_ == '"') {
     while (last != end() && *last != '"') last += *last == '\\' && last + 1 != end() ? 2 : 1;
-    return last == end() ? std::string_view{}
-                         : std::string_view(at_, static_cast<size_t>(last + 1 - at_));
+    return {at_, last == end() ? 0 : static_cast<size_t>(last + 1 - at_)};
   }
   if (!is_punctuation(*at_)) {
     while (last != end() && !is_blank(*last) && !is_punctuation(*last) && *last != '"') ++last;

@@ -18,7 +18,8 @@ class JsonCursor {
   void rewind() { at_ = text_.data(); }
 
   // The token here: a string with its quotes, a punctuation character, or a run of others (a
-  // number, a literal, or nonsense). Empty at the end, or before a string that has no end.
+  // number, a literal, or nonsense). Empty, but still in the text, at the end or before a string
+  // that has no end: passing that does nothing.
   [[nodiscard]] std::string_view token();
   // Behind the token that token() has just returned.
   void pass(std::string_view token) { at_ = token.data() + token.size(); }

@@ -339,6 +339,10 @@ TEST_F(TraceReaderTest, LinesThatAreNotJson) {
            "[]",
            "5",
            R"({"type":"later")",
+           R"({"type":"later","x":)",
+           R"({"type":"later","x":[)",
+           R"({"type":"later","x":"no end)",
+           R"({"type":"later","x":"no end\)",
            R"({"type":"later"}})",
            R"({"type":"later"} {"type":"later"})",
            R"({"type":"later","x":nul})",
@@ -354,6 +358,25 @@ TEST_F(TraceReaderTest, LinesThatAreNotJson) {
        }) {
     const std::string error = line_error(line);
     EXPECT_TRUE(error.starts_with("line 2: not JSON: ")) << line << " gave: " << error;
+  }
+}
+
+// A line torn at any byte, with others behind it: an error, whatever is left of the line.
+TEST_F(TraceReaderTest, LinesTornAtAnyByte) {
+  for (
+      const std::string line : {
+          kRoute.substr(0, kRoute.size() - 1),
+          std::string(
+              R"({"type":"later","a\u00e9":{"b":[1,null,"x\\"]},"c":-1.5e3,"d":"\ud83d\ude00"})"),
+          std::string(R"({"type":"torn","x":true,"first_seq":null,"count":4,"type2":{}})"),
+          std::string(
+              R"({"type":"route","req_id":null,"token_idx":0,"layer":0,"topk_ids":[null,1],"topk_weights":[null,1e-3]})"),
+      }) {
+    ASSERT_EQ(line_error(line), "");
+    for (size_t size = 0; size < line.size(); ++size) {
+      const std::string error = line_error(line.substr(0, size));
+      EXPECT_TRUE(error.starts_with("line 2: ")) << line.substr(0, size) << " gave: " << error;
+    }
   }
 }
 
