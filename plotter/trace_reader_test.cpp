@@ -364,7 +364,7 @@ TEST_F(TraceReaderTest, LinesThatAreNotJson) {
 // A line torn at any byte, with others behind it: an error, whatever is left of the line.
 TEST_F(TraceReaderTest, LinesTornAtAnyByte) {
   for (
-      const std::string line : {
+      const std::string& line : {
           kRoute.substr(0, kRoute.size() - 1),
           std::string(
               R"({"type":"later","a\u00e9":{"b":[1,null,"x\\"]},"c":-1.5e3,"d":"\ud83d\ude00"})"),
