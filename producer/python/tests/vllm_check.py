@@ -20,7 +20,7 @@ import torch
 
 import small_models
 import vllm_child
-from vllm_case import ENGINE_TIMEOUT_S, VllmCase, harness, model_folder
+from vllm_case import CHILD, ENGINE_TIMEOUT_S, VllmCase, harness, model_folder
 
 
 @functools.cache
@@ -213,6 +213,15 @@ class Vllm(VllmCase):
         answers, _ = self.run_vllm("plain", MOETRACE_LAYERS="2")
         [lines] = self.lines()
         self.compare(lines, answers["plain"], layers=(2,))
+
+    def test_variables_of_the_public_patch(self):
+        """VLLM_LOG_MOE names the file and VLLM_LOG_MOE_LAYER the one layer, through `moetrace run`."""
+        path, output = self.folder / "moe.jsonl", self.folder / "answers.json"
+        env = self.environment(VLLM_LOG_MOE=str(path), VLLM_LOG_MOE_LAYER="2", VLLM_ENABLE_V1_MULTIPROCESSING="0")
+        subprocess.run([harness.MOETRACE, "run", "--", sys.executable, "-B", CHILD, model_folder("Qwen2Moe"), output, "plain"],
+                       env=env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=ENGINE_TIMEOUT_S)
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        self.compare(lines, json.loads(output.read_text())["plain"], layers=(2,))
 
     def test_not_asked_for(self):
         """Nothing is patched, and nothing is left behind."""
