@@ -114,11 +114,13 @@ def _recompute(module: Any, index: int, record: Record, join: Join) -> None:
     module._apply_quant_method = route_and_apply
 
 
-def _chain_capture(module: Any, index: int, record: Record, _join: Join) -> None:
+def _chain_capture(module: Any, index: int, record: Record, join: Join) -> None:
+    """Nobody tells when such a layer's experts have been enqueued, so the branch is joined at once."""
     before = module.capture_fn
 
     def capture(ids: Any) -> None:
         record(index, ids, None)
+        join()
         if before is not None:
             before(ids)
 

@@ -82,6 +82,7 @@ class Tracer:
         for note in more:
             _log.warning("moetrace: %s", note)
         self._around_ns = 0  # spent here since the last announcement
+        self._failed = False  # recording has: to be ended with the next step
         self._producer: Optional[Producer] = None
         if self._armed:
             self._producer = Producer(**_describe(runner, layers, top_k), notes=[*notes, *more])
@@ -117,13 +118,12 @@ class Tracer:
 
     def _branch(self, layer: int, ids: Any, weights: Any) -> None:
         """On a GPU, as the layer's experts are about to be enqueued: Python runs in eager mode and under capture."""
-        producer = self._producer
-        if producer is None:
+        if self._producer is None or self._failed:
             return
         try:
-            producer.record(layer, *self._columns(ids, weights), branch=True)
-        except Exception as error:  # the engine must go on
-            self.give_up()
+            self._producer.record(layer, *self._columns(ids, weights), branch=True)
+        except Exception as error:  # the engine must go on, and its capture must stay whole: the next step gives up
+            self._failed = True
             _log.warning("moetrace: recording has stopped: layer %d: %s", layer, " ".join(f"{error!r}".split()))
 
     def _columns(self, ids: Any, weights: Any) -> tuple:
@@ -135,7 +135,7 @@ class Tracer:
 
     def follow(self, schedule: Any) -> None:
         """The scheduler's output, before the pass: requests come and go."""
-        if not self._armed:
+        if not self._armed or self._producer is None:
             return
         started = time.perf_counter_ns()
         for id in schedule.finished_req_ids:
@@ -182,7 +182,9 @@ class Tracer:
     def announce(self, ids: list[str], starts: Any, firsts: Any) -> None:
         """The pass that is enqueued next. ids: its requests, in the order of their rows; starts [n + 1]: the first row of each,
         and behind the last; firsts [n]: the position of each one's first token."""
-        if not self._armed:
+        if self._failed:
+            self.give_up()
+        if not self._armed or self._producer is None:
             return
         started = time.perf_counter_ns()
         count = len(ids)
