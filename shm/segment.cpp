@@ -290,9 +290,11 @@ Result<CollectorSegment> CollectorSegment::open(const std::string& directory,
   auto ring = map_file(segment.ring_fd_, ring_path, ipc::read_only);
   if (!ring) return ring.error();
   if (ring->get_size() < ring_bytes) return bad(ring_path, "changed its size while it was opened");
+  segment.map_.ring_ = std::move(*ring);
+  segment.ring_guard_ = CutGuard(segment.map_.ring_);
 
   moetrace_ring_header header;
-  std::memcpy(&header, ring->get_address(), sizeof header);
+  std::memcpy(&header, segment.map_.ring_.get_address(), sizeof header);
   if (std::memcmp(header.magic, MOETRACE_RING_MAGIC, sizeof header.magic) != 0)
     return bad(ring_path, "not a moetrace ring");
   if (header.abi_major != MOETRACE_ABI_MAJOR) {
@@ -313,8 +315,8 @@ Result<CollectorSegment> CollectorSegment::open(const std::string& directory,
     return bad(ctl_path, "has the wrong size");
   auto ctl = map_file(segment.ctl_fd_, ctl_path, ipc::read_write);
   if (!ctl) return ctl.error();
-  segment.map_.ring_ = std::move(*ring);
   segment.map_.ctl_ = std::move(*ctl);
+  segment.ctl_guard_ = CutGuard(segment.map_.ctl_);
   segment.map_.header_ = header;
   terminate_strings(segment.map_.header_);
   const moetrace_ctl* shared = segment.map_.ctl();
@@ -335,7 +337,8 @@ bool CollectorSegment::collector_alive() const {
 }
 
 bool CollectorSegment::intact() const {
-  return file_bytes(ring_fd_) == map_.header().ring_bytes &&
+  return !ring_guard_.hit() && !ctl_guard_.hit() &&
+         file_bytes(ring_fd_) == map_.header().ring_bytes &&
          file_bytes(ctl_fd_) == sizeof(moetrace_ctl);
 }
 

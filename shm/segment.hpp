@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "shm/abi.h"
+#include "shm/cut_guard.hpp"
 #include "shm/file_lock.hpp"
 #include "shm/result.hpp"
 #include "shm/ring.hpp"
@@ -208,7 +209,8 @@ class CollectorSegment {
   bool producer_alive() const;
   // Whether any collector serves it, this one included.
   bool collector_alive() const;
-  // False if somebody has cut a file since it was mapped: touching it would then be a SIGBUS.
+  // False if somebody has cut a file since it was mapped. What was read since it was last true may
+  // be zeros (CutGuard).
   bool intact() const;
   // A lock on the control words, for as long as it lives.
   Result<FileLock> lock_control() const;
@@ -218,6 +220,8 @@ class CollectorSegment {
  private:
   std::string directory_;
   SegmentMap map_;
+  CutGuard ring_guard_;  // both are given up before the map is
+  CutGuard ctl_guard_;
   SegmentName name_;
   FileLock lock_;
   UniqueFd ring_fd_;

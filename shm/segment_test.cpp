@@ -215,6 +215,37 @@ TEST(Segment, CutFilesAreNoticedWhileOpen) {
   }
 }
 
+TEST(Segment, CutPagesAreZerosAndNoSignal) {
+  const TestDirectory directory;
+  const ProducerSegment producer = make(directory);
+  std::optional<CollectorSegment> collector = std::move(*open(directory, producer.name()));
+  const auto neighbour = open(directory, producer.name(), CollectorSegment::Access::kObserve);
+  ASSERT_TRUE(neighbour);
+  const std::string ring = directory.file(producer.name().ring_file());
+  const std::size_t bytes = collector->map().header().ring_bytes;
+  ASSERT_EQ(::truncate(ring.c_str(), 8192), 0);
+  const auto* first = reinterpret_cast<const volatile unsigned char*>(collector->map().state()) -
+                      collector->map().header().state_offset;
+  EXPECT_EQ(first[0], 'M');
+  EXPECT_EQ(first[8192], 0);
+  EXPECT_EQ(first[bytes - 1], 0);
+  // Made whole again, what was read stays suspect; who has not touched it is none the worse.
+  ASSERT_EQ(::truncate(ring.c_str(), static_cast<off_t>(bytes)), 0);
+  EXPECT_FALSE(collector->intact());
+  EXPECT_TRUE(neighbour->intact());
+  collector.reset();
+  for (int n = 0; n < 1'000; ++n)  // an entry of the table is given back
+    ASSERT_TRUE(open(directory, producer.name(), CollectorSegment::Access::kObserve));
+  EXPECT_EXIT(
+      {
+        const int fd = ::open(ring.c_str(), O_RDONLY | O_CLOEXEC);
+        const auto* page = static_cast<const volatile unsigned char*>(
+            ::mmap(nullptr, 4096, PROT_READ, MAP_SHARED, fd, 0));
+        if (::truncate(ring.c_str(), 0) == 0) std::exit(page[0]);
+      },
+      ::testing::KilledBySignal(SIGBUS), "");
+}
+
 TEST(Segment, ALinkIsNotFollowed) {
   const TestDirectory directory;
   const ProducerSegment producer = make(directory);

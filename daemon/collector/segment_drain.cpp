@@ -31,7 +31,9 @@ Result<std::unique_ptr<SegmentDrain>> SegmentDrain::attach(CollectorSegment segm
                                                            Publish publish) {
   std::unique_ptr<SegmentDrain> drain(
       new SegmentDrain(std::move(segment), std::move(file), filter, std::move(publish)));
-  if (auto error = drain->start()) return *error;
+  const auto error = drain->start();
+  if (!drain->segment_.intact()) return drain->cut();
+  if (error) return *error;
   return drain;
 }
 
@@ -54,6 +56,10 @@ Error SegmentDrain::bad(const std::string& why) const {
   return {ErrorCode::kBadSegment,
           segment_.name().ring_file() + ": " + why +
               "; it is left alone, remove its two files when its producer has ended"};
+}
+
+Error SegmentDrain::cut() const {
+  return bad("one of its files was cut while it was in use");
 }
 
 // ---- finding the place
@@ -153,8 +159,14 @@ Result<SegmentDrain::State> SegmentDrain::pass() {
     segment_.unlink();
     return State::kEnded;
   }
-  if (!segment_.intact()) return bad("its ring file was cut while it was in use");
+  const auto state = read();
+  // Zeros may have been read since, and nothing of them has left out_.
+  if (!segment_.intact()) return cut();
+  if (!state || *state == State::kIdle) return state;
+  return flush() ? State::kBusy : State::kBlocked;
+}
 
+Result<SegmentDrain::State> SegmentDrain::read() {
   const SegmentMap& map = segment_.map();
   const bool gone = producer_gone();
   // In this order: a route that is valid has its step's events behind it, and so has a step that a
@@ -197,8 +209,7 @@ Result<SegmentDrain::State> SegmentDrain::pass() {
   // Also what left no line (filtered rows, the end of a step) must be given back, or the producer
   // would wait for ever.
   const bool release = route_ != routes_.published() || releasable_events() != events_.published();
-  if (out_.empty() && !release) return final_end_ ? State::kBusy : State::kIdle;
-  return flush() ? State::kBusy : State::kBlocked;
+  return out_.empty() && !release && !final_end_ ? State::kIdle : State::kBusy;
 }
 
 // The spans of a step that is under way are needed again by whoever comes after us.

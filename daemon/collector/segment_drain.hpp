@@ -48,6 +48,8 @@ class SegmentDrain {
 
   std::optional<Error> start();
   std::optional<Error> start_late(std::uint64_t event_consumed);
+  // What is new goes into out_.
+  Result<State> read();
   std::optional<Error> read_events();
   std::optional<Error> write_routes(std::uint64_t end);
   std::optional<Error> write_route(std::uint64_t position, std::uint32_t step_low);
@@ -65,6 +67,7 @@ class SegmentDrain {
   void mark(bool route, std::size_t begin, std::optional<std::uint64_t> seq);
   bool producer_gone();
   Error bad(const std::string& why) const;
+  Error cut() const;
 
   CollectorSegment segment_;
   TraceFile file_;

@@ -1,4 +1,5 @@
 """Several segments, foreign sessions, hostile files, stopping and starting again."""
+import contextlib
 import os
 import random
 import shutil
@@ -66,7 +67,9 @@ class Segments(Case):
             content[TRACE_ID:TRACE_ID + 16] = new.bytes
             if change:
                 content = change(content)
-            (self.rings / f"moetrace.v1.{self.session}.{new}.{kind}").write_bytes(content)
+            (self.rings / f"copy.{kind}").write_bytes(content)
+        for kind in ("ctl", "ring"):  # .ring last: with it, a collector that runs takes the segment
+            (self.rings / f"copy.{kind}").rename(self.rings / f"moetrace.v1.{self.session}.{new}.{kind}")
         return str(new)
 
     def test_hostile_segments_are_left_alone(self):
@@ -145,6 +148,29 @@ class Segments(Case):
         self.assertEqual(len(collector.stderr().splitlines()), 1)
         self.check(good_path)
         self.check(path, need_end=False)
+
+    def test_segments_cut_in_the_middle_of_a_pass(self):
+        """The collector may be reading the very slots: it lives, and writes nothing that was not recorded."""
+        source = self.write_log(3, 60_000)
+        spare = Replay(self, source, session="spare", rate=1e9, env={"MOETRACE_RING_MB": "8"})
+        self.assertEqual(spare.wait(), 0, spare.stderr())
+        [whole] = self.trace_ids("spare")
+        collector = self.start_collector()
+        cut = {}
+        for tenth in range(10):
+            trace_id = self.copy_segment(whole)
+            path = self.traces / f"{trace_id}.jsonl"
+            wait_until(lambda: path.exists() and path.stat().st_size >= tenth * len(source.read_bytes()) // 10, "not drained")
+            with contextlib.suppress(FileNotFoundError):  # else it has been drained whole by now
+                os.truncate(self.rings / f"moetrace.v1.{self.session}.{trace_id}.ring", 4096)
+                cut[trace_id] = path
+        self.assertEqual(collector.stop(), 1, collector.stderr())
+        said = collector.stderr().splitlines()
+        self.assertTrue(all("was cut while it was in use" in line for line in said), said)
+        self.assertGreater(len(said), 3)
+        for trace_id, path in cut.items():
+            self.check(path, source, need_end=False, whole_source=False)
+            self.assertLessEqual(sum(trace_id in line for line in said), 1)
 
     def test_stop_drains_and_a_restart_goes_on(self):
         source = self.write_log(6, 60_000)

@@ -1,0 +1,98 @@
+#include "shm/cut_guard.hpp"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <csignal>
+#include <cstdint>
+#include <utility>
+
+namespace moetrace {
+namespace {
+
+// A region in one word, so that the handler never sees half of it: its first page in the upper 36
+// bits (of 48-bit addresses), its pages in the lower 28 (1 TiB). 0: the entry is free.
+constexpr unsigned kPageBits = 12;
+constexpr unsigned kCountBits = 28;
+
+struct Entry {
+  std::atomic<std::uint64_t> pages = 0;
+  std::atomic<bool> hit = false;
+};
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free, "a signal handler reads it");
+
+constinit std::array<Entry, 512> table;
+const auto page_bytes = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+
+std::uint64_t pack(const boost::interprocess::mapped_region& region) {
+  const auto begin = reinterpret_cast<std::uintptr_t>(region.get_address());
+  const std::uint64_t count = (region.get_size() + (1u << kPageBits) - 1) >> kPageBits;
+  if (begin >> (kPageBits + 64 - kCountBits) != 0 || count >> kCountBits != 0) return 0;
+  return begin >> kPageBits << kCountBits | count;
+}
+
+// Relaxed order throughout: the thread that touches a region has made its guard, or was handed it,
+// so it sees that entry; no other entry that it may see, however old, has ever been about an
+// address that this region holds while it is mapped. `hit` is set by the very thread that reads the
+// zeros.
+void on_bus_error(int signal, siginfo_t* info, void*) {
+  const auto address = reinterpret_cast<std::uintptr_t>(info->si_addr);
+  for (Entry& entry : table) {
+    const std::uint64_t pages = entry.pages.load(std::memory_order_relaxed);
+    const std::uintptr_t begin = pages >> kCountBits << kPageBits;
+    const std::uintptr_t end = begin + ((pages & ((1u << kCountBits) - 1)) << kPageBits);
+    if (address < begin || address >= end) continue;
+    entry.hit.store(true, std::memory_order_relaxed);
+    // To the region's end: the file ends before this page. A system call, so safe in a handler.
+    const std::uintptr_t first = address & ~(page_bytes - 1);
+    if (::mmap(reinterpret_cast<void*>(first), end - first, PROT_READ | PROT_WRITE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED)
+      return;
+  }
+  std::signal(signal, SIG_DFL);  // not ours: the instruction runs again, and ends the process
+}
+
+void take_handler() {
+  static const int taken = [] {
+    struct sigaction action {};
+    action.sa_sigaction = on_bus_error;
+    action.sa_flags = SA_SIGINFO;
+    return ::sigaction(SIGBUS, &action, nullptr);
+  }();
+  static_cast<void>(taken);
+}
+
+}  // namespace
+
+CutGuard::CutGuard(const boost::interprocess::mapped_region& region) {
+  take_handler();
+  const std::uint64_t pages = pack(region);
+  if (pages == 0) return;
+  for (std::size_t index = 0; index < table.size(); ++index) {
+    std::uint64_t unused = 0;
+    if (!table[index].pages.compare_exchange_strong(unused, pages, std::memory_order_relaxed))
+      continue;
+    table[index].hit.store(false, std::memory_order_relaxed);  // nobody has touched the region yet
+    index_ = index;
+    return;
+  }
+}
+
+CutGuard::CutGuard(CutGuard&& other) noexcept : index_(std::exchange(other.index_, kNone)) {}
+
+CutGuard& CutGuard::operator=(CutGuard&& other) noexcept {
+  std::swap(index_, other.index_);
+  return *this;
+}
+
+CutGuard::~CutGuard() {
+  if (index_ != kNone) table[index_].pages.store(0, std::memory_order_relaxed);
+}
+
+bool CutGuard::hit() const {
+  return index_ != kNone && table[index_].hit.load(std::memory_order_relaxed);
+}
+
+}  // namespace moetrace
