@@ -180,6 +180,7 @@ class Vllm(VllmCase):
         server.send_signal(signal.SIGTERM)
         server.wait(ENGINE_TIMEOUT_S)
         [lines] = self.lines()
+        self.assertNotIn("force killing", self.tail(log))
         self.compare(lines, answers)
 
     def tail(self, log):

@@ -17,7 +17,8 @@ def register() -> None:
     """The plugin. Without MOETRACE (unset, "" or "0") it returns at once, and nothing is patched."""
     if os.environ.get("MOETRACE", "0") in ("", "0"):
         return
-    from . import _runners  # here, so that the untraced engine does not pay for it
+    from . import _engine_end, _runners  # here, so that the untraced engine does not pay for it
 
+    when_imported(_engine_end.MODULE, _engine_end.patch)
     for module in _runners.MODULES:
         when_imported(module, _runners.patch)
