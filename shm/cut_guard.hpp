@@ -1,5 +1,5 @@
-// Reading a mapped file that somebody else may cut at any moment. Without a guard, a touch behind the
-// file's new end is a SIGBUS, and the collector would die with all its other traces.
+// Reading a mapped file that somebody else may cut at any moment. Without a guard, a touch behind
+// the file's new end is a SIGBUS, and the collector would die with all its other traces.
 #pragma once
 
 #include <boost/interprocess/mapped_region.hpp>
@@ -12,8 +12,8 @@ namespace moetrace {
 // last false may be zeros instead of the file's bytes.
 //
 // The first guard of a process takes the SIGBUS handler; a SIGBUS elsewhere ends the process as
-// ever. 512 guards at a time; what comes behind them is not guarded. Destroy it before the region is
-// unmapped.
+// ever. 512 guards at a time; what comes behind them is not guarded. Destroy it before the region
+// is unmapped.
 class CutGuard {
  public:
   CutGuard() = default;
