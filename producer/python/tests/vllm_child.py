@@ -6,6 +6,7 @@ MOETRACE decides whether they are traced, VLLM_ENABLE_V1_MULTIPROCESSING whether
 """
 import asyncio
 import json
+import pathlib
 import random
 import sys
 
@@ -61,6 +62,18 @@ def cached(model):
 def preempted(model):
     """A cache that holds about three of the eight sequences when they have grown."""
     return generate(model, [prompts(8, 60, 90)], count=120, num_gpu_blocks_override=20, block_size=32)
+
+
+def guessed(model):
+    """Speculative decoding: repetitive prompts, and guesses from them, some wrong."""
+    guesses = dict(method="ngram", num_speculative_tokens=3, prompt_lookup_max=3, prompt_lookup_min=1)
+    return generate(model, [[p * 3 for p in prompts(4, 6, 20)]], speculative_config=guesses)
+
+
+def drafted(model):
+    """Speculative decoding with a draft model that has routers of its own, and is mostly wrong."""
+    draft = dict(method="draft_model", model=str(pathlib.Path(model).with_name("Qwen3Moe")), num_speculative_tokens=3)
+    return generate(model, [prompts(4, 6, 20)], speculative_config=draft)
 
 
 def tensor_parallel(model):
