@@ -51,7 +51,7 @@ void write_endpoints(const std::string& session, const std::vector<std::string>&
 }
 
 void remove_endpoints(const std::string& session, const std::vector<std::string>& endpoints) {
-  ::unlink(endpoints_file(session).c_str());
+  if (read_endpoints(session) == endpoints) ::unlink(endpoints_file(session).c_str());
   for (const std::string& endpoint : endpoints) {
     if (const auto file = socket_file(endpoint)) ::unlink(file->c_str());
   }

@@ -16,7 +16,8 @@ std::string default_endpoint(const std::string& session);
 
 // The file in which a collector lists the endpoints that it is bound to, one a line.
 void write_endpoints(const std::string& session, const std::vector<std::string>& endpoints);
-// Removes it, and the sockets' files: libzmq leaves them where they are.
+// Removes it, unless another collector has written its own, and the sockets' files: libzmq leaves
+// them where they are.
 void remove_endpoints(const std::string& session, const std::vector<std::string>& endpoints);
 // Empty if no collector of the session publishes.
 std::vector<std::string> read_endpoints(const std::string& session);

@@ -9,6 +9,7 @@
 
 #include "daemon/collector/collector.hpp"
 #include "daemon/collector/output_path.hpp"
+#include "daemon/collector/session_claim.hpp"
 #include "daemon/endpoints.hpp"
 #include "shm/file_lock.hpp"
 
@@ -85,6 +86,11 @@ int main(int argc, char** argv) {
   if (const auto segments = moetrace::list_segments(options.directory, options.session);
       !segments) {
     say(segments.error().message);
+    return kFailed;
+  }
+  const auto claim = moetrace::SessionClaim::take(options.directory, options.session);
+  if (!claim) {
+    say(claim.error().message);
     return kFailed;
   }
   if (const auto error = moetrace::prepare_output(options)) {

@@ -62,9 +62,7 @@ Result<void> join(ExpertLoad& load, const std::string& path, const TraceReader& 
   const Meta& meta = reader.meta();
   if (!reader.num_experts()) {
     return Error{ErrorCode::kNoExperts,
-                 path +
-                     ": its meta line does not say how many experts the model has; "
-                     "give --num-experts N"};
+                 path + ": its meta line does not say how many experts the model has"};
   }
   const std::string model = meta.model_id.value_or("unknown model");
   if (load.files++ == 0) {

@@ -33,6 +33,10 @@ void fail(const std::string& message) {
   std::cerr << "moetrace-plot: " << message << '\n';
 }
 
+void fail(const trace::Error& error) {
+  fail(error.message + "; " + std::string(trace::what_to_try(error.code)));
+}
+
 // The exit code if the program is over, because it was asked for help or in a wrong way.
 std::optional<int> parse(int argc, char** argv, Arguments& arguments) {
   CLI::App app("Draws how a Mixture-of-Experts model's router spreads its load over the experts.",
@@ -75,12 +79,12 @@ int main(int argc, char** argv) {
   if (const auto over = parse(argc, argv, arguments)) return *over;
   const auto load = plot::read_expert_load(arguments.files, arguments.num_experts);
   if (!load) {
-    fail(load.error().message);
+    fail(load.error());
     return kFailed;
   }
   const auto written = plot::write_report(*load, arguments.report);
   if (!written) {
-    fail(written.error().message);
+    fail(written.error());
     return kFailed;
   }
   for (const std::string& path : *written) std::cout << path << '\n';

@@ -39,6 +39,7 @@ class MoetracePlot(unittest.TestCase):
         self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
         self.assertTrue(done.stderr.startswith("moetrace-plot: "), done.stderr)
         self.assertIn(why, done.stderr)
+        self.assertRegex(done.stderr, r"; [^;]+\n\Z")  # what to try
 
     def test_writes_pictures_and_metrics(self):
         done = self.plot(self.trace(META, ROUTE), "-o", self.out, "--layer", "0")
@@ -73,11 +74,11 @@ class MoetracePlot(unittest.TestCase):
         torn = self.trace(META, ROUTE, '{"type":"rou', end="")
         self.fails(1, "t.jsonl: line 3: torn", torn, "-o", self.out)
         self.fails(1, "line 2: not JSON", self.trace(META, "nonsense"), "-o", self.out)
-        self.fails(1, "line 1: the first line must be the meta line", self.trace(ROUTE),
+        self.fails(1, "not a trace: its first line is JSON, but no meta line; give", self.trace(ROUTE),
                    "-o", self.out)
         self.fails(1, "expert id 8 is out of range (0 to 7)",
                    self.trace(META, {**ROUTE, "topk_ids": [1, 8]}), "-o", self.out)
-        self.fails(1, "is empty", self.trace("", end=""), "-o", self.out)
+        self.fails(1, "not a trace: it is empty; give", self.trace("", end=""), "-o", self.out)
         self.fails(1, "No such file", os.path.join(self.folder.name, "none"), "-o", self.out)
         self.fails(1, "is a folder", self.folder.name, "-o", self.out)
         self.assertFalse(os.path.exists(self.out), "a bad trace leaves nothing behind")

@@ -16,7 +16,7 @@ Error no_such_layer(const ExpertLoad& load, uint16_t layer) {
   for (const auto& [number, known] : load.layers) numbers.push_back(number);
   const std::string has =
       numbers.empty() ? "it has no layers" : "it has layers " + layer_ranges(numbers);
-  return {ErrorCode::kMismatch, "layer " + std::to_string(layer) + " is not in the trace; " + has};
+  return {ErrorCode::kNoLayer, "layer " + std::to_string(layer) + " is not in the trace; " + has};
 }
 
 }  // namespace

@@ -30,6 +30,16 @@ Error source_error(const std::string& path, uint64_t number, const LineSource::N
   return {ErrorCode::kRead, path + ": " + std::strerror(next.error_number)};
 }
 
+// What stands in the place of the meta line, or "" if it is one, or the beginning of one.
+std::string_view what_instead(LineSource::Status status, std::string_view line,
+                              const Result<Meta>& meta) {
+  if (status == LineSource::Status::kTooLong) return "longer than any of a trace";
+  if (meta || meta.error().code == ErrorCode::kBadMeta) return "";
+  if (meta.error().code == ErrorCode::kNoMeta) return "JSON, but no meta line";
+  const bool begun = status == LineSource::Status::kTorn && line.starts_with('{');
+  return begun ? "" : "not JSON";
+}
+
 }  // namespace
 
 struct TraceReader::Impl {
@@ -68,17 +78,23 @@ Result<TraceReader> TraceReader::open(const std::string& path, const ReadOptions
   if (!source) return source.error();
   const auto first = source->next();
   if (first.status == LineSource::Status::kEnd) {
-    return Error{ErrorCode::kEmpty, path + ": is empty, a trace begins with a meta line"};
+    return Error{ErrorCode::kEmpty, path + ": not a trace: it is empty"};
+  }
+  if (first.status == LineSource::Status::kReadFailed) return source_error(path, 1, first);
+  auto meta = parse_meta(first.line);
+  if (const auto what = what_instead(first.status, first.line, meta); !what.empty()) {
+    return Error{ErrorCode::kNoMeta,
+                 path + ": not a trace: its first line is " + std::string(what)};
   }
   if (first.status != LineSource::Status::kLine) return source_error(path, 1, first);
-  auto meta = parse_meta(first.line);
   if (!meta) return at_line(path, 1, meta.error());
 
   const std::optional<uint32_t> given = options.num_experts;
   const std::optional<uint32_t> own = meta->num_experts;
   if (given && own && *given != *own) {
-    return Error{ErrorCode::kMismatch, path + ": line 1: the trace has " + std::to_string(*own) +
-                                           " experts, not " + std::to_string(*given)};
+    return Error{ErrorCode::kOtherExperts, path + ": line 1: the trace has " +
+                                               std::to_string(*own) + " experts, not " +
+                                               std::to_string(*given)};
   }
   const std::optional<uint32_t> experts = own ? own : given;
   auto impl = std::make_unique<Impl>(path, std::move(*source), std::move(*meta), experts);

@@ -290,11 +290,12 @@ TEST_F(TraceReaderTest, ManyBlocksGiveEveryLineOnce) {
 }
 
 TEST_F(TraceReaderTest, FilesThatAreNoTrace) {
-  EXPECT_EQ(error_of(""), "is empty, a trace begins with a meta line");
-  EXPECT_EQ(error_of("nonsense\n"), "line 1: not JSON");
-  EXPECT_EQ(error_of("\n"), "line 1: not JSON");
-  EXPECT_EQ(error_of(kRoute), "line 1: the first line must be the meta line of a trace");
-  EXPECT_EQ(error_of("[1]\n"), "line 1: the first line must be the meta line of a trace");
+  EXPECT_EQ(error_of(""), "not a trace: it is empty");
+  EXPECT_EQ(error_of("nonsense\n"), "not a trace: its first line is not JSON");
+  EXPECT_EQ(error_of("nonsense"), "not a trace: its first line is not JSON");
+  EXPECT_EQ(error_of("\n"), "not a trace: its first line is not JSON");
+  EXPECT_EQ(error_of(kRoute), "not a trace: its first line is JSON, but no meta line");
+  EXPECT_EQ(error_of("[1]"), "not a trace: its first line is JSON, but no meta line");
   EXPECT_EQ(error_of(kMeta.substr(0, 40)),
             "line 1: torn: the file ends inside this line (no newline)");
   EXPECT_EQ(TraceReader::open(folder_.at("none")).error().message,

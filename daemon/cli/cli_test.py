@@ -7,8 +7,10 @@ import fcntl
 import json
 import os
 import pty
+import select
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -219,8 +221,51 @@ class CliTest(unittest.TestCase):
         self.moetrace("run", "--", "true")
         self.moetrace("run", "--", "/nowhere/command", code=127)
         self.moetrace("run", "--", "/etc", code=126)
-        self.moetrace("run", code=2)
         self.assertEqual(os.listdir(self.rings), [])
+
+    def test_run_says_what_its_command_line_misses(self):
+        write = "; write: moetrace run [OPTIONS] -- COMMAND [ARG...]\n"
+        for arguments, said in ((["run"], "run: -- and COMMAND are missing" + write),
+                                (["run", "--"], "run: COMMAND is missing behind --" + write),
+                                (["run", "-o", "x", "--"], "run: COMMAND is missing behind --" + write),
+                                (["run", "true"], "run: -- is missing before COMMAND, here 'true'" + write),
+                                (["run", "sh", "-c", "true", "--plot"], "run: -- is missing before COMMAND, here 'sh'" + write),
+                                (["run", "status"], "run: -- is missing before COMMAND, here 'status'" + write),
+                                (["run", "x", "--", "true"], "run: 'x' stands before --, where only options may stand" + write),
+                                (["run", "--plto", "x", "--", "true"], "run: there is no option --plto; see moetrace run --help\n")):
+            self.moetrace(*arguments, code=2)
+            self.assertEqual(self.err, "moetrace: " + said)
+        self.assertIn("Usage: moetrace run [OPTIONS] -- COMMAND [ARG...]\n", self.moetrace("run", "--help"))
+
+    def test_run_says_where_to_look_when_there_was_no_ring(self):
+        self.moetrace("run", "--", "true")
+        self.assertEqual(self.err, "moetrace: run: no ring was seen: COMMAND made none; look at its own messages for a line that begins "
+                                   "with \"moetrace:\" or \"moetrace-engine:\"; without one: does its engine have the hook, and does it "
+                                   "read MOETRACE=1?\n")
+
+    def test_run_refuses_an_output_that_cannot_be_written(self):
+        with open(self.path("file"), "w", encoding="utf-8") as file:
+            file.write("in the way")
+        os.mkdir(self.path("folder"))
+        for output, why in (("file/trace.jsonl", "file is no folder"), ("folder", "Is a directory"), ("folder/", "Is a directory"),
+                            ("new/deep/" + "x" * 300, "File name too long"), ("/proc/new/trace.jsonl", "No such file or directory"),
+                            ("/dev/null", "it is a device or a pipe")):
+            self.moetrace("run", "-o", output, "--", "touch", "ran", code=1)
+            self.assertEqual(self.err, f"moetrace: {output}: can't write the trace there: {why}; give -o a file that can be written\n")
+        self.moetrace("run", "--plot", "file/pictures", "--", "touch", "ran", code=1)
+        self.assertEqual(self.err, "moetrace: file/pictures: can't draw pictures there: file is no folder; "
+                                   "give --plot a folder that can be written\n")
+        self.assertEqual(sorted(os.listdir(self.dir)), ["file", "folder"])
+        self.assertEqual(os.listdir(self.path("folder")), [])
+
+    def test_run_leaves_no_empty_folder_behind(self):
+        os.mkdir(self.path("old"))
+        for command, code in ((["true"], 0), (["/nowhere/command"], 127)):
+            self.moetrace("run", "-o", "old/new/deep/trace.jsonl", "--plot", "pictures", "--", *command, code=code)
+            self.assertEqual(os.listdir(self.path("old")), [])
+            self.assertFalse(os.path.exists(self.path("pictures")))
+        self.moetrace("run", "-o", "old/new/deep/trace.jsonl", "--", "touch", "old/new/kept")
+        self.assertEqual(os.listdir(self.path("old/new")), ["kept"])
 
     def test_run_passes_input_output_and_environment(self):
         done = subprocess.run([os.path.join(BIN, "moetrace"), "run", "--", "sh", "-c", "cat; echo $MOETRACE --help"],
@@ -251,6 +296,22 @@ class CliTest(unittest.TestCase):
         self.assertIn("0 dropped", out)  # COMMAND ran to its end
         self.assertEqual(os.listdir(self.rings), [])
         self.moetrace("verify", "out.jsonl")
+
+    def test_run_whose_collector_does_not_end(self):
+        """A second signal ends it, and nothing of it stays."""
+        run = self.start("moetrace", "run", "--", "sh", "-c", "echo up; read go", stdin=subprocess.PIPE)
+        self.assertEqual(run.stdout.readline(), "up\n")
+        [daemon] = [pid for pid in children(run.pid) if os.readlink(f"/proc/{pid}/exe").endswith("/moetraced")]
+        os.kill(daemon, signal.SIGSTOP)
+        self.assertEqual(len(os.listdir(self.rings)), 1)
+        run.stdin.write("go\n")
+        run.stdin.flush()
+        self.wait_for(lambda: children(run.pid) == [daemon], "the command's end")
+        run.send_signal(signal.SIGINT)
+        _, err = run.communicate(timeout=60)
+        self.assertEqual(run.returncode, 1, err)
+        self.assertIn("moetraced: ended with signal 9", err)
+        self.assertEqual(os.listdir(self.rings), [])
 
     def test_run_says_when_its_collector_cannot_start(self):
         self.moetrace("run", "--publish", "nonsense", "--", "sh", "-c", "exit 5", code=5)
@@ -385,7 +446,49 @@ class CliTest(unittest.TestCase):
         self.moetrace("tail", code=69)
         self.one_line_error()
 
+    def test_tail_says_that_it_is_not_connected_and_waits(self):
+        self.env["MOETRACE_SESSION"] = "live"
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            endpoint = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        tail = self.start("moetrace", "tail", "--endpoint", endpoint, "--count", "3")
+        self.assertEqual(tail.stderr.readline(), f"moetrace: tail: nobody publishes on {endpoint} yet; start moetraced --publish {endpoint}, "
+                                                 "or check the endpoint; waiting\n")
+        self.start("moetraced", "--output", "out.jsonl", "--publish", endpoint)
+        replay, _ = self.live_replay()
+        out, err = tail.communicate(timeout=60)
+        self.assertEqual((tail.returncode, len(out.splitlines())), (0, 3), err)
+        replay.kill()
+
+    def test_tail_is_quiet_beside_a_collector_without_a_trace(self):
+        self.env["MOETRACE_SESSION"] = "live"
+        self.start("moetraced", "--output", "out.jsonl", "--publish", "tcp://127.0.0.1:*")
+        self.wait_for(lambda: os.path.exists(self.path("moetrace/live.endpoint")), "the endpoint")
+        tail = self.start("moetrace", "tail")
+        self.assertEqual(select.select([tail.stderr, tail.stdout], [], [], 4)[0], [])  # longer than it waits for a connection
+        tail.send_signal(signal.SIGINT)
+        self.assertEqual(tail.communicate(timeout=60), ("", "moetrace: tail: 0 rows received, 0 missed\n"))
+
     # ---- verify and the command line
+
+    def test_verify_says_what_is_no_trace(self):
+        give = "; give a file that moetraced or moetrace run has written, or a log of vLLM's MoE patch\n"
+        for content, what in ((b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "its first line is not JSON"), (b"\xff" * 5000, "its first line is not JSON"),
+                              (b"Dear reader,\nhello\n", "its first line is not JSON"), (b"no newline", "its first line is not JSON"),
+                              (b'{"a": 1}', "its first line is JSON, but no meta line"), (b'[1]\n', "its first line is JSON, but no meta line"),
+                              (b'{"type": "route"}\n', "its first line is JSON, but no meta line"), (b"", "it is empty"),
+                              (b'{\n  "a": 1\n}\n', "its first line is not JSON"), (b"x" * (17 << 20), "its first line is longer than any of a trace")):
+            with open(self.path("thing"), "wb") as file:
+                file.write(content)
+            self.moetrace("verify", "thing", code=1)
+            self.assertEqual(self.err, f"moetrace: thing: not a trace: {what}{give}")
+        self.moetrace("verify", ".", code=1)
+        self.assertEqual(self.err, "moetrace: .: is a folder, not a trace file; give a trace file that can be read\n")
+        self.moetrace("verify", "nowhere", code=1)
+        self.assertEqual(self.err, "moetrace: nowhere: No such file or directory; give a trace file that can be read\n")
+        with open(self.path("thing"), "wb") as file:
+            file.write(b'{"type":"meta","schema":"moetr')
+        self.moetrace("verify", "thing", code=1)
+        self.assertIn("thing: line 1: torn: ", self.err)
 
     def test_verify_names_the_first_wrong_line(self):
         plain_log(self.path("plain.jsonl"))

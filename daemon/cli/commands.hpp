@@ -3,6 +3,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,8 +13,9 @@ namespace moetrace::cli {
 
 void add_control(CLI::App& app, Command& chosen);  // start, stop and set
 void add_replay(CLI::App& app, Command& chosen);
-// `command` is what stands behind `--`.
-void add_run(CLI::App& app, const std::vector<std::string>& command, Command& chosen);
+// `command` is what stands behind `--`; nothing if there is no `--`.
+void add_run(CLI::App& app, const std::optional<std::vector<std::string>>& command,
+             Command& chosen);
 void add_status(CLI::App& app, Command& chosen);
 void add_tail(CLI::App& app, Command& chosen);
 void add_top(CLI::App& app, Command& chosen);

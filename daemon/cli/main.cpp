@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,7 +35,8 @@ int main(int argc, char** argv) {
   const auto dashes = std::find(arguments.begin(), arguments.end(), "--");
   const bool runs = !arguments.empty() && arguments.front() == "run" && dashes != arguments.end();
   std::vector<std::string> own(arguments.begin(), runs ? dashes : arguments.end());
-  const std::vector<std::string> command(runs ? dashes + 1 : arguments.end(), arguments.end());
+  std::optional<std::vector<std::string>> command;
+  if (runs) command.emplace(dashes + 1, arguments.end());
 
   CLI::App app("Shows which experts a Mixture-of-Experts model picks while it is being served.",
                "moetrace");

@@ -92,7 +92,9 @@ boost::system::result<std::unique_ptr<Replayer>, Failure> Replayer::open(
   trace::ReadOptions read;
   read.num_experts = options.num_experts;
   auto reader = trace::TraceReader::open(options.file, read);
-  if (!reader) return Failure{kFailed, reader.error().message + "; give a trace file"};
+  if (!reader)
+    return Failure{kFailed, reader.error().message + "; " +
+                                std::string(trace::what_to_try(reader.error().code))};
   if (!reader->num_experts()) {
     return Failure{
         kUsage,

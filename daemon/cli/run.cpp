@@ -12,6 +12,7 @@
 #include <cstring>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <random>
 #include <thread>
 
@@ -31,6 +32,8 @@ struct RunOptions {
   std::vector<std::string> publish;
   std::vector<std::string> command;
 };
+
+constexpr const char* kUsageLine = "moetrace run [OPTIONS] -- COMMAND [ARG...]";
 
 constexpr int kCannotExecute = 126;  // as a shell says it
 constexpr int kNotFound = 127;
@@ -78,6 +81,7 @@ class Run {
   const RunOptions& options_;
   std::string session_;
   RunOutputs outputs_;
+  TraceFolder folder_;
   RunCollector collector_;
   UniqueFd signals_;     // SIGINT, SIGTERM, SIGHUP, SIGCHLD
   UniqueFd interrupts_;  // the same without SIGCHLD
@@ -85,11 +89,10 @@ class Run {
 };
 
 Outcome Run::run() {
-  std::error_code failed;
-  const auto folder = std::filesystem::path(options_.output).parent_path();
-  if (!folder.empty())
-    std::filesystem::create_directories(folder,
-                                        failed);  // moetraced says why if it can't write there
+  std::string unwritable = folder_.prepare(options_.output);
+  if (unwritable.empty() && !options_.plot_dir.empty())
+    unwritable = plot_folder_error(options_.plot_dir);
+  if (!unwritable.empty()) return Failure{kFailed, unwritable};
   block_signals();
   if (const std::string why = collector_.start(interrupts_.get()); !why.empty()) {
     collector_failed_ = true;
@@ -187,8 +190,9 @@ bool Run::end_collector() {
 bool Run::report() {
   const std::vector<std::string> files = outputs_.written();
   if (files.empty() && !collector_failed_) {
-    say("run: no ring was seen; COMMAND opened none: does its engine have the hook, and does it "
-        "read MOETRACE=1?");
+    say("run: no ring was seen: COMMAND made none; look at its own messages for a line that begins "
+        "with \"moetrace:\" or \"moetrace-engine:\"; without one: does its engine have the hook, "
+        "and does it read MOETRACE=1?");
   }
   bool good = true;
   for (const std::string& file : files) {
@@ -229,25 +233,46 @@ bool Run::draw(const std::vector<std::string>& files) const {
   return true;
 }
 
+class RunHelp : public CLI::Formatter {
+  std::string make_usage(const CLI::App*, std::string) const override {
+    return std::string("Usage: ") + kUsageLine + "\n";
+  }
+};
+
+// What is wrong with what stands before and behind `--`, or "".
+std::string usage_error(const std::vector<std::string>& words,
+                        const std::optional<std::vector<std::string>>& command) {
+  const std::string write = std::string("; write: ") + kUsageLine;
+  if (!words.empty() && words.front().starts_with("-"))
+    return "run: there is no option " + words.front() + "; see moetrace run --help";
+  if (!words.empty() && !command)
+    return "run: -- is missing before COMMAND, here '" + words.front() + "'" + write;
+  if (!words.empty())
+    return "run: '" + words.front() + "' stands before --, where only options may stand" + write;
+  if (!command) return "run: -- and COMMAND are missing" + write;
+  return command->empty() ? "run: COMMAND is missing behind --" + write : "";
+}
+
 }  // namespace
 
-void add_run(CLI::App& app, const std::vector<std::string>& command, Command& chosen) {
-  auto* sub =
-      app.add_subcommand("run", "Trace one command: moetrace run [OPTIONS] -- COMMAND [ARGUMENTS]");
+void add_run(CLI::App& app, const std::optional<std::vector<std::string>>& command,
+             Command& chosen) {
+  auto* sub = app.add_subcommand("run", std::string("Trace one command: ") + kUsageLine);
+  sub->formatter(std::make_shared<RunHelp>());
+  sub->prefix_command();  // what is no option is looked at below
   auto options = std::make_shared<RunOptions>();
   const char* output = std::getenv("VLLM_LOG_MOE");
   options->output = output != nullptr && *output != '\0' ? output : "trace.jsonl";
-  options->command = command;
   sub->add_option("-o,--output", options->output,
                   "The trace file; without it, $VLLM_LOG_MOE or trace.jsonl");
   sub->add_option("--plot", options->plot_dir, "Draw the pictures into this folder at the end");
   sub->add_option("--publish", options->publish, "Where to publish the live stream; none: nowhere")
       ->take_all();
-  sub->callback([options, &chosen] {
-    chosen = [options]() -> Outcome {
-      if (options->command.empty())
-        return Failure{kUsage,
-                       "run: no command; put it behind --, such as: moetrace run -- ./serve"};
+  sub->callback([sub, options, command, &chosen] {
+    chosen = [words = sub->remaining(), options, command]() -> Outcome {
+      const std::string wrong = usage_error(words, command);
+      if (!wrong.empty()) return Failure{kUsage, wrong};
+      options->command = *command;
       return Run(*options).run();
     };
   });

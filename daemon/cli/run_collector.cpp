@@ -12,6 +12,7 @@
 
 #include "daemon/cli/child.hpp"
 #include "daemon/cli/segments.hpp"
+#include "daemon/collector/session_claim.hpp"
 #include "shm/segment.hpp"
 
 namespace moetrace::cli {
@@ -110,6 +111,8 @@ std::optional<std::uint64_t> uncollected(const std::string& session) {
 
 void remove_dead_segments(const std::string& session) {
   const std::string directory = default_ring_directory();
+  // Takes over what a killed collector has left of its claim; it goes with ours.
+  const auto claim = SessionClaim::take(directory, session);
   const auto names = list_segments(directory, session);
   if (!names) return;
   for (const SegmentName& name : *names) {

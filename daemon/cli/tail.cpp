@@ -2,6 +2,7 @@
 #include <signal.h>
 
 #include <array>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -30,6 +31,7 @@ struct TailOptions {
 
 constexpr int kMessagesHeld = 1000;  // of about 200 kB at most, while the output is slow
 constexpr int kPollMs = 200;  // how late a stop signal may be seen that comes just before the poll
+constexpr auto kConnectPatience = std::chrono::seconds(3);
 
 boost::system::result<std::string, Failure> find_endpoint(const TailOptions& options) {
   std::vector<std::string> candidates = {options.endpoint};
@@ -41,9 +43,44 @@ boost::system::result<std::string, Failure> find_endpoint(const TailOptions& opt
   }
   const std::string what =
       options.endpoint.empty() ? "session " + options.session : options.endpoint;
-  return Failure{kNothingThere, "tail: no collector publishes on " + what +
-                                    "; start moetraced, or give --endpoint"};
+  const std::string start =
+      options.endpoint.empty() ? "--session " + options.session : "--publish " + options.endpoint;
+  return Failure{kNothingThere, "tail: no collector publishes on " + what + "; start moetraced " +
+                                    start + ", or give --endpoint"};
 }
+
+// Says once, after a while, that a socket has not found a publisher yet.
+class ConnectionWatch {
+ public:
+  // To be made before the socket connects.
+  ConnectionWatch(zmq::context_t& context, zmq::socket_t& socket, std::string endpoint)
+      : endpoint_(std::move(endpoint)), events_(context, zmq::socket_type::pair) {
+    constexpr const char* kEvents = "inproc://tail-connection";
+    if (::zmq_socket_monitor(socket.handle(), kEvents, ZMQ_EVENT_HANDSHAKE_SUCCEEDED) != 0)
+      throw zmq::error_t();
+    events_.set(zmq::sockopt::linger, 0);
+    events_.connect(kEvents);
+  }
+
+  void look() {
+    if (done_) return;
+    zmq::message_t event;
+    done_ = events_.recv(event, zmq::recv_flags::dontwait).has_value();
+    if (done_ || std::chrono::steady_clock::now() - begun_ < kConnectPatience) return;
+    done_ = true;
+    std::fprintf(
+        stderr,
+        "moetrace: tail: nobody publishes on %s yet; start moetraced --publish %s, or check "
+        "the endpoint; waiting\n",
+        endpoint_.c_str(), endpoint_.c_str());
+  }
+
+ private:
+  std::string endpoint_;
+  zmq::socket_t events_;
+  std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
+  bool done_ = false;
+};
 
 class Tail {
  public:
@@ -76,8 +113,10 @@ void Tail::run(const std::string& endpoint) {
   socket.set(zmq::sockopt::linger, 0);
   // Before it connects: then all of them arrive at once.
   for (const std::string& topic : options_.topics) socket.set(zmq::sockopt::subscribe, topic);
+  ConnectionWatch watch(context, socket, endpoint);
   socket.connect(endpoint);
   while (!stop_requested() && !enough() && std::ferror(stdout) == 0) {
+    watch.look();
     std::array<zmq::message_t, 3> parts;
     zmq::pollitem_t item{socket.handle(), 0, ZMQ_POLLIN, 0};
     // The C function: a signal is no exception here.

@@ -324,17 +324,10 @@ std::string Verifier::check_cost() {
 
 boost::system::result<TraceSummary, Failure> verify_trace(const std::string& path) {
   const auto unreadable = [](const trace::Error& error) {
-    const bool torn = error.code == trace::ErrorCode::kTornLine;
-    return Failure{kFailed,
-                   error.message + (torn ? "; a collector that is started again cuts it off"
-                                         : "; record it again, or cut the file before it")};
+    return Failure{kFailed, error.message + "; " + std::string(trace::what_to_try(error.code))};
   };
   auto reader = trace::TraceReader::open(path);
-  if (!reader) {
-    const bool absent = reader.error().code == trace::ErrorCode::kOpen;
-    return absent ? Failure{kFailed, reader.error().message + "; give a trace file"}
-                  : unreadable(reader.error());
-  }
+  if (!reader) return unreadable(reader.error());
   Verifier verifier(reader->meta());
   std::optional<Wrong> wrong;
   while (!wrong) {

@@ -14,7 +14,9 @@ import json
 import os
 import pathlib
 import signal
+import socket as sockets
 import sys
+import time
 
 try:
     import zmq
@@ -22,6 +24,7 @@ except ImportError:
     sys.exit("subscriber: this Python has no pyzmq; run it with Debian's (python3-zmq): /usr/bin/python3, or pip install pyzmq")
 
 POLL_MS = 100
+CONNECT_PATIENCE_S = 3
 
 
 class Account:
@@ -83,12 +86,46 @@ def text_of(summary):
             f" ({'ended' if summary['ended'] else 'still running'})")
 
 
-def listen(socket, options, stopped):
+def nobody_listens(endpoint):
+    """Whether it is the file of a socket that nobody listens on; of other transports that can't be said at once."""
+    path = endpoint.removeprefix("ipc://")
+    if path == endpoint or path.startswith("@"):
+        return False
+    with sockets.socket(sockets.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return True
+    return False
+
+
+class ConnectionWatch:
+    """Says once that a socket has found no publisher yet."""
+
+    def __init__(self, socket, endpoint):
+        """To be made before the socket connects."""
+        self._endpoint = endpoint
+        self._events = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        self._done = False
+        self._patience_ends = time.monotonic() + (0 if nobody_listens(endpoint) else CONNECT_PATIENCE_S)
+
+    def look(self):
+        if self._done:
+            return
+        connected = self._events.poll(0) != 0
+        self._done = connected or time.monotonic() >= self._patience_ends
+        if self._done and not connected:
+            print(f"subscriber: nobody publishes on {self._endpoint} yet; start moetraced, or give the endpoint that `moetrace status`"
+                  " shows; waiting", file=sys.stderr, flush=True)
+
+
+def listen(socket, watch, options, stopped):
     """Takes messages until it is told to stop, by a signal or by an option; returns the accounts."""
     accounts = {}
     silent_ms = 0
     output = open(options.output, "wb", buffering=0) if options.output else None  # whole lines, so that `tail -f` works
     while not stopped:
+        watch.look()
         if socket.poll(POLL_MS) == 0:
             silent_ms += POLL_MS
             if options.idle is not None and silent_ms >= options.idle * 1000:
@@ -140,8 +177,9 @@ def main():
     for topic in (b"route", b"meta"):
         socket.setsockopt(zmq.SUBSCRIBE, topic)
     try:
+        watch = ConnectionWatch(socket, options.endpoint)
         socket.connect(options.endpoint)
-        accounts = listen(socket, options, stopped)
+        accounts = listen(socket, watch, options, stopped)
     except (zmq.ZMQError, OSError) as error:
         print(f"subscriber: {options.endpoint}: {error}; see `moetrace status` for the endpoint", file=sys.stderr)
         return 1

@@ -87,10 +87,10 @@ def routes_in(path):
 class Collector:
     """A moetraced; constructed, it is ready."""
 
-    def __init__(self, case, *arguments, publish="none", env=None):
+    def __init__(self, case, *arguments, publish="none", directory=None, session=None, env=None):
         ready, write_end = os.pipe()
         self.errors = case.folder / f"moetraced.{next(case.numbers)}.err"
-        command = [MOETRACED, "--directory", case.rings, "--session", case.session, "--publish", publish,
+        command = [MOETRACED, "--directory", directory or case.rings, "--session", session or case.session, "--publish", publish,
                    "--ready-fd", str(write_end), *arguments]
         with self.errors.open("wb") as errors:
             self.process = subprocess.Popen(list(map(str, command)), pass_fds=[write_end], stdin=subprocess.DEVNULL,

@@ -238,12 +238,12 @@ class Segments(Case):
         self.assertRegex(result.stderr, r"\Amoetrace: [^\n]+: [^\n]+; [^\n]+\n\Z")
         self.assertEqual(os.listdir(self.rings), [])
 
-    def refused(self, *arguments):
+    def refused(self, *arguments, directory=None, **how):
         """A collector that does not start; the one line that it says."""
-        result = subprocess.run([MOETRACED, "--directory", self.rings, *map(str, arguments)], env=self.env, cwd=self.folder,
-                                capture_output=True, text=True, timeout=60)
+        result = subprocess.run([MOETRACED, "--directory", directory or self.rings, *map(str, arguments)], env=self.env,
+                                cwd=self.folder, capture_output=True, text=True, timeout=60, **how)
         self.assertEqual(result.returncode, 1)
-        self.assertRegex(result.stderr, r"\Amoetraced: [^\n]+: [^\n]+; [^\n]+\n\Z")
+        self.assertRegex(result.stderr, r"\Amoetraced: [^\n]+; [^\n]+\n\Z")
         return result.stderr
 
     def test_output_that_cannot_be_written(self):
@@ -257,14 +257,102 @@ class Segments(Case):
         first = Collector(self, "--output-dir", self.traces, publish=endpoint)
         socket_file = self.folder / f"moetrace/{self.session}.pub"
         before = socket_file.stat()
-        self.assertIn("Address already in use", self.refused("--output-dir", self.traces))
-        self.assertIn("Address already in use", self.refused("--output-dir", self.traces, "--publish", endpoint))
+        elsewhere = self.folder / "rings"
+        elsewhere.mkdir()
+        self.assertIn("Address already in use", self.refused("--output-dir", self.traces, directory=elsewhere))
+        self.assertIn("Address already in use",
+                      self.refused("--output-dir", self.traces, "--publish", endpoint, directory=elsewhere))
         self.assertEqual(socket_file.stat(), before)
         self.assertTrue(socket_file.with_suffix(".endpoint").exists())
         first.kill()  # its file stays, and is nobody's
         second = Collector(self, "--output-dir", self.traces, publish=endpoint)
         self.assertEqual(second.stop(), 0, second.stderr())
         self.assertEqual(list(socket_file.parent.iterdir()), [], "a collector that was stopped leaves nothing behind")
+
+    def test_a_session_has_one_collector(self):
+        endpoint_file = self.folder / "moetrace" / f"{self.session}.endpoint"
+        endpoint_file.parent.mkdir()
+        first = Collector(self, "--output-dir", self.traces, publish=f"ipc://{self.folder}/first.pub")
+        listed = endpoint_file.read_text()
+        for publish in ("none", f"ipc://{self.folder}/second.pub"):
+            said = self.refused("--output-dir", self.folder / "untouched", "--publish", publish)
+            self.assertEqual(said, f"moetraced: a collector (pid {first.process.pid}) already serves session '{self.session}' in "
+                                   f"{self.rings}; stop it, or give this one another --session\n")
+        self.assertEqual(endpoint_file.read_text(), listed)
+        self.assertFalse((self.folder / "untouched").exists())
+        self.assertFalse((self.folder / "second.pub").exists())
+        # Neither another session nor another ring directory is in its way, and neither takes its endpoints along.
+        elsewhere = self.folder / "rings"
+        elsewhere.mkdir()
+        others = [Collector(self, session="other"), Collector(self, directory=elsewhere)]
+        for other in others:
+            self.assertEqual(other.stop(), 0, other.stderr())
+        self.assertEqual(endpoint_file.read_text(), listed)
+        # One that was killed is in nobody's way.
+        for _ in range(20):
+            first.kill()
+            first = self.start_collector()
+        self.assertEqual(len(os.listdir(self.rings)), 1)
+        self.assertEqual((first.stop(), first.stderr()), (0, ""))
+        self.assertEqual(os.listdir(self.rings), [])
+
+    def test_of_collectors_that_start_at_once_one_stays(self):
+        started = [subprocess.Popen([MOETRACED, "--directory", self.rings, "--publish", "none", "--output-dir", self.traces],
+                                    env=self.env, stderr=subprocess.PIPE, text=True) for _ in range(10)]
+        said = [process.stderr.readline() for process in started]
+        for process in started:
+            process.terminate()
+            process.communicate(timeout=60)
+        self.assertEqual(sum(line.startswith("moetraced: ready") for line in said), 1, said)
+        self.assertEqual(sum("already serves" in line for line in said), 9, said)
+
+    def test_only_the_own_endpoints_are_removed(self):
+        endpoint_file = self.folder / "moetrace" / f"{self.session}.endpoint"
+        endpoint_file.parent.mkdir()
+        elsewhere = self.folder / "rings"
+        elsewhere.mkdir()
+        first = Collector(self, "--output-dir", self.traces, publish=f"ipc://{self.folder}/first.pub")
+        second = Collector(self, directory=elsewhere, publish=f"ipc://{self.folder}/second.pub")
+        listed = endpoint_file.read_text()
+        self.assertIn("second.pub", listed)
+        self.assertEqual(first.stop(), 0, first.stderr())
+        self.assertEqual(endpoint_file.read_text(), listed)
+        self.assertEqual(second.stop(), 0, second.stderr())
+        self.assertFalse(endpoint_file.exists())
+
+    @unittest.skipUnless(os.geteuid() == 0, "running as another user needs root")
+    def test_users_of_one_ring_directory(self):
+        """Who may serve each other's rings meet; who may not don't, and nor does who can't make a file there."""
+        try:
+            subprocess.run([MOETRACED, "--version"], user=64001, cwd="/", stdout=subprocess.DEVNULL, check=True)
+        except PermissionError:
+            self.skipTest("other users can't start the program")
+        self.folder.chmod(0o777)
+        for name, ours, theirs, mode, meet in (("group", 64001, 64001, 0o2770, True), ("all", 64001, 64002, 0o1777, False),
+                                               ("read-only", 64001, 64001, 0o555, False)):
+            rings = self.rings / name
+            rings.mkdir()
+            os.chown(rings, 0, ours)
+            rings.chmod(mode)
+            self.rings.chmod(0o755)
+            first = self.start_as(64001, ours, rings)
+            if meet:
+                said = self.refused("--publish", "none", directory=rings, user=64002, group=theirs, extra_groups=[])
+                self.assertIn(f"(pid {first.pid}) already serves", said)
+                continue
+            second = self.start_as(64002, theirs, rings)
+            if name == "all":
+                said = self.refused("--publish", "none", directory=rings, user=64002, group=theirs, extra_groups=[])
+                self.assertIn(f"(pid {second.pid}) already serves", said)
+
+    def start_as(self, user, group, rings):
+        command = [MOETRACED, "--directory", rings, "--output-dir", self.folder / f"{rings.name}.{user}", "--publish", "none"]
+        process = subprocess.Popen(command, env=self.env, cwd=self.folder, stderr=subprocess.PIPE, text=True, umask=0o077,
+                                   user=user, group=group, extra_groups=[])
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        self.assertIn("moetraced: ready", process.stderr.readline())
+        return process
 
     def test_says_where_everything_is(self):
         process = subprocess.Popen([MOETRACED, "--directory", self.rings, "--output-dir", "traces"], env=self.env,

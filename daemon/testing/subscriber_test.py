@@ -2,6 +2,7 @@
 import collections
 import itertools
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +13,12 @@ import zmq
 from harness import SUBSCRIBER, TIMEOUT_S, Case, Collector, Replay, make_steps, meta_line, routes_in, wait_until
 
 LATE_SUBSCRIBERS = 1000
+
+
+def free_port():
+    """A port of this machine that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
 
 
 class Listener:
@@ -231,6 +238,32 @@ class Subscribers(Case):
         self.assertEqual(said["rows"] + said["rows_missed"] + said["rows_before"], len(routes))
         self.assertEqual((said["rows_missed"], said["messages_missed"], said["ended"]), (0, 0, True))
         self.assertEqual((self.folder / "rows.jsonl").read_bytes(), b"".join(routes[said["rows_before"]:]))
+
+    def test_example_says_that_nobody_publishes_and_waits(self):
+        for endpoint in (self.endpoint, f"tcp://127.0.0.1:{free_port()}"):
+            self.endpoint = endpoint
+            rows_file = self.folder / f"rows.{endpoint[:3]}"
+            process = self.start_example("--output", str(rows_file), "--until-end")
+            self.assertEqual(process.stderr.readline(), f"subscriber: nobody publishes on {endpoint} yet; start moetraced, or give the "
+                                                        "endpoint that `moetrace status` shows; waiting\n")
+            collector = self.start_collector()
+            replay = Replay(self)
+            replay.feed(meta_line([0, 1, 2, 5]))
+            self.feed_until_heard(replay, make_steps(7, 1_000_000), rows_file)
+            self.assertEqual(replay.wait(), 0, replay.stderr())
+            [said] = self.example_says(process)
+            self.assertTrue(said["ended"])
+            self.assertEqual(collector.stop(), 0, collector.stderr())
+
+    def test_example_is_quiet_beside_a_collector_without_a_trace(self):
+        (self.folder / "moetrace").mkdir()
+        for endpoint in (self.endpoint, "tcp://127.0.0.1:*"):
+            collector = Collector(self, "--output-dir", self.traces, publish=endpoint)
+            self.endpoint = (self.folder / f"moetrace/{self.session}.endpoint").read_text().strip()
+            process = self.start_example("--idle", "4")  # longer than it waits for a connection
+            self.assertEqual(process.communicate(timeout=TIMEOUT_S), ("", "subscriber: no trace was seen\n"))
+            self.assertEqual(process.returncode, 69)
+            self.assertEqual(collector.stop(), 0, collector.stderr())
 
     def test_example_counts_across_a_killed_collector(self):
         """Rows that were written and not published any more when a collector died are missed, and counted."""

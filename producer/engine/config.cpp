@@ -105,8 +105,7 @@ void read_architecture(const json& config, Reader& reader) {
     }
   }
   reader.support(known, "architecture " + (found.empty() ? std::string("(none)") : found) +
-                            " is not supported; use a model folder of " +
-                            std::string(kArchitecture));
+                            " is not supported, only " + std::string(kArchitecture));
   (void)config;
 }
 
@@ -234,7 +233,13 @@ Result<ModelConfig> load_config(const fs::path& folder) {
   auto object = read_json(path);
   if (!object) return object.error();
   auto config = parse_config(*object);
-  if (!config) return in_context(shown(path), config.error());
+  if (!config) {
+    const bool unsupported = config.error().code == ErrorCode::kUnsupported;
+    return in_context(shown(path), config.error(),
+                      unsupported
+                          ? "give another model, or make one with moetrace-engine init-model"
+                          : kDownloadAgain);
+  }
   if (config->model_id.empty()) config->model_id = folder_model_id(folder);
 
   const fs::path generation_path = folder / "generation_config.json";
@@ -242,11 +247,12 @@ Result<ModelConfig> load_config(const fs::path& folder) {
     auto generation = read_json(generation_path);
     if (!generation) return generation.error();
     if (!generation->is_object()) {
-      return Error{ErrorCode::kBadModel, shown(generation_path) + ": not a JSON object"};
+      return Error{ErrorCode::kBadModel,
+                   shown(generation_path) + ": not a JSON object; " + kDownloadAgain};
     }
     Reader reader(*generation);
     auto end_tokens = reader.sizes_or_none("eos_token_id");
-    if (reader.failed()) return in_context(shown(generation_path), reader.error());
+    if (reader.failed()) return in_context(shown(generation_path), reader.error(), kDownloadAgain);
     if (!end_tokens.empty()) config->end_tokens = std::move(end_tokens);
   }
   return config;

@@ -31,8 +31,9 @@ class FileMap {
   std::span<const std::byte> bytes_;
 };
 
-// The whole file; kNotFound says why it can't be read.
-Result<std::string> read_file(const std::filesystem::path& path);
+// The whole file; kNotFound says why it can't be read, and ends with `advice`.
+Result<std::string> read_file(const std::filesystem::path& path,
+                              const std::string& advice = "check the path");
 
 // The whole file as JSON; kBadFile if it isn't.
 Result<nlohmann::json> read_json(const std::filesystem::path& path);

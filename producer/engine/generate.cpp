@@ -30,7 +30,7 @@ Result<Generation> Generation::start(const Model& model, std::vector<std::vector
                                      const GenerateOptions& options, Tracer* tracer) {
   const ModelConfig& config = model.config();
   for (size_t i = 0; i < prompts.size(); ++i) {
-    if (prompts[i].empty()) return bad_prompt(i, "it has no tokens");
+    if (prompts[i].empty()) return bad_prompt(i, "it has no tokens; leave it out");
     const auto size = static_cast<int64_t>(prompts[i].size());
     if (size + options.max_new_tokens > config.max_positions) {
       return bad_prompt(

@@ -27,7 +27,10 @@ Result<std::vector<std::vector<int64_t>>> encode_all(const Tokenizer& tokenizer,
   std::vector<std::vector<int64_t>> prompts;
   for (const std::string& text : texts) {
     auto ids = tokenizer.encode(text);
-    if (!ids) return in_context("prompt " + std::to_string(prompts.size()), ids.error());
+    if (!ids) {
+      return in_context("prompt " + std::to_string(prompts.size()), ids.error(),
+                        "change its text, or leave it out");
+    }
     prompts.push_back(std::move(*ids));
   }
   return prompts;
@@ -111,7 +114,7 @@ Result<void> write_outcome(const GenerateArguments& arguments, const Outcome& ou
     if (auto written = write_file(arguments.output, texts); !written) return written.error();
   } else if (std::fwrite(texts.data(), 1, texts.size(), stdout) != texts.size() ||
              std::fflush(stdout) != 0) {
-    return Error{ErrorCode::kCantWrite, "standard output: can't write to it"};
+    return Error{ErrorCode::kCantWrite, "standard output: can't write to it; give --output FILE"};
   }
   const std::filesystem::path timing =
       arguments.timing.empty() && arguments.compare ? "timing.json" : arguments.timing;

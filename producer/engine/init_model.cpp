@@ -176,10 +176,10 @@ Result<void> claim(const fs::path& folder) {
   };
   std::error_code failed;
   fs::create_directories(folder, failed);
-  if (failed) return refuse("can't make the folder: " + failed.message());
+  if (failed) return refuse("can't make the folder: " + failed.message() + "; choose another");
   if (!fs::is_directory(folder, failed)) return refuse("not a folder; choose another");
   const auto entries = fs::directory_iterator(folder, failed);
-  if (failed) return refuse(failed.message());
+  if (failed) return refuse("can't look into it: " + failed.message() + "; choose another");
   if (entries == fs::directory_iterator()) return {};
   const auto config = read_json(folder / "config.json");
   if (config && config->is_object() && config->contains(kMarker)) return {};
@@ -200,7 +200,8 @@ Result<void> write_weights(const fs::path& path, uint64_t seed, Dtype dtype) {
   out.close();
   if (!out) {
     return Error{ErrorCode::kCantWrite, shown(path) + ": can't write it: " +
-                                            (errno != 0 ? std::strerror(errno) : "unknown reason")};
+                                            (errno != 0 ? std::strerror(errno) : "unknown reason") +
+                                            "; choose another folder"};
   }
   return {};
 }

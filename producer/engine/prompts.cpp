@@ -23,7 +23,7 @@ Result<std::vector<std::string>> read_prompts(const std::filesystem::path& path)
     prompts.push_back(content->substr(from, cut - from));
     const std::string which = "prompt " + std::to_string(prompts.size() - 1);
     if (prompts.back().empty()) return bad(which + " is empty; is a separator doubled?");
-    if (!is_utf8(prompts.back())) return bad(which + " is not valid UTF-8");
+    if (!is_utf8(prompts.back())) return bad(which + " is not valid UTF-8; save the file as UTF-8");
     from = cut == content->size() ? cut + 1 : cut + kPromptSeparator.size();
   }
   return prompts;
@@ -45,7 +45,9 @@ Result<std::vector<std::string>> read_gsm8k(const std::filesystem::path& path, i
     prompts.push_back(object["question"].get<std::string>());
     if (prompts.back().find(kPromptSeparator) != std::string::npos) {
       return Error{ErrorCode::kBadPrompt,
-                   where + ": the question contains the separator of prompt files"};
+                   where +
+                       ": the question contains the separator of prompt files; take it out of "
+                       "the file, or ask for fewer with --first"};
     }
   }
   if (static_cast<int64_t>(prompts.size()) < count) {

@@ -35,9 +35,19 @@ using Result = boost::system::result<T, Error>;
   throw std::runtime_error(error.message);
 }
 
+// What to try where files contradict themselves or each other.
+constexpr const char* kDownloadAgain = "download the model again";
+// What to try where a batch or a model does not fit.
+constexpr const char* kLessMemory = "; try a smaller --batch, or a smaller model";
+
 // The error of one part, said about a larger thing: "<what>: <message>".
 inline Error in_context(const std::string& what, const Error& error) {
   return {error.code, what + ": " + error.message};
+}
+
+// The same, with what to try: "<what>: <message>; <advice>".
+inline Error in_context(const std::string& what, const Error& error, const std::string& advice) {
+  return {error.code, what + ": " + error.message + "; " + advice};
 }
 
 }  // namespace moetrace::engine

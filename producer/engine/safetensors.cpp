@@ -73,7 +73,7 @@ Result<TensorView> read_tensor(const json& entry, std::span<const std::byte> dat
   if (begin > end) return bad("its data ends before it begins");
   if (end > data.size()) {
     return bad("its data ends at byte " + std::to_string(end) + " of " +
-               std::to_string(data.size()) + "; the file is truncated");
+               std::to_string(data.size()) + ": the file is truncated");
   }
   // A type that the engine doesn't know has no known size; it is refused where the model asks for
   // it.
@@ -105,12 +105,14 @@ Result<TensorMap> read_header(std::span<const std::byte> bytes) {
   if (bytes.size() < kLengthBytes) return bad("too short for a safetensors file");
   uint64_t length = 0;
   std::memcpy(&length, bytes.data(), kLengthBytes);
-  if (length > kMaxHeaderBytes) return bad("its header length is absurd; not a safetensors file?");
+  if (length > kMaxHeaderBytes)
+    return bad("its header length is absurd, so it is no safetensors file");
   if (length > bytes.size() - kLengthBytes)
-    return bad("ends inside its header; the file is truncated");
+    return bad("ends inside its header: the file is truncated");
   const auto* text = reinterpret_cast<const char*>(bytes.data() + kLengthBytes);
   const json header = json::parse(text, text + length, nullptr, /*allow_exceptions=*/false);
-  if (!header.is_object()) return bad("its header is not a JSON object; not a safetensors file?");
+  if (!header.is_object())
+    return bad("its header is not a JSON object, so it is no safetensors file");
   TensorMap tensors;
   for (const auto& [name, entry] : header.items()) {
     if (name == "__metadata__") continue;
@@ -142,7 +144,7 @@ Result<SafetensorsFile> SafetensorsFile::open(const fs::path& path) {
   auto map = FileMap::open(path);
   if (!map) return map.error();
   auto tensors = read_header(map->bytes());
-  if (!tensors) return in_context(shown(path), tensors.error());
+  if (!tensors) return in_context(shown(path), tensors.error(), kDownloadAgain);
   return SafetensorsFile(std::move(*map), std::move(*tensors));
 }
 
@@ -168,15 +170,17 @@ Result<Checkpoint> Checkpoint::open(const fs::path& folder) {
   if (!index) return index.error();
   if (!index->is_object() || !index->contains("weight_map") ||
       !(*index)["weight_map"].is_object()) {
-    return in_context(shown(index_path), bad("has no weight_map"));
+    return in_context(shown(index_path), bad("has no weight_map"), kDownloadAgain);
   }
   std::map<std::string, size_t> opened;
   for (const auto& [name, shard] : (*index)["weight_map"].items()) {
     if (!shard.is_string())
-      return in_context(shown(index_path), bad("tensor " + name + " has no file name"));
+      return in_context(shown(index_path), bad("tensor " + name + " has no file name"),
+                        kDownloadAgain);
     const auto shard_name = shard.get<std::string>();
     if (shard_name.empty() || fs::path(shard_name).filename() != shard_name) {
-      return in_context(shown(index_path), bad(shown(shard_name) + " is no plain file name"));
+      return in_context(shown(index_path), bad(shown(shard_name) + " is no plain file name"),
+                        kDownloadAgain);
     }
     if (!opened.contains(shard_name)) {
       std::error_code missing;
@@ -194,7 +198,8 @@ Result<Checkpoint> Checkpoint::open(const fs::path& folder) {
     const auto found = tensors.find(name);
     if (found == tensors.end()) {
       return in_context(shown(folder / shard_name),
-                        bad("has no tensor " + name + ", though the index says so"));
+                        bad("has no tensor " + name + ", though the index says so"),
+                        kDownloadAgain);
     }
     checkpoint.tensors_.emplace(name, found->second);
   }

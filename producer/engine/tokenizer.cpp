@@ -31,13 +31,12 @@ json member(const json& object, const char* key) {
 Result<Tokenizer> Tokenizer::load(const std::filesystem::path& folder) {
   const auto path = folder / "tokenizer.json";
   auto object = read_json(path);
-  if (!object && object.error().code == ErrorCode::kNotFound) {
-    return Error{ErrorCode::kNotFound,
-                 object.error().message + "; the model folder needs its tokenizer.json"};
-  }
   if (!object) return object.error();
   auto tokenizer = parse(*object);
-  if (!tokenizer) return in_context(shown(path), tokenizer.error());
+  if (!tokenizer) {
+    return in_context(shown(path), tokenizer.error(),
+                      "use the tokenizer.json that belongs to a Qwen2-MoE model");
+  }
   return tokenizer;
 }
 
@@ -76,7 +75,7 @@ Result<Tokenizer> Tokenizer::parse(const json& object) try {
   return result;
 } catch (const json::exception&) {
   return Error{ErrorCode::kBadFile,
-               "a field is missing or has the wrong type; is this a tokenizer.json?"};
+               "a field is missing or has the wrong type, so this is no tokenizer.json"};
 }
 
 Result<void> Tokenizer::parse_normalizer(const json& value) {

@@ -85,12 +85,13 @@ auto caught(const Work& work) -> Result<decltype(work())> {
   try {
     return work();
   } catch (const std::bad_alloc&) {
-    return Error{ErrorCode::kNoMemory, "not enough memory"};
+    return Error{ErrorCode::kNoMemory, std::string("not enough memory") + kLessMemory};
   } catch (const std::exception& error) {
     const std::string why = first_line(error);
     const bool memory =
         why.find("allocate") != std::string::npos || why.find("out of memory") != std::string::npos;
-    return Error{memory ? ErrorCode::kNoMemory : ErrorCode::kFailed, "libtorch: " + why};
+    return Error{memory ? ErrorCode::kNoMemory : ErrorCode::kFailed,
+                 "libtorch: " + why + (memory ? kLessMemory : "")};
   }
 }
 

@@ -40,17 +40,19 @@ Weight WeightLoader::get(const std::string& name, const std::vector<int64_t>& sh
   if (error_) return {};
   const TensorView* view = checkpoint_.find(name);
   if (view == nullptr) {
-    error_ = {ErrorCode::kBadModel, "weight " + name + " is missing"};
+    error_ = {ErrorCode::kBadModel,
+              "weight " + name + " is missing; does config.json belong to these weights?"};
     return {};
   }
   if (view->dtype == Dtype::kOther) {
     error_ = {ErrorCode::kUnsupported, "weight " + name + " has dtype " + view->dtype_text +
-                                           "; only F32, BF16 and F16 are supported"};
+                                           ", which is not supported; save it as F32, BF16 or F16"};
     return {};
   }
   if (view->shape != shape) {
     error_ = {ErrorCode::kBadModel, "weight " + name + " has shape " + shape_text(view->shape) +
-                                        ", but config.json asks for " + shape_text(shape)};
+                                        ", but config.json asks for " + shape_text(shape) +
+                                        "; does it belong to these weights?"};
     return {};
   }
   const auto options = at::TensorOptions().dtype(scalar_type(view->dtype));

@@ -23,10 +23,10 @@ auto caught(const Work& work) -> typename ResultOf<decltype(work())>::type {
   try {
     return work();
   } catch (const std::bad_alloc&) {
-    return Error{ErrorCode::kNoMemory, "not enough memory"};
+    return Error{ErrorCode::kNoMemory, std::string("not enough memory") + kLessMemory};
   } catch (const CudaError& error) {
     return Error{error.memory() ? ErrorCode::kNoMemory : ErrorCode::kFailed,
-                 std::string("cuda: ") + error.what()};
+                 std::string("cuda: ") + error.what() + (error.memory() ? kLessMemory : "")};
   }
 }
 

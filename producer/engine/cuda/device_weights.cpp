@@ -81,13 +81,16 @@ class CheckpointSource final : public Source {
     if (error_) return;
     const TensorView* view = checkpoint_.find(name);
     if (view == nullptr) {
-      error_ = {ErrorCode::kBadModel, "weight " + name + " is missing"};
+      error_ = {ErrorCode::kBadModel,
+                "weight " + name + " is missing; does config.json belong to these weights?"};
     } else if (view->dtype == Dtype::kOther) {
-      error_ = {ErrorCode::kUnsupported, "weight " + name + " has dtype " + view->dtype_text +
-                                             "; only F32, BF16 and F16 are supported"};
+      error_ = {ErrorCode::kUnsupported,
+                "weight " + name + " has dtype " + view->dtype_text +
+                    ", which is not supported; save it as F32, BF16 or F16"};
     } else if (view->shape != shape) {
       error_ = {ErrorCode::kBadModel, "weight " + name + " has shape " + shape_text(view->shape) +
-                                          ", but config.json asks for " + shape_text(shape)};
+                                          ", but config.json asks for " + shape_text(shape) +
+                                          "; does it belong to these weights?"};
     } else {
       copy(*view, static_cast<size_t>(elements(shape)), place);
     }
