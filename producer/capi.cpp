@@ -1,4 +1,5 @@
 // The C API: argument checks and nothing else.
+#include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <new>
@@ -44,7 +45,11 @@ void moetrace_options_init(moetrace_options* options, size_t size) {
 }
 
 int moetrace_enabled(void) {
-  return moetrace::tracing_enabled() ? 1 : 0;
+  const auto wanted = moetrace::tracing_wanted();
+  if (wanted) return *wanted ? 1 : 0;
+  static std::atomic_flag said;
+  if (!said.test_and_set()) std::fprintf(stderr, "moetrace: %s\n", wanted.error().message.c_str());
+  return 0;
 }
 
 moetrace_producer* moetrace_open(const moetrace_options* options, char* error, size_t error_bytes) {

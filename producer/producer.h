@@ -104,7 +104,8 @@ typedef struct moetrace_options {
 /* Fills in the defaults. Always the first call on an options struct. */
 MOETRACE_API void moetrace_options_init(moetrace_options* options, size_t size);
 
-/* 1 if MOETRACE is set to something else than "" and "0". */
+/* 1 if MOETRACE is "1", "yes", "true" or "on", in any case; 0 if it is unset, "", "0", "no",
+ * "false" or "off". Anything else is 0, too, with one line on stderr a process. */
 MOETRACE_API int moetrace_enabled(void);
 
 /* Creates the segment. NULL if that fails; `error` (may be NULL) then holds one line without a

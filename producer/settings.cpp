@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
@@ -24,6 +25,12 @@ std::optional<std::string_view> environment(const char* name) {
 
 Error bad(const std::string& what, std::string_view value, const std::string& hint) {
   return {ErrorCode::kBadArgument, what + ": '" + std::string(value) + "' does not fit; " + hint};
+}
+
+// `lower` is in lower case.
+bool same_but_for_case(std::string_view text, std::string_view lower) {
+  return std::ranges::equal(text, lower, {},
+                            [](char c) { return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c; });
 }
 
 template <std::size_t N>
@@ -95,9 +102,16 @@ Result<std::uint32_t> sampling(const moetrace_options& options) {
 
 }  // namespace
 
-bool tracing_enabled() {
+Result<bool> tracing_wanted() {
   const auto set = environment("MOETRACE");
-  return set && *set != "0";
+  if (!set) return false;
+  for (const std::string_view off : {"0", "no", "false", "off"}) {
+    if (same_but_for_case(*set, off)) return false;
+  }
+  for (const std::string_view on : {"1", "yes", "true", "on"}) {
+    if (same_but_for_case(*set, on)) return true;
+  }
+  return bad("MOETRACE", *set, "tracing is off; give 1, yes, true or on, or 0, no, false or off");
 }
 
 Result<Settings> resolve_settings(const moetrace_options& options) {

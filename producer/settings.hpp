@@ -20,7 +20,7 @@ struct Settings {
 // kBadArgument names the option or the variable that is wrong.
 Result<Settings> resolve_settings(const moetrace_options& options);
 
-// MOETRACE is set to something else than "" and "0".
-bool tracing_enabled();
+// What MOETRACE says. kBadArgument: it is set to what is neither on nor off.
+Result<bool> tracing_wanted();
 
 }  // namespace moetrace

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <string>
@@ -56,14 +57,34 @@ TEST_F(SettingsTest, Defaults) {
   EXPECT_STRNE(settings.header.host, "");
 }
 
-TEST_F(SettingsTest, EnabledByAnythingButEmptyAndZero) {
-  EXPECT_FALSE(tracing_enabled());
-  ::setenv("MOETRACE", "", 1);
-  EXPECT_FALSE(tracing_enabled());
-  ::setenv("MOETRACE", "0", 1);
-  EXPECT_FALSE(tracing_enabled());
-  ::setenv("MOETRACE", "1", 1);
-  EXPECT_TRUE(tracing_enabled());
+TEST_F(SettingsTest, OnOffAndNeither) {
+  const auto wanted = [](const char* value) {
+    ::setenv("MOETRACE", value, 1);
+    return tracing_wanted();
+  };
+  EXPECT_FALSE(*tracing_wanted()) << "unset";
+  for (const char* value : {"", "0", "no", "No", "false", "FALSE", "off", "Off"})
+    EXPECT_FALSE(*wanted(value)) << value;
+  for (const char* value : {"1", "yes", "YES", "true", "True", "on", "oN"})
+    EXPECT_TRUE(*wanted(value)) << value;
+  for (const char* value : {"2", "00", "y", "n", "nope", "1 ", " ", "trueish", "enabled"}) {
+    const auto neither = wanted(value);
+    ASSERT_FALSE(neither) << value;
+    EXPECT_EQ(neither.error().message,
+              "MOETRACE: '" + std::string(value) +
+                  "' does not fit; tracing is off; give 1, yes, true or on, or 0, no, false or "
+                  "off");
+  }
+}
+
+TEST_F(SettingsTest, WhatIsNeitherIsOneLineAProcess) {
+  ::setenv("MOETRACE", "maybe", 1);
+  ::testing::internal::CaptureStderr();
+  EXPECT_EQ(moetrace_enabled(), 0);
+  EXPECT_EQ(moetrace_enabled(), 0);
+  const std::string said = ::testing::internal::GetCapturedStderr();
+  EXPECT_EQ(said.rfind("moetrace: MOETRACE: 'maybe' does not fit; ", 0), 0u) << said;
+  EXPECT_EQ(std::ranges::count(said, '\n'), 1) << said;
 }
 
 TEST_F(SettingsTest, TheEnvironmentCompletesTheOptions) {

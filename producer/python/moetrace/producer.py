@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import time
 from typing import Any, Iterable, NamedTuple, Optional, Sequence, Union
 
@@ -41,8 +42,9 @@ class Span(NamedTuple):
 
 
 def enabled() -> bool:
-    """Is MOETRACE set to something else than "" and "0"? Whether to trace is then the engine's decision."""
-    return bool(_library.load().moetrace_enabled())
+    """Is MOETRACE 1, yes, true or on, in any case? Whether to trace is then the engine's decision. Unset, "", 0, no, false and off
+    are off; so is anything else, with one line on stderr. TracingError if it is set and the library is nowhere."""
+    return bool(os.environ.get("MOETRACE")) and bool(_library.load().moetrace_enabled())
 
 
 class Request:

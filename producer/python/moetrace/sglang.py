@@ -22,9 +22,9 @@ import functools
 import importlib.metadata
 import inspect
 import logging
-import os
 from typing import Any, Callable, Optional
 
+from . import _plugins
 from ._imports import when_imported
 from .producer import Producer
 
@@ -34,7 +34,7 @@ _BYPASSING = ("BYPASSED", "TRITON_KERNEL")  # TopKOutputFormat: ids are made ins
 
 def register() -> None:
     """The entry point. SGLang calls it once in each of its processes."""
-    if os.environ.get("MOETRACE", "") in ("", "0"):
+    if not _plugins.asked_for():
         return
     tracer = Tracer()
     when_imported("sglang.srt.layers.moe.topk", tracer.patch_routing)

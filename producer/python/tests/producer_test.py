@@ -202,7 +202,7 @@ class ProducerTest(harness.Case):
             self.assertRegex(str(caught.exception), r"^[^\n]+: [^\n]+$")
 
     def test_enabled(self):
-        for value, expected in (("1", True), ("0", False), ("", False)):
+        for value, expected in (("1", True), ("Yes", True), ("0", False), ("no", False), ("", False)):
             os.environ["MOETRACE"] = value
             self.addCleanup(os.environ.pop, "MOETRACE", None)
             self.assertEqual(moetrace.enabled(), expected)
