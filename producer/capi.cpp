@@ -74,6 +74,7 @@ moetrace_producer* moetrace_open(const moetrace_options* options, char* error, s
       give_error(error, error_bytes, producer.error().message.c_str());
       return nullptr;
     }
+    give_error(error, error_bytes, settings->warning.c_str());
     return new moetrace_producer{std::move(*producer)};
   } catch (const std::exception& failure) {
     give_error(error, error_bytes, failure.what());

@@ -109,7 +109,8 @@ MOETRACE_API void moetrace_options_init(moetrace_options* options, size_t size);
 MOETRACE_API int moetrace_enabled(void);
 
 /* Creates the segment. NULL if that fails; `error` (may be NULL) then holds one line without a
- * newline. The engine should print it and run on untraced. */
+ * newline. The engine should print it and run on untraced. Else `error` is empty, or a line that
+ * the engine should print as a warning: layers were asked for that are no MoE layers. */
 MOETRACE_API moetrace_producer* moetrace_open(const moetrace_options* options, char* error,
                                               size_t error_bytes);
 

@@ -15,6 +15,7 @@ struct Settings {
   SegmentSizes sizes;
   moetrace_ring_header header{};  // the part that describes model and process
   int cuda_device = -1;           // where header.claimer is the GPU
+  std::string warning;            // one line about what is asked for and can't be had; may be empty
 };
 
 // kBadArgument names the option or the variable that is wrong.

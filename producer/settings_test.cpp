@@ -177,6 +177,38 @@ TEST_F(SettingsTest, DenseLayersAreNotLogged) {
   EXPECT_EQ(format_layers(resolve().header.moe_layers), "1-23") << "cut to the model's layers";
 }
 
+TEST_F(SettingsTest, LayersWithoutExpertsAreNamed) {
+  const moetrace_layer_mask moe = *parse_layers("1-23", 24);
+  options_.moe_layers = &moe;
+  EXPECT_EQ(resolve().warning, "");
+  ::setenv("MOETRACE_LAYERS", "1,5-7", 1);
+  EXPECT_EQ(resolve().warning, "");
+  ::setenv("MOETRACE_LAYERS", "0,5-7", 1);
+  EXPECT_EQ(layers(), "5-7");
+  EXPECT_EQ(resolve().warning,
+            "MOETRACE_LAYERS: '0,5-7' names layers without experts to record, 0; MoE layers are "
+            "1-23");
+  ::setenv("MOETRACE_LAYERS", "all", 1);
+  EXPECT_EQ(resolve().warning, "");
+}
+
+TEST_F(SettingsTest, LayersWithoutExpertsAloneAreRefused) {
+  const moetrace_layer_mask moe = *parse_layers("3-9,11", 24);
+  options_.moe_layers = &moe;
+  ::setenv("MOETRACE_LAYERS", "0-2,10", 1);
+  EXPECT_EQ(refused(),
+            "MOETRACE_LAYERS: '0-2,10' names layers without experts to record, 0-2,10; MoE layers "
+            "are 3-9,11; give some of these, or all");
+  ::setenv("MOETRACE_LAYERS", "24", 1);
+  EXPECT_EQ(refused(),
+            "MOETRACE_LAYERS: '24' does not fit; MoE layers are 3-9,11; give some of these, "
+            "numbers and ranges with commas between, or all");
+  const moetrace_layer_mask none{};
+  options_.moe_layers = &none;
+  ::setenv("MOETRACE_LAYERS", "5", 1);
+  EXPECT_NE(refused().find("; there are no MoE layers"), std::string::npos);
+}
+
 TEST_F(SettingsTest, TextIsCutBetweenCharacters) {
   const std::string model(255, 'm');
   const std::string host =

@@ -2,12 +2,15 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import time
 from typing import Any, Iterable, NamedTuple, Optional, Sequence, Union
 
 from . import _library, _tensors
 from .errors import TracingError
+
+_log = logging.getLogger("moetrace")
 
 # The fields of a numpy array of spans: what `Producer.step` takes fastest.
 SPAN_FIELDS = [("request", "u8"), ("first_position", "u8"), ("first_row", "u4"), ("rows", "u4")]
@@ -84,7 +87,8 @@ class Producer:
     line each, 1023 bytes in all. cuda_device: the GPU whose memory holds what is recorded; None: host memory.
     enabled: False makes a producer that does nothing, so that an engine needs no `if`: `enabled=moetrace.enabled()`.
 
-    Raises TracingError, with one line, when the ring can't be made.
+    Raises TracingError, with one line, when the ring can't be made. Of `layers` those that are no MoE layers are named in one
+    line of the logger "moetrace".
     """
 
     def __init__(self, *, num_layers: int, num_experts: int, top_k: int, model_id: Optional[str] = None,
@@ -132,6 +136,8 @@ class Producer:
         self._pointer = self._library.moetrace_open(ctypes.byref(options), why, len(why))
         if not self._pointer:
             raise TracingError(why.value.decode(errors="replace"))
+        if why.value:
+            _log.warning("moetrace: %s", why.value.decode(errors="replace"))
         self.trace_id = self._library.moetrace_trace_id(self._pointer).decode()
 
     def request(self, id: str, prompt_tokens: Optional[int] = None, cached_tokens: Optional[int] = 0) -> Request:

@@ -137,6 +137,16 @@ class ProducerTest(harness.Case):
         with self.open(sample_every=0) as producer:
             self.assertFalse(producer.step(1))
 
+    def test_layers_without_experts(self):
+        with self.assertLogs("moetrace") as logs, self.open(layers=[0, 2], moe_layers=[1, 2]) as producer:
+            producer.step(1)
+            producer.record(2, *self.routing(1))
+            self.assertEqual(producer.totals, (1, 1, 1, 0))
+        self.assertEqual([record.getMessage() for record in logs.records],
+                         ["moetrace: layers: '0,2' names layers without experts to record, 0; MoE layers are 1-2"])
+        with self.assertRaisesRegex(moetrace.TracingError, "^layers: '0' names .*, 0; MoE layers are 1-2; give some of these, or all$"):
+            self.open(layers=[0], moe_layers=[1, 2])
+
     def test_a_full_ring_drops_and_counts(self):
         with self.open(ring_mb=0.01) as producer:
             rows = 4096
