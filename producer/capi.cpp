@@ -178,6 +178,10 @@ const char* moetrace_trace_id(const moetrace_producer* producer) {
   return producer == nullptr ? "" : producer->impl->name().trace_id.c_str();
 }
 
+const char* moetrace_summary(const moetrace_producer* producer) {
+  return producer == nullptr ? "" : producer->impl->summary().c_str();
+}
+
 void moetrace_close(moetrace_producer* producer) {
   delete producer;
 }

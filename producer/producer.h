@@ -223,6 +223,11 @@ MOETRACE_API void moetrace_add_cost(moetrace_producer* producer, uint64_t announ
 /* The trace's UUID as text, 36 characters; "" for NULL. Lives as long as the producer. */
 MOETRACE_API const char* moetrace_trace_id(const moetrace_producer* producer);
 
+/* One line for the engine's log that says what is recorded, and where: the model, its layers, one
+ * pass in how many if not all, the session and the ring, as of the start. "" for NULL. Lives as
+ * long as the producer. */
+MOETRACE_API const char* moetrace_summary(const moetrace_producer* producer);
+
 /* Ends the trace; the collector drains what is left and removes the segment. `producer` is invalid
  * afterwards. */
 MOETRACE_API void moetrace_close(moetrace_producer* producer);

@@ -156,6 +156,26 @@ TEST_F(CApi, ErrorsAreOneLineThatFits) {
   EXPECT_NE(std::strstr(whole, "moetrace_options_init"), nullptr);
 }
 
+TEST_F(CApi, TheSummaryIsOneLine) {
+  moetrace_options options = this->options();
+  const auto summary = [&] {
+    moetrace_producer* producer = moetrace_open(&options, nullptr, 0);
+    std::string line = moetrace_summary(producer);
+    const std::string ring =
+        directory_.file("moetrace.v1.test." + std::string(moetrace_trace_id(producer)) + ".ring");
+    moetrace_close(producer);
+    const auto at = line.find(ring);
+    return at == std::string::npos ? line : line.replace(at, ring.size(), "RING");
+  };
+  EXPECT_EQ(summary(), "layers 0-1, session test, ring RING");
+  options.model_id = "my/model";
+  options.layers = "1";
+  options.sample_every = 10;
+  EXPECT_EQ(summary(), "my/model: layers 1, one pass in 10, session test, ring RING");
+  options.sample_every = 0;
+  EXPECT_EQ(summary(), "my/model: layers 1, counted only, session test, ring RING");
+}
+
 TEST_F(CApi, AProducerMayComeWithAWarning) {
   const moetrace_layer_mask moe{{1u << 1}};
   moetrace_options options = this->options();

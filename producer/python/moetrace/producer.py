@@ -109,6 +109,7 @@ class Producer:
         self._announce_ns = self._hook_ns = 0  # spent here, around the library's calls, and not reported to it yet
         self._kept: list[Any] = []  # what branches on the GPU still read
         self.trace_id = ""  # the trace's UUID, 36 characters; "" if not enabled
+        self.summary = ""  # one line for a log: the model, its recorded layers, session and ring; "" if not enabled
         if enabled:
             self._open(given)
 
@@ -139,6 +140,7 @@ class Producer:
         if why.value:
             _log.warning("moetrace: %s", why.value.decode(errors="replace"))
         self.trace_id = self._library.moetrace_trace_id(self._pointer).decode()
+        self.summary = self._library.moetrace_summary(self._pointer).decode(errors="replace")
 
     def request(self, id: str, prompt_tokens: Optional[int] = None, cached_tokens: Optional[int] = 0) -> Request:
         """A request enters the batch. `id`: at most 255 bytes of UTF-8 are kept. Token counts may be None: unknown.

@@ -137,6 +137,12 @@ class ProducerTest(harness.Case):
         with self.open(sample_every=0) as producer:
             self.assertFalse(producer.step(1))
 
+    def test_summary(self):
+        with self.open(model_id="my/model") as producer:
+            self.assertEqual(producer.summary, f"my/model: layers 0-2, session {self.session}, ring {self.rings}/moetrace.v1."
+                                               f"{self.session}.{producer.trace_id}.ring")
+        self.assertEqual(self.open(enabled=False).summary, "")
+
     def test_layers_without_experts(self):
         with self.assertLogs("moetrace") as logs, self.open(layers=[0, 2], moe_layers=[1, 2]) as producer:
             producer.step(1)

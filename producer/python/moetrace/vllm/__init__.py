@@ -14,7 +14,7 @@ from .._imports import when_imported
 
 def register() -> None:
     """The plugin. Where MOETRACE does not turn it on it returns at once, and nothing is patched."""
-    if not _plugins.asked_for():
+    if not _plugins.asked_for("vllm"):
         return
     from . import _engine_end, _runners  # here, so that the untraced engine does not pay for it
 

@@ -91,6 +91,8 @@ class Tracer:
         if self._producer is None:
             return
         self._bind(layers, config, runner.device)
+        if self._armed:
+            _log.info("moetrace: tracing %s", self._producer.summary)
         # Worker processes do not run atexit handlers, but these.
         multiprocessing.util.Finalize(self, self.close, exitpriority=100)
 
