@@ -235,6 +235,11 @@ class ProducerTest(harness.Case):
         two = numpy.arange(3)[2]
         self.assertTrue(producer.step(two, [(request, two, two - 2, two)]))
 
+    def test_no_model(self):
+        for what in (None, "my/model"):
+            self.assert_one_line(TypeError, f"trace: a {type(what).__name__} is no model of Hugging Face transformers; give one",
+                                 moetrace.trace, what)
+
     def test_wrong_requests(self):
         producer = self.open()
         self.assert_one_line(TypeError, "request: id is 5; give a str", producer.request, 5)
