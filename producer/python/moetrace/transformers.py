@@ -46,7 +46,8 @@ class trace:  # a context manager, named as it is used
 
     options: as for `Producer` (layers, sample_every, ring_mb, directory, session, enabled, seed, model_id, ...); what the model
     and its configuration tell is filled in. Raises TracingError, with one line, for a model that can't be traced or a ring
-    that can't be made, TypeError for what is no model. MoE layers that can't be bound are named in one line of the logger "moetrace".
+    that can't be made, and TypeError for what is no model. MoE layers that can't be bound are named in one line of the logger
+    "moetrace".
     """
 
     def __init__(self, model: Any, *, requests: Iterable[str] = (), **options: Any):
