@@ -1,4 +1,5 @@
 // The C API: argument checks and nothing else.
+#include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <new>
@@ -44,7 +45,11 @@ void moetrace_options_init(moetrace_options* options, size_t size) {
 }
 
 int moetrace_enabled(void) {
-  return moetrace::tracing_enabled() ? 1 : 0;
+  const auto wanted = moetrace::tracing_wanted();
+  if (wanted) return *wanted ? 1 : 0;
+  static std::atomic_flag said;
+  if (!said.test_and_set()) std::fprintf(stderr, "moetrace: %s\n", wanted.error().message.c_str());
+  return 0;
 }
 
 moetrace_producer* moetrace_open(const moetrace_options* options, char* error, size_t error_bytes) {
@@ -69,6 +74,7 @@ moetrace_producer* moetrace_open(const moetrace_options* options, char* error, s
       give_error(error, error_bytes, producer.error().message.c_str());
       return nullptr;
     }
+    give_error(error, error_bytes, settings->warning.c_str());
     return new moetrace_producer{std::move(*producer)};
   } catch (const std::exception& failure) {
     give_error(error, error_bytes, failure.what());
@@ -170,6 +176,10 @@ void moetrace_add_cost(moetrace_producer* producer, uint64_t announce_ns, uint64
 
 const char* moetrace_trace_id(const moetrace_producer* producer) {
   return producer == nullptr ? "" : producer->impl->name().trace_id.c_str();
+}
+
+const char* moetrace_summary(const moetrace_producer* producer) {
+  return producer == nullptr ? "" : producer->impl->summary().c_str();
 }
 
 void moetrace_close(moetrace_producer* producer) {

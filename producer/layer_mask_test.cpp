@@ -41,6 +41,7 @@ TEST(LayerMask, CountsAndEnds) {
   }
   EXPECT_FALSE(has_layer(first_layers(256), 256));
   EXPECT_EQ(count_layers(intersect(first_layers(100), *parse_layers("90-200", 256))), 10u);
+  EXPECT_EQ(format_layers(without(*parse_layers("90-200", 256), first_layers(100))), "100-200");
 }
 
 }  // namespace

@@ -7,8 +7,23 @@
 #include <vector>
 
 #include "producer/cost.hpp"
+#include "producer/layer_mask.hpp"
 
 namespace moetrace {
+namespace {
+
+std::string summarise(const Settings& settings, const SegmentName& name) {
+  const moetrace_ring_header& h = settings.header;
+  std::string line;
+  if (*h.model_id != '\0') line = std::string(h.model_id) + ": ";
+  line += "layers " + format_layers(h.layers_logged);
+  if (h.sample_every == 0) line += ", counted only";
+  if (h.sample_every > 1) line += ", one pass in " + std::to_string(h.sample_every);
+  return line + ", session " + name.session + ", ring " + settings.directory + "/" +
+         name.ring_file();
+}
+
+}  // namespace
 
 // Makes every producer of this process deaf in a forked child, and gives the child's copy of the
 // lock descriptor back: an inherited one would keep the segment alive after the engine's death. The
@@ -51,13 +66,16 @@ Result<std::unique_ptr<Producer>> Producer::open(const Settings& settings) {
       ProducerSegment::create(settings.directory, settings.session, settings.header, settings.sizes,
                               gpu ? open_device : ProducerSegment::Prepare());
   if (!segment) return segment.error();
-  std::unique_ptr<Producer> producer(new Producer(std::move(*segment), std::move(device_hook)));
+  std::unique_ptr<Producer> producer(
+      new Producer(settings, std::move(*segment), std::move(device_hook)));
   guard.producers.push_back(producer.get());
   return producer;
 }
 
-Producer::Producer(ProducerSegment segment, std::unique_ptr<DeviceHook> device_hook)
+Producer::Producer(const Settings& settings, ProducerSegment segment,
+                   std::unique_ptr<DeviceHook> device_hook)
     : segment_(std::move(segment)),
+      summary_(summarise(settings, segment_.name())),
       events_(map().event_ring(), map().header().event_slots),
       requests_(map(), events_),
       announcer_(map(), events_, requests_),

@@ -104,11 +104,13 @@ typedef struct moetrace_options {
 /* Fills in the defaults. Always the first call on an options struct. */
 MOETRACE_API void moetrace_options_init(moetrace_options* options, size_t size);
 
-/* 1 if MOETRACE is set to something else than "" and "0". */
+/* 1 if MOETRACE is "1", "yes", "true" or "on", in any case; 0 if it is unset, "", "0", "no",
+ * "false" or "off". Anything else is 0, too, with one line on stderr a process. */
 MOETRACE_API int moetrace_enabled(void);
 
 /* Creates the segment. NULL if that fails; `error` (may be NULL) then holds one line without a
- * newline. The engine should print it and run on untraced. */
+ * newline. The engine should print it and run on untraced. Else `error` is empty, or a line that
+ * the engine should print as a warning: layers were asked for that are no MoE layers. */
 MOETRACE_API moetrace_producer* moetrace_open(const moetrace_options* options, char* error,
                                               size_t error_bytes);
 
@@ -220,6 +222,11 @@ MOETRACE_API void moetrace_add_cost(moetrace_producer* producer, uint64_t announ
 
 /* The trace's UUID as text, 36 characters; "" for NULL. Lives as long as the producer. */
 MOETRACE_API const char* moetrace_trace_id(const moetrace_producer* producer);
+
+/* One line for the engine's log that says what is recorded, and where: the model, its layers, one
+ * pass in how many if not all, the session and the ring, as of the start. "" for NULL. Lives as
+ * long as the producer. */
+MOETRACE_API const char* moetrace_summary(const moetrace_producer* producer);
 
 /* Ends the trace; the collector drains what is left and removes the segment. `producer` is invalid
  * afterwards. */

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <span>
+#include <string>
 
 #include "producer/announcer.hpp"
 #include "producer/device_hook.hpp"
@@ -20,6 +21,7 @@ class Producer {
 
   const SegmentMap& map() const { return segment_.map(); }
   const SegmentName& name() const { return segment_.name(); }
+  const std::string& summary() const { return summary_; }  // as moetrace_summary
   // False in a forked child, where the mappings do not exist: no other member may be called there.
   bool usable() const { return !forked_; }
 
@@ -59,10 +61,12 @@ class Producer {
  private:
   void end_announcement(const StepBlock& block);
   void store_cost();
-  Producer(ProducerSegment segment, std::unique_ptr<DeviceHook> device_hook);
+  Producer(const Settings& settings, ProducerSegment segment,
+           std::unique_ptr<DeviceHook> device_hook);
   friend struct ForkGuard;
 
   ProducerSegment segment_;
+  const std::string summary_;
   EventWriter events_;
   RequestBook requests_;
   Announcer announcer_;

@@ -17,7 +17,7 @@ namespace {
 
 class CApi : public ::testing::Test {
  protected:
-  moetrace_producer* open() {
+  moetrace_options options() const {
     moetrace_options options;
     moetrace_options_init(&options, sizeof options);
     options.directory = directory_.path().c_str();
@@ -28,6 +28,10 @@ class CApi : public ::testing::Test {
     options.num_layers = 2;
     options.num_experts = 8;
     options.top_k = 2;
+    return options;
+  }
+  moetrace_producer* open() {
+    const moetrace_options options = this->options();
     char error[256] = "";
     moetrace_producer* producer = moetrace_open(&options, error, sizeof error);
     EXPECT_NE(producer, nullptr) << error;
@@ -150,6 +154,42 @@ TEST_F(CApi, ErrorsAreOneLineThatFits) {
   char whole[256];
   EXPECT_EQ(moetrace_open(&options, whole, sizeof whole), nullptr);
   EXPECT_NE(std::strstr(whole, "moetrace_options_init"), nullptr);
+}
+
+TEST_F(CApi, TheSummaryIsOneLine) {
+  moetrace_options options = this->options();
+  const auto summary = [&] {
+    moetrace_producer* producer = moetrace_open(&options, nullptr, 0);
+    std::string line = moetrace_summary(producer);
+    const std::string ring =
+        directory_.file("moetrace.v1.test." + std::string(moetrace_trace_id(producer)) + ".ring");
+    moetrace_close(producer);
+    const auto at = line.find(ring);
+    return at == std::string::npos ? line : line.replace(at, ring.size(), "RING");
+  };
+  EXPECT_EQ(summary(), "layers 0-1, session test, ring RING");
+  options.model_id = "my/model";
+  options.layers = "1";
+  options.sample_every = 10;
+  EXPECT_EQ(summary(), "my/model: layers 1, one pass in 10, session test, ring RING");
+  options.sample_every = 0;
+  EXPECT_EQ(summary(), "my/model: layers 1, counted only, session test, ring RING");
+}
+
+TEST_F(CApi, AProducerMayComeWithAWarning) {
+  const moetrace_layer_mask moe{{1u << 1}};
+  moetrace_options options = this->options();
+  options.moe_layers = &moe;
+  char error[256] = "as it was";
+  moetrace_producer* producer = moetrace_open(&options, error, sizeof error);
+  EXPECT_NE(producer, nullptr);
+  EXPECT_STREQ(error, "");
+  moetrace_close(producer);
+  options.layers = "0-1";
+  producer = moetrace_open(&options, error, sizeof error);
+  EXPECT_NE(producer, nullptr);
+  EXPECT_STREQ(error, "layers: '0-1' names layers without experts to record, 0; MoE layers are 1");
+  moetrace_close(producer);
 }
 
 // Forks a child that runs `body` and then waits on a pipe until the parent lets it go; gives the

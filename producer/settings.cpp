@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
@@ -24,6 +25,12 @@ std::optional<std::string_view> environment(const char* name) {
 
 Error bad(const std::string& what, std::string_view value, const std::string& hint) {
   return {ErrorCode::kBadArgument, what + ": '" + std::string(value) + "' does not fit; " + hint};
+}
+
+// `lower` is in lower case.
+bool same_but_for_case(std::string_view text, std::string_view lower) {
+  return std::ranges::equal(text, lower, {},
+                            [](char c) { return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c; });
 }
 
 template <std::size_t N>
@@ -56,7 +63,13 @@ Result<double> ring_size(const moetrace_options& options) {
   return mb;
 }
 
-Result<moetrace_layer_mask> selected_layers(const moetrace_options& options) {
+struct LayerChoice {
+  moetrace_layer_mask layers;
+  std::string warning;  // one line; empty: all that was named can be recorded
+};
+
+// What is wanted of `moe`, the layers that can be recorded.
+Result<LayerChoice> chosen_layers(const moetrace_options& options, const moetrace_layer_mask& moe) {
   std::string source = "layers";
   std::string_view text = "all";
   if (options.layers != nullptr) {
@@ -68,13 +81,21 @@ Result<moetrace_layer_mask> selected_layers(const moetrace_options& options) {
     source = "VLLM_LOG_MOE_LAYER";
     text = *single;
   }
+  const std::string moe_layers =
+      count_layers(moe) == 0 ? "there are no MoE layers" : "MoE layers are " + format_layers(moe);
   const auto mask = parse_layers(text, options.num_layers);
   if (!mask) {
-    return bad(
-        source, text,
-        "give layers below " + std::to_string(options.num_layers) + ", such as 0,5-7, or all");
+    return bad(source, text,
+               moe_layers + "; give some of these, numbers and ranges with commas between, or all");
   }
-  return *mask;
+  const moetrace_layer_mask layers = intersect(*mask, moe), others = without(*mask, moe);
+  if (text == "all" || count_layers(others) == 0) return LayerChoice{layers, ""};
+  const std::string line = source + ": '" + std::string(text) +
+                           "' names layers without experts to record, " + format_layers(others) +
+                           "; " + moe_layers;
+  if (count_layers(layers) == 0)
+    return Error{ErrorCode::kBadArgument, line + "; give some of these, or all"};
+  return LayerChoice{layers, line};
 }
 
 Result<std::uint32_t> sampling(const moetrace_options& options) {
@@ -95,9 +116,16 @@ Result<std::uint32_t> sampling(const moetrace_options& options) {
 
 }  // namespace
 
-bool tracing_enabled() {
+Result<bool> tracing_wanted() {
   const auto set = environment("MOETRACE");
-  return set && *set != "0";
+  if (!set) return false;
+  for (const std::string_view off : {"0", "no", "false", "off"}) {
+    if (same_but_for_case(*set, off)) return false;
+  }
+  for (const std::string_view on : {"1", "yes", "true", "on"}) {
+    if (same_but_for_case(*set, on)) return true;
+  }
+  return bad("MOETRACE", *set, "tracing is off; give 1, yes, true or on, or 0, no, false or off");
 }
 
 Result<Settings> resolve_settings(const moetrace_options& options) {
@@ -115,8 +143,10 @@ Result<Settings> resolve_settings(const moetrace_options& options) {
     return bad("router_scaling", "not finite", "give a number");
   const auto ring_mb = ring_size(options);
   if (!ring_mb) return ring_mb.error();
-  const auto layers = selected_layers(options);
-  if (!layers) return layers.error();
+  moetrace_layer_mask moe_layers = first_layers(options.num_layers);
+  if (options.moe_layers != nullptr) moe_layers = intersect(moe_layers, *options.moe_layers);
+  const auto choice = chosen_layers(options, moe_layers);
+  if (!choice) return choice.error();
   const auto sample_every = sampling(options);
   if (!sample_every) return sample_every.error();
 
@@ -128,6 +158,7 @@ Result<Settings> resolve_settings(const moetrace_options& options) {
                          ? options.session
                          : std::string(environment("MOETRACE_SESSION").value_or("default"));
   settings.sizes = sizes_for(*ring_mb, options.top_k);
+  settings.warning = choice->warning;
 
   moetrace_ring_header& h = settings.header;
   if (options.cuda_device >= 0) {
@@ -137,9 +168,8 @@ Result<Settings> resolve_settings(const moetrace_options& options) {
   h.top_k = options.top_k;
   h.num_layers = options.num_layers;
   h.num_experts = options.num_experts;
-  h.moe_layers = first_layers(options.num_layers);
-  if (options.moe_layers != nullptr) h.moe_layers = intersect(h.moe_layers, *options.moe_layers);
-  h.layers_logged = intersect(*layers, h.moe_layers);
+  h.moe_layers = moe_layers;
+  h.layers_logged = choice->layers;
   h.sample_every = *sample_every;
   if (options.has_seed != 0) {
     h.flags |= MOETRACE_HAS_SEED;

@@ -15,12 +15,13 @@ struct Settings {
   SegmentSizes sizes;
   moetrace_ring_header header{};  // the part that describes model and process
   int cuda_device = -1;           // where header.claimer is the GPU
+  std::string warning;            // one line about what is asked for and can't be had; may be empty
 };
 
 // kBadArgument names the option or the variable that is wrong.
 Result<Settings> resolve_settings(const moetrace_options& options);
 
-// MOETRACE is set to something else than "" and "0".
-bool tracing_enabled();
+// What MOETRACE says. kBadArgument: it is set to what is neither on nor off.
+Result<bool> tracing_wanted();
 
 }  // namespace moetrace

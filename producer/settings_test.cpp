@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <string>
@@ -56,14 +57,34 @@ TEST_F(SettingsTest, Defaults) {
   EXPECT_STRNE(settings.header.host, "");
 }
 
-TEST_F(SettingsTest, EnabledByAnythingButEmptyAndZero) {
-  EXPECT_FALSE(tracing_enabled());
-  ::setenv("MOETRACE", "", 1);
-  EXPECT_FALSE(tracing_enabled());
-  ::setenv("MOETRACE", "0", 1);
-  EXPECT_FALSE(tracing_enabled());
-  ::setenv("MOETRACE", "1", 1);
-  EXPECT_TRUE(tracing_enabled());
+TEST_F(SettingsTest, OnOffAndNeither) {
+  const auto wanted = [](const char* value) {
+    ::setenv("MOETRACE", value, 1);
+    return tracing_wanted();
+  };
+  EXPECT_FALSE(*tracing_wanted()) << "unset";
+  for (const char* value : {"", "0", "no", "No", "false", "FALSE", "off", "Off"})
+    EXPECT_FALSE(*wanted(value)) << value;
+  for (const char* value : {"1", "yes", "YES", "true", "True", "on", "oN"})
+    EXPECT_TRUE(*wanted(value)) << value;
+  for (const char* value : {"2", "00", "y", "n", "nope", "1 ", " ", "trueish", "enabled"}) {
+    const auto neither = wanted(value);
+    ASSERT_FALSE(neither) << value;
+    EXPECT_EQ(neither.error().message,
+              "MOETRACE: '" + std::string(value) +
+                  "' does not fit; tracing is off; give 1, yes, true or on, or 0, no, false or "
+                  "off");
+  }
+}
+
+TEST_F(SettingsTest, WhatIsNeitherIsOneLineAProcess) {
+  ::setenv("MOETRACE", "maybe", 1);
+  ::testing::internal::CaptureStderr();
+  EXPECT_EQ(moetrace_enabled(), 0);
+  EXPECT_EQ(moetrace_enabled(), 0);
+  const std::string said = ::testing::internal::GetCapturedStderr();
+  EXPECT_EQ(said.rfind("moetrace: MOETRACE: 'maybe' does not fit; ", 0), 0u) << said;
+  EXPECT_EQ(std::ranges::count(said, '\n'), 1) << said;
 }
 
 TEST_F(SettingsTest, TheEnvironmentCompletesTheOptions) {
@@ -154,6 +175,38 @@ TEST_F(SettingsTest, DenseLayersAreNotLogged) {
   options_.moe_layers = &moe;
   EXPECT_EQ(layers(), "1-23");
   EXPECT_EQ(format_layers(resolve().header.moe_layers), "1-23") << "cut to the model's layers";
+}
+
+TEST_F(SettingsTest, LayersWithoutExpertsAreNamed) {
+  const moetrace_layer_mask moe = *parse_layers("1-23", 24);
+  options_.moe_layers = &moe;
+  EXPECT_EQ(resolve().warning, "");
+  ::setenv("MOETRACE_LAYERS", "1,5-7", 1);
+  EXPECT_EQ(resolve().warning, "");
+  ::setenv("MOETRACE_LAYERS", "0,5-7", 1);
+  EXPECT_EQ(layers(), "5-7");
+  EXPECT_EQ(resolve().warning,
+            "MOETRACE_LAYERS: '0,5-7' names layers without experts to record, 0; MoE layers are "
+            "1-23");
+  ::setenv("MOETRACE_LAYERS", "all", 1);
+  EXPECT_EQ(resolve().warning, "");
+}
+
+TEST_F(SettingsTest, LayersWithoutExpertsAloneAreRefused) {
+  const moetrace_layer_mask moe = *parse_layers("3-9,11", 24);
+  options_.moe_layers = &moe;
+  ::setenv("MOETRACE_LAYERS", "0-2,10", 1);
+  EXPECT_EQ(refused(),
+            "MOETRACE_LAYERS: '0-2,10' names layers without experts to record, 0-2,10; MoE layers "
+            "are 3-9,11; give some of these, or all");
+  ::setenv("MOETRACE_LAYERS", "24", 1);
+  EXPECT_EQ(refused(),
+            "MOETRACE_LAYERS: '24' does not fit; MoE layers are 3-9,11; give some of these, "
+            "numbers and ranges with commas between, or all");
+  const moetrace_layer_mask none{};
+  options_.moe_layers = &none;
+  ::setenv("MOETRACE_LAYERS", "5", 1);
+  EXPECT_NE(refused().find("; there are no MoE layers"), std::string::npos);
 }
 
 TEST_F(SettingsTest, TextIsCutBetweenCharacters) {

@@ -39,7 +39,7 @@ boost::system::result<moetrace_layer_mask, Failure> wanted_layers(const Collecto
   }
   return Failure{kUsage, "layers '" + text + "': trace " + segment.name().trace_id +
                              " has the MoE layers " + format_layers(header.moe_layers) +
-                             "; give some of these, such as 0,5-7, or all"};
+                             "; give some of these, or all"};
 }
 
 Result<FileLock> lock_words(const CollectorSegment& segment) {

@@ -93,6 +93,14 @@ class Command(unittest.TestCase):
     def test_compare_needs_the_ring(self):
         self.expect_failure(self.generate("--compare"), 2, "MOETRACE=1")
 
+    def test_neither_on_nor_off_is_one_line_and_no_trace(self):
+        for value, lines in (("maybe", 1), ("no", 0)):
+            result = self.generate(MOETRACE=value, MOETRACE_DIR=str(self.model))
+            self.assertEqual(result.returncode, 0, result.stderr)
+            said = [line for line in result.stderr.splitlines() if b"MOETRACE" in line]
+            self.assertEqual(len(said), lines, result.stderr)
+            self.assertEqual(list(self.model.glob("*.ring")), [])
+
     def test_a_ring_that_cannot_be_made_is_one_line_and_no_more(self):
         result = self.generate(MOETRACE="1", MOETRACE_DIR=str(self.model / "nowhere"))
         self.assertEqual(result.returncode, 0)

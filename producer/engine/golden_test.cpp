@@ -134,6 +134,22 @@ TEST(Generation, TracingRecordsEveryRowOfEveryMoeLayerAndChangesNothing) {
   EXPECT_EQ((*tracer)->totals().dropped, 0u);
 }
 
+TEST(Generation, ALayerWithoutExpertsThatIsAskedForIsOneLine) {
+  const TestFolder ring;
+  const auto model = Model::load(std::filesystem::path(kTestData) / "small_model", Device::kCpu);
+  ASSERT_TRUE(model);
+  ::setenv("MOETRACE_DIR", ring.path().c_str(), 1);
+  ::setenv("MOETRACE_LAYERS", "0-3", 1);
+  ::testing::internal::CaptureStderr();
+  const auto tracer = (*model)->open_tracer(1234);
+  ::unsetenv("MOETRACE_LAYERS");
+  const std::string said = ::testing::internal::GetCapturedStderr();
+  EXPECT_TRUE(tracer);
+  EXPECT_EQ(said.rfind("moetrace-engine: MOETRACE_LAYERS: '0-3' names layers without experts", 0),
+            0u)
+      << said;
+}
+
 TEST(Generation, RefusesPromptsThatCantRun) {
   const auto model = Model::load(std::filesystem::path(kTestData) / "small_model", Device::kCpu);
   ASSERT_TRUE(model);

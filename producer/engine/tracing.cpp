@@ -1,5 +1,7 @@
 #include "producer/engine/tracing.hpp"
 
+#include <cstdio>
+
 namespace moetrace::engine {
 
 bool Tracer::enabled() {
@@ -71,6 +73,7 @@ Result<moetrace_producer*> open_producer(const ModelConfig& config, int64_t seed
   char why[512] = "";
   moetrace_producer* producer = moetrace_open(&options, why, sizeof why);
   if (producer == nullptr) return Error{ErrorCode::kFailed, why};
+  if (*why != '\0') std::fprintf(stderr, "moetrace-engine: %s\n", why);
   return producer;
 }
 

@@ -80,6 +80,7 @@ SIGNATURES = {
     "get_totals": (None, [_P, ctypes.POINTER(Totals)]),
     "add_cost": (None, [_P, _U64, _U64]),
     "trace_id": (_TEXT, [_P]),
+    "summary": (_TEXT, [_P]),
     "close": (None, [_P]),
 }
 

@@ -43,6 +43,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.request)
 
+    def __repr__(self) -> str:
+        parts = [f"{len(self)} rows of top-{self.topk_ids.shape[1]}", extent("requests", self.request),
+                 extent("steps", self.step), extent("layers", self.layer), extent("seq", self.seq)]
+        return f"<moetrace.Batch: {', '.join(filter(None, parts))}>"
+
     def columns(self) -> dict[str, Any]:
         """All of them, by name."""
         return {name: getattr(self, name) for name in (*Batch.COLUMNS, "topk_ids", "topk_weights")}
@@ -71,6 +76,15 @@ class Batch:
                  for name in ("topk_ids", "topk_weights")}
         names = arrow.array(self.req_id, arrow.string()).dictionary_encode()
         return arrow.table({"req_id": names, **{name: getattr(self, name) for name in Batch.COLUMNS}, **lists})
+
+
+def extent(name: str, numbers: Any) -> str:
+    """The least and the greatest, without -1, as in "layers 0-23"; "" if there is none."""
+    numbers = numbers[numbers >= 0]
+    if len(numbers) == 0:
+        return ""
+    least, greatest = numbers.min(), numbers.max()
+    return f"{name} {least}" if least == greatest else f"{name} {least}-{greatest}"
 
 
 def concatenate(trace: Any, top_k: int, batches: list[Batch]) -> Batch:

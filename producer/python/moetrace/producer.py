@@ -2,14 +2,22 @@
 from __future__ import annotations
 
 import ctypes
+import logging
+import operator
+import os
+import reprlib
 import time
 from typing import Any, Iterable, NamedTuple, Optional, Sequence, Union
 
 from . import _library, _tensors
 from .errors import TracingError
 
+_log = logging.getLogger("moetrace")
+
 # The fields of a numpy array of spans: what `Producer.step` takes fastest.
 SPAN_FIELDS = [("request", "u8"), ("first_position", "u8"), ("first_row", "u4"), ("rows", "u4")]
+
+_MOST_U32, _MOST_U64 = 2**32 - 1, 2**64 - 1
 
 _TEXTS = ("directory", "session", "layers", "model_id", "engine", "engine_version", "vllm_version", "torch_version", "device",
           "router_score")
@@ -41,8 +49,9 @@ class Span(NamedTuple):
 
 
 def enabled() -> bool:
-    """Is MOETRACE set to something else than "" and "0"? Whether to trace is then the engine's decision."""
-    return bool(_library.load().moetrace_enabled())
+    """Is MOETRACE 1, yes, true or on, in any case? Whether to trace is then the engine's decision. Unset, "", 0, no, false and off
+    are off; so is anything else, with one line on stderr. TracingError if it is set and the library is nowhere."""
+    return bool(os.environ.get("MOETRACE")) and bool(_library.load().moetrace_enabled())
 
 
 class Request:
@@ -51,6 +60,9 @@ class Request:
     def __init__(self, producer: "Producer", number: int):
         self._producer = producer
         self.number = number  # never reused within a trace
+
+    def __repr__(self) -> str:
+        return f"<moetrace.Request {self.number}>"
 
     def end(self, generated_tokens: Optional[int] = None, status: str = "stop") -> None:
         """`generated_tokens` None: unknown. `status`: at most 31 bytes, such as "stop", "length", "cancelled". A second call
@@ -82,7 +94,8 @@ class Producer:
     line each, 1023 bytes in all. cuda_device: the GPU whose memory holds what is recorded; None: host memory.
     enabled: False makes a producer that does nothing, so that an engine needs no `if`: `enabled=moetrace.enabled()`.
 
-    Raises TracingError, with one line, when the ring can't be made.
+    Raises TracingError, with one line, when the ring can't be made. Of `layers` those that are no MoE layers are named in one
+    line of the logger "moetrace".
     """
 
     def __init__(self, *, num_layers: int, num_experts: int, top_k: int, model_id: Optional[str] = None,
@@ -99,10 +112,11 @@ class Producer:
         self._pointer: Optional[int] = None
         self._last, self._last_cost = Totals(), Cost()
         self._cuda_device = cuda_device
-        self._top_k = top_k
+        self._num_layers, self._top_k = num_layers, top_k
         self._announce_ns = self._hook_ns = 0  # spent here, around the library's calls, and not reported to it yet
         self._kept: list[Any] = []  # what branches on the GPU still read
         self.trace_id = ""  # the trace's UUID, 36 characters; "" if not enabled
+        self.summary = ""  # one line for a log: the model, its recorded layers, session and ring; "" if not enabled
         if enabled:
             self._open(given)
 
@@ -130,17 +144,22 @@ class Producer:
         self._pointer = self._library.moetrace_open(ctypes.byref(options), why, len(why))
         if not self._pointer:
             raise TracingError(why.value.decode(errors="replace"))
+        if why.value:
+            _log.warning("moetrace: %s", why.value.decode(errors="replace"))
         self.trace_id = self._library.moetrace_trace_id(self._pointer).decode()
+        self.summary = self._library.moetrace_summary(self._pointer).decode(errors="replace")
 
     def request(self, id: str, prompt_tokens: Optional[int] = None, cached_tokens: Optional[int] = 0) -> Request:
         """A request enters the batch. `id`: at most 255 bytes of UTF-8 are kept. Token counts may be None: unknown.
         `cached_tokens`: how many of the prompt's come from a cache, and so have no rows."""
-        number = self._library.moetrace_request_begin(self._pointer, id.encode(), _tokens(prompt_tokens),
-                                                      _tokens(cached_tokens))
+        number = self._library.moetrace_request_begin(self._pointer, _text("request: id", id),
+                                                      _tokens("request: prompt_tokens", prompt_tokens),
+                                                      _tokens("request: cached_tokens", cached_tokens))
         return Request(self, number)
 
     def _end_request(self, number: int, generated_tokens: Optional[int], status: str) -> None:
-        self._library.moetrace_request_end(self._pointer, number, _tokens(generated_tokens), status.encode())
+        self._library.moetrace_request_end(self._pointer, number, _tokens("end: generated_tokens", generated_tokens),
+                                           _text("end: status", status))
 
     def step(self, rows: int, spans: Sequence[tuple] = (), stream: Any = None) -> bool:
         """Announces the next pass, before it runs: its number of real rows (padding excluded) and which tokens they are.
@@ -149,8 +168,12 @@ class Producer:
         row without one belongs to no request. Or a contiguous numpy array with the fields `SPAN_FIELDS`, requests by their
         numbers. stream: the GPU's, where the pass runs next (see `record`).
         True if this pass is recorded, False if it is only counted, or not observed at all.
+
+        TypeError or ValueError, with one line, for what is no such number, span or request.
         """
         started = time.perf_counter_ns()
+        if type(rows) is not int or not 0 <= rows <= _MOST_U32:
+            rows = _number("step: rows", rows, _MOST_U32)
         array = _span_array(spans)
         if self._cuda_device is None:
             self._announce_ns += time.perf_counter_ns() - started
@@ -173,11 +196,14 @@ class Producer:
         it runs beside the stream, which is faster; until `join`, or the next `step`, this object keeps the tensors alive, and
         nobody may write to them.
 
-        TypeError or ValueError, with one line, for arrays of another kind, dtype, device or shape.
+        TypeError or ValueError, with one line, for arrays of another kind, dtype, device or shape, and for a layer that the model
+        does not have. One that it has and that isn't selected, or was seen already in this pass, is ignored.
         """
         if self._pointer is None:
             return
         started = time.perf_counter_ns()
+        if type(layer) is not int or not 0 <= layer < self._num_layers:
+            layer = _number("record: layer", layer, self._num_layers - 1)
         i = _tensors.rows_of("ids", ids, _library.ID_TYPES, self._top_k)
         w = None if weights is None else _tensors.rows_of("weights", weights, _library.WEIGHT_TYPES, self._top_k)
         if w is not None and w.rows != i.rows:
@@ -268,11 +294,36 @@ def _span_array(spans: Any) -> Any:
         if spans.dtype != SPAN_FIELDS or not spans.flags.c_contiguous:
             raise ValueError(f"step: spans has dtype {spans.dtype}; it must be contiguous, with the fields SPAN_FIELDS")
         return (_library.Span * len(spans)).from_address(spans.__array_interface__["data"][0])
+    try:
+        return _filled(spans)
+    except (TypeError, ValueError):
+        return _filled(_checked_spans(spans))
+
+
+def _filled(spans: Sequence[tuple]) -> Any:
     array = (_library.Span * len(spans))()
     for entry, (request, first_position, first_row, span_rows) in zip(array, spans):
         entry.request = request.number if isinstance(request, Request) else request
         entry.first_position, entry.first_row, entry.rows = first_position, first_row, span_rows
     return array
+
+
+def _checked_spans(spans: Any) -> list[tuple]:
+    """What is not a plain int is made one, or said to be wrong."""
+    try:
+        spans = [tuple(span) for span in spans]
+    except TypeError:
+        raise TypeError(f"step: spans is {_shown(spans)}; give a list of (request, first position, first row, rows)") from None
+    for n, span in enumerate(spans):
+        if len(span) != 4:
+            raise TypeError(f"step: span {n} is {_shown(span)}; give (request, first position, first row, rows)")
+        request, first_position, first_row, rows = span
+        number = request.number if isinstance(request, Request) else \
+            _number(f"step: the request of span {n}", request, _MOST_U64, "what Producer.request gave, or its number")
+        spans[n] = (number, _number(f"step: the first position of span {n}", first_position, _MOST_U64),
+                    _number(f"step: the first row of span {n}", first_row, _MOST_U32),
+                    _number(f"step: the rows of span {n}", rows, _MOST_U32))
+    return spans
 
 
 def _layer_mask(layers: Iterable[int]) -> _library.LayerMask:
@@ -284,8 +335,30 @@ def _layer_mask(layers: Iterable[int]) -> _library.LayerMask:
     return mask
 
 
-def _tokens(count: Optional[int]) -> int:
-    return _library.UNKNOWN_TOKENS if count is None else count
+def _tokens(what: str, count: Optional[int]) -> int:
+    return _library.UNKNOWN_TOKENS if count is None else _number(what, count, _MOST_U32)
+
+
+def _text(what: str, value: Any) -> bytes:
+    if not isinstance(value, str):
+        raise TypeError(f"{what} is {_shown(value)}; give a str")
+    return value.encode()
+
+
+def _number(what: str, value: Any, most: int, give: str = "an integer") -> int:
+    """`value` as an int, from 0 to `most`."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{what} is {_shown(value)}; give {give}") from None
+    if not 0 <= number <= most:
+        raise ValueError(f"{what} is {number}; it must be from 0 to {most}")
+    return number
+
+
+def _shown(value: Any) -> str:
+    """A short line."""
+    return " ".join(reprlib.repr(value).split())
 
 
 def _place(cuda_device: Optional[int]) -> str:

@@ -42,6 +42,13 @@ class Routing:
         self.ids[where], self.weights[where] = batch.topk_ids[known], batch.topk_weights[known]  # the last of equal places stays
         self.recorded[where] = True
 
+    def __repr__(self) -> str:
+        tokens, layers, top_k = self.ids.shape
+        parts = [f"{self.recorded.sum()} rows of top-{top_k}", _rows.extent("positions", self.positions),
+                 _rows.extent("layers", self.layers)]
+        return (f"<moetrace.Routing of {self.request.req_id!r}, request {self.request.number}: {', '.join(filter(None, parts))}; "
+                f"[{tokens}, {layers}, {top_k}]>")
+
     @property
     def positions(self) -> Any:
         return numpy().flatnonzero(self.recorded.any(1))

@@ -22,9 +22,9 @@ import functools
 import importlib.metadata
 import inspect
 import logging
-import os
 from typing import Any, Callable, Optional
 
+from . import _plugins
 from ._imports import when_imported
 from .producer import Producer
 
@@ -34,7 +34,7 @@ _BYPASSING = ("BYPASSED", "TRITON_KERNEL")  # TopKOutputFormat: ids are made ins
 
 def register() -> None:
     """The entry point. SGLang calls it once in each of its processes."""
-    if os.environ.get("MOETRACE", "") in ("", "0"):
+    if not _plugins.asked_for("sglang"):
         return
     tracer = Tracer()
     when_imported("sglang.srt.layers.moe.topk", tracer.patch_routing)
@@ -147,6 +147,7 @@ class Tracer:
         _torch_op.bind(self._key, self._record)
         self._token = _torch_op.token_on(next(runner.model.parameters()).device)
         atexit.register(self._producer.close)
+        _log.info("moetrace: tracing %s", self._producer.summary)
 
     def _open_for(self, runner: Any, parallel: Any, layers: list[int], router: Any) -> None:
         config = runner.model_config.hf_text_config

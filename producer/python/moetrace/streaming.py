@@ -1,8 +1,10 @@
 """`stream`: what a collector publishes, as numpy arrays, and exactly what was missed of it."""
 from __future__ import annotations
 
+import logging
 import os
 import pathlib
+import socket
 import time
 from typing import Any, Iterator, Optional
 
@@ -10,6 +12,8 @@ from . import _reader_library, _rows
 from ._reader_library import numpy
 from ._rows import Batch, RequestInfo
 from .errors import ReadError
+
+_log = logging.getLogger("moetrace")
 
 POLL_MS = 100
 ASK_AGAIN_S = 1.0  # for the meta line of a trace that has sent rows without one
@@ -40,7 +44,8 @@ def stream(endpoint: Optional[str] = None, *, timeout: Optional[float] = None, q
     without a message after which the iteration ends; None: it waits. queue: how many messages, of up to about a thousand rows,
     may wait here before some are missed; 0: no limit. num_experts: for traces that don't say it.
 
-    ReadError, with one line, without pyzmq and for an endpoint that is none.
+    Where nobody publishes at an ipc:// endpoint yet, one line of the logger "moetrace" says so, and the stream waits. ReadError,
+    with one line, without pyzmq and for an endpoint that is none.
     """
     return Stream(endpoint or default_endpoint(), timeout, queue, num_experts)
 
@@ -203,6 +208,9 @@ class Stream:
         except self._zmq_error as error:
             self.close()
             raise ReadError(f"{endpoint}: {error}; `moetrace status` shows the endpoint") from None
+        why = _unheard(endpoint)
+        if why:
+            _log.warning("moetrace: %s: %s; waiting for a collector; `moetrace status` shows its endpoint", endpoint, why)
 
     def __enter__(self) -> "Stream":
         return self
@@ -263,6 +271,24 @@ class Stream:
             self._asked = time.monotonic()
             self._socket.setsockopt(self._subscribe_option, b"meta")  # each new one makes the meta lines go out again
         return trace
+
+
+def _unheard(endpoint: str) -> Optional[str]:
+    """Why nobody can be heard at an ipc:// endpoint, as yet; ZeroMQ tries for ever, and says nothing."""
+    if not endpoint.startswith("ipc://"):
+        return None
+    name = endpoint.removeprefix("ipc://")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect("\0" + name[1:] if name.startswith("@") else name)
+        except BlockingIOError:  # many are about to connect
+            return None
+        except (FileNotFoundError, ConnectionRefusedError):
+            return "nobody publishes there yet"
+        except OSError as error:
+            return error.strerror
+    return None
 
 
 def _parts(frames: list[bytes]) -> tuple[str, dict, bytes]:

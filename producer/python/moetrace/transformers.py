@@ -46,11 +46,15 @@ class trace:  # a context manager, named as it is used
 
     options: as for `Producer` (layers, sample_every, ring_mb, directory, session, enabled, seed, model_id, ...); what the model
     and its configuration tell is filled in. Raises TracingError, with one line, for a model that can't be traced or a ring
-    that can't be made. MoE layers that can't be bound are named in one line of the logger "moetrace".
+    that can't be made, and TypeError for what is no model. MoE layers that can't be bound are named in one line of the logger
+    "moetrace".
     """
 
     def __init__(self, model: Any, *, requests: Iterable[str] = (), **options: Any):
         self._model = model = getattr(model, "_orig_mod", model)
+        if not hasattr(model, "named_modules"):
+            raise TypeError(f"trace: a {type(model).__name__} is no model of Hugging Face transformers; give one, such as "
+                            "AutoModelForCausalLM.from_pretrained(...)")
         self._bindings = _find(model)
         self._options = {**_describe(model, self._bindings), **options}
         self._names = _names(requests)
@@ -214,6 +218,9 @@ def _find(model: Any) -> list[_routers.Binding]:
 
 def _describe(model: Any, bindings: list[_routers.Binding]) -> dict[str, Any]:
     """What `Producer` wants to know, from the model and its configuration."""
+    if not hasattr(model, "config"):
+        raise TracingError(f"trace: {type(model).__name__} has no configuration, as models of Hugging Face transformers do; call "
+                           "Producer.record in its forward instead")
     config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
     score, renormalized = _ROUTERS.get(config.model_type, (None, False))
     device = next(bindings[0].module.parameters()).device

@@ -137,6 +137,22 @@ class ProducerTest(harness.Case):
         with self.open(sample_every=0) as producer:
             self.assertFalse(producer.step(1))
 
+    def test_summary(self):
+        with self.open(model_id="my/model") as producer:
+            self.assertEqual(producer.summary, f"my/model: layers 0-2, session {self.session}, ring {self.rings}/moetrace.v1."
+                                               f"{self.session}.{producer.trace_id}.ring")
+        self.assertEqual(self.open(enabled=False).summary, "")
+
+    def test_layers_without_experts(self):
+        with self.assertLogs("moetrace") as logs, self.open(layers=[0, 2], moe_layers=[1, 2]) as producer:
+            producer.step(1)
+            producer.record(2, *self.routing(1))
+            self.assertEqual(producer.totals, (1, 1, 1, 0))
+        self.assertEqual([record.getMessage() for record in logs.records],
+                         ["moetrace: layers: '0,2' names layers without experts to record, 0; MoE layers are 1-2"])
+        with self.assertRaisesRegex(moetrace.TracingError, "^layers: '0' names .*, 0; MoE layers are 1-2; give some of these, or all$"):
+            self.open(layers=[0], moe_layers=[1, 2])
+
     def test_a_full_ring_drops_and_counts(self):
         with self.open(ring_mb=0.01) as producer:
             rows = 4096
@@ -177,6 +193,62 @@ class ProducerTest(harness.Case):
                 producer.record(0, *arguments)
         self.assertEqual(producer.totals.recorded, 0)
 
+    def assert_one_line(self, error, text, function, *arguments, **more):
+        with self.assertRaises(error) as caught:
+            function(*arguments, **more)
+        self.assertTrue(str(caught.exception).startswith(text), caught.exception)
+        self.assertNotIn("\n", str(caught.exception))
+
+    def test_wrong_layers(self):
+        producer = self.open()
+        producer.step(2)
+        for error, text, layer in (
+                (ValueError, "record: layer is 3; it must be from 0 to 2", LAYERS),
+                (ValueError, "record: layer is -1; it must be from 0 to 2", -1),
+                (TypeError, "record: layer is 1.0; give an integer", 1.0),
+                (TypeError, "record: layer is 'layer 0'; give an integer", "layer 0"),
+                (TypeError, "record: layer is None; give an integer", None)):
+            self.assert_one_line(error, text, producer.record, layer, *self.routing(2))
+        self.assertEqual(producer.totals.recorded, 0)
+        producer.record(numpy.int64(1), *self.routing(2))
+        self.assertEqual(producer.totals.recorded, 2)
+
+    def test_wrong_steps(self):
+        producer = self.open()
+        request = producer.request("a", 5)
+        for error, text, rows, spans in (
+                (TypeError, "step: the request of span 1 is 'a'; give what Producer.request gave, or its number", 2,
+                 [(request, 0, 0, 1), ("a", 0, 1, 1)]),
+                (TypeError, "step: the request of span 0 is None; give what", 2, [(None, 0, 0, 2)]),
+                (ValueError, "step: the request of span 0 is -1; it must be from 0 to", 2, [(-1, 0, 0, "x")]),
+                (TypeError, "step: the first position of span 0 is 0.5; give an integer", 2, [(request, 0.5, 0, 2)]),
+                (TypeError, "step: the rows of span 0 is array([[0, 0], [0, 0]]); give an integer", 2,
+                 [(request, 0, 0, numpy.zeros((2, 2), int))]),
+                (TypeError, "step: span 0 is (0, 2); give (request, first position, first row, rows)", 2, [(0, 2)]),
+                (TypeError, "step: spans is None; give a list of (request,", 2, None),
+                (TypeError, f"step: spans is ({request}, 0, 0, 2); give a list", 2, (request, 0, 0, 2)),
+                (ValueError, "step: spans has dtype int64; it must be contiguous", 2, numpy.zeros((2, 4), "int64")),
+                (TypeError, "step: rows is 2.0; give an integer", 2.0, ()),
+                (ValueError, "step: rows is -1; it must be from 0 to 4294967295", -1, ())):
+            self.assert_one_line(error, text, producer.step, rows, spans)
+        self.assertEqual(producer.totals.steps, 0)
+        two = numpy.arange(3)[2]
+        self.assertTrue(producer.step(two, [(request, two, two - 2, two)]))
+
+    def test_no_model(self):
+        for what in (None, "my/model"):
+            self.assert_one_line(TypeError, f"trace: a {type(what).__name__} is no model of Hugging Face transformers; give one",
+                                 moetrace.trace, what)
+
+    def test_wrong_requests(self):
+        producer = self.open()
+        self.assert_one_line(TypeError, "request: id is 5; give a str", producer.request, 5)
+        self.assert_one_line(TypeError, "request: prompt_tokens is 1.5; give an integer", producer.request, "a", 1.5)
+        self.assert_one_line(ValueError, "request: cached_tokens is -1; it must be from 0", producer.request, "a", 1, -1)
+        request = producer.request("a", numpy.int64(5))
+        self.assert_one_line(TypeError, "end: status is None; give a str", request.end, 1, None)
+        self.assert_one_line(TypeError, "end: generated_tokens is 'stop'; give an integer", request.end, "stop")
+
     def test_closed_and_disabled_do_nothing(self):
         closed = self.open()
         closed.step(1)
@@ -202,7 +274,7 @@ class ProducerTest(harness.Case):
             self.assertRegex(str(caught.exception), r"^[^\n]+: [^\n]+$")
 
     def test_enabled(self):
-        for value, expected in (("1", True), ("0", False), ("", False)):
+        for value, expected in (("1", True), ("Yes", True), ("0", False), ("no", False), ("", False)):
             os.environ["MOETRACE"] = value
             self.addCleanup(os.environ.pop, "MOETRACE", None)
             self.assertEqual(moetrace.enabled(), expected)

@@ -113,6 +113,11 @@ class Collected(Case):
         for request in (a, b, again):
             routing = self.assert_routing(trace, request.number, given)
         self.assertEqual(trace.request(a.number).positions.tolist(), [2, 3, 4, 5])
+        self.assertEqual(repr(trace.request(a.number)), f"<moetrace.Routing of 'a', request {a.number}: 12 rows of top-4, positions "
+                                                        "2-5, layers 0-2; [6, 3, 4]>")
+        batch, = trace.batches()
+        self.assertEqual(repr(batch), f"<moetrace.Batch: 45 rows of top-4, requests {a.number}-{again.number}, steps 0-2, layers 0-2, "
+                                      "seq 0-44>")
         numpy.testing.assert_array_equal(trace.request("b").ids, trace.request(b.number).ids)
         self.assertEqual(routing.request, trace.requests()[2])
         with self.assertRaisesRegex(moetrace.ReadError, "2 requests are called 'a'; give the number of one: "
@@ -185,7 +190,7 @@ class Collected(Case):
         with self.producer() as producer:
             a = producer.request("a")
             given = self.run_pass(producer, [(a, 0, 2)])
-            [path] = harness.wait_until(self.trace_files, "no trace file")
+            [path] = harness.wait_until(lambda: [path for path in self.trace_files() if path.stat().st_size], "no trace file")
             trace = self.open(path)
             harness.wait_until(lambda: len(trace.read()) == len(given), "rows")
             self.assertIsNone(trace.end)
@@ -221,6 +226,7 @@ class Written(Case):
         self.assertEqual(trace.request("r0").ids.tolist(), [[[5, 6]]])  # the last one counts
         batch = trace.read()
         self.assertEqual((batch.step.tolist(), batch.seq.tolist()), ([-1] * 3, [-1] * 3))
+        self.assertEqual(repr(batch), "<moetrace.Batch: 3 rows of top-2, requests 0-1, layers 0>")
         with self.assertRaisesRegex(moetrace.ReadError, "does not say how many experts there are; give num_experts$"):
             trace.experts()
         experts = self.open(path, num_experts=60).experts()

@@ -5,8 +5,10 @@ MOETRACE_LIBRARY, MOETRACE_READER_LIBRARY, MOETRACED and MOETRACE_CLI name the l
 PYTHONPATH.
 """
 import json
+import logging
 import os
 import pathlib
+import socket
 import sys
 import threading
 import unittest
@@ -194,6 +196,38 @@ class Live(Case):
             self.assertEqual(list(stream), [])
         self.assertEqual(list(stream), [])
         stream.close()
+
+    def said(self, endpoint):
+        """What opening a stream says."""
+        with self.assertLogs("moetrace") as logs:
+            logging.getLogger("moetrace").warning("nothing else")
+            self.stream(endpoint)
+        return [record.getMessage() for record in logs.records][1:]
+
+    def test_nobody_publishes_yet(self):
+        line = f"moetrace: {self.endpoint}: nobody publishes there yet; waiting for a collector; `moetrace status` shows its endpoint"
+        self.assertEqual(self.said(self.endpoint), [line])
+        with socket.socket(socket.AF_UNIX) as left_behind:
+            left_behind.bind(str(self.folder / "pub"))
+        self.assertEqual(self.said(self.endpoint), [line])
+        (self.folder / "pub").unlink()
+        with self.assertLogs("moetrace") as logs:
+            stream = self.stream()
+            self.start_collector()
+            self.start_trace(stream)  # it has waited
+            stream.timeout = 0.2
+            self.assertEqual(list(stream), [])
+        self.assertEqual(len(logs.records), 1)
+        self.assertEqual(self.said(self.endpoint), [])
+        self.assertEqual(self.said("tcp://127.0.0.1:9"), [])
+
+    def test_an_abstract_endpoint(self):
+        endpoint = f"ipc://@{self.folder}"
+        self.assertEqual(len(self.said(endpoint)), 1)
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(f"\0{self.folder}")
+            listening.listen()
+            self.assertEqual(self.said(endpoint), [])
 
     def test_no_endpoint(self):
         with self.assertRaisesRegex(moetrace.ReadError, r"^nonsense: [^\n]+; `moetrace status` shows the endpoint$"):

@@ -224,6 +224,10 @@ class Eager(Checks):
     def test_no_moe_is_one_line(self):
         with self.assertRaisesRegex(moetrace.TracingError, "^trace: Linear has no layer whose router can be found; "):
             moetrace.trace(torch.nn.Linear(2, 2))
+        layers = make("Mixtral", {**SHAPE, "num_local_experts": EXPERTS}).model
+        del layers.config
+        with self.assertRaisesRegex(moetrace.TracingError, "^trace: MixtralModel has no configuration, as "):
+            moetrace.trace(layers)
 
 
 if __name__ == "__main__":

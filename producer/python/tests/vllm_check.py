@@ -233,10 +233,15 @@ class Vllm(VllmCase):
                     self.assertEqual("notes" in lines[0], said["scaling"] == 1.0)
 
     def test_selected_layers(self):
+        """And one line of vLLM's log for what is recorded, and one for a layer that can't be."""
         self.collect()
-        answers, _ = self.run_vllm("plain", MOETRACE_LAYERS="2")
+        answers, log = self.run_vllm("plain", MOETRACE_LAYERS="1,2")
         [lines] = self.lines()
         self.compare(lines, answers["plain"], layers=(2,))
+        said = [line for line in log.splitlines() if "moetrace: " in line]
+        self.assertEqual(len(said), 2, log)
+        self.assertRegex(said[0], r"^[^\n]*WARNING .* moetrace: MOETRACE_LAYERS: '1,2' names [^\n]*, 1; MoE layers are 0,2-3$")
+        self.assertRegex(said[1], rf"^[^\n]*INFO .* moetrace: tracing {model_folder('Qwen2Moe')}: layers 2, session {self.session}, ring ")
 
     def test_variables_of_the_public_patch(self):
         """VLLM_LOG_MOE names the file and VLLM_LOG_MOE_LAYER the one layer, through `moetrace run`."""

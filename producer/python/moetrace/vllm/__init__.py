@@ -8,14 +8,13 @@ Releases are told apart by looking for what the hook needs, never by their numbe
 """
 from __future__ import annotations
 
-import os
-
+from .. import _plugins
 from .._imports import when_imported
 
 
 def register() -> None:
-    """The plugin. Without MOETRACE (unset, "" or "0") it returns at once, and nothing is patched."""
-    if os.environ.get("MOETRACE", "0") in ("", "0"):
+    """The plugin. Where MOETRACE does not turn it on it returns at once, and nothing is patched."""
+    if not _plugins.asked_for("vllm"):
         return
     from . import _engine_end, _runners  # here, so that the untraced engine does not pay for it
 

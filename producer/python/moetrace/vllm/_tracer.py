@@ -53,9 +53,13 @@ class Tracer:
             raise TracingError(why)
         top_k = max((layer.router.top_k for layer in layers if hasattr(layer.router, "top_k")), default=None) or \
             _config_top_k(config)
-        for layer in [layer for layer in layers if getattr(layer.router, "top_k", top_k) != top_k]:
-            missed[layer.index] = f"its top-k is {layer.router.top_k}, that of the trace is {top_k}"
-            layers.remove(layer)
+        count = config.model_config.get_total_num_hidden_layers()
+        for layer in list(layers):
+            if layer.index >= count:
+                missed[layer.index] = f"by its configuration the model has {count} layers"
+            elif getattr(layer.router, "top_k", top_k) != top_k:
+                missed[layer.index] = f"its top-k is {layer.router.top_k}, that of the trace is {top_k}"
+        layers = [layer for layer in layers if layer.index not in missed]
         notes = [f"layer {index} is not recorded: {reason}" for index, reason in sorted(missed.items())]
         for note in notes:
             _log.warning("moetrace: %s", note)
@@ -91,6 +95,8 @@ class Tracer:
         if self._producer is None:
             return
         self._bind(layers, config, runner.device)
+        if self._armed:
+            _log.info("moetrace: tracing %s", self._producer.summary)
         # Worker processes do not run atexit handlers, but these.
         multiprocessing.util.Finalize(self, self.close, exitpriority=100)
 
