@@ -88,11 +88,11 @@ class Crash(Case):
         self.assertEqual((done.dropped, done.torn), (0, 0))
 
     def test_producer_is_killed(self):
-        source = self.write_log(self.seed, 60_000)
+        source = self.write_log(self.seed, 360_000)
         collector = self.start_collector()
         for _ in range(KILLS):
             known = set(self.trace_files())
-            replay = Replay(self, source, rate=RATE // 6)  # 6 s, so that it never ends by itself
+            replay = Replay(self, source, rate=RATE)  # 6 s, so that it never ends by itself
             wait_until(lambda: set(self.trace_files()) - known, "the segment is not found")
             self.run_until_moment(0.25)
             replay.kill()
