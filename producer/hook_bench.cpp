@@ -8,6 +8,7 @@
 #include "producer/hook_bench.hpp"
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -46,6 +47,9 @@ namespace {
 constexpr std::uint32_t kLayers = 24;
 constexpr std::uint32_t kExperts = 60;
 constexpr std::uint32_t kTopK = 4;
+constexpr int kRounds = 10;
+constexpr int kBursts = 101;  // of a row in a round
+constexpr int kRivalBursts = 21;
 
 std::string cpu_model() {
   std::ifstream info("/proc/cpuinfo");
@@ -192,46 +196,84 @@ Row hook_row(double ring_mb, std::uint32_t rows, Part part, int repeats) {
   return row;
 }
 
-// False if something was lost, which makes the row worthless.
-bool print(const Row& row, const char* unit) {
-  std::vector<double> sorted = row.ns;
-  std::sort(sorted.begin(), sorted.end());
-  std::printf("| %-62s | %9.1f | %9.1f | %-6s | %10llu | %7llu |\n", row.what.c_str(),
-              sorted.empty() ? 0 : sorted.front(), sorted.empty() ? 0 : sorted[sorted.size() / 2],
-              unit, static_cast<unsigned long long>(row.records),
-              static_cast<unsigned long long>(row.records - row.delivered));
-  std::fflush(stdout);
-  return row.records > 0 && row.records == row.delivered;
+// What one row of the table gathers over the rounds.
+struct Line {
+  std::string what;
+  const char* unit = "record";  // what the times are per
+  double fastest = 0;           // burst of all
+  std::vector<double> medians;  // one a round
+  std::uint64_t records = 0;
+  std::uint64_t lost = 0;
+
+  void add(Row row) {
+    std::sort(row.ns.begin(), row.ns.end());
+    const double least = row.ns.empty() ? 0 : row.ns.front();
+    fastest = medians.empty() ? least : std::min(fastest, least);
+    medians.push_back(row.ns.empty() ? 0 : row.ns[row.ns.size() / 2]);
+    records += row.records;
+    lost += row.records - row.delivered;
+    what = std::move(row.what);
+  }
+  // False if something was lost, which makes the line worthless.
+  bool print() {
+    std::sort(medians.begin(), medians.end());
+    std::printf("| %-62s | %9.1f | %9.1f | %9.1f | %-6s | %11llu | %7llu |\n", what.c_str(),
+                fastest, medians[medians.size() / 2], medians.back(), unit,
+                static_cast<unsigned long long>(records), static_cast<unsigned long long>(lost));
+    return records > 0 && lost == 0;
+  }
+};
+
+struct Measured {
+  Row row;
+  const char* unit;
+};
+
+// Everything once.
+std::vector<Measured> measure(bool quick) {
+  const int repeats = quick ? 3 : kBursts;
+  std::vector<Measured> all;
+  const auto hook = [&](const std::string& what, double ring_mb, std::uint32_t rows, Part part) {
+    Row row = hook_row(ring_mb, rows, part, repeats);
+    row.what = what + ", ring " + std::to_string(static_cast<int>(ring_mb)) + " MiB";
+    all.push_back({std::move(row), part == Part::kAnnouncement ? "step" : "record"});
+  };
+  for (const double ring_mb : {4.0, 64.0}) {
+    for (const std::uint32_t rows : {1u, 32u, 256u})
+      hook("hook, batch " + std::to_string(rows), ring_mb, rows, Part::kHook);
+    hook("announcement with one span", ring_mb, 1, Part::kAnnouncement);
+    for (const std::uint32_t rows : {1u, 32u})
+      hook("hook and announcement, batch " + std::to_string(rows), ring_mb, rows, Part::kBoth);
+  }
+  all.push_back({message_queue_row(quick ? 1 : kRivalBursts), "record"});
+  all.push_back({json_row(quick ? 1 : kRivalBursts), "record"});
+  return all;
 }
 
 int run(bool quick) {
   pin_to(0);
-  const int repeats = quick ? 3 : 101;
-  std::printf("%s, %u cores; hook on core 0, reader on core 1; %d bursts a row\n\n",
-              cpu_model().c_str(), std::thread::hardware_concurrency(), repeats);
-  std::printf("| %-62s | %9s | %9s | %-6s | %10s | %7s |\n|%s|\n", "what", "min ns", "median ns",
-              "per", "number", "dropped",
-              "----------------------------------------------------------------|-----------|-------"
-              "----|--------|------------|---------");
-  bool whole = true;
-  for (const double ring_mb : {4.0, 64.0}) {
-    const std::string ring = ", ring " + std::to_string(static_cast<int>(ring_mb)) + " MiB";
-    for (const std::uint32_t rows : {1u, 32u, 256u}) {
-      Row row = hook_row(ring_mb, rows, Part::kHook, repeats);
-      row.what = "hook, batch " + std::to_string(rows) + ring;
-      whole &= print(row, "record");
+  const int rounds = quick ? 1 : kRounds;
+  std::printf(
+      "%s, %u cores; hook on core 0, reader on core 1; %d rounds, each with %d bursts a row\n"
+      "(rivals %d): the fastest burst, the middle and the worst of the rounds' medians\n\n",
+      cpu_model().c_str(), std::thread::hardware_concurrency(), rounds, quick ? 3 : kBursts,
+      quick ? 1 : kRivalBursts);
+  std::vector<Line> lines;
+  for (int round = 0; round < rounds; ++round) {
+    std::vector<Measured> measured = measure(quick);
+    lines.resize(measured.size());
+    for (std::size_t n = 0; n < measured.size(); ++n) {
+      lines[n].unit = measured[n].unit;
+      lines[n].add(std::move(measured[n].row));
     }
-    Row announcement = hook_row(ring_mb, 1, Part::kAnnouncement, repeats);
-    announcement.what = "announcement with one span" + ring;
-    whole &= print(announcement, "step");
-    for (const std::uint32_t rows : {1u, 32u}) {
-      Row both = hook_row(ring_mb, rows, Part::kBoth, repeats);
-      both.what = "hook and announcement, batch " + std::to_string(rows) + ring;
-      whole &= print(both, "record");
-    }
+    if (::isatty(STDERR_FILENO) != 0) std::fprintf(stderr, "round %d of %d\n", round + 1, rounds);
   }
-  whole &= print(message_queue_row(quick ? 1 : 21), "record");
-  whole &= print(json_row(quick ? 1 : 21), "record");
+  std::printf("| %-62s | %9s | %9s | %9s | %-6s | %11s | %7s |\n|%s|\n", "what", "fastest",
+              "median ns", "worst", "per", "number", "dropped",
+              "----------------------------------------------------------------|-----------|-------"
+              "----|-----------|--------|-------------|---------");
+  bool whole = true;
+  for (Line& line : lines) whole &= line.print();
   return whole ? 0 : 1;
 }
 
