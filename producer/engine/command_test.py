@@ -13,6 +13,8 @@ import sys
 import tempfile
 import unittest
 
+import numpy as np
+
 ENGINE = None
 
 
@@ -143,6 +145,20 @@ class Command(unittest.TestCase):
     def test_missing_weight(self):
         self.edit_config(num_hidden_layers=25)
         self.expect_failure(self.generate(), 1, "model.layers.24", "missing")
+
+    def test_float16_weights(self):
+        """The bfloat16 weights, which are small enough to be the same numbers in float16 but for some near 0."""
+        whole = (self.whole / "model.safetensors").read_bytes()
+        begin = 8 + struct.unpack("<Q", whole[:8])[0]
+        header = whole[8:begin].replace(b'"BF16"', b'"F16" ')
+        numbers = (np.frombuffer(whole[begin:], "<u2").astype("<u4") << 16).view("<f4")
+        self.replace("model.safetensors", whole[:8] + header + numbers.astype("<f2").tobytes())
+        self.edit_config(**{key: "float16" for key in ("dtype", "torch_dtype")
+                            if key in json.loads((self.whole / "config.json").read_text())})
+        got = [[json.loads(line)["token_ids"] for line in result.stdout.splitlines()]
+               for result in (self.generate(), run("generate", "--model", self.whole, "--prompts", self.prompts, "--max-new-tokens", 4))]
+        self.assertEqual(got[0], got[1])
+        self.assertEqual(len(got[0]), 2)
 
     def test_dtype_that_is_not_done(self):
         whole = (self.whole / "model.safetensors").read_bytes()
