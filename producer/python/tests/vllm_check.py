@@ -220,9 +220,9 @@ class Vllm(VllmCase):
 
     def test_other_routers(self):
         """A softmax that is renormalised; a sigmoid with a bias, groups and a scaling that vLLM may leave to the output."""
+        self.collect()
         for kind, layers, score, scaling in (("Qwen3Moe", (0, 1, 2, 3), "softmax", 1.0), ("Glm4Moe", (1, 2, 3), "sigmoid", 2.5)):
             with self.subTest(kind):
-                self.collect()
                 answers, _ = self.run_vllm("plain", kind=kind)
                 *_, lines = self.lines()
                 said = lines[0]["router"]
