@@ -33,9 +33,10 @@ class VllmOnGpu(VllmCase):
         return folder
 
     def run_traced(self, workload, **environment):
-        self.collect()
+        if not self.collectors:
+            self.collect()
         answers, _ = self.run_vllm(workload, model=self.model(), **environment)
-        [lines] = self.lines()
+        *_, lines = self.lines()
         end = lines[-1]
         self.assertEqual((end["status"], end["dropped"], end["torn"]), ("closed", 0, 0))
         self.figures["rows"] += end["delivered"]
