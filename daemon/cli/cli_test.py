@@ -201,6 +201,44 @@ class CliTest(unittest.TestCase):
         self.moetrace("replay", "--num-experts", "16", "plain.jsonl", code=1, env={"MOETRACE_DIR": "/nowhere"})
         self.one_line_error()
 
+    def replay_cut(self, source, rows, *options):
+        """Replays `source`, cut in the middle of its next row after `rows`; checks that they all come out."""
+        with open(source, encoding="utf-8") as file:
+            lines = file.read().splitlines(keepends=True)
+        at = [n for n, line in enumerate(lines) if json.loads(line)["type"] == "route"][rows]
+        with open(self.path("cut.jsonl"), "w", encoding="utf-8") as file:
+            file.write("".join(lines[:at]) + lines[at][:20])
+        self.moetrace("run", "-o", "out.jsonl", "--", os.path.join(BIN, "moetrace"), "replay", *options, "cut.jsonl", code=1)
+        self.assertIn(f"moetrace: cut.jsonl: line {at + 1}: torn: the file ends inside this line (no newline); what stands before it was "
+                      "replayed; wait for its collector, or start it again, to end the line\n", self.err)
+        self.moetrace("verify", "out.jsonl")
+        self.assertEqual(rows_of(self.path("out.jsonl")), rows_of(source)[:rows])
+        self.assertEqual([end["status"] for end in lines_of(self.path("out.jsonl"), "end")], ["closed"])
+        os.remove(self.path("out.jsonl"))
+
+    def test_replay_of_a_torn_file_keeps_the_rows_before(self):
+        plain = self.path("plain.jsonl")
+        plain_log(plain)
+        ours = self.path("ours.jsonl")
+        os.rename(self.round_trip("plain.jsonl", "--num-experts", "16"), ours)
+        # Two layers of 15 rows, then of 3: in the middle of the second step's first layer, and of its second.
+        for rows in (31, 34):
+            self.replay_cut(plain, rows, "--num-experts", "16")
+            self.replay_cut(ours, rows)
+
+    def test_replay_keeps_the_rows_before_one_that_it_cannot_carry(self):
+        plain_log(self.path("plain.jsonl"))
+        with open(self.path("plain.jsonl"), encoding="utf-8") as file:
+            lines = file.read().splitlines(keepends=True)
+        lines[32] = lines[32].replace('"req_id": "', '"req_id": "' + "x" * 256)
+        with open(self.path("wrong.jsonl"), "w", encoding="utf-8") as file:
+            file.writelines(lines)
+        self.moetrace("run", "-o", "out.jsonl", "--", os.path.join(BIN, "moetrace"), "replay", "--num-experts", "16", "wrong.jsonl", code=1)
+        self.assertRegex(self.err, "moetrace: wrong.jsonl: line 33: its req_id has .* carries 255; what stands before it was replayed; "
+                                   "record it again, or cut the file before it\n")
+        self.moetrace("verify", "out.jsonl")
+        self.assertEqual(rows_of(self.path("out.jsonl")), rows_of(self.path("plain.jsonl"))[:31])
+
     def test_further_ranks_get_their_own_file(self):
         plain_log(self.path("plain.jsonl"))
         first = self.round_trip("plain.jsonl", "--num-experts", "16")
