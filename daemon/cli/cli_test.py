@@ -121,7 +121,7 @@ class CliTest(unittest.TestCase):
         def segment():
             done = subprocess.run([os.path.join(BIN, "moetrace"), "status", "--json", "--session", session],
                                   env=self.env, capture_output=True, text=True)
-            segments = json.loads(done.stdout) if done.returncode == 0 else []
+            segments = json.loads(done.stdout or "[]")
             return segments and segments[0]["recorded"] > 0 and segments[0]
         return replay, self.wait_for(segment, "the replay's segment")
 
@@ -447,6 +447,31 @@ class CliTest(unittest.TestCase):
         self.moetrace("set", "--sample", "0", "--trace", segment["trace_id"][:8], env={"MOETRACE_SESSION": "other"})
         self.assertEqual(words()[2], 0)
         replay.kill()
+
+    def test_segment_of_another_version(self):
+        """Each command says the same line of it; beside it, the others are served."""
+        plain_log(self.path("plain.jsonl"))
+        self.moetrace("replay", "--num-experts", "16", "--rate", "1e9", "plain.jsonl", env={"MOETRACE_SESSION": "live"})
+        [ring] = [os.path.join(self.rings, name) for name in os.listdir(self.rings) if name.endswith(".ring")]
+        with open(ring, "r+b") as file:
+            file.seek(8)  # abi_major
+            file.write(struct.pack("<H", 9))
+        said = (f"moetrace: {ring}: ABI version 9, this program speaks version 1; use the collector that belongs to the producer; "
+                "remove the segment's two files if no producer uses them\n")
+        self.env["MOETRACE_SESSION"] = "live"
+        commands = ["status"], ["top", "--once"], ["top"], ["top", "--json"], ["stop"], ["start"], ["set", "--sample", "2"]
+        for command in commands:
+            out = self.moetrace(*command, code=1)
+            self.assertEqual((out, self.err), ("[]\n" if "--json" in command else "", said), command)
+        replay, segment = self.live_replay()
+        for command in commands:
+            if command != ["top", "--json"]:  # which goes on
+                self.assertIn(segment["trace_id"], self.moetrace(*command, code=1))
+                self.assertEqual(self.err, said, command)
+        replay.kill()
+        replay.wait()
+        self.moetrace("stop", code=1)
+        self.assertEqual(self.err, said)
 
     def test_tail_prints_the_files_own_lines(self):
         self.moetrace("tail", code=69)
