@@ -88,6 +88,10 @@ class MoetracePlot(unittest.TestCase):
         log = self.trace(meta, ROUTE)
         self.fails(1, "give --num-experts N", log, "-o", self.out)
         self.assertEqual(self.plot(log, "-o", self.out, "--num-experts", "60").returncode, 0)
+        with open(os.path.join(self.out, "expert_metrics.json")) as file:
+            metrics = json.load(file)
+        self.assertIsNone(metrics["dropped"])
+        self.assertIsNone(metrics["torn"])
         self.fails(1, "the trace has 8 experts, not 60", self.trace(META), "-o", self.out,
                    "--num-experts", "60")
 
