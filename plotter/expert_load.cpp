@@ -82,6 +82,7 @@ Result<void> join(ExpertLoad& load, const std::string& path, const TraceReader& 
                               std::to_string(load.top_k));
   }
   for (const uint16_t layer : meta.layers_logged) layer_of(load, layer);
+  if (meta.plain()) load.dropped = load.torn = std::nullopt;
   return {};
 }
 
@@ -100,9 +101,9 @@ Result<void> read_file(ExpertLoad& load, TraceReader& reader,
       tokens.add(*route);
       layers.insert(route->layer);
     } else if (const auto* loss = std::get_if<trace::Loss>(&content)) {
-      load.dropped += loss->dropped;
+      if (load.dropped) *load.dropped += loss->dropped;
     } else if (const auto* torn = std::get_if<trace::Torn>(&content)) {
-      load.torn += torn->count;
+      if (load.torn) *load.torn += torn->count;
     }
   }
   for (const uint16_t layer : layers) tokens_of_layer[layer] += tokens.tokens();

@@ -33,8 +33,9 @@ struct ExpertLoad {
   // Distinct rows: a token that is recorded in 24 layers counts once. Files that record different
   // layers of the same tokens (pipeline ranks) don't add up; files that record the same layer do.
   uint64_t tokens = 0;
-  uint64_t dropped = 0;  // records that had no room, from the trace's own loss lines
-  uint64_t torn = 0;     // announced, but never seen
+  // From the trace's own lines; nothing where a file is a plain log, which does not say it.
+  std::optional<uint64_t> dropped = 0;  // records that had no room
+  std::optional<uint64_t> torn = 0;     // announced, but never seen
 
   // All layers added together.
   [[nodiscard]] LayerLoad total() const;

@@ -130,6 +130,26 @@ TEST_F(ExpertLoadTest, NobodySaysHowManyExperts) {
   EXPECT_EQ(load->total().counts[43], 1U);
 }
 
+// Nor does a plain log say what was lost; beside it, what another file says is not the whole.
+TEST_F(ExpertLoadTest, LossesOfAPlainLogAreUnknown) {
+  const std::string plain = folder_.write(
+      "plain", R"({"type":"meta","model_id":"tiny","layers_logged":[0],"top_k":2,"num_experts":4})"
+               "\n");
+  const std::string ours = folder_.write(
+      "ours",
+      meta() + R"({"type":"loss","dropped":5,"dropped_total":5,"cause":"ring_full","after_seq":3})"
+               "\n");
+  for (const auto& files : {std::vector{plain}, {plain, ours}, {ours, plain}}) {
+    const auto load = read_expert_load(files, std::nullopt);
+    ASSERT_TRUE(load) << load.error().message;
+    EXPECT_EQ(load->dropped, std::nullopt);
+    EXPECT_EQ(load->torn, std::nullopt);
+    const auto metrics = nlohmann::json::parse(metrics_json(*load));
+    EXPECT_TRUE(metrics.at("dropped").is_null());
+    EXPECT_TRUE(metrics.at("torn").is_null());
+  }
+}
+
 TEST(Metrics, AgainstHandComputedValues) {
   // 1/2, 1/4, 1/8, 1/8: 1/2*1 + 1/4*2 + 2 * 1/8*3 = 1.75 bits of 2.
   const Metrics metrics = measure({1, 4, 2, 1});

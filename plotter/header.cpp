@@ -12,9 +12,9 @@ constexpr Font kSubtitleFont{14.5, false};
 
 std::string describe_details(const ExpertLoad& load, uint64_t tokens) {
   std::string text = counted(tokens, "token") + " · " + counted(load.num_experts, "expert") +
-                     " · top-" + std::to_string(load.top_k) + " · " +
-                     counted(load.dropped, "record") + " dropped";
-  if (load.torn > 0) text += " · " + with_thousands(load.torn) + " torn";
+                     " · top-" + std::to_string(load.top_k);
+  if (load.dropped) text += " · " + counted(*load.dropped, "record") + " dropped";
+  if (load.torn.value_or(0) > 0) text += " · " + with_thousands(*load.torn) + " torn";
   if (load.files > 1) text += " · " + counted(load.files, "file");
   return text;
 }

@@ -22,7 +22,7 @@ struct Header {
 };
 
 // "12,805 tokens · 60 experts · top-4 · 0 records dropped", and torn records and files where there
-// are some.
+// are some. Where nobody knows what was dropped it says nothing of it.
 std::string describe_details(const ExpertLoad& load, uint64_t tokens);
 
 void add_header(Scene& scene, const Header& header);

@@ -10,7 +10,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json number_or_null(const std::optional<double>& value) {
+template <class Number>
+Json number_or_null(const std::optional<Number>& value) {
   return value ? Json(*value) : Json(nullptr);
 }
 
@@ -64,8 +65,8 @@ std::string metrics_json(const ExpertLoad& load) {
   json["top_k"] = load.top_k;
   json["rows"] = total.rows;
   json["tokens"] = load.tokens;
-  json["dropped"] = load.dropped;
-  json["torn"] = load.torn;
+  json["dropped"] = number_or_null(load.dropped);
+  json["torn"] = number_or_null(load.torn);
   json["layers"] = Json::array();
   for (const auto& [number, layer] : load.layers) {
     Json entry{{"layer", number}, {"rows", layer.rows}};

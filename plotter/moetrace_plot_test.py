@@ -50,7 +50,31 @@ class MoetracePlot(unittest.TestCase):
         with open(os.path.join(self.out, "expert_hist.png"), "rb") as file:
             self.assertEqual(file.read(8), b"\x89PNG\r\n\x1a\n")
         with open(os.path.join(self.out, "expert_metrics.json")) as file:
-            self.assertEqual(json.load(file)["total_selections"], 2)
+            metrics = json.load(file)
+        self.assertEqual((metrics["total_selections"], metrics["dropped"], metrics["torn"]), (2, 0, 0))
+
+    def peak_memory(self, steps):
+        """Of a run over a trace that is `steps` long, each step with its request and a loss, in KiB."""
+        path = os.path.join(self.folder.name, f"{steps}.jsonl")
+        with open(path, "w") as file:
+            file.write(json.dumps({**META, "trace_id": str(steps)}) + "\n")
+            for n in range(steps):
+                file.write(f'{{"type":"request","req_id":"r{n}","prompt_tokens":1,"cached_tokens":0,"request":{n},"event":{n}}}\n'
+                           f'{{"type":"route","req_id":"r{n}","token_idx":0,"layer":0,"topk_ids":[{n % 8},null],'
+                           f'"topk_weights":[0.5,null],"request":{n},"step":{n},"seq":{n}}}\n'
+                           f'{{"type":"loss","dropped":1,"dropped_total":{n + 1},"cause":"ring_full","after_seq":{n}}}\n')
+        with subprocess.Popen([PLOT, path, "-o", self.out], stdout=subprocess.DEVNULL) as process:
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        self.assertEqual(process.returncode, 0)
+        with open(os.path.join(self.out, "expert_metrics.json")) as file:
+            metrics = json.load(file)
+        self.assertEqual((metrics["rows"], metrics["dropped"]), (steps, steps))
+        return usage.ru_maxrss
+
+    def test_memory_does_not_grow_with_the_trace(self):
+        short, long = self.peak_memory(20_000), self.peak_memory(200_000)
+        self.assertLess(long, short + 2 * 1024)
 
     def test_formats(self):
         for name, magic in (("svg", b"<?xml"), ("pdf", b"%PDF")):
@@ -88,6 +112,10 @@ class MoetracePlot(unittest.TestCase):
         log = self.trace(meta, ROUTE)
         self.fails(1, "give --num-experts N", log, "-o", self.out)
         self.assertEqual(self.plot(log, "-o", self.out, "--num-experts", "60").returncode, 0)
+        with open(os.path.join(self.out, "expert_metrics.json")) as file:
+            metrics = json.load(file)
+        self.assertIsNone(metrics["dropped"])
+        self.assertIsNone(metrics["torn"])
         self.fails(1, "the trace has 8 experts, not 60", self.trace(META), "-o", self.out,
                    "--num-experts", "60")
 

@@ -122,6 +122,8 @@ TEST(Histogram, SaysWhatItShows) {
     EXPECT_TRUE(has_text(all, part)) << part;
   }
   EXPECT_TRUE(has_text(lay_out(histogram_of_layer(load, 7)), "layer 7"));
+  load.dropped = load.torn = std::nullopt;
+  EXPECT_FALSE(has_text(lay_out(histogram_of_all_layers(load)), "dropped"));
 }
 
 TEST(Histogram, NamesTheBusiestThree) {

@@ -121,7 +121,7 @@ class CliTest(unittest.TestCase):
         def segment():
             done = subprocess.run([os.path.join(BIN, "moetrace"), "status", "--json", "--session", session],
                                   env=self.env, capture_output=True, text=True)
-            segments = json.loads(done.stdout) if done.returncode == 0 else []
+            segments = json.loads(done.stdout or "[]")
             return segments and segments[0]["recorded"] > 0 and segments[0]
         return replay, self.wait_for(segment, "the replay's segment")
 
@@ -200,6 +200,44 @@ class CliTest(unittest.TestCase):
         self.one_line_error()
         self.moetrace("replay", "--num-experts", "16", "plain.jsonl", code=1, env={"MOETRACE_DIR": "/nowhere"})
         self.one_line_error()
+
+    def replay_cut(self, source, rows, *options):
+        """Replays `source`, cut in the middle of its next row after `rows`; checks that they all come out."""
+        with open(source, encoding="utf-8") as file:
+            lines = file.read().splitlines(keepends=True)
+        at = [n for n, line in enumerate(lines) if json.loads(line)["type"] == "route"][rows]
+        with open(self.path("cut.jsonl"), "w", encoding="utf-8") as file:
+            file.write("".join(lines[:at]) + lines[at][:20])
+        self.moetrace("run", "-o", "out.jsonl", "--", os.path.join(BIN, "moetrace"), "replay", *options, "cut.jsonl", code=1)
+        self.assertIn(f"moetrace: cut.jsonl: line {at + 1}: torn: the file ends inside this line (no newline); what stands before it was "
+                      "replayed; wait for its collector, or start it again, to end the line\n", self.err)
+        self.moetrace("verify", "out.jsonl")
+        self.assertEqual(rows_of(self.path("out.jsonl")), rows_of(source)[:rows])
+        self.assertEqual([end["status"] for end in lines_of(self.path("out.jsonl"), "end")], ["closed"])
+        os.remove(self.path("out.jsonl"))
+
+    def test_replay_of_a_torn_file_keeps_the_rows_before(self):
+        plain = self.path("plain.jsonl")
+        plain_log(plain)
+        ours = self.path("ours.jsonl")
+        os.rename(self.round_trip("plain.jsonl", "--num-experts", "16"), ours)
+        # Two layers of 15 rows, then of 3: in the middle of the second step's first layer, and of its second.
+        for rows in (31, 34):
+            self.replay_cut(plain, rows, "--num-experts", "16")
+            self.replay_cut(ours, rows)
+
+    def test_replay_keeps_the_rows_before_one_that_it_cannot_carry(self):
+        plain_log(self.path("plain.jsonl"))
+        with open(self.path("plain.jsonl"), encoding="utf-8") as file:
+            lines = file.read().splitlines(keepends=True)
+        lines[32] = lines[32].replace('"req_id": "', '"req_id": "' + "x" * 256)
+        with open(self.path("wrong.jsonl"), "w", encoding="utf-8") as file:
+            file.writelines(lines)
+        self.moetrace("run", "-o", "out.jsonl", "--", os.path.join(BIN, "moetrace"), "replay", "--num-experts", "16", "wrong.jsonl", code=1)
+        self.assertRegex(self.err, "moetrace: wrong.jsonl: line 33: its req_id has .* carries 255; what stands before it was replayed; "
+                                   "record it again, or cut the file before it\n")
+        self.moetrace("verify", "out.jsonl")
+        self.assertEqual(rows_of(self.path("out.jsonl")), rows_of(self.path("plain.jsonl"))[:31])
 
     def test_further_ranks_get_their_own_file(self):
         plain_log(self.path("plain.jsonl"))
@@ -409,6 +447,31 @@ class CliTest(unittest.TestCase):
         self.moetrace("set", "--sample", "0", "--trace", segment["trace_id"][:8], env={"MOETRACE_SESSION": "other"})
         self.assertEqual(words()[2], 0)
         replay.kill()
+
+    def test_segment_of_another_version(self):
+        """Each command says the same line of it; beside it, the others are served."""
+        plain_log(self.path("plain.jsonl"))
+        self.moetrace("replay", "--num-experts", "16", "--rate", "1e9", "plain.jsonl", env={"MOETRACE_SESSION": "live"})
+        [ring] = [os.path.join(self.rings, name) for name in os.listdir(self.rings) if name.endswith(".ring")]
+        with open(ring, "r+b") as file:
+            file.seek(8)  # abi_major
+            file.write(struct.pack("<H", 9))
+        said = (f"moetrace: {ring}: ABI version 9, this program speaks version 1; use the collector that belongs to the producer; "
+                "remove the segment's two files if no producer uses them\n")
+        self.env["MOETRACE_SESSION"] = "live"
+        commands = ["status"], ["top", "--once"], ["top"], ["top", "--json"], ["stop"], ["start"], ["set", "--sample", "2"]
+        for command in commands:
+            out = self.moetrace(*command, code=1)
+            self.assertEqual((out, self.err), ("[]\n" if "--json" in command else "", said), command)
+        replay, segment = self.live_replay()
+        for command in commands:
+            if command != ["top", "--json"]:  # which goes on
+                self.assertIn(segment["trace_id"], self.moetrace(*command, code=1))
+                self.assertEqual(self.err, said, command)
+        replay.kill()
+        replay.wait()
+        self.moetrace("stop", code=1)
+        self.assertEqual(self.err, said)
 
     def test_tail_prints_the_files_own_lines(self):
         self.moetrace("tail", code=69)

@@ -86,7 +86,7 @@ Outcome control(Change change) {
   if (!opened) return opened.error();
   std::erase_if(opened->segments,
                 [](const CollectorSegment& segment) { return !segment.producer_alive(); });
-  if (opened->segments.empty()) {
+  if (opened->segments.empty() && opened->unusable.empty()) {
     return Failure{kNothingThere,
                    "control: no producer is alive; moetrace status shows what is there"};
   }
@@ -100,7 +100,8 @@ Outcome control(Change change) {
   for (const CollectorSegment& segment : opened->segments) {
     if (const auto failure = apply(segment, change)) return *failure;
   }
-  return kOk;
+  std::fflush(stdout);
+  return report_unusable(*opened);
 }
 
 std::shared_ptr<Change> add(CLI::App& app, Command& chosen, const char* name,

@@ -11,12 +11,12 @@ namespace {
 Outcome replay(const ReplayOptions& options) {
   auto replayer = Replayer::open(options);
   if (!replayer) return replayer.error();
-  const auto totals = (*replayer)->run();
-  if (!totals) return totals.error();
+  const ReplayTotals totals = (*replayer)->run();
   std::printf("%s: %llu rows in %llu steps, %llu dropped, trace %s\n", options.file.c_str(),
-              static_cast<unsigned long long>(totals->rows),
-              static_cast<unsigned long long>(totals->steps),
-              static_cast<unsigned long long>(totals->dropped), totals->trace_id.c_str());
+              static_cast<unsigned long long>(totals.rows),
+              static_cast<unsigned long long>(totals.steps),
+              static_cast<unsigned long long>(totals.dropped), totals.trace_id.c_str());
+  if (!totals.failure.empty()) return Failure{kFailed, totals.failure};
   return kOk;
 }
 

@@ -124,19 +124,8 @@ Replayer::Replayer(const ReplayOptions& options, trace::TraceReader reader,
   totals_.trace_id = producer_->name().trace_id;
 }
 
-boost::system::result<ReplayTotals, Failure> Replayer::run() {
-  while (true) {
-    const auto line = reader_.next();
-    if (!line)
-      return Failure{kFailed, line.error().message + "; what stands before it was replayed"};
-    if (*line == nullptr) break;
-    const std::string why =
-        std::visit([this](const auto& content) { return take(content); }, (*line)->content);
-    if (!why.empty()) {
-      return Failure{kFailed, options_.file + ": line " + std::to_string((*line)->number) + ": " +
-                                  why + "; what stands before it was replayed"};
-    }
-  }
+ReplayTotals Replayer::run() {
+  totals_.failure = take_lines();
   grouper_.finish_step();
   wait_for_room([](Producer& producer) { return producer.requests().flush(); });
   totals_.steps = producer_->announcer().steps();
@@ -146,6 +135,23 @@ boost::system::result<ReplayTotals, Failure> Replayer::run() {
 
 // ---- lines
 // ---------------------------------------------------------------------------------------------------------------
+
+std::string Replayer::take_lines() {
+  const auto stopped = [](const std::string& why, trace::ErrorCode code) {
+    return why + "; what stands before it was replayed; " + std::string(trace::what_to_try(code));
+  };
+  while (true) {
+    const auto line = reader_.next();
+    if (!line) return stopped(line.error().message, line.error().code);
+    if (*line == nullptr) return {};
+    const std::string why =
+        std::visit([this](const auto& content) { return take(content); }, (*line)->content);
+    if (!why.empty()) {
+      return stopped(options_.file + ": line " + std::to_string((*line)->number) + ": " + why,
+                     trace::ErrorCode::kBadLine);
+    }
+  }
+}
 
 std::string Replayer::take(const trace::Route& route) {
   if (route.layer >= producer_->map().header().num_layers) {

@@ -26,6 +26,7 @@ struct ReplayTotals {
   std::uint64_t rows = 0;  // of the file
   std::uint64_t steps = 0;
   std::uint64_t dropped = 0;  // rows that found no room
+  std::string failure;        // why the rest of the file was not replayed; "": all of it was
 };
 
 class Replayer {
@@ -35,8 +36,8 @@ class Replayer {
   static boost::system::result<std::unique_ptr<Replayer>, Failure> open(
       const ReplayOptions& options);
 
-  // The whole file. What was sent before an error stays sent.
-  boost::system::result<ReplayTotals, Failure> run();
+  // The whole file, or what stands before a line that can't be replayed.
+  ReplayTotals run();
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -44,6 +45,8 @@ class Replayer {
   Replayer(const ReplayOptions& options, trace::TraceReader reader,
            std::unique_ptr<Producer> producer);
 
+  // Every line, the last step still open. Says why it ended before the file did, or "".
+  std::string take_lines();
   // Each says why the line can't be replayed, or "".
   std::string take(const trace::Route& route);
   std::string take(const trace::Request& request);

@@ -1,6 +1,7 @@
 #include "daemon/cli/segments.hpp"
 
 #include <algorithm>
+#include <cstdio>
 #include <filesystem>
 #include <set>
 
@@ -56,6 +57,12 @@ boost::system::result<OpenedSegments, Failure> open_segments(const SegmentFilter
             "; start an engine with MOETRACE=1, or set MOETRACE_DIR to where it has its ring"};
   }
   return opened;
+}
+
+int report_unusable(const OpenedSegments& opened) {
+  for (const std::string& why : opened.unusable)
+    std::fprintf(stderr, "moetrace: %s\n", why.c_str());
+  return opened.unusable.empty() ? kOk : kFailed;
 }
 
 double SegmentCounters::fill(std::uint64_t route_slots) const {

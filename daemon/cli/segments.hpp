@@ -25,6 +25,9 @@ struct OpenedSegments {
 // there is none.
 boost::system::result<OpenedSegments, Failure> open_segments(const SegmentFilter& filter);
 
+// A line on standard error for each segment that can't be opened. The command's exit code.
+int report_unusable(const OpenedSegments& opened);
+
 // Counters of a segment, read once.
 struct SegmentCounters {
   std::uint64_t steps = 0;

@@ -123,9 +123,7 @@ Outcome status(const StatusOptions& options) {
                 list.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
   }
   std::fflush(stdout);
-  for (const std::string& why : opened->unusable)
-    std::fprintf(stderr, "moetrace: %s\n", why.c_str());
-  return opened->unusable.empty() ? kOk : kFailed;
+  return report_unusable(*opened);
 }
 
 }  // namespace

@@ -104,20 +104,18 @@ void draw(const std::string& text, const Screen& screen) {
   std::fputs((drawn + "\033[J").c_str(), stdout);
 }
 
-Outcome snapshot(const TopOptions& options, const std::optional<Screen>& screen) {
-  const auto opened = open_segments(options.filter);
-  if (!opened) return opened.error();
+int show(const OpenedSegments& opened, bool json, const std::optional<Screen>& screen) {
   auto list = nlohmann::ordered_json::array();
   std::string text;
-  for (const CollectorSegment& segment : opened->segments) {
+  for (const CollectorSegment& segment : opened.segments) {
     const auto load = read_load(segment);
     if (!load) continue;  // again in a second
-    if (options.json)
+    if (json)
       list.push_back(to_json(segment, *load));
     else
       text += to_text(segment, *load, screen ? screen->columns : kFileColumns);
   }
-  if (options.json) text = list.dump() + "\n";
+  if (json) text = list.dump() + "\n";
   if (screen)
     draw(text, *screen);
   else
@@ -133,12 +131,16 @@ Outcome top(const TopOptions& options) {
   // watches.
   const bool once = options.once || (!terminal && !options.json);
   for (bool first = true; !stop_requested(); first = false) {
-    const auto shown = snapshot(options, terminal ? screen_size() : std::nullopt);
-    if (!shown && shown.error().exit_code == kNothingThere && !first) {
+    const auto opened = open_segments(options.filter);
+    const bool none = opened ? opened->segments.empty() : opened.error().exit_code == kNothingThere;
+    if (none && !first) {
       std::fprintf(stderr, "moetrace: top: the last trace has ended\n");
       return kOk;
     }
-    if (!shown || *shown != kOk || once) return shown;
+    if (!opened) return opened.error();
+    const int shown = show(*opened, options.json, terminal && !none ? screen_size() : std::nullopt);
+    if (shown != kOk) return shown;
+    if (once || none) return report_unusable(*opened);
     ::nanosleep(&kRefresh, nullptr);
   }
   return kOk;

@@ -109,8 +109,8 @@ class Collector:
         self.process.kill()
         self.process.wait()
 
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
+    def stop(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
         return self.process.wait(TIMEOUT_S)
 
     def wait(self):

@@ -3,6 +3,7 @@ import contextlib
 import os
 import random
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -199,6 +200,24 @@ class Segments(Case):
         self.assertEqual(collector.stop(), 0, collector.stderr())
         [path] = self.trace_files()
         self.check(path, source, need_end=False)
+
+    def test_either_signal_ends_it_cleanly(self):
+        """In the middle of a live trace: what was recorded is in the file, nothing of the collector is left behind."""
+        endpoints = self.folder / "moetrace"
+        endpoints.mkdir()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with self.subTest(number.name):
+                collector = Collector(self, "--output-dir", self.traces, publish=f"ipc://{endpoints}/{self.session}.pub")
+                replay, path = self.start_fed(seed=number)
+                self.assertEqual((collector.stop(number), collector.stderr()), (0, ""))
+                self.assertGreater(self.check(path, need_end=False).delivered, 0)
+                self.assertEqual(list(endpoints.iterdir()), [])
+                self.assertFalse([name for name in os.listdir(self.rings) if path.stem not in name])
+                self.start_collector("--once")
+                self.assertEqual(replay.wait(), 0, replay.stderr())
+                self.wait_drained()
+                self.assertEqual(self.check(path).dropped, 0)
+                self.assertEqual(self.collectors[-1].wait(), 0)
 
     def test_lost_file_starts_late(self):
         collector = self.start_collector()
