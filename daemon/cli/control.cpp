@@ -53,20 +53,13 @@ Result<FileLock> lock_words(const CollectorSegment& segment) {
   }
 }
 
-std::string describe(const ControlWords& words) {
-  return std::string(words.enabled ? "on" : "off") + ", layers " + format_layers(words.layers) +
-         (words.sample_every == 0 ? ", counting only"
-                                  : ", every step in " + std::to_string(words.sample_every));
-}
-
 std::optional<Failure> apply(const CollectorSegment& segment, const Change& change) {
   const SegmentMap& map = segment.map();
   const auto lock = lock_words(segment);
   if (!lock) return Failure{kFailed, lock.error().message};
   // With the lock in our hand nobody is writing; words that still can't be read were left by one
   // who died at it.
-  ControlWords words{true, map.header().sample_every, map.header().layers_logged};
-  if (const auto current = read_control(map)) words = current->second;
+  ControlWords words = control_words(segment);
   if (change.enabled) words.enabled = *change.enabled;
   if (change.sample_every) words.sample_every = *change.sample_every;
   if (change.layers) words.layers = *wanted_layers(segment, *change.layers);

@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <set>
 
+#include "producer/layer_mask.hpp"
+
 namespace moetrace::cli {
 namespace {
 
@@ -96,6 +98,20 @@ SegmentCounters read_counters(const CollectorSegment& segment) {
   counters.recorded = std::max(counters.recorded, counters.consumed);
   counters.dropped += counters.event_lost;
   return counters;
+}
+
+ControlWords control_words(const CollectorSegment& segment) {
+  const SegmentMap& map = segment.map();
+  if (const auto current = read_control(map)) return current->second;
+  return {true, map.header().sample_every, map.header().layers_logged};
+}
+
+std::string describe(const ControlWords& words) {
+  std::string text =
+      std::string(words.enabled ? "on" : "off") + ", layers " + format_layers(words.layers);
+  if (words.sample_every == 0) return text + ", counting only";
+  if (words.sample_every == 1) return text + ", every step";
+  return text + ", one step in " + std::to_string(words.sample_every);
 }
 
 }  // namespace moetrace::cli

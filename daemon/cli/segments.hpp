@@ -45,4 +45,9 @@ struct SegmentCounters {
 };
 SegmentCounters read_counters(const CollectorSegment& segment);
 
+// What the control words ask for; what the producer began with while they can't be read.
+ControlWords control_words(const CollectorSegment& segment);
+// on, layers 0,5-7, one step in 10
+std::string describe(const ControlWords& words);
+
 }  // namespace moetrace::cli

@@ -7,6 +7,7 @@
 #include "daemon/cli/segments.hpp"
 #include "daemon/cli/text.hpp"
 #include "daemon/endpoints.hpp"
+#include "producer/layer_mask.hpp"
 
 namespace moetrace::cli {
 namespace {
@@ -45,6 +46,14 @@ std::string cost_text(const SegmentCounters& counters) {
   return text;
 }
 
+nlohmann::ordered_json layers_json(const moetrace_layer_mask& layers) {
+  auto list = nlohmann::ordered_json::array();
+  for (std::uint32_t layer = 0; layer < MOETRACE_MAX_LAYERS; ++layer) {
+    if (has_layer(layers, layer)) list.push_back(layer);
+  }
+  return list;
+}
+
 nlohmann::ordered_json to_json(const CollectorSegment& segment) {
   const moetrace_ring_header& header = segment.map().header();
   const SegmentCounters counters = read_counters(segment);
@@ -62,6 +71,10 @@ nlohmann::ordered_json to_json(const CollectorSegment& segment) {
   out["producer"] = counters.closed ? "closed" : segment.producer_alive() ? "alive" : "dead";
   out["collector"] = segment.collector_alive() ? "attached" : "none";
   out["collector_generation"] = counters.generation;
+  const ControlWords words = control_words(segment);
+  out["enabled"] = words.enabled;
+  out["layers"] = layers_json(words.layers);
+  out["sample_every"] = words.sample_every;
   out["steps"] = counters.steps;
   out["attempted"] = counters.attempted;
   out["recorded"] = counters.recorded;
@@ -75,7 +88,7 @@ nlohmann::ordered_json to_json(const CollectorSegment& segment) {
   return out;
 }
 
-// Six lines a segment, the longest of them below 100 columns.
+// Seven lines a segment, the longest of them below 100 columns but for a list of many layers.
 void print(const CollectorSegment& segment) {
   const moetrace_ring_header& header = segment.map().header();
   const SegmentCounters counters = read_counters(segment);
@@ -97,6 +110,7 @@ void print(const CollectorSegment& segment) {
   std::printf("  model      %-40s  engine %s, pid %u %s\n",
               shortened(known(header.model_id), 40).c_str(), shortened(engine, 22).c_str(),
               header.producer_pid, producer.c_str());
+  std::printf("  recording  %s\n", describe(control_words(segment)).c_str());
   std::printf("  rows       %s attempted, %s recorded, %s consumed, %s dropped\n",
               grouped(counters.attempted).c_str(), grouped(counters.recorded).c_str(),
               grouped(counters.consumed).c_str(), grouped(counters.dropped).c_str());
