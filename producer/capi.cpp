@@ -132,6 +132,16 @@ void moetrace_record_cuda(moetrace_producer* producer, moetrace_cuda_stream stre
   }
 }
 
+void moetrace_record_cuda_deferred(moetrace_producer* producer, moetrace_cuda_stream stream,
+                                   uint32_t layer, const void* ids, moetrace_type id_type,
+                                   const void* weights, moetrace_type weight_type, uint32_t rows) {
+  if (DeviceHook* hook = device_hook(producer); hook != nullptr && ids != nullptr) {
+    const AddTime timed(producer->impl->launch_ns());
+    hook->record(stream, layer, ids, id_type, weights, weight_type, rows,
+                 DeviceHook::Where::kDeferred);
+  }
+}
+
 void moetrace_record_cuda_in_line(moetrace_producer* producer, moetrace_cuda_stream stream,
                                   uint32_t layer, const void* ids, moetrace_type id_type,
                                   const void* weights, moetrace_type weight_type, uint32_t rows) {

@@ -15,7 +15,7 @@ namespace moetrace {
 
 class DeviceHook {
  public:
-  enum class Where { kBranch, kInLine };
+  enum class Where { kBranch, kInLine, kDeferred };
 
   // For the GPU of ordinal `device`; its kernels write the ring where `map` has it, which therefore
   // stays mapped for ever. kSystem if there is no such GPU or it can't reach the ring; kBadArgument
@@ -28,7 +28,7 @@ class DeviceHook {
   virtual bool can_announce(moetrace_cuda_stream stream) const = 0;
   // A pass follows on `stream`; rows = 0 disarms.
   virtual void announce(moetrace_cuda_stream stream, const StepBlock& block) = 0;
-  // As moetrace_record_cuda and moetrace_record_cuda_in_line.
+  // As moetrace_record_cuda, moetrace_record_cuda_in_line and moetrace_record_cuda_deferred.
   virtual void record(moetrace_cuda_stream stream, std::uint32_t layer, const void* ids,
                       moetrace_type id_type, const void* weights, moetrace_type weight_type,
                       std::uint32_t rows, Where where) = 0;

@@ -156,15 +156,20 @@ MOETRACE_API void moetrace_record(moetrace_producer* producer, uint32_t layer, c
  *                      expert kernels
  *                      moetrace_join(p, stream);
  *
+ * or, where every layer has ids and weights of its own, which costs next to nothing:
+ *
+ *     in each layer:   router kernel: ids and weights of this layer
+ *                      moetrace_record_cuda_deferred(...);
+ *                      expert kernels
+ *     at the end:      moetrace_join(p, stream);
+ *
  * All but the first may be captured: what changes from step to step lies in device memory, where
  * the announcement puts it. Full, piecewise and no capture are the same to it.
  *
  * How long ids and weights live: until moetrace_join has been called, they must neither be freed
  * into a stream-ordered allocator nor written again; after that, whatever the stream does comes
- * behind the hook. One join closes all branches since the last one, so an engine that keeps every
- * layer's ids and weights until the end of the pass joins once, there, which is cheapest. The next
- * announcement joins what was not. A capture that ends before the join fails with
- * cudaErrorStreamCaptureUnjoined.
+ * behind the hook. One join closes all branches since the last one. The next announcement joins
+ * what was not. A capture that ends before the join fails with cudaErrorStreamCaptureUnjoined.
  *
  * One pass at a time: passes that overlap on two streams need two producers. */
 typedef struct CUstream_st* moetrace_cuda_stream; /* cudaStream_t, CUstream */
@@ -184,9 +189,22 @@ MOETRACE_API void moetrace_record_cuda(moetrace_producer* producer, moetrace_cud
                                        uint32_t layer, const void* ids, moetrace_type id_type,
                                        const void* weights, moetrace_type weight_type,
                                        uint32_t rows);
-/* Joins the branches of every moetrace_record_cuda since the last join, to be called when the
- * layer's expert kernels have been enqueued, or later. Nothing to join: nothing happens. */
+/* Joins the branches of every moetrace_record_cuda and moetrace_record_cuda_deferred since the last
+ * join, to be called when the layer's expert kernels have been enqueued, or later. Nothing to join:
+ * nothing happens. */
 MOETRACE_API void moetrace_join(moetrace_producer* producer, moetrace_cuda_stream stream);
+/* The same for engines that keep every layer's ids and weights until the end of the pass, which is
+ * the cheapest: nothing is launched here, and one kernel records all layers of the pass. It runs on
+ * a branch that forks from `stream` where the last of the MoE layers calls (the last of
+ * options.moe_layers), or, if that one never calls, in the stream, at the join, of which the pass
+ * needs one in any case. All layers of a pass are told of on one stream, in one mode: eager, or
+ * captured, be it piece by piece; others are dropped, and so is a pass that the next announcement
+ * overtakes. More than 1023 rows are not deferred but recorded as by moetrace_record_cuda. */
+MOETRACE_API void moetrace_record_cuda_deferred(moetrace_producer* producer,
+                                                moetrace_cuda_stream stream, uint32_t layer,
+                                                const void* ids, moetrace_type id_type,
+                                                const void* weights, moetrace_type weight_type,
+                                                uint32_t rows);
 /* The same in the stream itself, without a branch: slower, but needs no join, and ids and weights
  * need live no longer than for any other kernel of the stream. */
 MOETRACE_API void moetrace_record_cuda_in_line(moetrace_producer* producer,

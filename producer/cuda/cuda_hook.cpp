@@ -2,6 +2,8 @@
 #include <array>
 #include <cstring>
 #include <optional>
+#include <span>
+#include <vector>
 
 #include "producer/cuda/kernels.hpp"
 #include "producer/device_hook.hpp"
@@ -51,6 +53,11 @@ unsigned long long capture_of(cudaStream_t stream) {
   return status == cudaStreamCaptureStatusActive ? id : 0;
 }
 
+bool same(const cuda::RouteShape& a, const cuda::RouteShape& b) {
+  return a.id_type == b.id_type && a.weight_type == b.weight_type && a.rows == b.rows &&
+         a.has_weights == b.has_weights;
+}
+
 // Everything that graphs may hold on to. Never freed: a graph that was captured may be replayed as
 // long as the process lives.
 struct GpuState {
@@ -68,6 +75,7 @@ class CudaHook final : public DeviceHook {
       : consumed_(&map.ctl()->route_consumed),
         mirror_version_(map.counts_version()),
         num_layers_(map.header().num_layers),
+        last_moe_layer_(static_cast<std::uint32_t>(last_layer(map.header().moe_layers))),
         device_(device),
         gpu_(gpu) {}
 
@@ -82,7 +90,8 @@ class CudaHook final : public DeviceHook {
 
   void announce(cudaStream_t stream, const StepBlock& block) override {
     const OnDevice here(device_);
-    join(stream);  // of a pass that failed before it could
+    deferred_.clear();  // of a pass that failed: nobody knows whether its tensors are still there
+    join(stream);       // likewise, before it could
     send(stream, block);
     if (block.time_ns - mirrored_ns_ >= kMirrorEveryNs && mirror_counts(stream))
       mirrored_ns_ = block.time_ns;
@@ -96,34 +105,24 @@ class CudaHook final : public DeviceHook {
     if (weights != nullptr && (weight_type < MOETRACE_FLOAT32 || weight_type > MOETRACE_FLOAT16))
       weights = nullptr;
     const OnDevice here(device_);
-    // Launches of one producer never overlap: those of the branch follow one another in it,
-    // anything else waits for them.
-    if (where == Where::kInLine || (unjoined_ && unjoined_->capture != capture_of(stream)))
-      join(stream);
-    const cuda::RouteTensors routes{ids, weights, id_type, weight_type, rows};
-    if (where == Where::kInLine) {
-      check("recording", cuda::launch_record(stream, gpu_.view, layer, routes));
+    const cuda::RouteShape shape{id_type, weight_type, rows, weights != nullptr};
+    const cuda::RouteTensors routes{layer, ids, weights};
+    if (where == Where::kDeferred && rows <= cuda::kMostSharedRows) {
+      defer(stream, shape, routes);
       return;
     }
-    check("forking", cudaEventRecord(gpu_.fork, stream));
-    check("forking", cudaStreamWaitEvent(gpu_.branch, gpu_.fork, 0));
-    check("recording", cuda::launch_record(gpu_.branch, gpu_.view, layer, routes));
-    check("joining", cudaEventRecord(gpu_.joined, gpu_.branch));
-    unjoined_ = Unjoined{capture_of(stream)};
+    launch_deferred(stream, Where::kBranch);
+    launch(stream, shape, {&routes, 1}, where);
   }
 
   void join(cudaStream_t stream) override {
-    if (!unjoined_) return;
-    // A capture that broke off took its branch with it.
-    if (unjoined_->capture == capture_of(stream)) {
-      const OnDevice here(device_);
-      check("joining", cudaStreamWaitEvent(stream, gpu_.joined, 0));
-    }
-    unjoined_.reset();
+    launch_deferred(stream, Where::kInLine);
+    join_branch(stream);
   }
 
   void close() override {
     const OnDevice here(device_);
+    deferred_.clear();
     // Whatever streams the engine used. An error (of the engine's kernels, or because the process
     // is ending) leaves the last snapshot as the truth; what came after it counts as torn.
     if (cudaDeviceSynchronize() != cudaSuccess) {
@@ -144,6 +143,75 @@ class CudaHook final : public DeviceHook {
   struct Unjoined {
     unsigned long long capture;  // 0: none, the branch runs
   };
+  // Layers of the pass under way that have been told of and not launched, in ascending order.
+  struct Deferred {
+    cudaStream_t stream = nullptr;
+    bool captured = false;
+    cuda::RouteShape shape{};
+    std::vector<cuda::RouteTensors> layers;
+
+    void clear() { layers.clear(); }
+    bool belongs_to(cudaStream_t other) const {
+      return stream == other && captured == (capture_of(other) != 0);
+    }
+  };
+
+  // Adds a layer; the last one of the pass takes all of them along, beside its experts.
+  void defer(cudaStream_t stream, const cuda::RouteShape& shape, const cuda::RouteTensors& routes) {
+    // What a pass that broke off has left comes back with another address, or not at all.
+    while (!deferred_.layers.empty() && deferred_.layers.back().layer >= routes.layer)
+      deferred_.layers.pop_back();
+    if (!deferred_.belongs_to(stream)) deferred_.clear();
+    if (!same(deferred_.shape, shape) || deferred_.layers.size() == cuda::kMostLayers)
+      launch_deferred(stream, Where::kBranch);
+    if (deferred_.layers.empty()) {
+      deferred_.stream = stream;
+      deferred_.captured = capture_of(stream) != 0;
+      deferred_.shape = shape;
+    }
+    deferred_.layers.push_back(routes);
+    if (routes.layer >= last_moe_layer_) launch_deferred(stream, Where::kBranch);
+  }
+
+  // Pieces of a captured pass may be captures of their own: the last one launches for all. But a
+  // graph must not keep the addresses of an eager pass, nor one stream read what another writes.
+  void launch_deferred(cudaStream_t stream, Where where) {
+    if (deferred_.layers.empty()) return;
+    if (deferred_.belongs_to(stream)) {
+      const OnDevice here(device_);
+      launch(stream, deferred_.shape, deferred_.layers, where);
+    }
+    deferred_.clear();
+  }
+
+  void launch(cudaStream_t stream, const cuda::RouteShape& shape,
+              std::span<const cuda::RouteTensors> layers, Where where) {
+    // Launches of one producer never overlap: those of the branch follow one another in it,
+    // anything else waits for them.
+    if (where == Where::kInLine || (unjoined_ && unjoined_->capture != capture_of(stream)))
+      join_branch(stream);
+    if (where == Where::kInLine) {
+      check("recording",
+            cuda::launch_record(stream, gpu_.view, shape, layers.data(), layers.size()));
+      return;
+    }
+    check("forking", cudaEventRecord(gpu_.fork, stream));
+    check("forking", cudaStreamWaitEvent(gpu_.branch, gpu_.fork, 0));
+    check("recording",
+          cuda::launch_record(gpu_.branch, gpu_.view, shape, layers.data(), layers.size()));
+    check("joining", cudaEventRecord(gpu_.joined, gpu_.branch));
+    unjoined_ = Unjoined{capture_of(stream)};
+  }
+
+  void join_branch(cudaStream_t stream) {
+    if (!unjoined_) return;
+    // A capture that broke off took its branch with it.
+    if (unjoined_->capture == capture_of(stream)) {
+      const OnDevice here(device_);
+      check("joining", cudaStreamWaitEvent(stream, gpu_.joined, 0));
+    }
+    unjoined_.reset();
+  }
 
   void send(cudaStream_t stream, const StepBlock& block) {
     const cuda::StepArguments step{block.step,
@@ -175,9 +243,11 @@ class CudaHook final : public DeviceHook {
   const SharedWord consumed_;
   const SharedWord mirror_version_;
   const std::uint32_t num_layers_;
+  const std::uint32_t last_moe_layer_;
   const int device_;
   const GpuState gpu_;
   std::optional<Unjoined> unjoined_;
+  Deferred deferred_;
   std::uint64_t mirrors_ = 0;
   std::int64_t mirrored_ns_ = 0;
   std::string failure_;

@@ -85,15 +85,17 @@ struct Traced {
   std::unique_ptr<Drain> drain;
 };
 
-enum class Mode { kOff, kBranch, kInLine, kDeviceCopy, kStagedCopy };
-constexpr Mode kModes[] = {Mode::kOff, Mode::kBranch, Mode::kInLine, Mode::kDeviceCopy,
-                           Mode::kStagedCopy};
+enum class Mode { kOff, kDeferred, kBranch, kInLine, kDeviceCopy, kStagedCopy };
+constexpr Mode kModes[] = {Mode::kOff,    Mode::kDeferred,   Mode::kBranch,
+                           Mode::kInLine, Mode::kDeviceCopy, Mode::kStagedCopy};
 const char* name_of(Mode mode) {
   switch (mode) {
     case Mode::kOff:
       return "off";
+    case Mode::kDeferred:
+      return "hook, side branch, a kernel a pass";
     case Mode::kBranch:
-      return "hook, side branch";
+      return "hook, side branch, a kernel a layer";
     case Mode::kInLine:
       return "hook, in line";
     case Mode::kDeviceCopy:
@@ -103,7 +105,7 @@ const char* name_of(Mode mode) {
   }
 }
 bool is_hook(Mode mode) {
-  return mode == Mode::kBranch || mode == Mode::kInLine;
+  return mode == Mode::kDeferred || mode == Mode::kBranch || mode == Mode::kInLine;
 }
 
 // A step of 24 layers, captured.
@@ -113,22 +115,25 @@ class StepGraph {
             const std::byte* weights_from)
       : rows_(rows) {
     const std::size_t entries = std::size_t{rows} * kTopK;
-    auto* ids = allocate<std::int32_t>(entries);
-    auto* weights = allocate<float>(entries);
+    auto* all_ids = allocate<std::int32_t>(kLayers * entries);
+    auto* all_weights = allocate<float>(kLayers * entries);
     auto* sink = allocate<std::uint32_t>(1);
     auto* staged = allocate<std::byte>(kLayers * entries * 8);
     check(cudaMallocHost(&pinned_, kLayers * entries * 8), "taking pinned memory");
-    buffers_ = {ids, weights, sink, staged};
+    buffers_ = {all_ids, all_weights, sink, staged};
     const auto bytes =
         static_cast<std::uint64_t>(distinct_experts(rows) * static_cast<double>(kExpertBytes)) /
         48 * 48;
     check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), "capturing");
     for (std::uint32_t layer = 0; layer < kLayers; ++layer) {
+      std::int32_t* ids = all_ids + layer * entries;
+      float* weights = all_weights + layer * entries;
       launch_router(stream, ids, weights, rows, layer);
       const auto arguments = [&](auto record) {
         record(traced.producer, stream, layer, ids, MOETRACE_INT32, weights, MOETRACE_FLOAT32,
                rows);
       };
+      if (mode == Mode::kDeferred) arguments(moetrace_record_cuda_deferred);
       if (mode == Mode::kBranch) arguments(moetrace_record_cuda);
       if (mode == Mode::kInLine) arguments(moetrace_record_cuda_in_line);
       if (mode == Mode::kDeviceCopy || mode == Mode::kStagedCopy) {
@@ -139,8 +144,9 @@ class StepGraph {
               "copying");
       }
       launch_experts(stream, weights_from, bytes, sink);
-      moetrace_join(traced.producer, stream);
+      if (mode == Mode::kBranch) moetrace_join(traced.producer, stream);
     }
+    moetrace_join(traced.producer, stream);
     if (mode == Mode::kStagedCopy) {
       check(cudaMemcpyAsync(pinned_, staged, kLayers * entries * 8, cudaMemcpyDeviceToHost, stream),
             "copying");

@@ -9,14 +9,17 @@ namespace moetrace::cuda {
 namespace {
 
 // 64 KiB are 1024 records; nobody reads.
-TEST(CudaHook, AFullRingDropsAndCountsExactly) {
+class CudaHookFullRing : public testing::TestWithParam<Where> {};
+INSTANTIATE_TEST_SUITE_P(, CudaHookFullRing, testing::Values(Where::kBranch, Where::kDeferred));
+
+TEST_P(CudaHookFullRing, DropsAndCountsExactly) {
   const moetrace_ring_header header = small_header();
   GpuProducer gpu(header, {.route_slots = 1024, .event_slots = 1024, .request_slots = 4});
   const Stream stream;
   const Routing routing(header, 300);
   for (int pass = 0; pass < 20; ++pass) {
     gpu.announce(stream, 300);
-    record_all(gpu, stream, routing, 300);
+    record_all(gpu, stream, routing, 300, GetParam());
   }
   stream.wait();
   EXPECT_EQ(gpu.host().attempted, 20u * 900);
@@ -27,7 +30,7 @@ TEST(CudaHook, AFullRingDropsAndCountsExactly) {
   EXPECT_EQ(rows.back().row, 1024u - 900 - 1);  // the newest went
   // There is room again, which the next announcement brings along.
   gpu.announce(stream, 300);
-  record_all(gpu, stream, routing, 300);
+  record_all(gpu, stream, routing, 300, GetParam());
   stream.wait();
   rows = gpu.reader().routes();
   ASSERT_EQ(rows.size(), 900u);

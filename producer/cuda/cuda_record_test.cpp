@@ -48,6 +48,20 @@ TEST(CudaHook, WritesWhatTheHostHookWrites) {
   }
 }
 
+TEST(CudaHook, WritesTheSameOfAllLayersAtOnce) {
+  for (const std::uint32_t top_k : {1u, 2u, 4u, 8u, 9u, 16u, 17u, 24u, 32u}) {
+    for (const std::uint32_t rows : {1u, 3u, 64u, 257u, 1000u, 1023u, 1024u})
+      expect_like_host(header_of(top_k, 60), rows, Where::kDeferred);
+  }
+}
+
+TEST(CudaHook, WritesTheSameOfMoreLayersThanALaunchTakes) {
+  moetrace_ring_header header = header_of(4, 60);
+  header.num_layers = MOETRACE_MAX_LAYERS;
+  header.moe_layers = header.layers_logged = first_layers(header.num_layers);
+  for (const std::uint32_t rows : {1u, 5u, 60u}) expect_like_host(header, rows, Where::kDeferred);
+}
+
 TEST(CudaHook, WritesTheSameInLine) {
   for (const std::uint32_t rows : {1u, 256u, 1000u})
     expect_like_host(header_of(4, 60), rows, Where::kInLine);

@@ -8,22 +8,36 @@
 
 namespace moetrace::cuda {
 
-// One layer's routing in device memory; [rows, top_k], contiguous.
-struct RouteTensors {
-  const void* ids;
-  const void* weights;  // nullptr: not known
+// What the layers of one launch have in common. Their ids and weights are [rows, top_k],
+// contiguous.
+struct RouteShape {
   moetrace_type id_type;
   moetrace_type weight_type;
   std::uint32_t rows;  // at least 1
+  bool has_weights;    // false: not known
 };
+
+// One layer's routing in device memory.
+struct RouteTensors {
+  std::uint32_t layer;
+  const void* ids;
+  const void* weights;
+};
+
+// Layers of one launch: so many are a kernel's arguments.
+inline constexpr std::uint32_t kMostLayers = 64;
+// Rows of a launch of more than one layer.
+inline constexpr std::uint32_t kMostSharedRows = 1023;
 
 // One thread, in the order of the pass that follows on `stream`: ends a step that is still open and
 // arms the next.
 cudaError_t launch_announce(cudaStream_t stream, const HookView& view, const StepArguments& step);
 
-// Records and counts the announced rows of a selected layer that has not passed yet in this step.
-cudaError_t launch_record(cudaStream_t stream, const HookView& view, std::uint32_t layer,
-                          const RouteTensors& routes);
+// Records and counts the announced rows of those layers that are selected and have not passed yet
+// in this step: `count` of them, 1 to kMostLayers, in ascending order; several only of at most
+// kMostSharedRows.
+cudaError_t launch_record(cudaStream_t stream, const HookView& view, const RouteShape& shape,
+                          const RouteTensors* layers, std::size_t count);
 
 // Copies the counts within device memory: from the announcement on, before the next pass adds to
 // them.

@@ -1,9 +1,9 @@
-// The hook itself: one layer's routing out of device memory into the ring.
+// The hook itself: the routing of one layer, or of several, out of device memory into the ring.
 //
 // Slots are dealt out without an atomic. Launches of one producer never overlap, so `claimed`
-// stands still while a launch runs: row r takes slot claimed + r, and the last block to finish
-// moves `claimed` past them. Nothing waits: rows that the ring has no room for are dropped and
-// counted.
+// stands still while a launch runs: row r of the launch's layer number n takes slot
+// claimed + n * rows + r, and the last block to finish moves `claimed` past them. Nothing waits:
+// rows that the ring has no room for are dropped and counted.
 //
 // A launch writes whole records, and publishes those of the launch before it: they have arrived in
 // the meantime, so the fence in front of the published position has nothing to wait for. Only a
@@ -22,8 +22,10 @@ constexpr unsigned kWarp = 32;
 constexpr unsigned kPieceBytes = 16;
 // Threads that write; one more warp publishes. Few enough to find a place beside an expert kernel.
 constexpr unsigned kWriters = 512;
-// From here on counting in shared memory is worth its barrier; 4 bytes an expert.
-constexpr unsigned kHistogramRows = 1024;
+constexpr unsigned kBlocksOnAMultiprocessor = 3;  // so few registers that they would fit
+// From here on counting in shared memory is worth its barrier, for which all rows must be of one
+// layer; 4 bytes an expert.
+constexpr unsigned kHistogramRows = kMostSharedRows + 1;
 constexpr unsigned kMostHistogramExperts = 4096;
 
 // 16-byte pieces of a record of 64 * `units` bytes; a thread makes one.
@@ -31,9 +33,83 @@ __host__ __device__ constexpr unsigned pieces_of(unsigned units) {
   return 4 * units;
 }
 
+// The layers of a launch, as a kernel's argument.
+template <unsigned kMost>
+struct LayerList {
+  TensorPair tensors[kMost];
+  std::uint8_t layer[kMost];   // ascending
+  moetrace_layer_mask layers;  // the same
+  std::uint32_t count;
+};
+static_assert(MOETRACE_MAX_LAYERS <= 256 && sizeof(LayerList<kMostLayers>) < 2048);
+
+// Layers of a launch that are selected and have not passed yet in this step.
+//
+// The four words are spelt out: in a loop, the compiler puts them into memory.
+template <unsigned kMost>
+class Wanted {
+ public:
+  __device__ Wanted(const ControlBlock& control, const LayerList<kMost>& list)
+      : words_{word(control, list, 0), word(control, list, 1), word(control, list, 2),
+               word(control, list, 3)} {}
+
+  __device__ bool contains(std::int32_t layer) const {
+    return (bit(words_[0], layer) | bit(words_[1], layer - 64) | bit(words_[2], layer - 128) |
+            bit(words_[3], layer - 192)) != 0;
+  }
+  __device__ std::uint32_t count_below(std::int32_t layer) const {
+    return below(words_[0], layer) + below(words_[1], layer - 64) + below(words_[2], layer - 128) +
+           below(words_[3], layer - 192);
+  }
+  __device__ std::uint32_t count() const { return count_below(MOETRACE_MAX_LAYERS); }
+  // The highest; -1: none.
+  __device__ std::int32_t last() const {
+    return max(max(last(words_[0], 0), last(words_[1], 64)),
+               max(last(words_[2], 128), last(words_[3], 192)));
+  }
+
+ private:
+  static __device__ std::uint64_t word(const ControlBlock& control, const LayerList<kMost>& list,
+                                       int w) {
+    const std::int32_t past = control.last_seen + 1 - 64 * w;
+    const std::uint64_t open = control.open == 0 || past >= 64 ? 0 : ~0ull << max(past, 0);
+    return list.layers.words[w] & control.layers.words[w] & open;
+  }
+  static __device__ std::uint64_t bit(std::uint64_t word, std::int32_t n) {
+    return n >= 0 && n < 64 ? word >> n & 1 : 0;
+  }
+  static __device__ std::uint32_t below(std::uint64_t word, std::int32_t n) {
+    return __popcll(n >= 64 ? word : n <= 0 ? 0 : word & ((1ull << n) - 1));
+  }
+  static __device__ std::int32_t last(std::uint64_t word, std::int32_t first) {
+    return word == 0 ? -1 : first + 63 - __clzll(static_cast<long long>(word));
+  }
+
+  std::uint64_t words_[4];
+};
+
+// The same of one layer.
+template <>
+class Wanted<1> {
+ public:
+  __device__ Wanted(const ControlBlock& control, const LayerList<1>& list) {
+    const std::int32_t layer = list.layer[0];
+    const bool selected = control.layers.words[layer / 64] >> (layer % 64) & 1;
+    last_ = control.open != 0 && selected && layer > control.last_seen ? layer : -1;
+  }
+
+  __device__ bool contains(std::int32_t layer) const { return last_ >= 0 && layer == last_; }
+  __device__ std::uint32_t count_below(std::int32_t) const { return 0; }
+  __device__ std::uint32_t count() const { return last_ >= 0; }
+  __device__ std::int32_t last() const { return last_; }
+
+ private:
+  std::int32_t last_;
+};
+
 // Counts of a block's rows: in shared memory if there are very many, else right away.
 struct Counter {
-  unsigned long long* counts;  // of this layer
+  unsigned long long* counts;  // of this thread's layer
   unsigned* histogram;         // nullptr: none
   std::uint32_t num_experts;
 
@@ -74,11 +150,13 @@ __device__ bool takes_last_ticket(ControlBlock& control) {
   return last;
 }
 
-// kUnits: 64-byte units of a record. The last warp of a block keeps the books; all others write, a
-// thread a piece, so that a warp's store is consecutive and whole lines leave the GPU.
-template <unsigned kUnits, bool kVectors>
-__global__ void record_rows(HookView view, RouteTensors routes, std::uint32_t layer,
-                            bool use_histogram) {
+// kUnits: 64-byte units of a record; kMost: layers. The last warp of a block keeps the books; all
+// others write, a thread a piece, so that a warp's store is consecutive and whole lines leave the
+// GPU.
+template <unsigned kUnits, bool kVectors, unsigned kMost>
+__global__ void __launch_bounds__(kWriters + kWarp, kBlocksOnAMultiprocessor)
+    record_rows(HookView view, RouteShape shape, const __grid_constant__ LayerList<kMost> list,
+                bool use_histogram) {
   extern __shared__ unsigned histogram[];
   constexpr unsigned kPieces = pieces_of(kUnits);
   const unsigned writers = blockDim.x - kWarp;
@@ -86,40 +164,47 @@ __global__ void record_rows(HookView view, RouteTensors routes, std::uint32_t la
 
   ControlBlock& control = *view.control;
   // The same in all blocks: nothing changes the control block before each has taken its ticket.
-  const bool selected = control.layers.words[layer / 64] >> (layer % 64) & 1;
-  const bool wanted =
-      control.open != 0 && selected && static_cast<std::int32_t>(layer) > control.last_seen;
-  const std::uint32_t rows = min(routes.rows, control.rows);
+  const Wanted<kMost> wanted(control, list);
+  const std::uint32_t rows = min(shape.rows, control.rows);
   const std::uint64_t first = control.claimed;
   const std::uint64_t room = known_room(view, control);
   const bool record = control.record != 0;
-  const std::uint32_t taken = !record ? 0 : room < rows ? static_cast<std::uint32_t>(room) : rows;
   const auto step = static_cast<std::uint32_t>(control.step);
-  const bool step_ends = static_cast<std::int32_t>(layer) == control.last_layer;
+  const bool step_ends = wanted.contains(control.last_layer);
   // For what earlier launches wrote, and while the loads above are under way.
   if (keeps_books && blockIdx.x == 0) fence_system();
 
   // Loaded before anything is known of the step, so that both are under way together. Padding rows
   // are loaded, too, and no more than that.
   const unsigned block_rows = writers / kPieces;
-  const std::uint32_t row = blockIdx.x * block_rows + threadIdx.x / kPieces;
+  const std::uint32_t index = blockIdx.x * block_rows + threadIdx.x / kPieces;
+  const std::uint32_t entry = kMost == 1 ? 0 : index / shape.rows;
+  const std::uint32_t row = index - entry * shape.rows;
   const std::uint32_t piece = threadIdx.x % kPieces;
-  const bool exists = threadIdx.x < block_rows * kPieces && row < routes.rows;
+  const bool exists = threadIdx.x < block_rows * kPieces && entry < list.count && row < shape.rows;
+  std::int32_t layer = list.layer[0];
   Piece loaded{};
   if (exists) {
+    layer = list.layer[entry];
+    const TensorPair routes = list.tensors[entry];
     const std::uint64_t begin = std::uint64_t{row} * view.top_k;
     loaded = kVectors ? load_piece_by_vectors<kUnits>(routes, piece, begin, view)
-                      : load_piece<kUnits>(routes, piece, begin, view);
+                      : load_piece<kUnits>(shape, routes, piece, begin, view);
   }
-  if (!wanted) return;
+  const std::int32_t last = wanted.last();
+  if (last < 0) return;
 
-  const Counter counter{view.counts + std::uint64_t{layer} * view.num_experts,
+  const std::uint32_t all_rows = wanted.count() * rows;
+  const std::uint32_t taken = !record           ? 0
+                              : room < all_rows ? static_cast<std::uint32_t>(room)
+                                                : all_rows;
+  const Counter counter{view.counts + static_cast<std::uint64_t>(layer) * view.num_experts,
                         use_histogram ? histogram : nullptr, view.num_experts};
   const auto keep_books = [&] {
     if (!takes_last_ticket(control)) return;
     control.claimed = first + taken;
-    control.dropped += record ? rows - taken : 0;
-    control.last_seen = static_cast<std::int32_t>(layer);
+    control.dropped += record ? all_rows - taken : 0;
+    control.last_seen = last;
     if (step_ends) {
       end_step(view, control);
     } else if (record) {
@@ -131,12 +216,16 @@ __global__ void record_rows(HookView view, RouteTensors routes, std::uint32_t la
   // Beside the writing, unless the step ends with it.
   if (keeps_books && blockIdx.x == 0 && record) publish(view, first);
   if (keeps_books && !step_ends) keep_books();
-  if (exists && row < taken) {
-    const uint4 head = make_uint4(static_cast<std::uint32_t>(first + row + 1), step, row, layer);
-    std::byte* slot = view.routes + ((first + row) & (view.route_slots - 1)) * (64 * kUnits);
+  const bool mine = exists && row < rows && wanted.contains(layer);
+  const std::uint32_t number = wanted.count_below(layer) * rows + row;  // of this launch's records
+  if (mine && number < taken) {
+    const std::uint64_t seq = first + number;
+    const uint4 head = make_uint4(static_cast<std::uint32_t>(seq + 1), step, row,
+                                  static_cast<std::uint32_t>(layer));
+    std::byte* slot = view.routes + (seq & (view.route_slots - 1)) * (64 * kUnits);
     *reinterpret_cast<uint4*>(slot + piece * kPieceBytes) = piece == 0 ? head : loaded.bits;
   }
-  if (exists && row < rows && piece > 0 && piece <= kUnits) counter.add(loaded.experts);
+  if (mine && piece > 0 && piece <= kUnits) counter.add(loaded.experts);
   counter.flush();
   if (!step_ends) return;
   __syncthreads();  // the block has written
@@ -146,55 +235,74 @@ __global__ void record_rows(HookView view, RouteTensors routes, std::uint32_t la
   keep_books();
 }
 
-template <unsigned kUnits, bool kVectors>
-cudaError_t launch(cudaStream_t stream, const HookView& view, std::uint32_t layer,
-                   const RouteTensors& routes) {
-  const unsigned pieces = routes.rows * pieces_of(kUnits);
+template <unsigned kUnits, bool kVectors, unsigned kMost>
+cudaError_t launch(cudaStream_t stream, const HookView& view, const RouteShape& shape,
+                   const RouteTensors* layers, std::size_t count) {
+  LayerList<kMost> list{};
+  list.count = static_cast<std::uint32_t>(count);
+  for (std::size_t n = 0; n < count; ++n) {
+    const std::uint32_t layer = layers[n].layer;
+    list.tensors[n] = {layers[n].ids, layers[n].weights};
+    list.layer[n] = static_cast<std::uint8_t>(layer);
+    list.layers.words[layer / 64] |= std::uint64_t{1} << (layer % 64);
+  }
+  const unsigned rows = shape.rows * list.count;
+  const unsigned pieces = rows * pieces_of(kUnits);
   const unsigned threads = std::min((pieces + kWarp - 1) / kWarp * kWarp, kWriters);
   const unsigned block_rows = threads / pieces_of(kUnits);
-  const unsigned blocks = (routes.rows + block_rows - 1) / block_rows;
+  const unsigned blocks = (rows + block_rows - 1) / block_rows;
   const bool use_histogram =
-      routes.rows >= kHistogramRows && view.num_experts <= kMostHistogramExperts;
+      kMost == 1 && rows >= kHistogramRows && view.num_experts <= kMostHistogramExperts;
   const std::size_t shared = use_histogram ? view.num_experts * sizeof(unsigned) : 0;
-  record_rows<kUnits, kVectors>
-      <<<blocks, threads + kWarp, shared, stream>>>(view, routes, layer, use_histogram);
+  record_rows<kUnits, kVectors, kMost>
+      <<<blocks, threads + kWarp, shared, stream>>>(view, shape, list, use_histogram);
   return cudaGetLastError();
 }
 
 template <unsigned kUnits>
-cudaError_t launch(cudaStream_t stream, const HookView& view, std::uint32_t layer,
-                   const RouteTensors& routes) {
-  return fits_vectors(routes, view.top_k) ? launch<kUnits, true>(stream, view, layer, routes)
-                                          : launch<kUnits, false>(stream, view, layer, routes);
+cudaError_t launch(cudaStream_t stream, const HookView& view, const RouteShape& shape,
+                   const RouteTensors* layers, std::size_t count) {
+  const bool vectors = fits_vectors(shape, layers, count, view.top_k);
+  if (count == 1) {
+    return vectors ? launch<kUnits, true, 1>(stream, view, shape, layers, count)
+                   : launch<kUnits, false, 1>(stream, view, shape, layers, count);
+  }
+  return vectors ? launch<kUnits, true, kMostLayers>(stream, view, shape, layers, count)
+                 : launch<kUnits, false, kMostLayers>(stream, view, shape, layers, count);
+}
+
+template <unsigned kUnits>
+cudaError_t load() {
+  cudaFuncAttributes attributes;
+  for (const void* kernel :
+       {reinterpret_cast<const void*>(&record_rows<kUnits, true, 1>),
+        reinterpret_cast<const void*>(&record_rows<kUnits, false, 1>),
+        reinterpret_cast<const void*>(&record_rows<kUnits, true, kMostLayers>),
+        reinterpret_cast<const void*>(&record_rows<kUnits, false, kMostLayers>)}) {
+    if (const cudaError_t failed = cudaFuncGetAttributes(&attributes, kernel)) return failed;
+  }
+  return cudaSuccess;
 }
 
 }  // namespace
 
-cudaError_t launch_record(cudaStream_t stream, const HookView& view, std::uint32_t layer,
-                          const RouteTensors& routes) {
+cudaError_t launch_record(cudaStream_t stream, const HookView& view, const RouteShape& shape,
+                          const RouteTensors* layers, std::size_t count) {
   switch ((view.top_k + 7) / 8) {
     case 1:
-      return launch<1>(stream, view, layer, routes);
+      return launch<1>(stream, view, shape, layers, count);
     case 2:
-      return launch<2>(stream, view, layer, routes);
+      return launch<2>(stream, view, shape, layers, count);
     case 3:
-      return launch<3>(stream, view, layer, routes);
+      return launch<3>(stream, view, shape, layers, count);
     default:  // top-k is at most 32
-      return launch<4>(stream, view, layer, routes);
+      return launch<4>(stream, view, shape, layers, count);
   }
 }
 
 cudaError_t load_record_kernels() {
-  cudaFuncAttributes attributes;
-  for (const void* kernel : {reinterpret_cast<const void*>(&record_rows<1, true>),
-                             reinterpret_cast<const void*>(&record_rows<1, false>),
-                             reinterpret_cast<const void*>(&record_rows<2, true>),
-                             reinterpret_cast<const void*>(&record_rows<2, false>),
-                             reinterpret_cast<const void*>(&record_rows<3, true>),
-                             reinterpret_cast<const void*>(&record_rows<3, false>),
-                             reinterpret_cast<const void*>(&record_rows<4, true>),
-                             reinterpret_cast<const void*>(&record_rows<4, false>)}) {
-    if (const cudaError_t failed = cudaFuncGetAttributes(&attributes, kernel)) return failed;
+  for (const cudaError_t failed : {load<1>(), load<2>(), load<3>(), load<4>()}) {
+    if (failed != cudaSuccess) return failed;
   }
   return cudaSuccess;
 }

@@ -5,11 +5,18 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <algorithm>
+
 #include "producer/cuda/kernels.hpp"
 
 namespace moetrace::cuda {
 
 constexpr std::uint32_t kUnknownWeight = 0x7FC00000u;  // std::numeric_limits' quiet NaN
+
+struct TensorPair {
+  const void* ids;
+  const void* weights;
+};
 
 // The ids of one piece; MOETRACE_NO_EXPERT for what is none.
 struct ExpertPiece {
@@ -39,37 +46,37 @@ __device__ inline ExpertPiece load_experts(const void* ids, std::uint64_t begin,
   return piece;
 }
 
-__device__ inline ExpertPiece load_experts(const RouteTensors& routes, std::uint64_t begin,
-                                           std::uint64_t end, std::uint32_t num_experts) {
-  switch (routes.id_type) {
+__device__ inline ExpertPiece load_experts(const RouteShape& shape, const void* ids,
+                                           std::uint64_t begin, std::uint64_t end,
+                                           std::uint32_t num_experts) {
+  switch (shape.id_type) {
     case MOETRACE_INT16:
-      return load_experts<std::int16_t>(routes.ids, begin, end, num_experts);
+      return load_experts<std::int16_t>(ids, begin, end, num_experts);
     case MOETRACE_INT64:
-      return load_experts<std::int64_t>(routes.ids, begin, end, num_experts);
+      return load_experts<std::int64_t>(ids, begin, end, num_experts);
     case MOETRACE_UINT32:
-      return load_experts<std::uint32_t>(routes.ids, begin, end, num_experts);
+      return load_experts<std::uint32_t>(ids, begin, end, num_experts);
     default:  // the launch has looked: there is no other
-      return load_experts<std::int32_t>(routes.ids, begin, end, num_experts);
+      return load_experts<std::int32_t>(ids, begin, end, num_experts);
   }
 }
 
 // Bits of up to 4 weights from entry `begin` on; 0 from `end` on, NaN where none are known.
-__device__ inline uint4 load_weights(const RouteTensors& routes, std::uint64_t begin,
-                                     std::uint64_t end) {
+__device__ inline uint4 load_weights(const RouteShape& shape, const void* weights,
+                                     std::uint64_t begin, std::uint64_t end) {
   std::uint32_t bits[4];
 #pragma unroll
   for (int n = 0; n < 4; ++n) {
     bits[n] = 0;
     if (begin + n >= end) continue;
-    if (routes.weights == nullptr) {
+    if (!shape.has_weights) {
       bits[n] = kUnknownWeight;
-    } else if (routes.weight_type == MOETRACE_FLOAT32) {
-      bits[n] = static_cast<const std::uint32_t*>(routes.weights)[begin + n];
-    } else if (routes.weight_type == MOETRACE_BFLOAT16) {
-      bits[n] = std::uint32_t{static_cast<const std::uint16_t*>(routes.weights)[begin + n]} << 16;
+    } else if (shape.weight_type == MOETRACE_FLOAT32) {
+      bits[n] = static_cast<const std::uint32_t*>(weights)[begin + n];
+    } else if (shape.weight_type == MOETRACE_BFLOAT16) {
+      bits[n] = std::uint32_t{static_cast<const std::uint16_t*>(weights)[begin + n]} << 16;
     } else {
-      bits[n] =
-          __float_as_uint(__half2float(static_cast<const __half*>(routes.weights)[begin + n]));
+      bits[n] = __float_as_uint(__half2float(static_cast<const __half*>(weights)[begin + n]));
     }
   }
   return make_uint4(bits[0], bits[1], bits[2], bits[3]);
@@ -84,32 +91,35 @@ struct Piece {
 // Piece number `piece` (0 is the head, which is not loaded) of a record of 64 * kUnits bytes, whose
 // entries are [begin, begin + top_k).
 template <unsigned kUnits>
-__device__ inline Piece load_piece(const RouteTensors& routes, std::uint32_t piece,
-                                   std::uint64_t begin, const HookView& view) {
+__device__ inline Piece load_piece(const RouteShape& shape, const TensorPair& routes,
+                                   std::uint32_t piece, std::uint64_t begin, const HookView& view) {
   Piece loaded{{}, make_uint4(0, 0, 0, 0)};
   const std::uint64_t end = begin + view.top_k;
   if (piece > 0 && piece <= kUnits) {
-    loaded.experts = load_experts(routes, begin + 8 * (piece - 1), end, view.num_experts);
+    loaded.experts =
+        load_experts(shape, routes.ids, begin + 8 * (piece - 1), end, view.num_experts);
     loaded.bits = pack(loaded.experts);
   } else if (piece > kUnits && piece <= 3 * kUnits) {
-    loaded.bits = load_weights(routes, begin + 4 * (piece - 1 - kUnits), end);
+    loaded.bits = load_weights(shape, routes.weights, begin + 4 * (piece - 1 - kUnits), end);
   }
   return loaded;
 }
 
 // Whether load_piece_by_vectors can do it: what vLLM, SGLang and most others have.
-inline bool fits_vectors(const RouteTensors& routes, std::uint32_t top_k) {
+inline bool fits_vectors(const RouteShape& shape, const RouteTensors* layers, std::size_t count,
+                         std::uint32_t top_k) {
   const auto aligned = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; };
-  return top_k % 4 == 0 &&
-         (routes.id_type == MOETRACE_INT32 || routes.id_type == MOETRACE_UINT32) &&
-         routes.weights != nullptr && routes.weight_type == MOETRACE_FLOAT32 &&
-         aligned(routes.ids) && aligned(routes.weights);
+  return top_k % 4 == 0 && (shape.id_type == MOETRACE_INT32 || shape.id_type == MOETRACE_UINT32) &&
+         shape.has_weights && shape.weight_type == MOETRACE_FLOAT32 &&
+         std::all_of(layers, layers + count, [&](const RouteTensors& of) {
+           return aligned(of.ids) && aligned(of.weights);
+         });
 }
 
 // The same with 16-byte loads that all threads of a warp issue together: ids and weights cost one
 // trip to memory and not one each.
 template <unsigned kUnits>
-__device__ inline Piece load_piece_by_vectors(const RouteTensors& routes, std::uint32_t piece,
+__device__ inline Piece load_piece_by_vectors(const TensorPair& routes, std::uint32_t piece,
                                               std::uint64_t begin, const HookView& view) {
   const bool is_ids = piece > 0 && piece <= kUnits;
   const std::uint32_t entry = is_ids ? 8 * (piece - 1) : 4 * (piece - 1 - kUnits);

@@ -111,15 +111,16 @@ class GpuProducer {
                 const std::vector<moetrace_span>& spans = {}) const {
     return producer_->begin_step(stream, rows, spans);
   }
-  // One layer, in a branch that is joined at once unless `where` says otherwise.
+  // One layer. A branch is joined at once, what is deferred is not.
   template <class Id, class Weight>
   void record(cudaStream_t stream, std::uint32_t layer, const OnGpu<Id>& ids, moetrace_type id_type,
               const OnGpu<Weight>& weights, moetrace_type weight_type, std::uint32_t rows,
               DeviceHook::Where where = DeviceHook::Where::kBranch) const {
     producer_->device_hook()->record(stream, layer, ids.data(), id_type, weights.data(),
                                      weight_type, rows, where);
-    producer_->device_hook()->join(stream);
+    if (where != DeviceHook::Where::kDeferred) join(stream);
   }
+  void join(cudaStream_t stream) const { producer_->device_hook()->join(stream); }
   // {steps_done, claimed, dropped}; zeros before the first.
   AlternatingLines<MappedLines>::Payload snapshot() const {
     const auto line = producer_->map().snapshots().read();
@@ -166,6 +167,7 @@ inline void record_all(const GpuProducer& gpu, cudaStream_t stream, const Routin
     gpu.record(stream, layer, *routing.gpu_ids, MOETRACE_INT32, *routing.gpu_weights,
                MOETRACE_FLOAT32, rows, where);
   }
+  gpu.join(stream);
 }
 
 inline constexpr SegmentSizes kRoomy{

@@ -32,9 +32,8 @@ class RouterHook {
   // From a model on a GPU: the router of `layer` has been enqueued in `stream`. While a graph is
   // captured this is called once and stands for all replays.
   virtual void routed(int64_t /*layer*/, const DeviceRoutes& /*routes*/, CUstream_st* /*stream*/) {}
-  // The experts of every layer told of so far have been enqueued: after each layer where launches
-  // are plain, once at the end where they are chained, which anything between them would break.
-  virtual void experts_enqueued(CUstream_st* /*stream*/) {}
+  // The last kernel of the pass that reads or writes its routing has been enqueued.
+  virtual void pass_enqueued(CUstream_st* /*stream*/) {}
   // False: the hook reads the routing on the host, so its passes must not become graphs.
   virtual bool capturable() const { return true; }
 

@@ -252,7 +252,7 @@ TEST(CudaTracing, TheSameTokensAndEveryRowIsRecordedOnce) {
   const auto model = CudaModel::load(folder.path());
   ASSERT_TRUE(model) << model.error().message;
   const auto untraced = generate(**model, nullptr);
-  for (const auto where : {gpu::CudaTracer::Where::kSideBranch, gpu::CudaTracer::Where::kInLine}) {
+  for (const auto where : {gpu::CudaTracer::Where::kDeferred, gpu::CudaTracer::Where::kInLine}) {
     const TestDirectory ring;  // on tmpfs, as CUDA needs it to be
     ::setenv("MOETRACE_DIR", ring.path().c_str(), 1);
     auto tracer = gpu::CudaTracer::open((*model)->config(), 1234, 0, (*model)->stream(), where);

@@ -11,12 +11,12 @@ Result<std::unique_ptr<Tracer>> CudaTracer::open(const ModelConfig& config, int6
 
 void CudaTracer::routed(int64_t layer, const DeviceRoutes& routes, CUstream_st* stream) {
   const auto record =
-      where_ == Where::kInLine ? moetrace_record_cuda_in_line : moetrace_record_cuda;
+      where_ == Where::kInLine ? moetrace_record_cuda_in_line : moetrace_record_cuda_deferred;
   record(producer(), stream, static_cast<uint32_t>(layer), routes.ids, MOETRACE_INT32,
          routes.weights, MOETRACE_FLOAT32, static_cast<uint32_t>(routes.rows));
 }
 
-void CudaTracer::experts_enqueued(CUstream_st* stream) {
+void CudaTracer::pass_enqueued(CUstream_st* stream) {
   moetrace_join(producer(), stream);
 }
 

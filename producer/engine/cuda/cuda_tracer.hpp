@@ -10,19 +10,18 @@ namespace moetrace::engine::gpu {
 
 class CudaTracer final : public Tracer {
  public:
-  // Where the router's record runs.
+  // Where the routers' records run.
   enum class Where {
-    kSideBranch,  // beside the experts' kernels
-    kInLine,      // between router and experts; for comparison
+    kDeferred,  // of all layers at once, beside the last layer's experts
+    kInLine,    // between router and experts; for comparison
   };
 
   static Result<std::unique_ptr<Tracer>> open(const ModelConfig& config, int64_t seed, int device,
-                                              CUstream_st* stream,
-                                              Where where = Where::kSideBranch);
+                                              CUstream_st* stream, Where where = Where::kDeferred);
 
   using RouterHook::routed;
   void routed(int64_t layer, const DeviceRoutes& routes, CUstream_st* stream) override;
-  void experts_enqueued(CUstream_st* stream) override;
+  void pass_enqueued(CUstream_st* stream) override;
   void abort_pass() override;
 
  private:

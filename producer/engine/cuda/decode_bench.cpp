@@ -119,7 +119,7 @@ class Mode {
     cudaGetDevice(&device);
     auto tracer = gpu::CudaTracer::open(
         model.config(), 1234, device, model.stream(),
-        name_ == "on" ? gpu::CudaTracer::Where::kSideBranch : gpu::CudaTracer::Where::kInLine);
+        name_ == "on" ? gpu::CudaTracer::Where::kDeferred : gpu::CudaTracer::Where::kInLine);
     if (!tracer) throw std::runtime_error(tracer.error().message);
     tracer_ = std::move(*tracer);
     drain_ = std::make_unique<bench::Drain>(directory_);
@@ -273,7 +273,8 @@ int parse_and_run(int argc, char** argv) {
       ->capture_default_str();
   app.add_option(
          "--modes", arguments.modes,
-         "off; on: the hook on a side branch; in_line: the hook between router and experts; "
+         "off; on: all layers by one kernel, beside the last layer's experts; in_line: a kernel "
+         "a layer, between router and experts; "
          "eager: off, but without a graph; public_one, public_all: one layer, or all, "
          "copied to the host and written as JSON lines (fprintf) to a file on tmpfs")
       ->delimiter(',')

@@ -224,7 +224,6 @@ void ForwardPass::wide_mlp(const Workspace& w, int64_t index, int rows, RouterHo
     experts_up(type(), of_experts, w.grouping(), items, top_k, w.normed.get(), w.act.get(),
                stream_);
     experts_down(type(), of_experts, w.grouping(), items, w.act.get(), w.routed.get(), stream_);
-    if (hook != nullptr) hook->experts_enqueued(stream_);
   }
   multiply(w.normed.get(), layer.shared_gate_up.get(), hidden, 2 * inner, 0.0f,
            w.shared_gate_up.get(), rows);
@@ -266,7 +265,7 @@ void ForwardPass::decode(const Workspace& w, int rows, RouterHook* hook) const {
     multiply(w.normed.get(), weights_.head(), hidden, vocab, 0.0f, w.logits.get(), rows);
   }
   find_best(w.logits.get(), vocab, w.best.get(), rows, fused(rows), stream_);
-  if (hook != nullptr) hook->experts_enqueued(stream_);
+  if (hook != nullptr) hook->pass_enqueued(stream_);
 }
 
 void ForwardPass::prefill(const Workspace& w, int rows, int tiles, int logit_rows,
@@ -280,6 +279,7 @@ void ForwardPass::prefill(const Workspace& w, int rows, int tiles, int logit_row
            static_cast<float>(config_.rms_norm_eps), hidden, w.normed.get(), logit_rows, stream_);
   multiply(w.normed.get(), weights_.head(), hidden, vocab, 0.0f, w.logits.get(), logit_rows);
   find_best(w.logits.get(), vocab, w.best.get(), logit_rows, false, stream_);
+  if (hook != nullptr) hook->pass_enqueued(stream_);
 }
 
 }  // namespace moetrace::engine::gpu

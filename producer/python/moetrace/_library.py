@@ -74,6 +74,7 @@ SIGNATURES = {
     "step_begin_cuda": (_INT, [_P, _P, _U32, _SPANS, _SIZE]),
     "step_abort_cuda": (None, [_P, _P]),
     "record_cuda": (None, [_P, _P, _U32, _P, _INT, _P, _INT, _U32]),
+    "record_cuda_deferred": (None, [_P, _P, _U32, _P, _INT, _P, _INT, _U32]),
     "record_cuda_in_line": (None, [_P, _P, _U32, _P, _INT, _P, _INT, _U32]),
     "join": (None, [_P, _P]),
     "failure": (_TEXT, [_P]),

@@ -184,7 +184,8 @@ class Producer:
         self._kept.clear()  # the announcement has joined what was not
         return bool(recorded)
 
-    def record(self, layer: int, ids: Any, weights: Any = None, stream: Any = None, *, branch: bool = False) -> None:
+    def record(self, layer: int, ids: Any, weights: Any = None, stream: Any = None, *, branch: bool = False,
+               deferred: bool = False) -> None:
         """One layer's routing, behind its router; layers of a pass come in ascending order.
 
         ids: [rows, top_k], int16, int32, int64 or uint32; one outside [0, num_experts) is recorded as none. weights: the same
@@ -194,7 +195,8 @@ class Producer:
 
         On a GPU a kernel in `stream` (an address, a torch.cuda.Stream, None: torch's current one) records them. With `branch`
         it runs beside the stream, which is faster; until `join`, or the next `step`, this object keeps the tensors alive, and
-        nobody may write to them.
+        nobody may write to them. With `deferred` one kernel records all layers of the pass, beside the last one's experts, which
+        costs least: for models whose layers have tensors of their own, and with one `join` a pass, at its end.
 
         TypeError or ValueError, with one line, for arrays of another kind, dtype, device or shape, and for a layer that the model
         does not have. One that it has and that isn't selected, or was seen already in this pass, is ignored.
@@ -219,11 +221,12 @@ class Producer:
             return
         address = _tensors.stream_address(stream, self._cuda_device)
         self._hook_ns += time.perf_counter_ns() - started
-        if branch:
-            self._kept.append((ids, weights))
-            self._library.moetrace_record_cuda(self._pointer, address, *routing)
-        else:
+        if not branch and not deferred:
             self._library.moetrace_record_cuda_in_line(self._pointer, address, *routing)
+            return
+        self._kept.append((ids, weights))
+        launch = self._library.moetrace_record_cuda_deferred if deferred else self._library.moetrace_record_cuda
+        launch(self._pointer, address, *routing)
 
     def join(self, stream: Any = None) -> None:
         """Joins the branches since the last join: to be called when the experts of the layer, or of all of them, have been

@@ -9,17 +9,18 @@ from typing import Any, Callable, NamedTuple, Optional
 _INDEX = re.compile(r"\.(\d+)\.")
 
 Record = Callable[[int, Any, Any], None]  # (layer, ids [rows, k], weights [rows, k] or None), behind the router
-Join = Callable[[], None]  # when the layer's experts have been enqueued
+Join = Callable[[], None]  # when the layer's experts have been enqueued, and so those of all layers before
 
 
 class Layer(NamedTuple):
-    """An MoE layer that can be bound; `bind(record, join)` makes it call them in every pass."""
+    """An MoE layer that can be bound; `bind(record, join)` makes it call them in every pass. join: None for all but the last."""
 
     index: int
     module: Any
     router: Any  # has top_k, and what `meta` says of it
-    bind: Callable[[Record, Join], None]
+    bind: Callable[[Record, Optional[Join]], None]
     note: Optional[str]  # what a reader of the trace must know of it
+    keeps: bool = True  # its tensors are its own until the end of the pass, if somebody holds them
 
 
 def find(model: Any, callbacks_taken: bool) -> tuple[list[Layer], dict[int, str]]:
@@ -61,7 +62,8 @@ def _layer(index: int, module: Any, callbacks_taken: bool) -> Any:
     if _is_capture_source(module):
         if callbacks_taken:
             return "its one callback is needed by enable_return_routed_experts"
-        return Layer(index, module, module, functools.partial(_chain_capture, module, index), "its weights are not given")
+        return Layer(index, module, module, functools.partial(_chain_capture, module, index), "its weights are not given",
+                     keeps=False)
     router = module.router
     monolithic = bool(getattr(module, "is_monolithic", False))
     if not monolithic and hasattr(router, "_compute_routing"):
@@ -73,7 +75,7 @@ def _layer(index: int, module: Any, callbacks_taken: bool) -> Any:
     return f"neither {type(router).__name__} nor its kernel tells which experts it picks"
 
 
-def _wrap_router(module: Any, index: int, record: Record, join: Join) -> None:
+def _wrap_router(module: Any, index: int, record: Record, join: Optional[Join]) -> None:
     router = module.router
     compute = router._compute_routing
 
@@ -84,7 +86,8 @@ def _wrap_router(module: Any, index: int, record: Record, join: Join) -> None:
         return weights, ids
 
     router._compute_routing = compute_and_record
-    _wrap_experts(module, join)
+    if join is not None:
+        _wrap_experts(module, join)
 
 
 def _wrap_experts(module: Any, join: Join) -> None:
@@ -99,7 +102,7 @@ def _wrap_experts(module: Any, join: Join) -> None:
     module._apply_quant_method = apply_and_join
 
 
-def _recompute(module: Any, index: int, record: Record, join: Join) -> None:
+def _recompute(module: Any, index: int, record: Record, join: Optional[Join]) -> None:
     """A kernel that routes inside: the router is asked for the same once more."""
     apply = module._apply_quant_method
 
@@ -108,19 +111,21 @@ def _recompute(module: Any, index: int, record: Record, join: Join) -> None:
         weights, ids = module.router._compute_routing(hidden_states, router_logits, None, input_ids=kwargs.get("input_ids"))
         record(index, ids, weights)
         result = apply(hidden_states, router_logits, *args, **kwargs)
-        join()
+        if join is not None:
+            join()
         return result
 
     module._apply_quant_method = route_and_apply
 
 
-def _chain_capture(module: Any, index: int, record: Record, join: Join) -> None:
-    """Nobody tells when such a layer's experts have been enqueued, so the branch is joined at once."""
+def _chain_capture(module: Any, index: int, record: Record, join: Optional[Join]) -> None:
+    """Nobody tells when such a layer's experts have been enqueued, so the join comes at once."""
     before = module.capture_fn
 
     def capture(ids: Any) -> None:
         record(index, ids, None)
-        join()
+        if join is not None:
+            join()
         if before is not None:
             before(ids)
 
@@ -147,7 +152,7 @@ def _cpu_select_experts() -> Optional[Callable]:
     return getattr(sys.modules.get(_CPU_MODULE), "select_experts", None)
 
 
-def _wrap_cpu_selection(module: Any, index: int, record: Record, _join: Join) -> None:
+def _wrap_cpu_selection(module: Any, index: int, record: Record, _join: Optional[Join]) -> None:
     _record_cpu_selection()
     apply = module._apply_quant_method
 

@@ -101,8 +101,12 @@ class Tracer:
         multiprocessing.util.Finalize(self, self.close, exitpriority=100)
 
     def _bind(self, layers: list[_layers.Layer], config: Any, device: torch.device) -> None:
+        join = None
         if self._on_gpu:
-            record, join = self._branch, self._producer.join
+            record, join = self._launch, self._join
+            self._deferred = all(layer.keeps for layer in layers)
+            self._first_layer = layers[0].index
+            self._addresses: set[int] = set()  # of the ids of this pass
         else:
             key = _torch_op.new_key()
             token = _torch_op.token_on(device)
@@ -111,26 +115,37 @@ class Tracer:
 
             def record(layer: int, ids: torch.Tensor, weights: Optional[torch.Tensor]) -> None:
                 torch.ops.moetrace_py.record(token, ids, weights, layer, key)
-
-            def join() -> None:
-                pass
         for layer in layers:
-            layer.bind(record, join)
+            layer.bind(record, join if layer is layers[-1] else None)
 
     def _record(self, layer: int, ids: Any, weights: Any) -> None:
         """What the operator does when it runs, on a CPU."""
         if self._producer is not None:
             self._producer.record(layer, *self._columns(ids, weights))
 
-    def _branch(self, layer: int, ids: Any, weights: Any) -> None:
-        """On a GPU, as the layer's experts are about to be enqueued: Python runs in eager mode and under capture."""
+    def _launch(self, layer: int, ids: Any, weights: Any) -> None:
+        """On a GPU, as the layer's experts are about to be enqueued: Python runs in eager mode and under capture.
+
+        The producer holds every layer's tensors until the end of the pass, so two layers at one address have a buffer that the
+        engine writes again. It shows in the first pass, which is one of vLLM's own, to profile memory.
+        """
         if self._producer is None or self._failed:
             return
         try:
-            self._producer.record(layer, *self._columns(ids, weights), branch=True)
+            ids, weights = self._columns(ids, weights)
+            if layer == self._first_layer:
+                self._addresses.clear()
+            elif ids.data_ptr() in self._addresses:
+                self._deferred = False
+            self._addresses.add(ids.data_ptr())
+            self._producer.record(layer, ids, weights, deferred=self._deferred)
         except Exception as error:  # the engine must go on, and its capture must stay whole: the next step gives up
             self._failed = True
             _log.warning("moetrace: recording has stopped: layer %d: %s", layer, " ".join(f"{error!r}".split()))
+
+    def _join(self) -> None:
+        if self._producer is not None:
+            self._producer.join()
 
     def _columns(self, ids: Any, weights: Any) -> tuple:
         """The routed experts' columns alone: shared experts that are fused into the kernel come behind them."""
