@@ -15,8 +15,9 @@ namespace {
 using cuda::ControlBlock;
 using cuda::HookView;
 
-// The counts go over the bus at most this often (DESIGN section 4).
-constexpr std::int64_t kMirrorEveryNs = 10'000'000;
+// The counts go over the bus at most this often: ten times a second is enough for eyes, and it
+// takes the host four launches.
+constexpr std::int64_t kMirrorEveryNs = 100'000'000;
 
 // Makes a GPU the calling thread's for as long as it lives. Nearly always it is already.
 class OnDevice {

@@ -9,17 +9,14 @@ namespace moetrace::cuda {
 namespace {
 
 // 64 KiB are 1024 records; nobody reads.
-class CudaHookFullRing : public testing::TestWithParam<Where> {};
-INSTANTIATE_TEST_SUITE_P(, CudaHookFullRing, testing::Values(Where::kBranch, Where::kDeferred));
-
-TEST_P(CudaHookFullRing, DropsAndCountsExactly) {
+void expect_exact_drops(Where where) {
   const moetrace_ring_header header = small_header();
   GpuProducer gpu(header, {.route_slots = 1024, .event_slots = 1024, .request_slots = 4});
   const Stream stream;
   const Routing routing(header, 300);
   for (int pass = 0; pass < 20; ++pass) {
     gpu.announce(stream, 300);
-    record_all(gpu, stream, routing, 300, GetParam());
+    record_all(gpu, stream, routing, 300, where);
   }
   stream.wait();
   EXPECT_EQ(gpu.host().attempted, 20u * 900);
@@ -30,12 +27,18 @@ TEST_P(CudaHookFullRing, DropsAndCountsExactly) {
   EXPECT_EQ(rows.back().row, 1024u - 900 - 1);  // the newest went
   // There is room again, which the next announcement brings along.
   gpu.announce(stream, 300);
-  record_all(gpu, stream, routing, 300, GetParam());
+  record_all(gpu, stream, routing, 300, where);
   stream.wait();
   rows = gpu.reader().routes();
   ASSERT_EQ(rows.size(), 900u);
   EXPECT_EQ(rows.front().seq, 1024u);
   EXPECT_EQ(gpu.snapshot()[2], 20u * 900 - 1024);
+}
+TEST(CudaHook, AFullRingDropsAndCountsExactly) {
+  expect_exact_drops(Where::kBranch);
+}
+TEST(CudaHook, AFullRingDropsTheSameOfDeferredLayers) {
+  expect_exact_drops(Where::kDeferred);
 }
 
 // A position that can't be true must not let the GPU overwrite what nobody has read.

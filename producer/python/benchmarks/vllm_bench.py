@@ -3,7 +3,8 @@
 usage: vllm_bench.py MODEL OUT [--sizes 1,25,256] [--repeats 12] [--rounds 4] [--modes off,on,...] [--tokens 128]
 
 MODEL: a Hugging Face folder; one that holds only a config.json gets random weights. Every round runs every mode once, each in a
-process of its own, so that they take turns; `moetrace` must be in PATH. Results go to OUT/bench.jsonl, the table to the screen.
+process of its own, so that they take turns; `moetrace` must be in PATH. Results are added to OUT/bench.jsonl, and the table of all
+that is there goes to the screen: a run can be continued, and --rounds 0 shows what there is. Exit code 1: a process failed.
 
   off          vLLM as it is                          capture  its enable_return_routed_experts (ids only, at a request's end)
   on           all layers recorded, a collector       v1       vLLM as it is, with the model runner that `capture` needs
@@ -37,6 +38,10 @@ MODES = {  # arguments of LLM, environment, and what it is compared with
     "json_all": ({"enforce_eager": True}, IN_PROCESS, "off"),
 }
 STUDENT_95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
+
+
+class BenchError(Exception):
+    """A process failed; one line says which."""
 
 
 def parse():
@@ -91,6 +96,7 @@ def child(given):
         log_in_process(llm, None if given.child == "json_all" else {0}, given.out / "rows.jsonl")
     sampling = vllm.SamplingParams(temperature=0, max_tokens=given.tokens, ignore_eos=True, detokenize=False)
     slow = given.child == "json_all"
+    machine = device_name()
     for size in given.sizes:
         for repeat in range(-1, 2 if slow else given.repeats):  # the first one warms up
             started = time.perf_counter()
@@ -98,12 +104,18 @@ def child(given):
             elapsed = time.perf_counter() - started
             if repeat >= 0:
                 tpot = statistics.mean((a.metrics.last_token_ts - a.metrics.first_token_ts) / (given.tokens - 1) for a in answers)
-                print("RESULT " + json.dumps({"mode": given.child, "size": size, "tpot_ms": 1e3 * tpot,
+                print("RESULT " + json.dumps({"mode": given.child, "size": size, "machine": machine, "tpot_ms": 1e3 * tpot,
                                               "tokens_s": size * given.tokens / elapsed}), flush=True)
 
 
+def device_name():
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "a CPU"
+
+
 def run_mode(given, mode, number):
-    """One process; its results, and for a traced one what became of the rows."""
+    """One process; its results, with the trace's `end` for a traced one."""
     _, environment, _ = MODES[mode]
     command = [sys.executable, __file__, *sys.argv[1:], "--child", mode]
     trace = given.out / f"on-{number}.jsonl"
@@ -114,16 +126,14 @@ def run_mode(given, mode, number):
         done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=log, text=True)
         log.write(done.stdout)
     if done.returncode != 0:
-        sys.exit(f"vllm_bench: {mode} failed with {done.returncode}; see {log.name}")
+        raise BenchError(f"{mode} failed with {done.returncode}; see {log.name}")
     results = [{**json.loads(line.removeprefix("RESULT ")), "round": number} for line in done.stdout.splitlines()
                if line.startswith("RESULT ")]
-    lost = None
     if mode == "on":
         end, steps = last_lines(trace)
         trace.unlink()
-        lost = end["attempted"] - end["delivered"]
         results.append({"mode": "on", "round": number, "end": end, "steps": steps})
-    return results, lost
+    return results
 
 
 def last_lines(trace):
@@ -178,26 +188,37 @@ def main():
     given.out.mkdir(parents=True, exist_ok=True)
     if given.child:
         return child(given)
-    results, lost = [], 0
-    with open(given.out / "bench.jsonl", "w") as file:
-        for number in range(given.rounds):
+    kept = given.out / "bench.jsonl"
+    results = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    first = 1 + max((r["round"] for r in results), default=-1)
+    failed = 0
+    with open(kept, "a") as file:
+        for number in range(first, first + given.rounds):
             for mode in given.modes:
-                if number and mode not in ("off", "on"):
+                if mode not in ("off", "on") and any(r["mode"] == mode for r in results):
                     continue  # far enough away for one round to tell
                 started = time.time()
-                got, missing = run_mode(given, mode, number)
+                try:
+                    got = run_mode(given, mode, number)
+                except BenchError as error:  # the others are worth having
+                    print(f"vllm_bench: round {number}: {error}", file=sys.stderr, flush=True)
+                    failed = 1
+                    continue
                 results += got
-                lost += missing or 0
                 file.writelines(json.dumps(r) + "\n" for r in got)
+                file.flush()
                 print(f"round {number}: {mode}, {time.time() - started:.0f} s", file=sys.stderr, flush=True)
+    print(", ".join(sorted({r["machine"] for r in results if "machine" in r})))
     table("ms a token", summary(results, given, "tpot_ms", 1), given, "ms")
     table("output tokens a second", summary(results, given, "tokens_s", -1), given, "/s")
     traced = [r for r in results if "end" in r]
     if traced:
         announced = sum(r["end"]["cost"]["announce_ns"] for r in traced) / sum(r["steps"] for r in traced) / 1e3
-        print(f"\n{sum(r['end']['attempted'] for r in traced):,} rows announced, {lost:,} of them not delivered; "
+        rows = sum(r["end"]["attempted"] for r in traced)
+        print(f"\n{rows:,} rows announced, {rows - sum(r['end']['delivered'] for r in traced):,} of them not delivered; "
               f"announcing takes {announced:.1f} us of host time a step")
+    return failed
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

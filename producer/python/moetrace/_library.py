@@ -59,7 +59,10 @@ class Totals(ctypes.Structure):
 
 _P, _U32, _U64, _INT, _SIZE, _TEXT = (ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int, ctypes.c_size_t,
                                       ctypes.c_char_p)
-_SPANS = ctypes.POINTER(Span)
+
+# These may take milliseconds, and let other threads of Python run. All others take less than giving up the interpreter's lock and
+# waiting to get it back.
+_SLOW = {"open", "close"}
 
 # Result and arguments of each function of the API, without the prefix.
 SIGNATURES = {
@@ -68,10 +71,10 @@ SIGNATURES = {
     "open": (_P, [ctypes.POINTER(Options), _TEXT, _SIZE]),
     "request_begin": (_U64, [_P, _TEXT, _U32, _U32]),
     "request_end": (None, [_P, _U64, _U32, _TEXT]),
-    "step_begin": (_INT, [_P, _U32, _SPANS, _SIZE]),
+    "step_begin": (_INT, [_P, _U32, _P, _SIZE]),
     "step_abort": (None, [_P]),
     "record": (None, [_P, _U32, _P, _INT, _P, _INT, _U32]),
-    "step_begin_cuda": (_INT, [_P, _P, _U32, _SPANS, _SIZE]),
+    "step_begin_cuda": (_INT, [_P, _P, _U32, _P, _SIZE]),
     "step_abort_cuda": (None, [_P, _P]),
     "record_cuda": (None, [_P, _P, _U32, _P, _INT, _P, _INT, _U32]),
     "record_cuda_deferred": (None, [_P, _P, _U32, _P, _INT, _P, _INT, _U32]),
@@ -99,10 +102,11 @@ def load() -> ctypes.CDLL:
     """The library, its functions declared; loaded once. TracingError if it is nowhere."""
     path = candidates()[0]
     try:
-        library = ctypes.CDLL(path)
+        library, quick = ctypes.CDLL(path), ctypes.PyDLL(path)
         for name, (result, arguments) in SIGNATURES.items():
-            function = getattr(library, f"moetrace_{name}")
+            function = getattr(library if name in _SLOW else quick, f"moetrace_{name}")
             function.restype, function.argtypes = result, arguments
+            setattr(library, f"moetrace_{name}", function)
     except (OSError, AttributeError) as error:
         raise TracingError(f"libmoetrace: {error}; install the package from its wheel, or set MOETRACE_LIBRARY to the path of "
                            "libmoetrace.so") from None

@@ -54,5 +54,8 @@ def stream_address(stream: Any, cuda_device: int) -> Optional[int]:
         torch = sys.modules.get("torch")
         if torch is None:
             return None
+        raw = getattr(torch._C, "_cuda_getCurrentRawStream", None)  # the same without an object around it: a tenth of the time
+        if raw is not None:
+            return raw(cuda_device) or None
         stream = torch.cuda.current_stream(cuda_device)
     return getattr(stream, "cuda_stream", stream) or None

@@ -19,6 +19,8 @@ SPAN_FIELDS = [("request", "u8"), ("first_position", "u8"), ("first_row", "u4"),
 
 _MOST_U32, _MOST_U64 = 2**32 - 1, 2**64 - 1
 
+_REPORT_NS = 1_000_000  # of time spent, after which the library is told
+
 _TEXTS = ("directory", "session", "layers", "model_id", "engine", "engine_version", "vllm_version", "torch_version", "device",
           "router_score")
 
@@ -174,13 +176,19 @@ class Producer:
         started = time.perf_counter_ns()
         if type(rows) is not int or not 0 <= rows <= _MOST_U32:
             rows = _number("step: rows", rows, _MOST_U32)
-        array = _span_array(spans)
+        array, count = _span_array(spans)
+        self._announce_ns += time.perf_counter_ns() - started
+        return self.step_at(rows, array, count, stream)
+
+    def step_at(self, rows: int, spans: Any, count: int, stream: Any = None) -> bool:
+        """`step` for an adapter that keeps its `count` spans in an array of its own, with the fields `SPAN_FIELDS`: their address,
+        or a ctypes array. Nothing is checked."""
+        started = time.perf_counter_ns()
         if self._cuda_device is None:
-            self._announce_ns += time.perf_counter_ns() - started
-            return bool(self._library.moetrace_step_begin(self._pointer, rows, array, len(array)))
+            return bool(self._library.moetrace_step_begin(self._pointer, rows, spans, count))
         address = _tensors.stream_address(stream, self._cuda_device)
         self._announce_ns += time.perf_counter_ns() - started
-        recorded = self._library.moetrace_step_begin_cuda(self._pointer, address, rows, array, len(array))
+        recorded = self._library.moetrace_step_begin_cuda(self._pointer, address, rows, spans, count)
         self._kept.clear()  # the announcement has joined what was not
         return bool(recorded)
 
@@ -257,7 +265,7 @@ class Producer:
 
     def _look(self) -> None:
         if self._pointer is not None:
-            self.add_cost()
+            self._report()
             totals = _library.Totals(size=ctypes.sizeof(_library.Totals))
             self._library.moetrace_get_totals(self._pointer, ctypes.byref(totals))
             self._last = Totals(totals.steps, totals.attempted, totals.recorded, totals.dropped)
@@ -268,7 +276,13 @@ class Producer:
         line. ValueError for a negative time."""
         if announce_ns < 0 or hook_ns < 0:
             raise ValueError(f"add_cost: {announce_ns} and {hook_ns} ns; times can't be negative")
-        self._library.moetrace_add_cost(self._pointer, announce_ns + self._announce_ns, hook_ns + self._hook_ns)
+        self._announce_ns += announce_ns
+        self._hook_ns += hook_ns
+        if self._announce_ns + self._hook_ns >= _REPORT_NS:
+            self._report()
+
+    def _report(self) -> None:
+        self._library.moetrace_add_cost(self._pointer, self._announce_ns, self._hook_ns)
         self._announce_ns = self._hook_ns = 0
 
     @property
@@ -291,16 +305,23 @@ class Producer:
         self.close()
 
 
-def _span_array(spans: Any) -> Any:
-    """`spans` as the C API takes them; those of a numpy array are not copied."""
-    if hasattr(spans, "__array_interface__"):
-        if spans.dtype != SPAN_FIELDS or not spans.flags.c_contiguous:
-            raise ValueError(f"step: spans has dtype {spans.dtype}; it must be contiguous, with the fields SPAN_FIELDS")
-        return (_library.Span * len(spans)).from_address(spans.__array_interface__["data"][0])
+_span_dtype: Any = None  # an object that has been compared with SPAN_FIELDS
+
+
+def _span_array(spans: Any) -> tuple[Any, int]:
+    """`spans` as the C API takes them, and their number; those of a numpy array are not copied."""
+    global _span_dtype
+    if hasattr(spans, "dtype"):
+        if spans.dtype is not _span_dtype or not spans.flags.c_contiguous:
+            if spans.dtype != SPAN_FIELDS or not spans.flags.c_contiguous:
+                raise ValueError(f"step: spans has dtype {spans.dtype}; it must be contiguous, with the fields SPAN_FIELDS")
+            _span_dtype = spans.dtype
+        return spans.ctypes.data, len(spans)
     try:
-        return _filled(spans)
+        array = _filled(spans)
     except (TypeError, ValueError):
-        return _filled(_checked_spans(spans))
+        array = _filled(_checked_spans(spans))
+    return array, len(array)
 
 
 def _filled(spans: Sequence[tuple]) -> Any:

@@ -37,8 +37,9 @@ class VllmCase(harness.Case):
 
     def environment(self, **more):
         return {**os.environ, "MOETRACE_DIR": str(self.rings), "MOETRACE_SESSION": self.session, "VLLM_CPU_KVCACHE_SPACE": "1",
-                "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_CACHE_ROOT": str(CACHE),
-                "TORCHINDUCTOR_CACHE_DIR": str(CACHE / "inductor"), **more}
+                "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1",
+                "VLLM_CACHE_ROOT": os.environ.get("VLLM_CACHE_ROOT", str(CACHE)),
+                "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR", str(CACHE / "inductor")), **more}
 
     def collect(self):
         harness.Collector(self, "--output-dir", self.traces)

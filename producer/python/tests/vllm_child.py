@@ -82,6 +82,7 @@ def tensor_parallel(model):
 
 def _gpu(**more):
     """As vLLM is served on a GPU: bfloat16, CUDA graphs, the full shape with random weights. Without a GPU, as above."""
+    import vllm  # noqa: F401  (first: it sees to it that the next question leaves CUDA alone, for engines that are forked)
     import torch
 
     if not torch.cuda.is_available():

@@ -81,8 +81,9 @@ class VllmOnGpu(VllmCase):
                 lines, answers = self.run_traced("graphs", processes=True, **runner)
                 self.check_rows(lines, answers)
 
+    @unittest.skipUnless(torch.cuda.is_available(), "on a CPU the kernel routes, and no Python sees it")
     def test_every_bit_as_a_hook_in_python_sees_it(self):
-        for runner in (V1, V2) if torch.cuda.is_available() else (V1,):
+        for runner in (V1, V2):
             with self.subTest(runner):
                 lines, (*answers, extra) = self.run_traced("watched", **runner)
                 self.check_rows(lines, answers)

@@ -21,3 +21,4 @@ def register() -> None:
     when_imported(_engine_end.MODULE, _engine_end.patch)
     for module in _runners.MODULES:
         when_imported(module, _runners.patch)
+    when_imported(_runners.WORKER_MODULE, _runners.patch_worker)

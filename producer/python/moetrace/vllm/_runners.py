@@ -12,6 +12,7 @@ _log = logging.getLogger("moetrace")
 # Both generations of the runner, and the CPU's own: classes named ...ModelRunner with the methods below.
 MODULES = ("vllm.v1.worker.gpu_model_runner", "vllm.v1.worker.gpu.model_runner", "vllm.v1.worker.cpu_model_runner",
            "vllm.v1.worker.cpu.model_runner")
+WORKER_MODULE = "vllm.v1.worker.gpu_worker"
 _TRACER = "_moetrace_tracer"  # the attribute of a runner; None: it is not traced
 
 
@@ -22,6 +23,23 @@ def patch(module: Any) -> None:
             for name, wrap in _WRAPPERS.items():
                 if name in vars(cls):
                     setattr(cls, name, wrap(vars(cls)[name]))
+
+
+def patch_worker(module: Any) -> None:
+    """The GPU's worker warms runner V2 up with requests of its own, which go the way of real ones: they are not announced."""
+    original = module.Worker.compile_or_warm_up_model
+
+    @functools.wraps(original)
+    def compile_or_warm_up_model(worker: Any, *args: Any, **kwargs: Any) -> Any:
+        runner = worker.model_runner
+        tracer = getattr(runner, _TRACER, None)
+        setattr(runner, _TRACER, None)
+        try:
+            return original(worker, *args, **kwargs)
+        finally:
+            setattr(runner, _TRACER, tracer)
+
+    module.Worker.compile_or_warm_up_model = compile_or_warm_up_model
 
 
 def _load_model(original: Callable) -> Callable:

@@ -32,7 +32,8 @@ class _Live(NamedTuple):
 
 class _Pass(NamedTuple):
     ids: list[str]
-    ends: Any  # position behind the last token of each
+    firsts: Any  # position of the first token of each
+    rows: Any  # tokens of each
 
 
 class Tracer:
@@ -76,7 +77,7 @@ class Tracer:
         self._numbers: dict[str, int] = {}  # of the live requests, for the spans
         self._names: set[str] = set()
         self._passes: collections.deque = collections.deque(maxlen=_PASSES_KEPT)
-        self._spans = np.zeros(config.scheduler_config.max_num_seqs, SPAN_FIELDS)
+        self._make_spans(config.scheduler_config.max_num_seqs)
         self._speculative = config.speculative_config is not None
         self._asynchronous = bool(config.scheduler_config.async_scheduling)
         self._positions_known = not (self._speculative and self._asynchronous)
@@ -195,9 +196,10 @@ class Tracer:
         one more."""
         if self._speculative or live.prompt_tokens is None:
             return None
-        for ids, ends in reversed(self._passes):
+        for ids, firsts, rows in reversed(self._passes):
             if id in ids:
-                return max(0, int(ends[ids.index(id)]) - live.prompt_tokens + 1)
+                place = ids.index(id)
+                return max(0, int(firsts[place]) + int(rows[place]) - live.prompt_tokens + 1)
         return None
 
     def announce(self, ids: list[str], starts: Any, firsts: Any) -> None:
@@ -210,23 +212,36 @@ class Tracer:
         started = time.perf_counter_ns()
         count = len(ids)
         if count > len(self._spans):
-            self._spans = np.zeros(2 * count, SPAN_FIELDS)
-            self._passes.clear()
-        spans = self._spans[:count]
-        last = self._passes[-1].ids if self._passes else None
-        if ids == last:
-            ids = last
+            self._make_spans(2 * count)
+        # Most passes are the one before again, a position further.
+        last = self._passes[-1] if self._passes else None
+        if last is not None and ids == last.ids:
+            ids = last.ids
         else:
-            ids = list(ids)
-            spans["request"] = np.fromiter(map(self._numbers.__getitem__, ids), np.uint64, count)
-        rows = starts[1:] - starts[:-1]
-        spans["first_position"] = firsts
-        spans["first_row"] = starts[:-1]
-        spans["rows"] = rows
-        self._passes.append(_Pass(ids, firsts + rows))
+            ids, last = list(ids), None
+            self._spans["request"][:count] = np.fromiter(map(self._numbers.__getitem__, ids), np.uint64, count)
+        layout = starts.tobytes()
+        if last is not None and layout == self._layout:
+            rows = last.rows
+        else:
+            rows = starts[1:] - starts[:-1]
+            self._spans["first_row"][:count] = starts[:-1]
+            self._spans["rows"][:count] = rows
+            self._layout = layout
+        self._firsts[:count] = firsts
+        self._passes.append(_Pass(ids, firsts.copy(), rows))
         self._producer.add_cost(announce_ns=self._around_ns + time.perf_counter_ns() - started)
         self._around_ns = 0
-        self._producer.step(int(starts[-1]), spans if self._positions_known else ())
+        recorded = self._producer.step_at(int(starts[-1]), self._address, count if self._positions_known else 0)
+        if not recorded and self._producer.failure:
+            raise TracingError(self._producer.failure)
+
+    def _make_spans(self, count: int) -> None:
+        self._spans = np.zeros(count, SPAN_FIELDS)
+        self._firsts = self._spans["first_position"]
+        self._address = self._spans.ctypes.data
+        self._layout = b""  # the rows of the last pass, as its array's bytes
+        self._passes.clear()
 
     def close(self) -> None:
         """Ends the trace. A second call does nothing."""
