@@ -111,6 +111,8 @@ class MoetracePlot(unittest.TestCase):
         meta = {"type": "meta", "model_id": "m", "layers_logged": [0], "top_k": 2}
         log = self.trace(meta, ROUTE)
         self.fails(1, "give --num-experts N", log, "-o", self.out)
+        self.fails(1, "line 2: expert id 3 is out of range (0 to 1, as was given): there are at least 4 experts; "
+                      "give a larger --num-experts\n", log, "-o", self.out, "--num-experts", "2")
         self.assertEqual(self.plot(log, "-o", self.out, "--num-experts", "60").returncode, 0)
         with open(os.path.join(self.out, "expert_metrics.json")) as file:
             metrics = json.load(file)

@@ -80,10 +80,16 @@ class ReplayTest(CliTest):
         plain_log(self.path("plain.jsonl"))
         self.moetrace("replay", "plain.jsonl", code=2)
         self.assertIn("--num-experts", self.err)
+        self.moetrace("replay", "--num-experts", "10", "plain.jsonl", code=1)
+        self.assertRegex(self.err, r"out of range \(0 to 9, as was given\): there are at least 1\d experts; "
+                                   r"what stands before it was replayed; give a larger --num-experts\n")
         self.moetrace("replay", "nowhere.jsonl", code=1)
         self.one_line_error()
-        self.moetrace("replay", "--num-experts", "16", "plain.jsonl", code=1, env={"MOETRACE_DIR": "/nowhere"})
+        # A folder that is not there is a mistake in writing: a ring in a new one would be seen by no collector.
+        self.moetrace("replay", "--num-experts", "16", "plain.jsonl", code=1, env={"MOETRACE_DIR": self.path("nowhere")})
         self.one_line_error()
+        self.assertIn("No such file or directory; create the ring directory or set MOETRACE_DIR\n", self.err)
+        self.assertFalse(os.path.exists(self.path("nowhere")))
 
     def replay_cut(self, source, rows, *options):
         """Replays `source`, cut in the middle of its next row after `rows`; checks that they all come out."""
