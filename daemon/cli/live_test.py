@@ -70,6 +70,31 @@ class LiveTest(CliTest):
         self.assertEqual(watch.communicate(timeout=60)[1], "moetrace: top: the last trace has ended\n")
         self.assertEqual(watch.returncode, 0)
 
+    def test_status_shows_no_endpoint_of_a_collector_that_is_gone(self):
+        self.env["MOETRACE_SESSION"] = "live"
+        daemon = self.start("moetraced", "--output", "out.jsonl")
+        self.wait_for(lambda: os.path.exists(self.path("moetrace/live.endpoint")), "the endpoint")
+        replay, _ = self.live_replay()
+        endpoint = f"ipc://{self.dir}/moetrace/live.pub"
+
+        def endpoints():
+            [segment] = json.loads(self.moetrace("status", "--json"))
+            return segment["endpoints"]
+        self.assertEqual(endpoints(), [endpoint])
+        self.assertIn(f"\n  endpoint   {endpoint}\n", self.moetrace("status"))
+        daemon.kill()
+        daemon.wait()
+        self.assertTrue(os.path.exists(self.path("moetrace/live.endpoint")))
+        self.assertEqual(endpoints(), [])
+        self.assertIn("\n  endpoint   none, no collector runs\n", self.moetrace("status"))
+        # The next one leaves that list as it is, if it does not publish.
+        second = self.start("moetraced", "--output", "out.jsonl", "--publish", "none")
+        self.wait_for(lambda: json.loads(self.moetrace("status", "--json"))[0]["collector"] == "attached", "the second collector")
+        self.assertEqual(endpoints(), [])
+        self.assertIn("\n  endpoint   none\n", self.moetrace("status"))
+        second.kill()
+        replay.kill()
+
     def test_top_fits_the_terminal(self):
         replay, segment = self.live_replay()
         for rows, columns in ((24, 80), (4, 120), (10, 20)):

@@ -14,7 +14,7 @@ from cli_case import CliTest, children, plain_log, program
 class RunTest(CliTest):
     def test_run_keeps_the_commands_status(self):
         self.moetrace("run", "--", "sh", "-c", "exit 3", code=3)
-        self.assertIn("no ring was seen", self.err)
+        self.assertIn("COMMAND made no ring", self.err)
         self.moetrace("run", "--", "sh", "-c", "kill -9 $$", code=137)
         self.moetrace("run", "--", "true")
         self.moetrace("run", "--", "/nowhere/command", code=127)
@@ -37,9 +37,9 @@ class RunTest(CliTest):
 
     def test_run_says_where_to_look_when_there_was_no_ring(self):
         self.moetrace("run", "--", "true")
-        self.assertEqual(self.err, "moetrace: run: no ring was seen: COMMAND made none; look at its own messages for a line that begins "
-                                   "with \"moetrace:\" or \"moetrace-engine:\"; without one: does its engine have the hook, and does it "
-                                   "read MOETRACE=1?\n")
+        self.assertEqual(self.err, "moetrace: run: there is no trace, because COMMAND made no ring; install the moetrace package in the "
+                                   "environment of its engine, if that does not know MOETRACE=1; check that its model has MoE layers; and "
+                                   "look for a line of its own that begins with \"moetrace:\" or \"moetrace-engine:\", which says why\n")
 
     def test_run_refuses_an_output_that_cannot_be_written(self):
         with open(self.path("file"), "w", encoding="utf-8") as file:
