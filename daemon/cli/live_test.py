@@ -95,23 +95,28 @@ class LiveTest(CliTest):
         second.kill()
         replay.kill()
 
+    def top_picture(self, rows, columns):
+        """The lines of the first picture on a terminal of this size."""
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
+        top = subprocess.Popen([program("moetrace"), "top"], env=self.env, stdout=theirs, stderr=theirs)
+        self.started.append(top)
+        os.close(theirs)
+        drawn = b""
+        while b"\x1b[J" not in drawn:  # the end of it
+            drawn += os.read(ours, 4096)
+        top.send_signal(signal.SIGINT)
+        os.close(ours)
+        top.wait(timeout=60)
+        self.assertTrue(drawn.startswith(b"\x1b[H"))
+        lines = drawn.decode().split("\x1b[J")[0].removeprefix("\x1b[H").split("\x1b[K\r\n")
+        self.assertEqual(lines.pop(), "")
+        return lines
+
     def test_top_fits_the_terminal(self):
         replay, segment = self.live_replay()
         for rows, columns in ((24, 80), (4, 120), (10, 20)):
-            ours, theirs = pty.openpty()
-            fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
-            top = subprocess.Popen([program("moetrace"), "top"], env=self.env, stdout=theirs, stderr=theirs)
-            self.started.append(top)
-            os.close(theirs)
-            drawn = b""
-            while b"\x1b[J" not in drawn:  # the end of the first picture
-                drawn += os.read(ours, 4096)
-            top.send_signal(signal.SIGINT)
-            os.close(ours)
-            top.wait(timeout=60)
-            self.assertTrue(drawn.startswith(b"\x1b[H"))
-            lines = drawn.decode().split("\x1b[J")[0].removeprefix("\x1b[H").split("\x1b[K\r\n")
-            self.assertEqual(lines.pop(), "")
+            lines = self.top_picture(rows, columns)
             self.assertEqual(len(lines), min(rows - 1, 5))  # two heads and three layers
             self.assertLessEqual(max(map(len, lines)), columns)
         replay.kill()
@@ -164,6 +169,14 @@ class LiveTest(CliTest):
             if command != ["top", "--json"]:  # which goes on
                 self.assertIn(segment["trace_id"], self.moetrace(*command, code=1))
                 self.assertEqual(self.err, said, command)
+        lines = self.top_picture(24, 100)
+        self.assertEqual(lines[0], "1 segment can't be used; moetrace status says why")
+        self.assertIn(segment["trace_id"], lines[1])
+        stream = self.start("moetrace", "top", "--json")
+        for _ in range(2):
+            self.assertIn(segment["trace_id"], stream.stdout.readline())
+        stream.send_signal(signal.SIGINT)
+        self.assertEqual(stream.communicate(timeout=60)[1], said)  # once
         replay.kill()
         replay.wait()
         self.moetrace("stop", code=1)
