@@ -129,9 +129,28 @@ class RunTest(CliTest):
         self.assertIn("verify", self.err)
         self.assertIn("replay", self.moetrace("--help"))
         self.assertRegex(self.moetrace("--version"), r"^moetrace \d+\.\d+\.\d+\n$")
-        for wrong in (["dance"], ["verify"], ["replay", "--rate", "-1", "x"], ["tail", "--topic", "x"], ["set", "--sample", "x"]):
-            self.moetrace(*wrong, code=2)
-            self.one_line_error()
+        commands = "run, status, tail, top, start, stop, set, verify, replay"
+        for words, said in (("dance", f"there is no command 'dance', only {commands}; see moetrace --help"),
+                            ("--jsn", "there is no option --jsn; see moetrace --help"),
+                            ("top --jsn", "top: there is no option --jsn; see moetrace top --help"),
+                            ("top foo", "top: 'foo' is one word too many; see moetrace top --help"),
+                            ("verify", "verify: FILE is missing; see moetrace verify --help"),
+                            ("replay --rat 5", "replay: there is no option --rat; see moetrace replay --help"),
+                            ("replay --rate -1 x", "replay: --rate: '-1' is no number above 0; see moetrace replay --help"),
+                            ("replay --rate fast x", "replay: --rate: 'fast' is no number above 0; see moetrace replay --help"),
+                            ("replay --num-experts 0 x",
+                             "replay: --num-experts: '0' is no whole number from 1 to 65535; see moetrace replay --help"),
+                            ("tail --topic x", "tail: --topic: 'x' is none of route, meta, stats; see moetrace tail --help"),
+                            ("tail --count 1.5", "tail: --count: '1.5' is no whole number from 1 on; see moetrace tail --help"),
+                            ("set --sample x", "set: --sample: 'x' is no whole number from 0 to 4294967295; see moetrace set --help"),
+                            ("set --sample", "set: --sample: its value is missing; see moetrace set --help"),
+                            ("status --json=x", "status: --json takes no value; see moetrace status --help"),
+                            ("status --session a --session b",
+                             "status: --session is there more than once; see moetrace status --help")):
+            self.moetrace(*words.split(), code=2)
+            self.assertEqual(self.err, f"moetrace: {said}\n")
+        self.moetrace("da\nnce", code=2)
+        self.one_line_error()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "command_line/usage.hpp"
 #include "producer/layer_mask.hpp"
 #include "shm/segment.hpp"
 
@@ -102,7 +103,8 @@ Result<ParsedOptions> parse_collector_options(int argc, const char* const* argv)
   app.add_flag("--quiet", given.quiet, "say only what goes wrong, not when traces begin and end");
   app.add_option("--ready-fd", given.ready_fd,
                  "write a line \"ready ENDPOINT...\" to this descriptor when ready")
-      ->group("");
+      ->group("")
+      ->check(command_line::whole_number<int>(0));
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
@@ -110,7 +112,7 @@ Result<ParsedOptions> parse_collector_options(int argc, const char* const* argv)
   } catch (const CLI::CallForVersion&) {
     return ParsedOptions{{}, app.version() + "\n"};
   } catch (const CLI::ParseError& error) {
-    return bad(std::string("command line: ") + error.what() + "; see moetraced --help");
+    return bad(command_line::usage_line(app, error));
   }
 
   CollectorOptions options;

@@ -266,6 +266,13 @@ class Segments(Case):
         self.assertRegex(result.stderr, r"\Amoetraced: [^\n]+; [^\n]+\n\Z")
         return result.stderr
 
+    def test_usage(self):
+        for words, said in (("foo", "'foo' is one word too many"), ("--outputdir x", "there is no option --outputdir"),
+                            ("--layers", "--layers: its value is missing"), ("--once=x", "--once takes no value"),
+                            ("--output a --output-dir b", "--output-dir and --output exclude each other")):
+            result = subprocess.run([MOETRACED, *words.split()], env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=60)
+            self.assertEqual((result.returncode, result.stderr), (2, f"moetraced: {said}; see moetraced --help\n"))
+
     def test_output_that_cannot_be_written(self):
         (self.folder / "file").write_text("in the way")
         for output in (["--output-dir", self.folder / "file"], ["--output", self.folder / "file/trace.jsonl"]):
@@ -397,9 +404,9 @@ class Segments(Case):
         begun = re.fullmatch(r'moetraced: trace (\S+) begins: model "test/model", pid (\d+), file traces/(\S+)\.jsonl\n',
                              collector.stderr.readline())
         self.assertEqual((begun[1], int(begun[2])), (begun[3], pid))
+        ended = collector.stderr.readline()
         rows = routes_in(self.folder / f"traces/{begun[1]}.jsonl")
-        self.assertEqual(collector.stderr.readline(),
-                         f"moetraced: trace {begun[1]} has ended: closed, {rows} delivered, 0 dropped, 0 torn\n")
+        self.assertEqual(ended, f"moetraced: trace {begun[1]} has ended: closed, {rows} delivered, 0 dropped, 0 torn\n")
         # One that is killed, and a collector that comes to it late; what is odd in a name stays in the line.
         replay = Replay(self)
         replay.feed(meta_line([0, 1, 2, 5], model="odd\nname"))
