@@ -32,6 +32,8 @@ class ReplayTest(CliTest):
         plain_log(self.path("plain.jsonl"))
         out = self.round_trip("plain.jsonl", "--num-experts", "16")
         self.assertEqual(rows_of(out), rows_of(self.path("plain.jsonl")))
+        meta = lines_of(out, "meta")[0]
+        self.assertEqual([meta[key] for key in ("num_layers", "rank", "world_size", "ranks", "router")], [None] * 5)
         # One prefill of 3 x 5 rows, then 3 rows a step, each in both layers.
         self.assertEqual([(s["rows"], s["layers"]) for s in lines_of(out, "step")], [(15, 2), (3, 2), (3, 2), (3, 2)])
 
@@ -42,6 +44,8 @@ class ReplayTest(CliTest):
         with open(first, encoding="utf-8") as file:
             text = file.read()
         text = text.replace('"prompt_tokens":null,"cached_tokens":null', '"prompt_tokens":5,"cached_tokens":1')
+        text = text.replace('"num_layers":null', '"num_layers":9').replace('"rank":null,"world_size":null,"ranks":null',
+                                                                           '"rank":0,"world_size":3,"ranks":{"tp":2,"dp":0,"pp":1,"ep":0}')
         end = '{"type":"end"'
         text = text.replace(end, '{"type":"request_end","req_id":"a","generated_tokens":4,"status":"stop","request":0,'
                                  '"event":1000}\n' + end)
@@ -53,7 +57,8 @@ class ReplayTest(CliTest):
         for kind, keys in {"request": ("req_id", "prompt_tokens", "cached_tokens", "request"),
                            "request_end": ("req_id", "generated_tokens", "status"),
                            "step": ("step", "rows", "layers", "seq"),
-                           "meta": ("model_id", "device", "seed", "layers_logged", "num_layers", "top_k")}.items():
+                           "meta": ("model_id", "device", "seed", "layers_logged", "num_layers", "top_k", "rank", "world_size",
+                                    "ranks")}.items():
             pick = lambda name: [[line[key] for key in keys] for line in lines_of(self.path(name), kind)]
             self.assertEqual(pick("out.jsonl"), pick("rich.jsonl"))
 
@@ -133,7 +138,7 @@ class ReplayTest(CliTest):
         plain_log(self.path("plain.jsonl"))
         first = self.round_trip("plain.jsonl", "--num-experts", "16")
         with open(first, encoding="utf-8") as file:
-            text = file.read().replace('"rank":0,"world_size":1', '"rank":1,"world_size":2')
+            text = file.read().replace('"rank":null,"world_size":null', '"rank":1,"world_size":2')
         with open(self.path("second.jsonl"), "w", encoding="utf-8") as file:
             file.write(text)
         self.moetrace("run", "-o", "trace.jsonl", "--", program("moetrace"), "replay", "second.jsonl")
