@@ -106,8 +106,7 @@ int main(int argc, char** argv) {
   if (!endpoints.empty()) moetrace::write_endpoints(options.session, endpoints);
 
   moetrace::Collector collector(options, std::move(*publisher), say);
-  // Whoever gave us a descriptor knows it from there.
-  if (options.ready_fd < 0) say(ready_text(options, endpoints));
+  if (!options.quiet) say(ready_text(options, endpoints));
   tell_ready(options.ready_fd, endpoints);
   bool moved = true;
   for (int idle_rounds = 0; !wait(signals.get(), collector.publisher().descriptor(), moved,

@@ -8,9 +8,10 @@
 namespace moetrace::plot {
 namespace {
 
-constexpr double kGap = 5;         // between a label and what is below or beside it
-constexpr double kSideStep = 4;    // sideways search
-constexpr double kNearEnough = 9;  // a label that close to its bar needs no line
+constexpr double kGap = 5;           // between a label and what is below it, or a bar beside it
+constexpr double kAsideRoom = 0.25;  // between labels side by side, in labels
+constexpr double kSideStep = 4;      // sideways search
+constexpr double kNearEnough = 9;    // a label that close to its bar needs no line
 
 // Costs in points of distance.
 constexpr double kAside = 1.2;
@@ -26,8 +27,14 @@ double bars_top(const std::vector<Box>& bars, double x, double width) {
   return top;
 }
 
-Box grown(const Box& box, double by) {
-  return {box.x - by, box.y - by, box.width + 2 * by, box.height + 2 * by};
+Box grown(const Box& box, double aside, double up) {
+  return {box.x - aside, box.y - up, box.width + 2 * aside, box.height + 2 * up};
+}
+
+// The box with its half of what must be free between two. Labels side by side need more than those
+// on top of each other: close together they read as one line.
+Box with_room(const Box& box) {
+  return grown(box, box.width * kAsideRoom / 2, kGap / 2);
 }
 
 // Whether the leader runs through the inside of the box: the part of it between the box's sides
@@ -71,7 +78,7 @@ Callout callout_at(const CalloutRequest& request, double x, double y) {
 
 bool is_free(const Callout& callout, const std::vector<Callout>& placed) {
   return std::ranges::none_of(placed, [&](const Callout& other) {
-    return grown(callout.box, kGap / 2).overlaps(grown(other.box, kGap / 2));
+    return with_room(callout.box).overlaps(with_room(other.box));
   });
 }
 
@@ -88,8 +95,8 @@ double disturbance(const Callout& callout, const std::vector<Callout>& placed,
                    const std::vector<Box>& bars) {
   double sum = 0;
   for (const Callout& other : placed) {
-    if (callout.leader && crosses(callout, grown(other.box, 2))) sum += kThroughLabel;
-    if (other.leader && crosses(other, grown(callout.box, 2))) sum += kThroughLabel;
+    if (callout.leader && crosses(callout, grown(other.box, 2, 2))) sum += kThroughLabel;
+    if (other.leader && crosses(other, grown(callout.box, 2, 2))) sum += kThroughLabel;
     if (callout.leader && other.leader && meet(callout, other)) sum += kThroughLabel;
   }
   if (!callout.leader) return sum;

@@ -16,7 +16,6 @@ constexpr double kPlotBottom = 536;   // id labels and the axis name stand below
 constexpr double kRightMargin = 100;  // the uniform line's label stands there
 constexpr double kColumnGap = 14;     // between shares and counts on the left
 constexpr double kLabelGap = 8;       // between the axis and its labels
-constexpr double kIdSpacing = 44;
 constexpr int kMostCountSteps = 6;
 
 std::string finding(const Metrics& metrics) {
@@ -190,7 +189,7 @@ class HistogramLayout {
     scene_.shapes.emplace_back(
         Stroke{plot_.x, plot_.bottom(), plot_.right(), plot_.bottom(), palette::kAxis, 1, false});
     const auto ids = static_cast<uint32_t>(histogram_.counts.size());
-    const uint32_t step = id_step(ids, slot_, kIdSpacing);
+    const uint32_t step = id_step(ids, slot_, id_spacing(ids));
     const double labels_y = plot_.bottom() + 8;
     for (uint32_t id = 0; id < ids; id += step) {
       const double x = bars_[id].middle();

@@ -1,5 +1,7 @@
 #include "plotter/header.hpp"
 
+#include <algorithm>
+
 #include "plotter/ticks.hpp"
 
 namespace moetrace::plot {
@@ -31,6 +33,11 @@ void add_header(Scene& scene, const Header& header) {
   add(header.title, kTitleFont, palette::kInk, 20);
   add(model + details, kSubtitleFont, palette::kSoftInk, 54);
   if (!header.finding.empty()) add(header.finding, kSubtitleFont, palette::kInk, 77);
+}
+
+double id_spacing(uint32_t ids) {
+  constexpr double kLeast = 44;
+  return std::max(kLeast, 1.5 * text_width(std::to_string(ids - 1), kLabelFont));
 }
 
 void add_no_routes(Scene& scene) {

@@ -14,6 +14,10 @@ constexpr double kHeaderBottom = 104;  // pictures begin below
 constexpr Font kLabelFont{13, false};
 constexpr Font kLabelFontBold{13, true};
 
+// The least distance in points of the labels of an axis with `ids` ids: half a label is free
+// between the widest two.
+double id_spacing(uint32_t ids);
+
 struct Header {
   std::string title;
   std::string model;    // is shortened if the subtitle gets too long

@@ -120,6 +120,16 @@ bool KeyReader::read_list(std::string_view name, size_t most, size_t& length, Re
   return cursor_.take(']') || not_json("a list goes on with , or ]");
 }
 
+bool KeyReader::check_expert(uint64_t id) {
+  if (id < limits_.num_experts) return true;
+  const std::string out = "expert id " + std::to_string(id) + " is out of range (0 to " +
+                          std::to_string(limits_.num_experts - 1);
+  if (!limits_.experts_given || id >= kMaxExperts) return fail(out + ")");
+  error_ = {ErrorCode::kTooFewExperts,
+            out + ", as was given): there are at least " + std::to_string(id + 1) + " experts"};
+  return false;
+}
+
 bool KeyReader::check_top_k(std::string_view name, size_t length) {
   if (length == limits_.top_k) return true;
   return fail(quoted(name) + " has " + std::to_string(length) + " entries, top_k is " +
@@ -131,10 +141,7 @@ bool KeyReader::read(std::string_view name, IdList list) {
   const auto read_one = [&](size_t index) {
     std::optional<uint64_t> id;
     if (!read(name, &id)) return false;
-    if (id && *id >= limits_.num_experts) {
-      return fail("expert id " + std::to_string(*id) + " is out of range (0 to " +
-                  std::to_string(limits_.num_experts - 1) + ")");
-    }
+    if (id && !check_expert(*id)) return false;
     ids_[index] = id ? static_cast<uint16_t>(*id) : kNoExpert;
     return true;
   };

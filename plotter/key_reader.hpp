@@ -68,6 +68,7 @@ class KeyReader {
   bool read_list(std::string_view name, size_t most, size_t& length, ReadOne read_one);
   bool check_layer(uint64_t layer);
   bool read_weight(std::string_view name, float& out);
+  bool check_expert(uint64_t id);
   bool check_top_k(std::string_view name, size_t length);
 
   bool read(std::string_view name, Seen slot);

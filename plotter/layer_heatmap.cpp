@@ -17,7 +17,6 @@ constexpr double kFooter = 64;
 constexpr double kPanelGap = 34;
 constexpr double kPanelWidth = 190;
 constexpr double kPanelRight = 66;  // room for the last bar's value
-constexpr double kIdSpacing = 44;
 constexpr double kTickSpacing = 36;
 constexpr double kLayerSpacing = 18;
 constexpr int kColors = 64;  // neighbours of the same shade become one rectangle
@@ -188,7 +187,7 @@ class HeatmapLayout {
   }
 
   void add_id_axis() {
-    const uint32_t step = id_step(load_.num_experts, slot_, kIdSpacing);
+    const uint32_t step = id_step(load_.num_experts, slot_, id_spacing(load_.num_experts));
     const double y = plot_.bottom() + 3;
     for (uint32_t id = 0; id < load_.num_experts; id += step) {
       const double x = plot_.x + (id + 0.5) * slot_;

@@ -15,6 +15,7 @@ struct Limits {
   uint32_t num_experts;  // ids are below
   uint32_t num_layers;   // layers are below
   bool plain;            // a plain log: weights may be NaN and Infinity, as Python writes them
+  bool experts_given = false;  // num_experts is the user's word, which the file does not have
 };
 
 class LineParser {
@@ -27,7 +28,7 @@ class LineParser {
   // error().
   bool parse(std::string_view text, Content& content);
 
-  // kBadJson or kBadLine; the message is the "why" alone.
+  // kBadJson, kBadLine or kTooFewExperts; the message is the "why" alone.
   [[nodiscard]] const Error& error() const;
 
  private:

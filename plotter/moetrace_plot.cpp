@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "command_line/usage.hpp"
 #include "plotter/expert_load.hpp"
 #include "plotter/report.hpp"
 #include "plotter/trace_lines.hpp"
@@ -50,22 +51,22 @@ std::optional<int> parse(int argc, char** argv, Arguments& arguments) {
       ->type_name("DIR");
   app.add_option("--layer", arguments.report.layer, "Also draw this layer alone")
       ->type_name("N")
-      ->check(CLI::Range(0U, trace::kMaxLayers - 1));
+      ->check(command_line::whole_number<uint32_t>(0, trace::kMaxLayers - 1));
   app.add_option("--format", format, "png, svg or pdf")
       ->type_name("FORMAT")
-      ->check(CLI::IsMember({"png", "svg", "pdf"}))
+      ->check(command_line::one_of({"png", "svg", "pdf"}))
       ->capture_default_str();
   app.add_option("--num-experts", arguments.num_experts,
                  "Experts of the model, for logs whose meta line does not say")
       ->type_name("N")
-      ->check(CLI::Range(1U, trace::kMaxExperts));
+      ->check(command_line::whole_number<uint32_t>(1, trace::kMaxExperts));
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
     std::cout << app.help();
     return 0;
   } catch (const CLI::ParseError& error) {
-    fail(std::string(error.what()) + "; try moetrace-plot --help");
+    fail(command_line::usage_line(app, error));
     return kUsage;
   }
   arguments.report.format = *plot::format_named(format);

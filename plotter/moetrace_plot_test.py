@@ -111,6 +111,8 @@ class MoetracePlot(unittest.TestCase):
         meta = {"type": "meta", "model_id": "m", "layers_logged": [0], "top_k": 2}
         log = self.trace(meta, ROUTE)
         self.fails(1, "give --num-experts N", log, "-o", self.out)
+        self.fails(1, "line 2: expert id 3 is out of range (0 to 1, as was given): there are at least 4 experts; "
+                      "give a larger --num-experts\n", log, "-o", self.out, "--num-experts", "2")
         self.assertEqual(self.plot(log, "-o", self.out, "--num-experts", "60").returncode, 0)
         with open(os.path.join(self.out, "expert_metrics.json")) as file:
             metrics = json.load(file)
@@ -121,11 +123,13 @@ class MoetracePlot(unittest.TestCase):
 
     def test_wrong_usage(self):
         log = self.trace(META, ROUTE)
-        self.fails(2, "FILE is required")
-        self.fails(2, "--output is required", log)
-        self.fails(2, "gif", log, "-o", self.out, "--format", "gif")
-        self.fails(2, "--layer", log, "-o", self.out, "--layer", "256")
-        self.fails(2, "--num-experts", log, "-o", self.out, "--num-experts", "0")
+        for why, *words in (("FILE is missing",), ("--output is missing", log), ("there is no option --outptu", log, "--outptu", self.out),
+                            ("--output: its value is missing", log, "-o"),
+                            ("--format: 'gif' is none of png, svg, pdf", log, "-o", self.out, "--format", "gif"),
+                            ("--layer: '256' is no whole number from 0 to 255", log, "-o", self.out, "--layer", "256"),
+                            ("--num-experts: '0' is no whole number from 1 to 65535", log, "-o", self.out, "--num-experts", "0"),
+                            ("--num-experts: 'many' is no whole number from 1 to 65535", log, "-o", self.out, "--num-experts", "many")):
+            self.fails(2, f"moetrace-plot: {why}; see moetrace-plot --help\n", *words)
         self.fails(1, "layer 7 is not in the trace", log, "-o", self.out, "--layer", "7")
         self.fails(1, "/dev/null", log, "-o", "/dev/null")
 

@@ -110,6 +110,30 @@ TEST_P(PictureOfExperts, LabelsOfNeighboursDoNotOverlap) {
   }
 }
 
+// The numbers below the axis of experts: of all sizes of a model, which take texts of all widths.
+TEST(Pictures, IdsAreHalfALabelApart) {
+  for (const uint32_t experts : {8U, 60U, 100U, 128U, 999U, 1'000U, 4'096U, 10'000U, 65'535U}) {
+    const ExpertLoad load = make_load(experts, 1, 12'805);
+    for (const Scene& scene : {lay_out(histogram_of_layer(load, 0)), lay_out_heatmap(load)}) {
+      const auto axis = std::ranges::find(scene.texts, "expert", &Text::text);
+      ASSERT_NE(axis, scene.texts.end());
+      std::vector<Box> ids;
+      for (const Text& text : scene.texts) {
+        const double above = axis->box.y - text.box.bottom();
+        if (above >= 0 && above < 10 && text.box.middle() > 150) ids.push_back(text.box);
+      }
+      std::ranges::sort(ids, {}, &Box::x);
+      size_t seen = 0;
+      for (size_t n = 1; n < ids.size(); ++n, ++seen) {
+        const double widest = std::max(ids[n - 1].width, ids[n].width);
+        // The marks of a heatmap's panel stand in the same row.
+        EXPECT_GE(ids[n].x - ids[n - 1].right(), widest / 2) << experts << " experts";
+      }
+      EXPECT_GT(seen, 3U) << experts;
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Experts, PictureOfExperts, testing::Values(8, 16, 60, 64, 128, 256, 512));
 
 TEST(Histogram, SaysWhatItShows) {
@@ -174,7 +198,14 @@ TEST(Callouts, StandAboveTheBarsAndApart) {
   ASSERT_EQ(callouts.size(), 3U);
   for (size_t a = 0; a < 3; ++a) {
     for (const Box& bar : bars) EXPECT_FALSE(callouts[a].box.overlaps(bar));
-    for (size_t b = a + 1; b < 3; ++b) EXPECT_FALSE(callouts[a].box.overlaps(callouts[b].box));
+    for (size_t b = a + 1; b < 3; ++b) {
+      // Side by side with a quarter of a label between them, else one line would be read.
+      const Box& other = callouts[b].box;
+      const double between =
+          std::max(callouts[a].box.x, other.x) - 90 - std::min(callouts[a].box.x, other.x);
+      const double above = std::abs(callouts[a].box.y - other.y) - 30;
+      EXPECT_TRUE(above >= 5 || between >= 22.5) << between << " aside, " << above << " above";
+    }
     EXPECT_GE(callouts[a].box.x, 0);
     EXPECT_LE(callouts[a].box.right(), 400);
   }

@@ -237,6 +237,11 @@ TEST(Reader, SaysWhatIsWrongAndWhere) {
   EXPECT_EQ(reader.error(std::string((16 << 20) + 1, ' ')), "line 3: longer than 16 MiB, no trace");
   EXPECT_EQ(reader.read(good), good.size());
   EXPECT_STREQ(moetrace_reader_error(reader.get()), "");
+
+  Reader plain(kPlainMeta, 64, 7);
+  EXPECT_EQ(
+      plain.error(plain_route("a", 0)),
+      "line 2: expert id 7 is out of range (0 to 6, as was given): there are at least 8 experts");
 }
 
 }  // namespace

@@ -9,21 +9,22 @@
 namespace moetrace::trace {
 
 enum class ErrorCode {
-  kOpen,          // the file is missing, is a folder, or may not be read
-  kRead,          // the operating system failed while reading
-  kEmpty,         // the file has no line at all
-  kTornLine,      // the last line has no newline: a writer was cut off, or is still writing
-  kTooLong,       // a line is longer than kMaxLineBytes
-  kBadJson,       // a line is not a JSON object
-  kNoMeta,        // the first line is not a meta line: the file is no trace
-  kBadMeta,       // the meta line misses a key or contradicts itself
-  kBadLine,       // a key is missing, has the wrong type, or a value is out of range
-  kNoExperts,     // nobody says how many experts the model has
-  kMismatch,      // files that do not belong together
-  kNoLayer,       // a layer was asked for that the trace does not have
-  kOtherExperts,  // it was said how many experts the model has, and the trace says otherwise
-  kDraw,          // Cairo could not draw
-  kWrite,         // an output file could not be written
+  kOpen,           // the file is missing, is a folder, or may not be read
+  kRead,           // the operating system failed while reading
+  kEmpty,          // the file has no line at all
+  kTornLine,       // the last line has no newline: a writer was cut off, or is still writing
+  kTooLong,        // a line is longer than kMaxLineBytes
+  kBadJson,        // a line is not a JSON object
+  kNoMeta,         // the first line is not a meta line: the file is no trace
+  kBadMeta,        // the meta line misses a key or contradicts itself
+  kBadLine,        // a key is missing, has the wrong type, or a value is out of range
+  kNoExperts,      // nobody says how many experts the model has
+  kMismatch,       // files that do not belong together
+  kNoLayer,        // a layer was asked for that the trace does not have
+  kOtherExperts,   // it was said how many experts the model has, and the trace says otherwise
+  kTooFewExperts,  // it was said how many experts the model has, and a line has one beyond them
+  kDraw,           // Cairo could not draw
+  kWrite,          // an output file could not be written
 };
 
 struct Error {

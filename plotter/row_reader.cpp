@@ -42,7 +42,8 @@ RowReader::RowReader(Meta meta, std::optional<uint32_t> num_experts, size_t meta
       limits_{.top_k = meta_.top_k,
               .num_experts = num_experts.value_or(kMaxExperts),
               .num_layers = meta_.num_layers.value_or(kMaxLayers),
-              .plain = meta_.plain()},
+              .plain = meta_.plain(),
+              .experts_given = num_experts && !meta_.num_experts},
       scanner_(limits_),
       parser_(limits_),
       counted_{.byte = meta_bytes + 1, .line = 2} {

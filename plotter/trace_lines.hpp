@@ -51,8 +51,8 @@ struct Meta {
   std::optional<std::string> engine_version;
   std::optional<uint32_t> num_layers;  // 1 to kMaxLayers
   Router router;
-  uint32_t rank = 0;
-  uint32_t world_size = 1;
+  std::optional<uint32_t> rank;
+  std::optional<uint32_t> world_size;
   Ranks ranks;
   std::optional<std::string> host;
   std::optional<double> created_at;  // Unix seconds

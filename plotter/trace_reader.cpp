@@ -51,7 +51,8 @@ struct TraceReader::Impl {
         limits{.top_k = meta.top_k,
                .num_experts = experts.value_or(kMaxExperts),
                .num_layers = meta.num_layers.value_or(kMaxLayers),
-               .plain = meta.plain()},
+               .plain = meta.plain(),
+               .experts_given = experts && !meta.num_experts},
         scanner(limits),
         parser(limits) {}
 

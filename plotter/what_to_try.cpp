@@ -27,6 +27,8 @@ std::string_view what_to_try(ErrorCode code) {
       return "give one of them";
     case ErrorCode::kOtherExperts:
       return "leave --num-experts out";
+    case ErrorCode::kTooFewExperts:
+      return "give a larger --num-experts";
     case ErrorCode::kDraw:
       return "try another --format";
     case ErrorCode::kWrite:

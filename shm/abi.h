@@ -43,7 +43,9 @@ enum moetrace_header_flags {
   MOETRACE_HAS_SEED = 1u << 0,
   MOETRACE_ROUTER_RENORMALIZED = 1u << 1, /* top-k weights are divided by their sum */
   MOETRACE_ROUTER_KNOWN = 1u << 2,        /* the router fields mean something */
-  MOETRACE_ROUTER_BIASED = 1u << 3        /* experts are chosen by score + bias, weights are scores (1.2) */
+  MOETRACE_ROUTER_BIASED = 1u << 3,       /* experts are chosen by score + bias, weights are scores (1.2) */
+  MOETRACE_LAYERS_UNKNOWN = 1u << 4,      /* num_layers is only as many as the ring needs: a replayed log (1.2) */
+  MOETRACE_RANKS_UNKNOWN = 1u << 5        /* rank to ep_rank mean nothing: a replayed log (1.2) */
 };
 
 /* Offset 0 of .ring. Written once, before the file gets its final name. Strings are UTF-8, end with a 0; empty: unknown. */

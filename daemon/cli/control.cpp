@@ -5,6 +5,7 @@
 #include <memory>
 #include <thread>
 
+#include "command_line/usage.hpp"
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/segments.hpp"
 #include "producer/layer_mask.hpp"
@@ -117,7 +118,8 @@ void add_control(CLI::App& app, Command& chosen) {
   add(app, chosen, "stop", "Record and count nothing until the next start", &sub)->enabled = false;
   const auto change = add(app, chosen, "set", "Choose what live segments record", &sub);
   sub->add_option("--layers", change->layers, "Layers to record: 0,5-7, or all");
-  sub->add_option("--sample", change->sample_every, "Record every n-th step; 0: count only");
+  sub->add_option("--sample", change->sample_every, "Record every n-th step; 0: count only")
+      ->check(command_line::whole_number<std::uint32_t>());
 }
 
 }  // namespace moetrace::cli

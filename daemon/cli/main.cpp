@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "command_line/usage.hpp"
 #include "daemon/cli/commands.hpp"
 
 namespace {
@@ -22,9 +23,7 @@ int report(const Failure& failure) {
 // Help and version go out as CLI11 writes them; an error becomes one line.
 int end_parsing(const CLI::App& app, const CLI::ParseError& error) {
   if (error.get_exit_code() == 0) return app.exit(error);
-  std::string why = error.what();
-  std::replace(why.begin(), why.end(), '\n', ' ');
-  return report({moetrace::cli::kUsage, "command line: " + why + "; see moetrace --help"});
+  return report({moetrace::cli::kUsage, moetrace::command_line::usage_line(app, error)});
 }
 
 }  // namespace

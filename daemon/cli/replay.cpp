@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "command_line/usage.hpp"
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/replayer.hpp"
 
@@ -31,10 +32,10 @@ void add_replay(CLI::App& app, Command& chosen) {
                   "Rows a second, in real time: what doesn't fit is dropped and counted. Without "
                   "it: as fast as the "
                   "collector takes them")
-      ->check(CLI::PositiveNumber);
+      ->check(command_line::positive_number());
   sub->add_option("--num-experts", options->num_experts,
                   "Experts of a layer, where the file does not say it")
-      ->check(CLI::Range(1u, MOETRACE_MAX_EXPERTS));
+      ->check(command_line::whole_number<std::uint32_t>(1, MOETRACE_MAX_EXPERTS));
   sub->callback([options, &chosen] { chosen = [options] { return replay(*options); }; });
 }
 

@@ -63,13 +63,18 @@ Result<Settings> settings_for(const trace::Meta& meta, std::uint32_t num_experts
   std::string notes;
   for (const std::string& note : meta.notes) notes += note + '\n';
   options.notes = notes.c_str();
-  options.rank = meta.rank;
-  options.world_size = meta.world_size;
+  options.rank = meta.rank.value_or(0);
+  options.world_size = meta.world_size.value_or(1);
   options.tp_rank = meta.ranks.tp;
   options.dp_rank = meta.ranks.dp;
   options.pp_rank = meta.ranks.pp;
   options.ep_rank = meta.ranks.ep;
-  return resolve_settings(options);
+  auto settings = resolve_settings(options);
+  if (!settings) return settings;
+  // What the log does not say, the trace of its replay does not say either.
+  if (!meta.num_layers) settings->header.flags |= MOETRACE_LAYERS_UNKNOWN;
+  if (!meta.rank) settings->header.flags |= MOETRACE_RANKS_UNKNOWN;
+  return settings;
 }
 
 StepGrouper::Limits limits_for(const SegmentMap& map, const trace::Meta& meta) {

@@ -190,9 +190,10 @@ bool Run::end_collector() {
 bool Run::report() {
   const std::vector<std::string> files = outputs_.written();
   if (files.empty() && !collector_failed_) {
-    say("run: no ring was seen: COMMAND made none; look at its own messages for a line that begins "
-        "with \"moetrace:\" or \"moetrace-engine:\"; without one: does its engine have the hook, "
-        "and does it read MOETRACE=1?");
+    say("run: there is no trace, because COMMAND made no ring; install the moetrace package in the "
+        "environment of its engine, if that does not know MOETRACE=1; check that its model has MoE "
+        "layers; and look for a line of its own that begins with \"moetrace:\" or "
+        "\"moetrace-engine:\", which says why");
   }
   bool good = true;
   for (const std::string& file : files) {

@@ -6,6 +6,7 @@
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/segments.hpp"
 #include "daemon/cli/text.hpp"
+#include "daemon/collector/session_claim.hpp"
 #include "daemon/endpoints.hpp"
 #include "producer/layer_mask.hpp"
 
@@ -21,6 +22,23 @@ std::string joined(const std::vector<std::string>& parts) {
   std::string text;
   for (const std::string& part : parts) text += (text.empty() ? "" : " ") + part;
   return text;
+}
+
+// A collector that was killed leaves the list of its endpoints behind.
+bool collector_runs(const CollectorSegment& segment) {
+  return SessionClaim::held(default_ring_directory(), segment.name().session) ||
+         segment.collector_alive();
+}
+
+// Nor does a collector that publishes nowhere remove what another one left.
+std::vector<std::string> served_endpoints(const CollectorSegment& segment) {
+  if (!collector_runs(segment)) return {};
+  std::vector<std::string> endpoints = read_endpoints(segment.name().session);
+  std::erase_if(endpoints, [](const std::string& endpoint) {
+    const auto file = socket_file(endpoint);
+    return file && !answers(*file);
+  });
+  return endpoints;
 }
 
 nlohmann::ordered_json cost_json(const std::optional<Cost>& cost) {
@@ -84,8 +102,14 @@ nlohmann::ordered_json to_json(const CollectorSegment& segment) {
   out["ring_slots"] = header.route_slots;
   out["ring_fill_percent"] = 100 * counters.fill(header.route_slots);
   out["cost"] = cost_json(counters.cost);
-  out["endpoints"] = read_endpoints(segment.name().session);
+  out["endpoints"] = served_endpoints(segment);
   return out;
+}
+
+std::string endpoint_text(const CollectorSegment& segment) {
+  const std::vector<std::string> endpoints = served_endpoints(segment);
+  if (!endpoints.empty()) return joined(endpoints);
+  return collector_runs(segment) ? "none" : "none, no collector runs";
 }
 
 // Seven lines a segment, the longest of them below 100 columns but for a list of many layers.
@@ -104,7 +128,6 @@ void print(const CollectorSegment& segment) {
       (segment.collector_alive() ? "attached" : "none") +
       (counters.generation == 0 ? std::string(", never had one")
                                 : ", generation " + std::to_string(counters.generation));
-  const std::vector<std::string> endpoints = read_endpoints(segment.name().session);
   std::printf("%s  session %s, rank %u of %u\n", segment.name().trace_id.c_str(),
               shortened(segment.name().session, 32).c_str(), header.rank, header.world_size);
   std::printf("  model      %-40s  engine %s, pid %u %s\n",
@@ -118,7 +141,7 @@ void print(const CollectorSegment& segment) {
               grouped(counters.steps).c_str(), percent(counters.fill(header.route_slots)).c_str(),
               grouped(header.route_slots).c_str(), collector.c_str());
   std::printf("  cost       %s\n", cost_text(counters).c_str());
-  std::printf("  endpoint   %s\n", endpoints.empty() ? "none" : joined(endpoints).c_str());
+  std::printf("  endpoint   %s\n", endpoint_text(segment).c_str());
 }
 
 Outcome status(const StatusOptions& options) {

@@ -11,6 +11,7 @@
 #include <set>
 #include <zmq.hpp>
 
+#include "command_line/usage.hpp"
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/missed_rows.hpp"
 #include "daemon/cli/short_line.hpp"
@@ -199,9 +200,9 @@ void add_tail(CLI::App& app, Command& chosen) {
                   "Where the collector publishes; without it, what the session's says");
   sub->add_option("--topic", options->topics,
                   "route, meta or stats; again for more. Without it: route and meta")
-      ->check(CLI::IsMember({"route", "meta", "stats"}));
+      ->check(command_line::one_of({"route", "meta", "stats"}));
   sub->add_option("--count", options->count, "End after this many lines")
-      ->check(CLI::PositiveNumber);
+      ->check(command_line::whole_number<std::uint64_t>(1));
   sub->add_flag("--json", options->json, "The lines as they stand in the trace file");
   sub->callback([options, &chosen] { chosen = [options] { return tail(*options); }; });
 }

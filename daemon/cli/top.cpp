@@ -7,6 +7,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/load.hpp"
@@ -104,6 +105,13 @@ void draw(const std::string& text, const Screen& screen) {
   std::fputs((drawn + "\033[J").c_str(), stdout);
 }
 
+// In a picture there is no room for each of them, and nothing else may write on the screen.
+std::string unusable_text(const OpenedSegments& opened) {
+  const std::size_t count = opened.unusable.size();
+  if (count == 0) return "";
+  return counted(count, "segment") + " can't be used; moetrace status says why\n";
+}
+
 int show(const OpenedSegments& opened, bool json, const std::optional<Screen>& screen) {
   auto list = nlohmann::ordered_json::array();
   std::string text;
@@ -117,7 +125,7 @@ int show(const OpenedSegments& opened, bool json, const std::optional<Screen>& s
   }
   if (json) text = list.dump() + "\n";
   if (screen)
-    draw(text, *screen);
+    draw(unusable_text(opened) + text, *screen);
   else
     std::fputs(text.c_str(), stdout);
   std::fflush(stdout);
@@ -130,6 +138,7 @@ Outcome top(const TopOptions& options) {
   // A snapshot for a file; a stream of JSON lines, or a picture that refreshes, for whoever
   // watches.
   const bool once = options.once || (!terminal && !options.json);
+  std::set<std::string> said;  // a stream of JSON says each of its unusable segments once
   for (bool first = true; !stop_requested(); first = false) {
     const auto opened = open_segments(options.filter);
     const bool none = opened ? opened->segments.empty() : opened.error().exit_code == kNothingThere;
@@ -141,6 +150,11 @@ Outcome top(const TopOptions& options) {
     const int shown = show(*opened, options.json, terminal && !none ? screen_size() : std::nullopt);
     if (shown != kOk) return shown;
     if (once || none) return report_unusable(*opened);
+    if (!terminal) {
+      for (const std::string& why : opened->unusable) {
+        if (said.insert(why).second) std::fprintf(stderr, "moetrace: %s\n", why.c_str());
+      }
+    }
     ::nanosleep(&kRefresh, nullptr);
   }
   return kOk;

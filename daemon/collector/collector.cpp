@@ -96,6 +96,28 @@ void Collector::attach(const SegmentName& name) {
   }
   trace.drain = std::move(*drain);
   trace.channel.meta = trace.drain->meta();
+  say_begun(*trace.drain);
+}
+
+void Collector::say_begun(const SegmentDrain& drain) const {
+  if (options_.quiet) return;
+  const moetrace_ring_header& header = drain.segment().map().header();
+  // As JSON: a name with a line break in it is still one line here.
+  const std::string model = *header.model_id == '\0' ? "unknown" : json_string(header.model_id);
+  say_("trace " + drain.segment().name().trace_id +
+       (drain.file().position() ? " goes on" : " begins") + ": model " + model + ", pid " +
+       std::to_string(header.producer_pid) + ", file " + drain.file().path());
+}
+
+void Collector::say_ended(const SegmentDrain& drain) const {
+  if (options_.quiet) return;
+  std::string how = "its file was complete before";
+  if (const auto& end = drain.end()) {
+    how = std::string(end->status) + ", " + std::to_string(end->totals.delivered) + " delivered, " +
+          std::to_string(end->totals.dropped()) + " dropped, " +
+          std::to_string(end->totals.torn()) + " torn";
+  }
+  say_("trace " + drain.segment().name().trace_id + " has ended: " + how);
 }
 
 void Collector::quarantine(const SegmentName& name, const std::string& why) {
@@ -141,6 +163,7 @@ void Collector::publish_stats(Trace& trace) {
 
 void Collector::end(Trace& trace) {
   ++ended_;
+  say_ended(*trace.drain);
   publish_stats(trace);
   if (options_.plot_dir.empty()) return;
   const auto directory = std::filesystem::path(options_.plot_dir) / trace.channel.trace_id;

@@ -18,7 +18,8 @@ namespace moetrace {
 
 class Collector {
  public:
-  // `say` prints one line for the user: errors and warnings.
+  // `say` prints one line for the user: errors, warnings and, unless it is to be quiet, when traces
+  // begin and end.
   Collector(CollectorOptions options, Publisher publisher,
             std::function<void(const std::string&)> say);
 
@@ -51,6 +52,8 @@ class Collector {
   bool drain_all();
   void publish_stats(Trace& trace);
   void end(Trace& trace);
+  void say_begun(const SegmentDrain& drain) const;
+  void say_ended(const SegmentDrain& drain) const;
 
   CollectorOptions options_;
   Publisher publisher_;

@@ -56,7 +56,8 @@ std::string meta_line(const moetrace_ring_header& h, const std::string& trace_id
   meta["trace_id"] = trace_id;
   meta["engine"] = text(h.engine);
   meta["engine_version"] = text(h.engine_version);
-  meta["num_layers"] = h.num_layers;
+  meta["num_layers"] =
+      (h.flags & MOETRACE_LAYERS_UNKNOWN) == 0 ? Json(h.num_layers) : Json(nullptr);
   if ((h.flags & MOETRACE_ROUTER_KNOWN) != 0) {
     meta["router"] = {{"score", text(h.router_score)},
                       {"renormalized", (h.flags & MOETRACE_ROUTER_RENORMALIZED) != 0},
@@ -69,9 +70,13 @@ std::string meta_line(const moetrace_ring_header& h, const std::string& trace_id
   } else {
     meta["router"] = nullptr;
   }
-  meta["rank"] = h.rank;
-  meta["world_size"] = h.world_size;
-  meta["ranks"] = {{"tp", h.tp_rank}, {"dp", h.dp_rank}, {"pp", h.pp_rank}, {"ep", h.ep_rank}};
+  if ((h.flags & MOETRACE_RANKS_UNKNOWN) == 0) {
+    meta["rank"] = h.rank;
+    meta["world_size"] = h.world_size;
+    meta["ranks"] = {{"tp", h.tp_rank}, {"dp", h.dp_rank}, {"pp", h.pp_rank}, {"ep", h.ep_rank}};
+  } else {
+    for (const char* key : {"rank", "world_size", "ranks"}) meta[key] = nullptr;
+  }
   meta["host"] = text(h.host);
   meta["created_at"] = static_cast<double>(h.created_realtime_ns) / 1e9;
   meta["sample_every"] = h.sample_every;

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "command_line/usage.hpp"
 #include "producer/layer_mask.hpp"
 #include "shm/segment.hpp"
 
@@ -48,6 +49,9 @@ std::optional<Error> read_config(const std::string& path, CollectorOptions& opti
     } else if (key == "once") {
       fits = value.is_boolean();
       if (fits) options.once = value.get<bool>();
+    } else if (key == "quiet") {
+      fits = value.is_boolean();
+      if (fits) options.quiet = value.get<bool>();
     } else if (key == "publish") {
       fits = value.is_array();
       for (const auto& endpoint : value) {
@@ -59,8 +63,9 @@ std::optional<Error> read_config(const std::string& path, CollectorOptions& opti
                  "\"; see moetraced --help for the names");
     }
     if (!fits)
-      return bad("config " + path + ": \"" + key +
-                 "\" has the wrong type; texts, \"publish\" a list, \"once\" a boolean");
+      return bad(
+          "config " + path + ": \"" + key +
+          "\" has the wrong type; texts, \"publish\" a list, \"once\" and \"quiet\" booleans");
   }
   return std::nullopt;
 }
@@ -95,9 +100,11 @@ Result<ParsedOptions> parse_collector_options(int argc, const char* const* argv)
   auto* layers_option = app.add_option(
       "--layers", layers, "write these layers only, such as 0,5-7; the others count as filtered");
   app.add_flag("--once", given.once, "end when the first trace has ended");
+  app.add_flag("--quiet", given.quiet, "say only what goes wrong, not when traces begin and end");
   app.add_option("--ready-fd", given.ready_fd,
                  "write a line \"ready ENDPOINT...\" to this descriptor when ready")
-      ->group("");
+      ->group("")
+      ->check(command_line::whole_number<int>(0));
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
@@ -105,12 +112,14 @@ Result<ParsedOptions> parse_collector_options(int argc, const char* const* argv)
   } catch (const CLI::CallForVersion&) {
     return ParsedOptions{{}, app.version() + "\n"};
   } catch (const CLI::ParseError& error) {
-    return bad(std::string("command line: ") + error.what() + "; see moetraced --help");
+    return bad(command_line::usage_line(app, error));
   }
 
   CollectorOptions options;
   options.once = given.once;
   options.ready_fd = given.ready_fd;
+  // Whoever gave us a descriptor is a program, and knows from there that we are ready.
+  options.quiet = given.quiet || given.ready_fd >= 0;
   if (const char* set = std::getenv("MOETRACE_SESSION"); set != nullptr && *set != '\0')
     options.session = set;
   if (const char* state = std::getenv("STATE_DIRECTORY"); state != nullptr && *state != '\0')
@@ -119,6 +128,7 @@ Result<ParsedOptions> parse_collector_options(int argc, const char* const* argv)
   if (!config.empty()) {
     if (auto error = read_config(config, options, configured_layers)) return *error;
     options.once = options.once || given.once;
+    options.quiet = options.quiet || given.quiet || given.ready_fd >= 0;
   }
   if (session->count() > 0) options.session = given.session;
   if (directory->count() > 0) options.directory = given.directory;

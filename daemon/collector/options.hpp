@@ -19,6 +19,7 @@ struct CollectorOptions {
   std::string plot_dir;              // empty: no pictures
   moetrace_layer_mask layers{{~0ull, ~0ull, ~0ull, ~0ull}};  // the only ones that are written
   bool once = false;
+  bool quiet = false;  // only errors and warnings
   int ready_fd = -1;
 };
 

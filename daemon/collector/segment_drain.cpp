@@ -419,7 +419,8 @@ std::optional<Error> SegmentDrain::finish(std::uint64_t hook_dropped) {
   in_file.holes -= base_.holes;
   in_file.unclaimed -= base_.unclaimed;
   const std::size_t begin = out_.size();
-  append_end(out_, in_file, closed_ ? "closed" : "producer died", read_cost(segment_.map()));
+  end_ = TraceEnd{in_file, closed_ ? "closed" : "producer died"};
+  append_end(out_, in_file, end_->status, read_cost(segment_.map()));
   mark(false, begin, std::nullopt);
   finished_ = true;
   return std::nullopt;

@@ -18,6 +18,11 @@
 
 namespace moetrace {
 
+struct TraceEnd {
+  Totals totals;            // of the file
+  std::string_view status;  // "closed" or "producer died"
+};
+
 class SegmentDrain {
  public:
   enum class State {
@@ -41,6 +46,8 @@ class SegmentDrain {
   const TraceFile& file() const { return file_; }
   const Totals& totals() const { return totals_; }
   const std::string& meta() const { return meta_; }
+  // What the `end` line says. Nothing before it is written, nor where the file had one already.
+  const std::optional<TraceEnd>& end() const { return end_; }
 
  private:
   SegmentDrain(CollectorSegment segment, TraceFile file, const moetrace_layer_mask& filter,
@@ -99,6 +106,7 @@ class SegmentDrain {
   bool gone_ = false;
   bool closed_ = false;
   bool finished_ = false;  // the end line is in out_
+  std::optional<TraceEnd> end_;
 
   LineBuffer out_;
   Batch batch_;

@@ -4,16 +4,44 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <string_view>
+#include <vector>
 
 namespace moetrace {
 namespace {
 
 constexpr int kLockedByte = 0;
+constexpr std::string_view kSuffix = ".collector";
 constexpr int kMostTries = 100;  // each finds that another collector has just ended
+
+std::string file_prefix(const std::string& session) {
+  return "moetrace.v1." + session + ".";
+}
+
+// The claims of a session: each user has a file.
+std::vector<std::string> claim_files(const std::string& directory, const std::string& session) {
+  const std::string prefix = file_prefix(session);
+  std::vector<std::string> names;
+  std::error_code failed;
+  const std::filesystem::directory_iterator end;
+  for (std::filesystem::directory_iterator entry(directory, failed); !failed && entry != end;
+       entry.increment(failed)) {
+    std::string name = entry->path().filename().string();
+    if (name.starts_with(prefix) && name.ends_with(kSuffix)) names.push_back(std::move(name));
+  }
+  return names;
+}
+
+// False if it may not be opened like this, too.
+bool is_locked(const std::string& path, int access) {
+  const UniqueFd fd(::open(path.c_str(), access | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  return fd.valid() && FileLock::held_elsewhere(fd.get(), kLockedByte);
+}
 
 // False if there is none and none can be made.
 bool make_file(const std::string& path) {
@@ -36,9 +64,7 @@ Error served(const std::string& path, const std::string& directory, const std::s
 }  // namespace
 
 Result<SessionClaim> SessionClaim::take(const std::string& directory, const std::string& session) {
-  const std::string prefix = "moetrace.v1." + session + ".";
-  const std::string suffix = ".collector";
-  const std::string own = prefix + std::to_string(::geteuid()) + suffix;
+  const std::string own = file_prefix(session) + std::to_string(::geteuid()) + std::string(kSuffix);
   SessionClaim claim;
   for (int tries = 0; tries < kMostTries && make_file(directory + "/" + own); ++tries) {
     auto lock = FileLock::acquire(directory + "/" + own, kLockedByte);
@@ -55,18 +81,18 @@ Result<SessionClaim> SessionClaim::take(const std::string& directory, const std:
   // Each user has a file: in a directory for all, such as /dev/shm, strangers are in nobody's way.
   // Whoever's file we may write, our rings and theirs would be drained by both. A file is locked
   // before its collector looks at others, so that the second sees the first.
-  std::error_code failed;
-  const std::filesystem::directory_iterator end;
-  for (std::filesystem::directory_iterator entry(directory, failed); !failed && entry != end;
-       entry.increment(failed)) {
-    const std::string path = entry->path().string();
-    const std::string name = entry->path().filename().string();
-    if (name == own || !name.starts_with(prefix) || !name.ends_with(suffix)) continue;
-    const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-    if (fd.valid() && FileLock::held_elsewhere(fd.get(), kLockedByte))
-      return served(path, directory, session);
+  for (const std::string& name : claim_files(directory, session)) {
+    const std::string path = directory + "/" + name;
+    if (name != own && is_locked(path, O_RDWR)) return served(path, directory, session);
   }
   return claim;
+}
+
+bool SessionClaim::held(const std::string& directory, const std::string& session) {
+  const std::vector<std::string> names = claim_files(directory, session);
+  return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+    return is_locked(directory + "/" + name, O_RDONLY);
+  });
 }
 
 SessionClaim::~SessionClaim() {

@@ -2,6 +2,7 @@
 import contextlib
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -265,6 +266,13 @@ class Segments(Case):
         self.assertRegex(result.stderr, r"\Amoetraced: [^\n]+; [^\n]+\n\Z")
         return result.stderr
 
+    def test_usage(self):
+        for words, said in (("foo", "'foo' is one word too many"), ("--outputdir x", "there is no option --outputdir"),
+                            ("--layers", "--layers: its value is missing"), ("--once=x", "--once takes no value"),
+                            ("--output a --output-dir b", "--output-dir and --output exclude each other")):
+            result = subprocess.run([MOETRACED, *words.split()], env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=60)
+            self.assertEqual((result.returncode, result.stderr), (2, f"moetraced: {said}; see moetraced --help\n"))
+
     def test_output_that_cannot_be_written(self):
         (self.folder / "file").write_text("in the way")
         for output in (["--output-dir", self.folder / "file"], ["--output", self.folder / "file/trace.jsonl"]):
@@ -383,6 +391,44 @@ class Segments(Case):
         finally:
             process.terminate()
             self.assertEqual(process.communicate(timeout=60)[1], "")
+
+    def test_says_when_a_trace_begins_and_how_it_ended(self):
+        collector = subprocess.Popen([MOETRACED, "--directory", self.rings, "--output-dir", "traces", "--publish", "none"],
+                                     env=self.env, cwd=self.folder, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(collector.communicate)
+        self.addCleanup(collector.kill)
+        self.assertIn("ready", collector.stderr.readline())
+        replay = Replay(self, self.write_log(11, 500))
+        pid = replay.process.pid
+        self.assertEqual(replay.wait(), 0, replay.stderr())
+        begun = re.fullmatch(r'moetraced: trace (\S+) begins: model "test/model", pid (\d+), file traces/(\S+)\.jsonl\n',
+                             collector.stderr.readline())
+        self.assertEqual((begun[1], int(begun[2])), (begun[3], pid))
+        ended = collector.stderr.readline()
+        rows = routes_in(self.folder / f"traces/{begun[1]}.jsonl")
+        self.assertEqual(ended, f"moetraced: trace {begun[1]} has ended: closed, {rows} delivered, 0 dropped, 0 torn\n")
+        # One that is killed, and a collector that comes to it late; what is odd in a name stays in the line.
+        replay = Replay(self)
+        replay.feed(meta_line([0, 1, 2, 5], model="odd\nname"))
+        replay.feed("".join(make_steps(3, 500)))
+        begun = collector.stderr.readline()
+        trace = begun.split()[2]
+        self.assertIn('begins: model "odd\\nname", pid ', begun)
+        wait_until(lambda: routes_in(self.folder / f"traces/{trace}.jsonl"), "no rows")
+        collector.terminate()
+        self.assertEqual(collector.communicate(timeout=60)[1], "")
+        replay.kill()
+        late = subprocess.run([MOETRACED, "--directory", self.rings, "--output-dir", "traces", "--publish", "none", "--once"],
+                              env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=60)
+        self.assertRegex(late.stderr, rf'\Amoetraced: ready[^\n]+\nmoetraced: trace {trace} goes on: model [^\n]+\n'
+                                      rf'moetraced: trace {trace} has ended: producer died, \d+ delivered, 0 dropped, \d+ torn\n\Z')
+
+    def test_quiet(self):
+        replay = Replay(self, self.write_log(12, 500), rate=1e9)
+        self.assertEqual(replay.wait(), 0, replay.stderr())
+        result = subprocess.run([MOETRACED, "--directory", self.rings, "--publish", "none", "--once", "--quiet"],
+                                env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=60)
+        self.assertEqual((result.returncode, result.stdout, result.stderr), (0, "", ""))
 
     def test_notifies_the_service_manager(self):
         address = self.folder / "notify"

@@ -192,13 +192,15 @@ class Command(unittest.TestCase):
         self.expect_failure(self.generate("--output", self.model / "no" / "texts.jsonl"), 1, "texts.jsonl")
 
     def test_usage(self):
-        self.expect_failure(run(), 2, "--help")
-        self.expect_failure(run("generate"), 2, "--model")
-        self.expect_failure(run("conjure"), 2)
-        self.expect_failure(self.generate("--max-new-tokens", 0), 2, "--max-new-tokens")
-        self.expect_failure(self.generate("--batch", 0), 2, "--batch")
-        self.expect_failure(self.generate("--device", "abacus"), 2, "--device")
-        self.expect_failure(run("init-model", "--dtype", "int4", self.model), 2, "--dtype")
+        commands = "init-model, prompts, generate; see moetrace-engine --help\n"
+        self.expect_failure(run(), 2, f"moetrace-engine: a command is missing, one of {commands}")
+        self.expect_failure(run("conjure"), 2, f"moetrace-engine: there is no command 'conjure', only {commands}")
+        self.expect_failure(run("generate"), 2, "generate: --model is missing; see moetrace-engine generate --help\n")
+        self.expect_failure(self.generate("--modle", "x"), 2, "generate: there is no option --modle; see")
+        self.expect_failure(self.generate("--max-new-tokens", 0), 2, "--max-new-tokens: '0' is no whole number from 1 to 1048576;")
+        self.expect_failure(self.generate("--batch", "ten"), 2, "--batch: 'ten' is no whole number from 1 to 4096;")
+        self.expect_failure(self.generate("--device", "abacus"), 2, "--device: 'abacus' is none of cpu, cuda;")
+        self.expect_failure(run("init-model", "--dtype", "int4", self.model), 2, "--dtype: 'int4' is none of float32, bfloat16;")
         self.assertEqual(run("--help").returncode, 0)
         self.assertIn(b"--compare", run("generate", "--help").stdout)
 

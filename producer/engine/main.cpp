@@ -2,9 +2,9 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <functional>
-#include <map>
 #include <string>
 
+#include "command_line/usage.hpp"
 #include "producer/engine/files.hpp"
 #include "producer/engine/generate_command.hpp"
 #include "producer/engine/init_model.hpp"
@@ -31,9 +31,10 @@ void add_init_model(CLI::App& app, Command& chosen) {
   CLI::App* command =
       app.add_subcommand("init-model", "Write a small model folder with random weights");
   command->add_option("--seed", arguments->seed, "The same seed gives the same bytes everywhere")
+      ->check(command_line::whole_number<uint64_t>())
       ->capture_default_str();
   command->add_option("--dtype", arguments->dtype, "How the weights are stored")
-      ->check(CLI::IsMember({"float32", "bfloat16"}))
+      ->check(command_line::one_of({"float32", "bfloat16"}))
       ->capture_default_str();
   command->add_option("DIR", arguments->folder, "The folder to make")->required();
   command->callback([arguments, &chosen] {
@@ -55,7 +56,7 @@ void add_prompts(CLI::App& app, Command& chosen) {
   command->add_option("--gsm8k", arguments->gsm8k, "A GSM8K file (JSON Lines with \"question\")")
       ->required();
   command->add_option("--first", arguments->first, "How many questions")
-      ->check(CLI::Range(int64_t{1}, kMostTokens))
+      ->check(command_line::whole_number<int64_t>(1, kMostTokens))
       ->capture_default_str();
   command->add_option("-o,--output", arguments->output, "The prompt file to write")->required();
   command->callback([arguments, &chosen] {
@@ -69,6 +70,7 @@ void add_prompts(CLI::App& app, Command& chosen) {
 
 void add_generate(CLI::App& app, Command& chosen) {
   auto arguments = std::make_shared<GenerateArguments>();
+  auto device = std::make_shared<std::string>("cpu");
   CLI::App* command = app.add_subcommand("generate", "Continue prompts, greedily (temperature 0)");
   command->footer("Set MOETRACE=1 to record the routing; moetrace run does that and collects it.");
   command->add_option("--model", arguments->model, "A Qwen2MoeForCausalLM folder")->required();
@@ -79,22 +81,20 @@ void add_generate(CLI::App& app, Command& chosen) {
   command
       ->add_option("--max-new-tokens", arguments->max_new_tokens,
                    "For each prompt, an end token included")
-      ->check(CLI::Range(int64_t{1}, kMostTokens))
+      ->check(command_line::whole_number<int64_t>(1, kMostTokens))
       ->capture_default_str();
   command
       ->add_option("--batch", arguments->batch,
                    "Prompts at once; the next enters when one has ended")
-      ->check(CLI::Range(int64_t{1}, kMostBatch))
+      ->check(command_line::whole_number<int64_t>(1, kMostBatch))
       ->capture_default_str();
   command
       ->add_option("--seed", arguments->seed,
                    "Noted in the trace; greedy generation draws no numbers")
+      ->check(command_line::whole_number<int64_t>())
       ->capture_default_str();
-  command
-      ->add_option("--device", arguments->device,
-                   "cpu, or cuda where it was built in (default: cpu)")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, Device>{{"cpu", Device::kCpu}, {"cuda", Device::kCuda}}))
+  command->add_option("--device", *device, "cpu, or cuda where it was built in (default: cpu)")
+      ->check(command_line::one_of({"cpu", "cuda"}))
       ->type_name("cpu|cuda");
   command->add_option("--output", arguments->output,
                       "Texts as JSON Lines (default: standard output)");
@@ -103,15 +103,14 @@ void add_generate(CLI::App& app, Command& chosen) {
                     "text; needs MOETRACE=1");
   command->add_option("--timing", arguments->timing,
                       "Wall times as JSON (default: timing.json with --compare)");
-  command->callback(
-      [arguments, &chosen] { chosen = [arguments] { return generate_command(*arguments); }; });
+  command->callback([arguments, device, &chosen] {
+    arguments->device = *device == "cuda" ? Device::kCuda : Device::kCpu;
+    chosen = [arguments] { return generate_command(*arguments); };
+  });
 }
 
-// The first line of a parser's message: some have several.
-int report_usage(const CLI::ParseError& error) {
-  const std::string text = error.what();
-  std::fprintf(stderr, "moetrace-engine: usage: %s; see moetrace-engine --help\n",
-               text.substr(0, text.find('\n')).c_str());
+int report_usage(const CLI::App& app, const CLI::ParseError& error) {
+  std::fprintf(stderr, "moetrace-engine: %s\n", command_line::usage_line(app, error).c_str());
   return kExitUsage;
 }
 
@@ -132,7 +131,7 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return error.get_exit_code() == 0 ? app.exit(error) : report_usage(error);
+    return error.get_exit_code() == 0 ? app.exit(error) : report_usage(app, error);
   }
   const Result<void> done = chosen();
   return done ? 0 : report(done.error());

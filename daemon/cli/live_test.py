@@ -1,0 +1,245 @@
+#!/usr/bin/env python3
+"""What looks at live segments, and changes them: status, top, tail, start, stop, set.
+
+usage: live_test.py BIN_DIR    (unittest options may follow)
+"""
+import fcntl
+import json
+import os
+import pty
+import select
+import signal
+import socket
+import struct
+import subprocess
+import termios
+
+import cli_case
+from cli_case import CliTest, plain_log, program
+
+
+class LiveTest(CliTest):
+    def live_replay(self, session="live", rate="400"):
+        """A replay that goes on for long, seen by status."""
+        plain_log(self.path("long.jsonl"), passes=5000)
+        self.env["MOETRACE_SESSION"] = session
+        replay = self.start("moetrace", "replay", "--num-experts", "16", "--rate", rate, "long.jsonl")
+
+        def segment():
+            done = subprocess.run([program("moetrace"), "status", "--json", "--session", session],
+                                  env=self.env, capture_output=True, text=True)
+            segments = json.loads(done.stdout or "[]")
+            return segments and segments[0]["recorded"] > 0 and segments[0]
+        return replay, self.wait_for(segment, "the replay's segment")
+
+    def test_status_and_top_show_a_live_segment(self):
+        self.moetrace("status", code=69)
+        self.one_line_error()
+        self.moetrace("top", "--once", code=69)
+        replay, segment = self.live_replay()
+        self.assertEqual(segment["pid"], replay.pid)
+        self.assertEqual(segment["producer"], "alive")
+        self.assertEqual(segment["collector"], "none")
+        self.assertEqual(segment["model_id"], "made/up")
+        self.assertEqual(segment["dropped"], 0)
+        self.assertGreater(segment["cost"]["announce_ns"], 0)
+        self.wait_for(lambda: json.loads(self.moetrace("status", "--json"))[0]["cost"]["hook_ns"] > 0, "the hook's time")
+        text = self.moetrace("status")
+        self.assertRegex(text, r"\n  cost       \d+\.\d ms in announcements, \d+\.\d ms in the hook; \d+\.\d\d us a step\n")
+        self.assertIn("\n  recording  on, layers 0,2, every step\n", text)
+        self.assertEqual((segment["enabled"], segment["layers"], segment["sample_every"]), (True, [0, 2], 1))
+        self.assertIn(segment["trace_id"], text)
+        self.assertLessEqual(max(map(len, text.splitlines())), 100)
+        top = self.wait_for(lambda: [s for s in json.loads(self.moetrace("top", "--once", "--json"))
+                                     if s["layers"][0]["selections"] > 0], "counts")[0]
+        self.assertEqual([layer["layer"] for layer in top["layers"]], [0, 1, 2])
+        for layer in (0, 2):
+            self.assertGreater(sum(top["layers"][layer]["counts"]), 0)
+            counts = top["layers"][layer]["counts"]
+            self.assertAlmostEqual(top["layers"][layer]["max_over_mean"], max(counts) * len(counts) / sum(counts))
+        self.assertLessEqual(max(map(len, self.moetrace("top", "--once").splitlines())), 100)
+        watch = self.start("moetrace", "top", "--json")
+        self.assertIn(segment["trace_id"], watch.stdout.readline())
+        replay.kill()
+        replay.wait()
+        dead = json.loads(self.moetrace("status", "--json"))[0]
+        self.assertEqual(dead["producer"], "dead")
+        daemon = self.start("moetraced", "--output", "out.jsonl", "--publish", "none", "--once")
+        daemon.communicate(timeout=60)
+        self.assertEqual(daemon.returncode, 0)
+        self.assertEqual(watch.communicate(timeout=60)[1], "moetrace: top: the last trace has ended\n")
+        self.assertEqual(watch.returncode, 0)
+
+    def test_status_shows_no_endpoint_of_a_collector_that_is_gone(self):
+        self.env["MOETRACE_SESSION"] = "live"
+        daemon = self.start("moetraced", "--output", "out.jsonl")
+        self.wait_for(lambda: os.path.exists(self.path("moetrace/live.endpoint")), "the endpoint")
+        replay, _ = self.live_replay()
+        endpoint = f"ipc://{self.dir}/moetrace/live.pub"
+
+        def endpoints():
+            [segment] = json.loads(self.moetrace("status", "--json"))
+            return segment["endpoints"]
+        self.assertEqual(endpoints(), [endpoint])
+        self.assertIn(f"\n  endpoint   {endpoint}\n", self.moetrace("status"))
+        daemon.kill()
+        daemon.wait()
+        self.assertTrue(os.path.exists(self.path("moetrace/live.endpoint")))
+        self.assertEqual(endpoints(), [])
+        self.assertIn("\n  endpoint   none, no collector runs\n", self.moetrace("status"))
+        # The next one leaves that list as it is, if it does not publish.
+        second = self.start("moetraced", "--output", "out.jsonl", "--publish", "none")
+        self.wait_for(lambda: json.loads(self.moetrace("status", "--json"))[0]["collector"] == "attached", "the second collector")
+        self.assertEqual(endpoints(), [])
+        self.assertIn("\n  endpoint   none\n", self.moetrace("status"))
+        second.kill()
+        replay.kill()
+
+    def top_picture(self, rows, columns):
+        """The lines of the first picture on a terminal of this size."""
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
+        top = subprocess.Popen([program("moetrace"), "top"], env=self.env, stdout=theirs, stderr=theirs)
+        self.started.append(top)
+        os.close(theirs)
+        drawn = b""
+        while b"\x1b[J" not in drawn:  # the end of it
+            drawn += os.read(ours, 4096)
+        top.send_signal(signal.SIGINT)
+        os.close(ours)
+        top.wait(timeout=60)
+        self.assertTrue(drawn.startswith(b"\x1b[H"))
+        lines = drawn.decode().split("\x1b[J")[0].removeprefix("\x1b[H").split("\x1b[K\r\n")
+        self.assertEqual(lines.pop(), "")
+        return lines
+
+    def test_top_fits_the_terminal(self):
+        replay, segment = self.live_replay()
+        for rows, columns in ((24, 80), (4, 120), (10, 20)):
+            lines = self.top_picture(rows, columns)
+            self.assertEqual(len(lines), min(rows - 1, 5))  # two heads and three layers
+            self.assertLessEqual(max(map(len, lines)), columns)
+        replay.kill()
+
+    def test_control_words(self):
+        self.moetrace("stop", code=69)
+        replay, segment = self.live_replay()
+        ctl = os.path.join(self.rings, f"moetrace.v1.live.{segment['trace_id']}.ctl")
+
+        def words():
+            with open(ctl, "rb") as file:
+                file.seek(384)  # 4 lines of 64 bytes, 2 of the ledger
+                return struct.unpack("<QII4Q", file.read(48))
+        before = words()
+        self.assertEqual(before[1:4], (1, 1, 0b101))
+        self.moetrace("stop")
+        self.assertEqual(words()[1], 0)
+        self.moetrace("start")
+        self.assertEqual(words()[1], 1)
+        self.moetrace("set", "--layers", "1-2", "--sample", "10")
+        self.assertEqual(words()[1:4], (1, 10, 0b110))
+        self.assertEqual(words()[0], before[0] + 6)
+        self.assertIn("\n  recording  on, layers 1-2, one step in 10\n", self.moetrace("status"))
+        self.moetrace("set", "--layers", "1,7", code=2)
+        self.one_line_error()
+        self.moetrace("set", code=2)
+        self.assertEqual(words()[1:4], (1, 10, 0b110))
+        self.moetrace("set", "--sample", "0", "--session", "other", code=69)
+        self.moetrace("set", "--sample", "0", "--trace", segment["trace_id"][:8], env={"MOETRACE_SESSION": "other"})
+        self.assertEqual(words()[2], 0)
+        replay.kill()
+
+    def test_segment_of_another_version(self):
+        """Each command says the same line of it; beside it, the others are served."""
+        plain_log(self.path("plain.jsonl"))
+        self.moetrace("replay", "--num-experts", "16", "--rate", "1e9", "plain.jsonl", env={"MOETRACE_SESSION": "live"})
+        [ring] = [os.path.join(self.rings, name) for name in os.listdir(self.rings) if name.endswith(".ring")]
+        with open(ring, "r+b") as file:
+            file.seek(8)  # abi_major
+            file.write(struct.pack("<H", 9))
+        said = (f"moetrace: {ring}: ABI version 9, this program speaks version 1; use the collector that belongs to the producer; "
+                "remove the segment's two files if no producer uses them\n")
+        self.env["MOETRACE_SESSION"] = "live"
+        commands = ["status"], ["top", "--once"], ["top"], ["top", "--json"], ["stop"], ["start"], ["set", "--sample", "2"]
+        for command in commands:
+            out = self.moetrace(*command, code=1)
+            self.assertEqual((out, self.err), ("[]\n" if "--json" in command else "", said), command)
+        replay, segment = self.live_replay()
+        for command in commands:
+            if command != ["top", "--json"]:  # which goes on
+                self.assertIn(segment["trace_id"], self.moetrace(*command, code=1))
+                self.assertEqual(self.err, said, command)
+        lines = self.top_picture(24, 100)
+        self.assertEqual(lines[0], "1 segment can't be used; moetrace status says why")
+        self.assertIn(segment["trace_id"], lines[1])
+        stream = self.start("moetrace", "top", "--json")
+        for _ in range(2):
+            self.assertIn(segment["trace_id"], stream.stdout.readline())
+        stream.send_signal(signal.SIGINT)
+        self.assertEqual(stream.communicate(timeout=60)[1], said)  # once
+        replay.kill()
+        replay.wait()
+        self.moetrace("stop", code=1)
+        self.assertEqual(self.err, said)
+
+    def test_tail_prints_the_files_own_lines(self):
+        self.moetrace("tail", code=69)
+        self.one_line_error()
+        self.env["MOETRACE_SESSION"] = "live"
+        daemon = self.start("moetraced", "--output", "out.jsonl")
+        self.wait_for(lambda: os.path.exists(self.path("moetrace/live.endpoint")), "the endpoint")
+        replay, _ = self.live_replay()
+        tail = self.start("moetrace", "tail", "--json", "--count", "200")
+        out, err = tail.communicate(timeout=60)
+        self.assertEqual(tail.returncode, 0, err)
+        self.assertIn(" 0 missed", err)
+        lines = out.splitlines()
+        self.assertEqual(len(lines), 200)
+        self.assertEqual(sum('"type":"meta"' in line for line in lines), 1)
+        with open(self.path("out.jsonl"), encoding="utf-8") as file:
+            self.assertLessEqual(set(lines), set(file.read().splitlines()))
+        short = self.moetrace("tail", "--count", "3", "--topic", "route").splitlines()
+        self.assertEqual(len(short), 3)
+        self.assertIn(" layer ", short[0])
+        stats = json.loads(self.moetrace("tail", "--count", "1", "--topic", "stats", "--json"))
+        self.assertEqual(stats["num_experts"], 16)
+        replay.kill()
+        replay.wait()
+        daemon.send_signal(signal.SIGTERM)
+        daemon.communicate(timeout=60)
+        self.assertEqual(daemon.returncode, 0)
+
+    def test_tail_sees_a_socket_that_nobody_serves(self):
+        self.env["MOETRACE_SESSION"] = "live"
+        daemon = self.start("moetraced", "--output", "out.jsonl")
+        self.wait_for(lambda: os.path.exists(self.path("moetrace/live.endpoint")), "the endpoint")
+        daemon.kill()
+        daemon.wait()
+        self.moetrace("tail", code=69)
+        self.one_line_error()
+
+    def test_tail_says_that_it_is_not_connected_and_waits(self):
+        self.env["MOETRACE_SESSION"] = "live"
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            endpoint = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        tail = self.start("moetrace", "tail", "--endpoint", endpoint, "--count", "3")
+        self.assertEqual(tail.stderr.readline(), f"moetrace: tail: nobody publishes on {endpoint} yet; start moetraced --publish {endpoint}, "
+                                                 "or check the endpoint; waiting\n")
+        self.start("moetraced", "--output", "out.jsonl", "--publish", endpoint)
+        replay, _ = self.live_replay()
+        out, err = tail.communicate(timeout=60)
+        self.assertEqual((tail.returncode, len(out.splitlines())), (0, 3), err)
+        replay.kill()
+
+    def test_tail_is_quiet_beside_a_collector_without_a_trace(self):
+        self.env["MOETRACE_SESSION"] = "live"
+        self.start("moetraced", "--output", "out.jsonl", "--publish", "tcp://127.0.0.1:*")
+        self.wait_for(lambda: os.path.exists(self.path("moetrace/live.endpoint")), "the endpoint")
+        tail = self.start("moetrace", "tail")
+        self.assertEqual(select.select([tail.stderr, tail.stdout], [], [], 4)[0], [])  # longer than it waits for a connection
+        tail.send_signal(signal.SIGINT)
+        self.assertEqual(tail.communicate(timeout=60), ("", "moetrace: tail: 0 rows received, 0 missed\n"))
+
+
+if __name__ == "__main__":
+    cli_case.main()

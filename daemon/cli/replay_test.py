@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+"""moetrace replay and verify end to end: files through a real ring, and what comes out of it.
+
+usage: replay_test.py BIN_DIR [DATA_DIR]    (unittest options may follow)
+"""
+import json
+import os
+
+import cli_case
+from cli_case import CliTest, LOG, lines_of, plain_log, rows_of, program
+
+
+class ReplayTest(CliTest):
+    def round_trip(self, source, *options, env=None):
+        self.moetrace("run", "-o", "out.jsonl", "--", program("moetrace"), "replay", *options, source, env=env)
+        self.assertRegex(self.err, r"verified; the hook took \d+\.\d ms of the engine's time\n")
+        self.moetrace("verify", "out.jsonl")
+        self.assertEqual(os.listdir(self.rings), [])
+        return self.path("out.jsonl")
+
+    def test_real_log_row_for_row(self):
+        source = os.path.join(cli_case.DATA or "", LOG)
+        if not cli_case.DATA or not os.path.exists(source):
+            self.skipTest("no real log here")
+        out = self.round_trip(source, "--num-experts", "60")
+        expected = rows_of(source)
+        self.assertEqual(len(expected), 12805)
+        self.assertEqual(rows_of(out), expected)
+        self.assertEqual(lines_of(out, "meta")[0]["num_experts"], 60)
+
+    def test_plain_log_row_for_row_with_what_is_unknown(self):
+        plain_log(self.path("plain.jsonl"))
+        out = self.round_trip("plain.jsonl", "--num-experts", "16")
+        self.assertEqual(rows_of(out), rows_of(self.path("plain.jsonl")))
+        meta = lines_of(out, "meta")[0]
+        self.assertEqual([meta[key] for key in ("num_layers", "rank", "world_size", "ranks", "router")], [None] * 5)
+        # One prefill of 3 x 5 rows, then 3 rows a step, each in both layers.
+        self.assertEqual([(s["rows"], s["layers"]) for s in lines_of(out, "step")], [(15, 2), (3, 2), (3, 2), (3, 2)])
+
+    def test_trace_of_a_trace_is_the_same(self):
+        plain_log(self.path("plain.jsonl"))
+        first = self.round_trip("plain.jsonl", "--num-experts", "16")
+        # Give its requests what a plain log can't know, to see that carried over.
+        with open(first, encoding="utf-8") as file:
+            text = file.read()
+        text = text.replace('"prompt_tokens":null,"cached_tokens":null', '"prompt_tokens":5,"cached_tokens":1')
+        text = text.replace('"num_layers":null', '"num_layers":9').replace('"rank":null,"world_size":null,"ranks":null',
+                                                                           '"rank":0,"world_size":3,"ranks":{"tp":2,"dp":0,"pp":1,"ep":0}')
+        end = '{"type":"end"'
+        text = text.replace(end, '{"type":"request_end","req_id":"a","generated_tokens":4,"status":"stop","request":0,'
+                                 '"event":1000}\n' + end)
+        with open(self.path("rich.jsonl"), "w", encoding="utf-8") as file:
+            file.write(text)
+        os.remove(first)
+        second = self.round_trip("rich.jsonl")
+        self.assertEqual(rows_of(second), rows_of(self.path("rich.jsonl")))
+        for kind, keys in {"request": ("req_id", "prompt_tokens", "cached_tokens", "request"),
+                           "request_end": ("req_id", "generated_tokens", "status"),
+                           "step": ("step", "rows", "layers", "seq"),
+                           "meta": ("model_id", "device", "seed", "layers_logged", "num_layers", "top_k", "rank", "world_size",
+                                    "ranks")}.items():
+            pick = lambda name: [[line[key] for key in keys] for line in lines_of(self.path(name), kind)]
+            self.assertEqual(pick("out.jsonl"), pick("rich.jsonl"))
+
+    def test_without_a_rate_replay_waits_for_room(self):
+        plain_log(self.path("plain.jsonl"), passes=2000)
+        # 64 slots, the smallest ring.
+        out = self.round_trip("plain.jsonl", "--num-experts", "16", env={"MOETRACE_RING_MB": "0.001"})
+        self.assertEqual(rows_of(out), rows_of(self.path("plain.jsonl")))
+
+    def test_rate_without_a_collector_drops_and_counts(self):
+        plain_log(self.path("plain.jsonl"), passes=500)
+        said = self.moetrace("replay", "--num-experts", "16", "--rate", "1e9", "plain.jsonl", env={"MOETRACE_RING_MB": "0.001"})
+        rows = len(rows_of(self.path("plain.jsonl")))
+        self.assertIn(f"{rows} rows", said)
+        self.assertIn(f"{rows - 64} dropped", said)
+        # The segment is left to whoever collects it.
+        daemon = self.start("moetraced", "--output", "late.jsonl", "--publish", "none", "--once")
+        daemon.communicate(timeout=60)
+        self.assertEqual(daemon.returncode, 0)
+        self.moetrace("verify", "late.jsonl")
+        self.assertEqual(len(rows_of(self.path("late.jsonl"))), 64)
+
+    def test_replay_refuses_what_it_cannot_do(self):
+        plain_log(self.path("plain.jsonl"))
+        self.moetrace("replay", "plain.jsonl", code=2)
+        self.assertIn("--num-experts", self.err)
+        self.moetrace("replay", "--num-experts", "10", "plain.jsonl", code=1)
+        self.assertRegex(self.err, r"out of range \(0 to 9, as was given\): there are at least 1\d experts; "
+                                   r"what stands before it was replayed; give a larger --num-experts\n")
+        self.moetrace("replay", "nowhere.jsonl", code=1)
+        self.one_line_error()
+        # A folder that is not there is a mistake in writing: a ring in a new one would be seen by no collector.
+        self.moetrace("replay", "--num-experts", "16", "plain.jsonl", code=1, env={"MOETRACE_DIR": self.path("nowhere")})
+        self.one_line_error()
+        self.assertIn("No such file or directory; create the ring directory or set MOETRACE_DIR\n", self.err)
+        self.assertFalse(os.path.exists(self.path("nowhere")))
+
+    def replay_cut(self, source, rows, *options):
+        """Replays `source`, cut in the middle of its next row after `rows`; checks that they all come out."""
+        with open(source, encoding="utf-8") as file:
+            lines = file.read().splitlines(keepends=True)
+        at = [n for n, line in enumerate(lines) if json.loads(line)["type"] == "route"][rows]
+        with open(self.path("cut.jsonl"), "w", encoding="utf-8") as file:
+            file.write("".join(lines[:at]) + lines[at][:20])
+        self.moetrace("run", "-o", "out.jsonl", "--", program("moetrace"), "replay", *options, "cut.jsonl", code=1)
+        self.assertIn(f"moetrace: cut.jsonl: line {at + 1}: torn: the file ends inside this line (no newline); what stands before it was "
+                      "replayed; wait for its collector, or start it again, to end the line\n", self.err)
+        self.moetrace("verify", "out.jsonl")
+        self.assertEqual(rows_of(self.path("out.jsonl")), rows_of(source)[:rows])
+        self.assertEqual([end["status"] for end in lines_of(self.path("out.jsonl"), "end")], ["closed"])
+        os.remove(self.path("out.jsonl"))
+
+    def test_replay_of_a_torn_file_keeps_the_rows_before(self):
+        plain = self.path("plain.jsonl")
+        plain_log(plain)
+        ours = self.path("ours.jsonl")
+        os.rename(self.round_trip("plain.jsonl", "--num-experts", "16"), ours)
+        # Two layers of 15 rows, then of 3: in the middle of the second step's first layer, and of its second.
+        for rows in (31, 34):
+            self.replay_cut(plain, rows, "--num-experts", "16")
+            self.replay_cut(ours, rows)
+
+    def test_replay_keeps_the_rows_before_one_that_it_cannot_carry(self):
+        plain_log(self.path("plain.jsonl"))
+        with open(self.path("plain.jsonl"), encoding="utf-8") as file:
+            lines = file.read().splitlines(keepends=True)
+        lines[32] = lines[32].replace('"req_id": "', '"req_id": "' + "x" * 256)
+        with open(self.path("wrong.jsonl"), "w", encoding="utf-8") as file:
+            file.writelines(lines)
+        self.moetrace("run", "-o", "out.jsonl", "--", program("moetrace"), "replay", "--num-experts", "16", "wrong.jsonl", code=1)
+        self.assertRegex(self.err, "moetrace: wrong.jsonl: line 33: its req_id has .* carries 255; what stands before it was replayed; "
+                                   "record it again, or cut the file before it\n")
+        self.moetrace("verify", "out.jsonl")
+        self.assertEqual(rows_of(self.path("out.jsonl")), rows_of(self.path("plain.jsonl"))[:31])
+
+    def test_further_ranks_get_their_own_file(self):
+        plain_log(self.path("plain.jsonl"))
+        first = self.round_trip("plain.jsonl", "--num-experts", "16")
+        with open(first, encoding="utf-8") as file:
+            text = file.read().replace('"rank":null,"world_size":null', '"rank":1,"world_size":2')
+        with open(self.path("second.jsonl"), "w", encoding="utf-8") as file:
+            file.write(text)
+        self.moetrace("run", "-o", "trace.jsonl", "--", program("moetrace"), "replay", "second.jsonl")
+        self.assertIn("trace.rank1.jsonl", self.err)
+        self.moetrace("verify", "trace.rank1.jsonl")
+
+    # ---- verify
+
+    def test_verify_says_what_is_no_trace(self):
+        give = "; give a file that moetraced or moetrace run has written, or a log of vLLM's MoE patch\n"
+        for content, what in ((b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "its first line is not JSON"), (b"\xff" * 5000, "its first line is not JSON"),
+                              (b"Dear reader,\nhello\n", "its first line is not JSON"), (b"no newline", "its first line is not JSON"),
+                              (b'{"a": 1}', "its first line is JSON, but no meta line"), (b'[1]\n', "its first line is JSON, but no meta line"),
+                              (b'{"type": "route"}\n', "its first line is JSON, but no meta line"), (b"", "it is empty"),
+                              (b'{\n  "a": 1\n}\n', "its first line is not JSON"), (b"x" * (17 << 20), "its first line is longer than any of a trace")):
+            with open(self.path("thing"), "wb") as file:
+                file.write(content)
+            self.moetrace("verify", "thing", code=1)
+            self.assertEqual(self.err, f"moetrace: thing: not a trace: {what}{give}")
+        self.moetrace("verify", ".", code=1)
+        self.assertEqual(self.err, "moetrace: .: is a folder, not a trace file; give a trace file that can be read\n")
+        self.moetrace("verify", "nowhere", code=1)
+        self.assertEqual(self.err, "moetrace: nowhere: No such file or directory; give a trace file that can be read\n")
+        with open(self.path("thing"), "wb") as file:
+            file.write(b'{"type":"meta","schema":"moetr')
+        self.moetrace("verify", "thing", code=1)
+        self.assertIn("thing: line 1: torn: ", self.err)
+
+    def test_verify_names_the_first_wrong_line(self):
+        plain_log(self.path("plain.jsonl"))
+        out = self.round_trip("plain.jsonl", "--num-experts", "16")
+        with open(out, encoding="utf-8") as file:
+            lines = file.read().splitlines(keepends=True)
+        with open(self.path("wrong.jsonl"), "w", encoding="utf-8") as file:
+            file.writelines(lines[:9] + lines[10:])
+        self.moetrace("verify", "wrong.jsonl", code=1)
+        self.assertTrue(self.err.startswith("moetrace: wrong.jsonl: line 10: "), self.err)
+        self.one_line_error()
+        said = self.moetrace("verify", "out.jsonl", "wrong.jsonl", "plain.jsonl", code=1)
+        self.assertEqual(said.count("good"), 2)
+        self.assertIn("out.jsonl: good: 48 rows, 4 steps, 2 requests, attempted=48 delivered=48 ", said)
+
+
+if __name__ == "__main__":
+    cli_case.main()

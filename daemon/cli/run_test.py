@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+"""moetrace run end to end, and the command line itself.
+
+usage: run_test.py BIN_DIR    (unittest options may follow)
+"""
+import os
+import signal
+import subprocess
+
+import cli_case
+from cli_case import CliTest, children, plain_log, program
+
+
+class RunTest(CliTest):
+    def test_run_keeps_the_commands_status(self):
+        self.moetrace("run", "--", "sh", "-c", "exit 3", code=3)
+        self.assertIn("COMMAND made no ring", self.err)
+        self.moetrace("run", "--", "sh", "-c", "kill -9 $$", code=137)
+        self.moetrace("run", "--", "true")
+        self.moetrace("run", "--", "/nowhere/command", code=127)
+        self.moetrace("run", "--", "/etc", code=126)
+        self.assertEqual(os.listdir(self.rings), [])
+
+    def test_run_says_what_its_command_line_misses(self):
+        write = "; write: moetrace run [OPTIONS] -- COMMAND [ARG...]\n"
+        for arguments, said in ((["run"], "run: -- and COMMAND are missing" + write),
+                                (["run", "--"], "run: COMMAND is missing behind --" + write),
+                                (["run", "-o", "x", "--"], "run: COMMAND is missing behind --" + write),
+                                (["run", "true"], "run: -- is missing before COMMAND, here 'true'" + write),
+                                (["run", "sh", "-c", "true", "--plot"], "run: -- is missing before COMMAND, here 'sh'" + write),
+                                (["run", "status"], "run: -- is missing before COMMAND, here 'status'" + write),
+                                (["run", "x", "--", "true"], "run: 'x' stands before --, where only options may stand" + write),
+                                (["run", "--plto", "x", "--", "true"], "run: there is no option --plto; see moetrace run --help\n")):
+            self.moetrace(*arguments, code=2)
+            self.assertEqual(self.err, "moetrace: " + said)
+        self.assertIn("Usage: moetrace run [OPTIONS] -- COMMAND [ARG...]\n", self.moetrace("run", "--help"))
+
+    def test_run_says_where_to_look_when_there_was_no_ring(self):
+        self.moetrace("run", "--", "true")
+        self.assertEqual(self.err, "moetrace: run: there is no trace, because COMMAND made no ring; install the moetrace package in the "
+                                   "environment of its engine, if that does not know MOETRACE=1; check that its model has MoE layers; and "
+                                   "look for a line of its own that begins with \"moetrace:\" or \"moetrace-engine:\", which says why\n")
+
+    def test_run_refuses_an_output_that_cannot_be_written(self):
+        with open(self.path("file"), "w", encoding="utf-8") as file:
+            file.write("in the way")
+        os.mkdir(self.path("folder"))
+        for output, why in (("file/trace.jsonl", "file is no folder"), ("folder", "Is a directory"), ("folder/", "Is a directory"),
+                            ("new/deep/" + "x" * 300, "File name too long"), ("/proc/new/trace.jsonl", "No such file or directory"),
+                            ("/dev/null", "it is a device or a pipe")):
+            self.moetrace("run", "-o", output, "--", "touch", "ran", code=1)
+            self.assertEqual(self.err, f"moetrace: {output}: can't write the trace there: {why}; give -o a file that can be written\n")
+        self.moetrace("run", "--plot", "file/pictures", "--", "touch", "ran", code=1)
+        self.assertEqual(self.err, "moetrace: file/pictures: can't draw pictures there: file is no folder; "
+                                   "give --plot a folder that can be written\n")
+        self.assertEqual(sorted(os.listdir(self.dir)), ["file", "folder"])
+        self.assertEqual(os.listdir(self.path("folder")), [])
+
+    def test_run_leaves_no_empty_folder_behind(self):
+        os.mkdir(self.path("old"))
+        for command, code in ((["true"], 0), (["/nowhere/command"], 127)):
+            self.moetrace("run", "-o", "old/new/deep/trace.jsonl", "--plot", "pictures", "--", *command, code=code)
+            self.assertEqual(os.listdir(self.path("old")), [])
+            self.assertFalse(os.path.exists(self.path("pictures")))
+        self.moetrace("run", "-o", "old/new/deep/trace.jsonl", "--", "touch", "old/new/kept")
+        self.assertEqual(os.listdir(self.path("old/new")), ["kept"])
+
+    def test_run_passes_input_output_and_environment(self):
+        done = subprocess.run([program("moetrace"), "run", "--", "sh", "-c", "cat; echo $MOETRACE --help"],
+                              env=self.env, cwd=self.dir, input="in\n", capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.stdout, "in\n1 --help\n")
+
+    def test_run_passes_signals_on(self):
+        for number, code in ((signal.SIGINT, 42), (signal.SIGTERM, 42)):
+            run = self.start("moetrace", "run", "--", "sh", "-c",
+                             "trap 'exit 42' INT TERM; echo up; while :; do sleep 0.02; done", start_new_session=True)
+            self.assertEqual(run.stdout.readline(), "up\n")
+            run.send_signal(number)
+            run.communicate(timeout=60)
+            self.assertEqual(run.returncode, code)
+
+    def test_run_survives_its_collectors_death(self):
+        plain_log(self.path("plain.jsonl"), passes=1000)
+        replay = f"{program('moetrace')} replay --num-experts 16 plain.jsonl"
+        run = self.start("moetrace", "run", "-o", "out.jsonl", "--", "sh", "-c", f"echo up; read go; {replay}; exit $1", "sh", "0",
+                         stdin=subprocess.PIPE)
+        self.assertEqual(run.stdout.readline(), "up\n")
+        daemon = [pid for pid in children(run.pid) if os.readlink(f"/proc/{pid}/exe").endswith("/moetraced")]
+        self.assertEqual(len(daemon), 1)
+        os.kill(daemon[0], signal.SIGKILL)
+        out, err = run.communicate("go\n", timeout=60)
+        self.assertEqual(run.returncode, 1, err)
+        self.assertIn("moetraced: ended too early", err)
+        self.assertIn("0 dropped", out)  # COMMAND ran to its end
+        self.assertEqual(os.listdir(self.rings), [])
+        self.moetrace("verify", "out.jsonl")
+
+    def test_run_whose_collector_does_not_end(self):
+        """A second signal ends it, and nothing of it stays."""
+        run = self.start("moetrace", "run", "--", "sh", "-c", "echo up; read go", stdin=subprocess.PIPE)
+        self.assertEqual(run.stdout.readline(), "up\n")
+        [daemon] = [pid for pid in children(run.pid) if os.readlink(f"/proc/{pid}/exe").endswith("/moetraced")]
+        os.kill(daemon, signal.SIGSTOP)
+        self.assertEqual(len(os.listdir(self.rings)), 1)
+        run.stdin.write("go\n")
+        run.stdin.flush()
+        self.wait_for(lambda: children(run.pid) == [daemon], "the command's end")
+        run.send_signal(signal.SIGINT)
+        _, err = run.communicate(timeout=60)
+        self.assertEqual(run.returncode, 1, err)
+        self.assertIn("moetraced: ended with signal 9", err)
+        self.assertEqual(os.listdir(self.rings), [])
+
+    def test_run_says_when_its_collector_cannot_start(self):
+        self.moetrace("run", "--publish", "nonsense", "--", "sh", "-c", "exit 5", code=5)
+        self.assertIn("moetraced", self.err)
+        self.moetrace("run", "--publish", "nonsense", "--", "true", code=1)
+
+    def test_run_reads_its_output_from_the_environment(self):
+        plain_log(self.path("plain.jsonl"))
+        self.moetrace("run", "--", program("moetrace"), "replay", "--num-experts", "16", "plain.jsonl",
+                      env={"VLLM_LOG_MOE": "sub/named.jsonl"})
+        self.moetrace("verify", "sub/named.jsonl")
+
+    # ---- the command line
+
+    def test_command_line(self):
+        self.moetrace(code=2)
+        self.assertIn("verify", self.err)
+        self.assertIn("replay", self.moetrace("--help"))
+        self.assertRegex(self.moetrace("--version"), r"^moetrace \d+\.\d+\.\d+\n$")
+        commands = "run, status, tail, top, start, stop, set, verify, replay"
+        for words, said in (("dance", f"there is no command 'dance', only {commands}; see moetrace --help"),
+                            ("--jsn", "there is no option --jsn; see moetrace --help"),
+                            ("top --jsn", "top: there is no option --jsn; see moetrace top --help"),
+                            ("top foo", "top: 'foo' is one word too many; see moetrace top --help"),
+                            ("verify", "verify: FILE is missing; see moetrace verify --help"),
+                            ("replay --rat 5", "replay: there is no option --rat; see moetrace replay --help"),
+                            ("replay --rate -1 x", "replay: --rate: '-1' is no number above 0; see moetrace replay --help"),
+                            ("replay --rate fast x", "replay: --rate: 'fast' is no number above 0; see moetrace replay --help"),
+                            ("replay --num-experts 0 x",
+                             "replay: --num-experts: '0' is no whole number from 1 to 65535; see moetrace replay --help"),
+                            ("tail --topic x", "tail: --topic: 'x' is none of route, meta, stats; see moetrace tail --help"),
+                            ("tail --count 1.5", "tail: --count: '1.5' is no whole number from 1 on; see moetrace tail --help"),
+                            ("set --sample x", "set: --sample: 'x' is no whole number from 0 to 4294967295; see moetrace set --help"),
+                            ("set --sample", "set: --sample: its value is missing; see moetrace set --help"),
+                            ("status --json=x", "status: --json takes no value; see moetrace status --help"),
+                            ("status --session a --session b",
+                             "status: --session is there more than once; see moetrace status --help")):
+            self.moetrace(*words.split(), code=2)
+            self.assertEqual(self.err, f"moetrace: {said}\n")
+        self.moetrace("da\nnce", code=2)
+        self.one_line_error()
+
+
+if __name__ == "__main__":
+    cli_case.main()
