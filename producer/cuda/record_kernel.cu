@@ -22,7 +22,8 @@ constexpr unsigned kWarp = 32;
 constexpr unsigned kPieceBytes = 16;
 // Threads that write; one more warp publishes. Few enough to find a place beside an expert kernel.
 constexpr unsigned kWriters = 512;
-constexpr unsigned kBlocksOnAMultiprocessor = 3;  // so few registers that they would fit
+// So few registers that so many blocks of several layers fit; those of one layer do anyway.
+constexpr unsigned kBlocksOnAMultiprocessor = 3;
 // From here on counting in shared memory is worth its barrier, for which all rows must be of one
 // layer; 4 bytes an expert.
 constexpr unsigned kHistogramRows = kMostSharedRows + 1;
@@ -95,7 +96,9 @@ class Wanted<1> {
   __device__ Wanted(const ControlBlock& control, const LayerList<1>& list) {
     const std::int32_t layer = list.layer[0];
     const bool selected = control.layers.words[layer / 64] >> (layer % 64) & 1;
-    last_ = control.open != 0 && selected && layer > control.last_seen ? layer : -1;
+    const bool open = control.open != 0;
+    // & and not &&: all is loaded at once.
+    last_ = open & selected & (layer > control.last_seen) ? layer : -1;
   }
 
   __device__ bool contains(std::int32_t layer) const { return last_ >= 0 && layer == last_; }
@@ -154,9 +157,8 @@ __device__ bool takes_last_ticket(ControlBlock& control) {
 // others write, a thread a piece, so that a warp's store is consecutive and whole lines leave the
 // GPU.
 template <unsigned kUnits, bool kVectors, unsigned kMost>
-__global__ void __launch_bounds__(kWriters + kWarp, kBlocksOnAMultiprocessor)
-    record_rows(HookView view, RouteShape shape, const __grid_constant__ LayerList<kMost> list,
-                bool use_histogram) {
+__device__ __forceinline__ void write_rows(const HookView& view, const RouteShape& shape,
+                                           const LayerList<kMost>& list, bool use_histogram) {
   extern __shared__ unsigned histogram[];
   constexpr unsigned kPieces = pieces_of(kUnits);
   const unsigned writers = blockDim.x - kWarp;
@@ -235,6 +237,19 @@ __global__ void __launch_bounds__(kWriters + kWarp, kBlocksOnAMultiprocessor)
   keep_books();
 }
 
+template <unsigned kUnits, bool kVectors>
+__global__ void record_layer(HookView view, RouteShape shape,
+                             const __grid_constant__ LayerList<1> list, bool use_histogram) {
+  write_rows<kUnits, kVectors>(view, shape, list, use_histogram);
+}
+
+template <unsigned kUnits, bool kVectors>
+__global__ void __launch_bounds__(kWriters + kWarp, kBlocksOnAMultiprocessor)
+    record_layers(HookView view, RouteShape shape,
+                  const __grid_constant__ LayerList<kMostLayers> list) {
+  write_rows<kUnits, kVectors>(view, shape, list, false);
+}
+
 template <unsigned kUnits, bool kVectors, unsigned kMost>
 cudaError_t launch(cudaStream_t stream, const HookView& view, const RouteShape& shape,
                    const RouteTensors* layers, std::size_t count) {
@@ -254,8 +269,12 @@ cudaError_t launch(cudaStream_t stream, const HookView& view, const RouteShape& 
   const bool use_histogram =
       kMost == 1 && rows >= kHistogramRows && view.num_experts <= kMostHistogramExperts;
   const std::size_t shared = use_histogram ? view.num_experts * sizeof(unsigned) : 0;
-  record_rows<kUnits, kVectors, kMost>
-      <<<blocks, threads + kWarp, shared, stream>>>(view, shape, list, use_histogram);
+  if constexpr (kMost == 1) {
+    record_layer<kUnits, kVectors>
+        <<<blocks, threads + kWarp, shared, stream>>>(view, shape, list, use_histogram);
+  } else {
+    record_layers<kUnits, kVectors><<<blocks, threads + kWarp, 0, stream>>>(view, shape, list);
+  }
   return cudaGetLastError();
 }
 
@@ -274,11 +293,10 @@ cudaError_t launch(cudaStream_t stream, const HookView& view, const RouteShape& 
 template <unsigned kUnits>
 cudaError_t load() {
   cudaFuncAttributes attributes;
-  for (const void* kernel :
-       {reinterpret_cast<const void*>(&record_rows<kUnits, true, 1>),
-        reinterpret_cast<const void*>(&record_rows<kUnits, false, 1>),
-        reinterpret_cast<const void*>(&record_rows<kUnits, true, kMostLayers>),
-        reinterpret_cast<const void*>(&record_rows<kUnits, false, kMostLayers>)}) {
+  for (const void* kernel : {reinterpret_cast<const void*>(&record_layer<kUnits, true>),
+                             reinterpret_cast<const void*>(&record_layer<kUnits, false>),
+                             reinterpret_cast<const void*>(&record_layers<kUnits, true>),
+                             reinterpret_cast<const void*>(&record_layers<kUnits, false>)}) {
     if (const cudaError_t failed = cudaFuncGetAttributes(&attributes, kernel)) return failed;
   }
   return cudaSuccess;
