@@ -26,6 +26,16 @@ DeviceHook* device_hook(const moetrace_producer* producer) {
   return usable(producer) ? producer->impl->device_hook() : nullptr;
 }
 
+void record_on_gpu(const moetrace_producer* producer, DeviceHook::Where where,
+                   moetrace_cuda_stream stream, uint32_t layer, const void* ids,
+                   moetrace_type id_type, const void* weights, moetrace_type weight_type,
+                   uint32_t rows) {
+  DeviceHook* hook = device_hook(producer);
+  if (hook == nullptr || ids == nullptr) return;
+  const AddTime timed(producer->impl->launch_ns());
+  hook->record(stream, layer, ids, id_type, weights, weight_type, rows, where);
+}
+
 void give_error(char* error, std::size_t error_bytes, const char* text) {
   if (error != nullptr && error_bytes > 0) std::snprintf(error, error_bytes, "%s", text);
 }
@@ -125,31 +135,22 @@ void moetrace_step_abort_cuda(moetrace_producer* producer, moetrace_cuda_stream 
 void moetrace_record_cuda(moetrace_producer* producer, moetrace_cuda_stream stream, uint32_t layer,
                           const void* ids, moetrace_type id_type, const void* weights,
                           moetrace_type weight_type, uint32_t rows) {
-  if (DeviceHook* hook = device_hook(producer); hook != nullptr && ids != nullptr) {
-    const AddTime timed(producer->impl->launch_ns());
-    hook->record(stream, layer, ids, id_type, weights, weight_type, rows,
-                 DeviceHook::Where::kBranch);
-  }
+  record_on_gpu(producer, DeviceHook::Where::kBranch, stream, layer, ids, id_type, weights,
+                weight_type, rows);
 }
 
 void moetrace_record_cuda_deferred(moetrace_producer* producer, moetrace_cuda_stream stream,
                                    uint32_t layer, const void* ids, moetrace_type id_type,
                                    const void* weights, moetrace_type weight_type, uint32_t rows) {
-  if (DeviceHook* hook = device_hook(producer); hook != nullptr && ids != nullptr) {
-    const AddTime timed(producer->impl->launch_ns());
-    hook->record(stream, layer, ids, id_type, weights, weight_type, rows,
-                 DeviceHook::Where::kDeferred);
-  }
+  record_on_gpu(producer, DeviceHook::Where::kDeferred, stream, layer, ids, id_type, weights,
+                weight_type, rows);
 }
 
 void moetrace_record_cuda_in_line(moetrace_producer* producer, moetrace_cuda_stream stream,
                                   uint32_t layer, const void* ids, moetrace_type id_type,
                                   const void* weights, moetrace_type weight_type, uint32_t rows) {
-  if (DeviceHook* hook = device_hook(producer); hook != nullptr && ids != nullptr) {
-    const AddTime timed(producer->impl->launch_ns());
-    hook->record(stream, layer, ids, id_type, weights, weight_type, rows,
-                 DeviceHook::Where::kInLine);
-  }
+  record_on_gpu(producer, DeviceHook::Where::kInLine, stream, layer, ids, id_type, weights,
+                weight_type, rows);
 }
 
 void moetrace_join(moetrace_producer* producer, moetrace_cuda_stream stream) {
