@@ -283,13 +283,17 @@ class Segments(Case):
         (self.folder / "moetrace").mkdir()
         first = Collector(self, "--output-dir", self.traces, publish=endpoint)
         socket_file = self.folder / f"moetrace/{self.session}.pub"
-        before = socket_file.stat()
+        def file():  # the same one as long as this does not change; its time of access does, at each attempt to connect
+            status = socket_file.stat()
+            return status.st_ino, status.st_ctime_ns
+
+        before = file()
         elsewhere = self.folder / "rings"
         elsewhere.mkdir()
         self.assertIn("Address already in use", self.refused("--output-dir", self.traces, directory=elsewhere))
         self.assertIn("Address already in use",
                       self.refused("--output-dir", self.traces, "--publish", endpoint, directory=elsewhere))
-        self.assertEqual(socket_file.stat(), before)
+        self.assertEqual(file(), before)
         self.assertTrue(socket_file.with_suffix(".endpoint").exists())
         first.kill()  # its file stays, and is nobody's
         second = Collector(self, "--output-dir", self.traces, publish=endpoint)
