@@ -166,6 +166,16 @@ MOETRACE_API void moetrace_record(moetrace_producer* producer, uint32_t layer, c
  * All but the first may be captured: what changes from step to step lies in device memory, where
  * the announcement puts it. Full, piecewise and no capture are the same to it.
  *
+ * An engine that knows, outside its graphs, where they leave the ids and weights of every layer
+ * need not capture the hook at all. It may do everything behind the pass, once what the host waits
+ * for has been enqueued, so that neither host nor GPU has to wait for the hook:
+ *
+ *     the pass or the replay, and the copy of its tokens to the host
+ *     moetrace_step_begin_cuda(p, stream, rows, spans, span_count);
+ *     for each layer:  moetrace_record_cuda_deferred(...);
+ *     moetrace_join(p, stream);
+ *     the next pass, on the same stream
+ *
  * How long ids and weights live: until moetrace_join has been called, they must neither be freed
  * into a stream-ordered allocator nor written again; after that, whatever the stream does comes
  * behind the hook. One join closes all branches since the last one. The next announcement joins
@@ -194,10 +204,10 @@ MOETRACE_API void moetrace_record_cuda(moetrace_producer* producer, moetrace_cud
  * nothing happens. */
 MOETRACE_API void moetrace_join(moetrace_producer* producer, moetrace_cuda_stream stream);
 /* The same for engines that keep every layer's ids and weights until the end of the pass, which is
- * the cheapest: nothing is launched here, and one kernel records all layers of the pass. It runs on
- * a branch that forks from `stream` where the last of the MoE layers calls (the last of
- * options.moe_layers), or, if that one never calls, in the stream, at the join, of which the pass
- * needs one in any case. All layers of a pass are told of on one stream, in one mode: eager, or
+ * the cheapest: nothing is launched here, and one kernel records all layers of the pass. It runs in
+ * the stream, at the join, of which the pass needs one in any case; or, under capture, already on a
+ * branch that forks from `stream` where the last of the MoE layers calls (the last of
+ * options.moe_layers). All layers of a pass are told of on one stream, in one mode: eager, or
  * captured, be it piece by piece; others are dropped, and so is a pass that the next announcement
  * overtakes. More than 1023 rows are not deferred but recorded as by moetrace_record_cuda. */
 MOETRACE_API void moetrace_record_cuda_deferred(moetrace_producer* producer,

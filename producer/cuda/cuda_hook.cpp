@@ -157,7 +157,8 @@ class CudaHook final : public DeviceHook {
     }
   };
 
-  // Adds a layer; the last one of the pass takes all of them along, beside its experts.
+  // Adds a layer. Under capture the last one of the pass takes all of them along, beside its
+  // experts; otherwise the join does, which spares the host a fork.
   void defer(cudaStream_t stream, const cuda::RouteShape& shape, const cuda::RouteTensors& routes) {
     // What a pass that broke off has left comes back with another address, or not at all.
     while (!deferred_.layers.empty() && deferred_.layers.back().layer >= routes.layer)
@@ -171,7 +172,8 @@ class CudaHook final : public DeviceHook {
       deferred_.shape = shape;
     }
     deferred_.layers.push_back(routes);
-    if (routes.layer >= last_moe_layer_) launch_deferred(stream, Where::kBranch);
+    if (deferred_.captured && routes.layer >= last_moe_layer_)
+      launch_deferred(stream, Where::kBranch);
   }
 
   // Pieces of a captured pass may be captures of their own: the last one launches for all. But a

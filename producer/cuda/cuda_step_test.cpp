@@ -193,6 +193,24 @@ TEST(CudaHook, DeferredLayersOfCapturedPiecesGoWithTheLast) {
   EXPECT_EQ(gpu.snapshot()[0], 10u);
 }
 
+// Outside a capture nothing reads the tensors before the join does.
+TEST(CudaHook, DeferredLayersOfAnEagerPassGoWithTheJoin) {
+  const moetrace_ring_header header = small_header();
+  GpuProducer gpu(header, kRoomy);
+  const Stream stream;
+  const Routing routing(header, 4);
+  const std::vector<float> changed(routing.weights.size(), 0.25f);
+  gpu.announce(stream, 4);
+  defer_layers(gpu, stream, routing, 0, 3, 4);
+  routing.gpu_weights->set(changed);
+  gpu.join(stream);
+  stream.wait();
+  const auto rows = gpu.reader().routes();
+  ASSERT_EQ(rows.size(), 12u);
+  for (const RouteRow& row : rows) EXPECT_EQ(row.weight[0], 0.25f);
+  EXPECT_EQ(gpu.snapshot()[0], 1u);
+}
+
 TEST(CudaHook, DeferredLayersWithoutTheLastGoWithTheJoin) {
   const moetrace_ring_header header = small_header();
   GpuProducer gpu(header, kRoomy);

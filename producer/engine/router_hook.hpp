@@ -20,22 +20,30 @@ struct DeviceRoutes {
   int64_t top_k;  // columns
 };
 
-// Told of each MoE layer's routing, in ascending layer order, before the experts run.
+// Told of each MoE layer's routing, in ascending layer order.
 class RouterHook {
  public:
+  // When a model on a GPU tells. (One on the CPU: before the experts of that layer run.)
+  enum class When {
+    kBehindPass,  // of all layers, once the whole pass and the copies of what it computes have been
+                  // enqueued: a graph holds nothing of it, and nobody waits for it
+    kInPass,      // behind the layer's router; while a graph is captured, once for all replays
+    kInEagerPass,  // likewise, and the pass must not become a graph: the routing is read on the
+                   // host
+  };
+
   virtual ~RouterHook() = default;
 
   // From a model on the CPU. weights: float32 [rows, top_k]; ids: int64 [rows, top_k]. Must change
   // neither.
   virtual void routed(int64_t /*layer*/, at::Tensor& /*weights*/, const at::Tensor& /*ids*/) {}
 
-  // From a model on a GPU: the router of `layer` has been enqueued in `stream`. While a graph is
-  // captured this is called once and stands for all replays.
+  // From a model on a GPU: the router of `layer` has been enqueued in `stream`.
   virtual void routed(int64_t /*layer*/, const DeviceRoutes& /*routes*/, CUstream_st* /*stream*/) {}
-  // The last kernel of the pass that reads or writes its routing has been enqueued.
+  // All layers have been told of, and the last kernel that reads or writes their routing has been
+  // enqueued.
   virtual void pass_enqueued(CUstream_st* /*stream*/) {}
-  // False: the hook reads the routing on the host, so its passes must not become graphs.
-  virtual bool capturable() const { return true; }
+  virtual When when() const { return When::kInPass; }
 
   // No other hook of this process has, or had, the same number: graphs are kept by it.
   uint64_t id() const { return id_; }

@@ -30,6 +30,18 @@ class Stream {
   cudaStream_t stream_ = nullptr;
 };
 
+class Event {
+ public:
+  Event() { check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "event"); }
+  ~Event() { cudaEventDestroy(event_); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  cudaEvent_t get() const { return event_; }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
 // From the device's pool, which keeps what is given back: sequences come and go.
 class DeviceKvCache final : public KvCache {
  public:
@@ -90,6 +102,7 @@ struct CudaModel::Parts {
   ModelConfig config;
   int device;
   Stream stream;
+  Event computed;
   std::unique_ptr<ForwardPass> forward;
   std::unique_ptr<Workspace> prefill;
   std::map<int64_t, DecodeGraph> decode;  // by padded rows
@@ -98,11 +111,29 @@ struct CudaModel::Parts {
     keep_freed_memory(device);
   }
 
-  // Enqueues the pass; logits of the last row of each span, or of all rows.
+  // Enqueues the pass; logits of the last row of each span, or of all rows. `hook`: told within it.
   const Workspace& enqueue_prefill(const Pass& pass, bool all_rows, RouterHook* hook);
   const Workspace& enqueue_decode(const Pass& pass, RouterHook* hook);
-  void wait() { check(cudaStreamSynchronize(stream.get()), "forward pass"); }
+  // Enqueues the pass and the copy of its outputs, and waits for both.
+  template <class CopyOut>
+  void run(const Pass& pass, bool all_rows, RouterHook* hook, CopyOut copy_out);
 };
+
+template <class CopyOut>
+void CudaModel::Parts::run(const Pass& pass, bool all_rows, RouterHook* hook, CopyOut copy_out) {
+  const bool decodes = std::all_of(pass.spans.begin(), pass.spans.end(),
+                                   [](const PassSpan& span) { return span.rows == 1; });
+  const bool behind = hook != nullptr && hook->when() == RouterHook::When::kBehindPass;
+  RouterHook* within = behind ? nullptr : hook;
+  const Workspace& w =
+      decodes ? enqueue_decode(pass, within) : enqueue_prefill(pass, all_rows, within);
+  copy_out(w);
+  check(cudaEventRecord(computed.get(), stream.get()), "forward pass");
+  // While the GPU is at the pass, and this thread would only wait. What the hook enqueues runs
+  // while this thread prepares the next pass.
+  if (behind) forward->tell_all(w, static_cast<int>(pass.tokens.size()), *hook);
+  check(cudaEventSynchronize(computed.get()), "forward pass");
+}
 
 const Workspace& CudaModel::Parts::enqueue_prefill(const Pass& pass, bool all_rows,
                                                    RouterHook* hook) {
@@ -225,32 +256,28 @@ Result<std::shared_ptr<KvCache>> CudaModel::new_cache(int64_t capacity) const {
 
 Result<std::vector<int64_t>> CudaModel::next_tokens(const Pass& pass, RouterHook* hook) const {
   return caught([&] {
-    const bool decodes = std::all_of(pass.spans.begin(), pass.spans.end(),
-                                     [](const PassSpan& span) { return span.rows == 1; });
-    const Workspace& w =
-        decodes ? parts_->enqueue_decode(pass, hook) : parts_->enqueue_prefill(pass, false, hook);
-    check(cudaMemcpyAsync(w.host_best.get(), w.best.get(),
-                          pass.spans.size() * sizeof(unsigned long long), cudaMemcpyDeviceToHost,
-                          parts_->stream.get()),
-          "copying tokens");
-    parts_->wait();
+    const unsigned long long* best = nullptr;
+    parts_->run(pass, false, hook, [&](const Workspace& w) {
+      best = w.host_best.get();
+      check(cudaMemcpyAsync(w.host_best.get(), w.best.get(),
+                            pass.spans.size() * sizeof(unsigned long long), cudaMemcpyDeviceToHost,
+                            parts_->stream.get()),
+            "copying tokens");
+    });
     std::vector<int64_t> tokens;
-    for (size_t i = 0; i < pass.spans.size(); ++i) tokens.push_back(best_index(w.host_best[i]));
+    for (size_t i = 0; i < pass.spans.size(); ++i) tokens.push_back(best_index(best[i]));
     return tokens;
   });
 }
 
 Result<std::vector<float>> CudaModel::logits(const Pass& pass, RouterHook* hook) const {
   return caught([&] {
-    const bool decodes = std::all_of(pass.spans.begin(), pass.spans.end(),
-                                     [](const PassSpan& span) { return span.rows == 1; });
-    const Workspace& w =
-        decodes ? parts_->enqueue_decode(pass, hook) : parts_->enqueue_prefill(pass, true, hook);
     std::vector<float> values(pass.tokens.size() * static_cast<size_t>(parts_->config.vocab_size));
-    check(cudaMemcpyAsync(values.data(), w.logits.get(), values.size() * sizeof(float),
-                          cudaMemcpyDeviceToHost, parts_->stream.get()),
-          "copying logits");
-    parts_->wait();
+    parts_->run(pass, true, hook, [&](const Workspace& w) {
+      check(cudaMemcpyAsync(values.data(), w.logits.get(), values.size() * sizeof(float),
+                            cudaMemcpyDeviceToHost, parts_->stream.get()),
+            "copying logits");
+    });
     return values;
   });
 }

@@ -38,7 +38,7 @@ class DeviceRecorder final : public RouteRecorder {
       if (config.is_moe_layer(layer)) layers_.push_back(layer);
     }
   }
-  bool capturable() const override { return in_graphs_; }
+  When when() const override { return in_graphs_ ? When::kInPass : When::kInEagerPass; }
 
   using RouterHook::routed;
   void routed(int64_t layer, const DeviceRoutes& routes, CUstream_st* stream) override {
@@ -252,7 +252,8 @@ TEST(CudaTracing, TheSameTokensAndEveryRowIsRecordedOnce) {
   const auto model = CudaModel::load(folder.path());
   ASSERT_TRUE(model) << model.error().message;
   const auto untraced = generate(**model, nullptr);
-  for (const auto where : {gpu::CudaTracer::Where::kDeferred, gpu::CudaTracer::Where::kInLine}) {
+  using Where = gpu::CudaTracer::Where;
+  for (const auto where : {Where::kBehindPass, Where::kInGraph, Where::kInLine}) {
     const TestDirectory ring;  // on tmpfs, as CUDA needs it to be
     ::setenv("MOETRACE_DIR", ring.path().c_str(), 1);
     auto tracer = gpu::CudaTracer::open((*model)->config(), 1234, 0, (*model)->stream(), where);
@@ -299,6 +300,7 @@ TEST(CudaTracing, RecordsAreTheRoutesOfTheUntracedPass) {
         {(*tracer)->begin_request("r" + std::to_string(row), 9), sequences.positions[row], 1});
   (*tracer)->announce(spans);
   ASSERT_TRUE((*model)->next_tokens(pass, tracer->get()));
+  ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);  // the records come behind the tokens
 
   const SegmentMap& map = segment->map();
   RingReader<MappedRing> routes(map.route_ring(), map.header().route_slots);

@@ -10,6 +10,7 @@ Result<std::unique_ptr<Tracer>> CudaTracer::open(const ModelConfig& config, int6
 }
 
 void CudaTracer::routed(int64_t layer, const DeviceRoutes& routes, CUstream_st* stream) {
+  if (rows_ > 0) send_announcement();
   const auto record =
       where_ == Where::kInLine ? moetrace_record_cuda_in_line : moetrace_record_cuda_deferred;
   record(producer(), stream, static_cast<uint32_t>(layer), routes.ids, MOETRACE_INT32,
@@ -21,11 +22,19 @@ void CudaTracer::pass_enqueued(CUstream_st* stream) {
 }
 
 void CudaTracer::abort_pass() {
+  rows_ = 0;
   moetrace_step_abort_cuda(producer(), stream_);
 }
 
 void CudaTracer::begin_step(uint32_t rows, const std::vector<moetrace_span>& spans) {
-  moetrace_step_begin_cuda(producer(), stream_, rows, spans.data(), spans.size());
+  rows_ = rows;
+  spans_ = spans;
+  if (where_ != Where::kBehindPass) send_announcement();
+}
+
+void CudaTracer::send_announcement() {
+  moetrace_step_begin_cuda(producer(), stream_, rows_, spans_.data(), spans_.size());
+  rows_ = 0;
 }
 
 }  // namespace moetrace::engine::gpu

@@ -3,8 +3,8 @@
 // The model has random weights in bfloat16. Every sequence gets a context of random tokens; then
 // the same decode steps are run again and again, the modes taking turns within each repeat and the
 // order turning round from repeat to repeat. A step is timed as a caller sees it: announcement,
-// inputs, pass, and the tokens back on the host. All modes must give the same tokens. A reader
-// thread drains the ring of each traced mode meanwhile.
+// inputs, pass, and the tokens back on the host; a run ends when the GPU is idle. All modes must
+// give the same tokens. A reader thread drains the ring of each traced mode meanwhile.
 #include <cuda_runtime.h>
 #include <unistd.h>
 
@@ -29,7 +29,8 @@ namespace {
 
 struct Arguments {
   std::vector<int64_t> batches = {1, 32, 256};
-  std::vector<std::string> modes = {"off", "on", "in_line", "eager", "public_one", "public_all"};
+  std::vector<std::string> modes = {"off",   "on",         "in_graph",  "in_line",
+                                    "eager", "public_one", "public_all"};
   int64_t repeats = 10;
   int64_t steps = 32;
   int64_t context = 128;
@@ -61,8 +62,12 @@ class Mode {
  public:
   Mode(std::string name, const gpu::CudaModel& model, int64_t batch, int64_t context)
       : name_(std::move(name)), directory_(make_directory()) {
-    if (name_ == "on" || name_ == "in_line") {
-      trace(model, batch, context);
+    if (name_ == "on") {
+      trace(model, batch, context, gpu::CudaTracer::Where::kBehindPass);
+    } else if (name_ == "in_graph") {
+      trace(model, batch, context, gpu::CudaTracer::Where::kInGraph);
+    } else if (name_ == "in_line") {
+      trace(model, batch, context, gpu::CudaTracer::Where::kInLine);
     } else if (name_ == "public_one" || name_ == "public_all") {
       json_ = std::make_unique<JsonLinesHook>(directory_ + "/routes.jsonl",
                                               name_ == "public_one" ? 0 : -1);
@@ -105,7 +110,7 @@ class Mode {
  private:
   // Looks at nothing: the pass kernel by kernel instead of as a graph.
   struct Eager final : RouterHook {
-    bool capturable() const override { return false; }
+    When when() const override { return When::kInEagerPass; }
   };
 
   static std::string make_directory() {
@@ -113,13 +118,12 @@ class Mode {
     if (::mkdtemp(name) == nullptr) throw std::runtime_error("no directory in /dev/shm");
     return name;
   }
-  void trace(const gpu::CudaModel& model, int64_t batch, int64_t context) {
+  void trace(const gpu::CudaModel& model, int64_t batch, int64_t context,
+             gpu::CudaTracer::Where where) {
     ::setenv("MOETRACE_DIR", directory_.c_str(), 1);
     int device = 0;
     cudaGetDevice(&device);
-    auto tracer = gpu::CudaTracer::open(
-        model.config(), 1234, device, model.stream(),
-        name_ == "on" ? gpu::CudaTracer::Where::kDeferred : gpu::CudaTracer::Where::kInLine);
+    auto tracer = gpu::CudaTracer::open(model.config(), 1234, device, model.stream(), where);
     if (!tracer) throw std::runtime_error(tracer.error().message);
     tracer_ = std::move(*tracer);
     drain_ = std::make_unique<bench::Drain>(directory_);
@@ -188,6 +192,8 @@ Run run(const gpu::CudaModel& model, const Batch& batch, Mode& mode, const Argum
     pass.tokens = value_or_throw(model.next_tokens(pass, mode.hook()));
     run.tokens.insert(run.tokens.end(), pass.tokens.begin(), pass.tokens.end());
   }
+  if (cudaDeviceSynchronize() != cudaSuccess)  // a hook behind the last pass
+    throw std::runtime_error("a decode step has failed");
   run.ms_per_step =
       std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count() /
       static_cast<double>(arguments.steps);
@@ -273,12 +279,14 @@ int parse_and_run(int argc, char** argv) {
       ->capture_default_str();
   app.add_option(
          "--modes", arguments.modes,
-         "off; on: all layers by one kernel, beside the last layer's experts; in_line: a kernel "
-         "a layer, between router and experts; "
+         "off; on: announcement and records behind the pass, all layers by one kernel; in_graph: "
+         "announced before it, and that kernel in the graph, beside the last layer's experts; "
+         "in_line: in the graph, a kernel a layer, between router and experts; "
          "eager: off, but without a graph; public_one, public_all: one layer, or all, "
          "copied to the host and written as JSON lines (fprintf) to a file on tmpfs")
       ->delimiter(',')
-      ->check(CLI::IsMember({"off", "on", "in_line", "eager", "public_one", "public_all"}))
+      ->check(
+          CLI::IsMember({"off", "on", "in_graph", "in_line", "eager", "public_one", "public_all"}))
       ->capture_default_str();
   app.add_option("--repeats", arguments.repeats)->check(CLI::PositiveNumber)->capture_default_str();
   app.add_option("--steps", arguments.steps, "Of a run")

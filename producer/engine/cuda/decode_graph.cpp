@@ -12,7 +12,7 @@ DecodeGraph::~DecodeGraph() {
 
 void DecodeGraph::run(RouterHook* hook) {
   const int rows = static_cast<int>(workspace_.rows);
-  if (hook != nullptr && !hook->capturable()) {
+  if (hook != nullptr && hook->when() == RouterHook::When::kInEagerPass) {
     forward_.decode(workspace_, rows, hook);
     return;
   }

@@ -1,4 +1,4 @@
-// Decode passes of one size: their buffers, and a graph for each hook that looks on.
+// Decode passes of one size: their buffers, and a graph for each hook that looks into them.
 #pragma once
 
 #include <map>
@@ -18,8 +18,9 @@ class DecodeGraph {
 
   const Workspace& workspace() const { return workspace_; }
 
-  // Enqueues a pass over the workspace's slots. With no hook the graph has nothing of one; each
-  // hook has its own graph; one that can't be captured gets its pass kernel by kernel.
+  // Enqueues a pass over the workspace's slots; `hook`: told within it. With no hook the graph has
+  // nothing of one; each hook has its own graph; one that can't be captured gets its pass kernel by
+  // kernel.
   void run(RouterHook* hook);
 
  private:

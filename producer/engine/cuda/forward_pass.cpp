@@ -95,6 +95,13 @@ void ForwardPass::tell(const Workspace& w, int64_t index, int rows, RouterHook* 
                stream_);
 }
 
+void ForwardPass::tell_all(const Workspace& w, int rows, RouterHook& hook) const {
+  for (int64_t i = 0; i < config_.num_layers; ++i) {
+    if (weights_.layers[static_cast<size_t>(i)].moe) tell(w, i, rows, &hook);
+  }
+  hook.pass_enqueued(stream_);
+}
+
 void ForwardPass::fused_layer(const Workspace& w, int64_t index, int rows, RouterHook* hook) const {
   const LayerWeights& layer = weights_.layers[static_cast<size_t>(index)];
   const int hidden = narrow(config_.hidden_size);

@@ -24,6 +24,9 @@ class ForwardPass {
   // Any rows: slots, tiles and logits_of in; logits and best of the latter out.
   void prefill(const Workspace& workspace, int rows, int tiles, int logit_rows,
                RouterHook* hook) const;
+  // What `hook` would have been told within the pass that has been enqueued last, which was over
+  // the same workspace: its first `rows` rows.
+  void tell_all(const Workspace& workspace, int rows, RouterHook& hook) const;
 
  private:
   struct Rows {

@@ -23,7 +23,7 @@ class JsonLinesHook final : public RouterHook {
 
   using RouterHook::routed;
   void routed(int64_t layer, const DeviceRoutes& routes, CUstream_st* stream) override;
-  bool capturable() const override { return false; }
+  When when() const override { return When::kInEagerPass; }
 
  private:
   std::FILE* file_;

@@ -203,8 +203,9 @@ class Producer:
 
         On a GPU a kernel in `stream` (an address, a torch.cuda.Stream, None: torch's current one) records them. With `branch`
         it runs beside the stream, which is faster; until `join`, or the next `step`, this object keeps the tensors alive, and
-        nobody may write to them. With `deferred` one kernel records all layers of the pass, beside the last one's experts, which
-        costs least: for models whose layers have tensors of their own, and with one `join` a pass, at its end.
+        nobody may write to them. With `deferred` one kernel records all layers of the pass, at the `join` or, under capture,
+        beside the last one's experts, which costs least: for models whose layers have tensors of their own, and with one `join` a
+        pass, at its end.
 
         TypeError or ValueError, with one line, for arrays of another kind, dtype, device or shape, and for a layer that the model
         does not have. One that it has and that isn't selected, or was seen already in this pass, is ignored.
