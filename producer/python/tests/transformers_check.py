@@ -1,10 +1,12 @@
-"""moetrace.trace on small random models of transformers, on a CPU in float32, with a real collector.
+"""moetrace.trace on small random models of transformers, in float32, with a real collector; on a CPU, or where
+MOETRACE_CHECK_DEVICE says.
 
 Every recorded row's experts are compared, as sets, with the top-k of the router logits that the model itself gives out, and
 its weights within 1e-5. scripts/check-transformers runs this; it is no part of CTest, because PyTorch is large.
 """
 import json
 import logging
+import os
 import pathlib
 import sys
 import unittest
@@ -17,11 +19,16 @@ import harness  # noqa: E402  (in the folder just named)
 
 import moetrace  # noqa: E402
 
+DEVICE = os.environ.get("MOETRACE_CHECK_DEVICE", "cpu")
 END, VOCABULARY, EXPERTS, TOP_K, LAYERS = 3, 64, 8, 2, 3
 SHAPE = dict(vocab_size=VOCABULARY, hidden_size=32, intermediate_size=32, num_hidden_layers=LAYERS, num_attention_heads=4,
              num_key_value_heads=4, max_position_embeddings=256, num_experts_per_tok=TOP_K, bos_token_id=1, eos_token_id=END,
              pad_token_id=0)
 EXPERT_SHAPE = dict(num_experts=EXPERTS, moe_intermediate_size=32)
+
+
+def tensor(values):
+    return torch.tensor(values, device=DEVICE)
 
 
 def models():
@@ -39,7 +46,7 @@ def models():
 def make(name, shape):
     torch.manual_seed(11)
     config = getattr(transformers, f"{name}Config")(**shape)
-    model = getattr(transformers, f"{name}ForCausalLM")(config).eval()
+    model = getattr(transformers, f"{name}ForCausalLM")(config).eval().to(DEVICE)
     with torch.no_grad():  # some routers begin as zeros, and every token would tie
         for parameter in model.parameters():
             if parameter.ndim > 1:
@@ -76,7 +83,7 @@ class Checks(harness.Case):
         logged, compared, worst = lines[0]["layers_logged"], 0, 0.0
         for request, ids in tokens.items():
             with torch.no_grad():
-                logits = model(torch.tensor([ids]), output_router_logits=True).router_logits
+                logits = model(tensor([ids]), output_router_logits=True).router_logits
             for layer, of_layer in zip(logged, logits):
                 weights, experts = of_layer.float().softmax(-1).topk(TOP_K, -1)
                 if renormalized:
@@ -98,8 +105,8 @@ class Checks(harness.Case):
         torch.manual_seed(5)
         prompts = [[5, 6, 7, 8, 9, 10, 11], [12, 13, 14], [20]]
         longest = max(map(len, prompts))
-        ids = torch.tensor([[0] * (longest - len(p)) + p for p in prompts])
-        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+        ids = tensor([[0] * (longest - len(p)) + p for p in prompts])
+        mask = tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
         with moetrace.trace(model, requests=["first"], **self.options):
             out = model.generate(ids, attention_mask=mask, max_new_tokens=24, **more)
         return prompts, out[:, longest:].tolist()
@@ -138,7 +145,7 @@ class Eager(Checks):
         prompts = [[5 + n, 6, 7] for n in range(8)]
         torch.manual_seed(5)
         with moetrace.trace(model, **self.options):
-            out = model.generate(torch.tensor(prompts), attention_mask=torch.ones(8, 3, dtype=torch.int64), max_new_tokens=40,
+            out = model.generate(tensor(prompts), attention_mask=torch.ones(8, 3, dtype=torch.int64, device=DEVICE), max_new_tokens=40,
                                  do_sample=True)
         new = [n[:n.index(END) + 1] if END in n else n for n in out[:, 3:].tolist()]
         self.assertGreater(len(set(map(len, new))), 1, "no sequence ended before another")
@@ -149,14 +156,14 @@ class Eager(Checks):
         if hasattr(model, "set_experts_implementation"):  # the grouped kernel of transformers 5 has no double precision
             model.set_experts_implementation("eager")
         with self.assertLogs("moetrace", logging.WARNING) as logs, moetrace.trace(model, **self.options), torch.no_grad():
-            model(torch.tensor([[5, 6]]))
+            model(tensor([[5, 6]]))
         self.assertIn("layer 0 is not recorded: record: weights has dtype float64", logs.output[0])
         self.lines()
 
     def test_two_traces_of_one_model(self):
         model = make("Mixtral", {**SHAPE, "num_local_experts": EXPERTS})
         with moetrace.trace(model, **self.options), moetrace.trace(model, **self.options):
-            model.generate(torch.tensor([[5, 6]]), max_new_tokens=4, do_sample=False)
+            model.generate(tensor([[5, 6]]), max_new_tokens=4, do_sample=False)
         self.assertNotIn("generate", vars(model))
         self.wait_drained()
         delivered = [self.check(path).delivered for path in self.trace_files()]
@@ -170,7 +177,7 @@ class Eager(Checks):
         for layer in model.model.layers[1:]:
             layer.mlp.gate.register_forward_hook(lambda _m, _a, out: returned.append([t for t in out if t.shape[-1] == TOP_K]))
         with moetrace.trace(model, **self.options), torch.no_grad():
-            model(torch.tensor([[5, 6, 7, 8]]))
+            model(tensor([[5, 6, 7, 8]]))
         lines = self.lines()
         got = [(r["topk_ids"], r["topk_weights"]) for r in lines if r["type"] == "route"]
         expected = []
@@ -178,13 +185,13 @@ class Eager(Checks):
             ids, weights = sorted(tensors, key=lambda t: t.is_floating_point())
             expected += list(zip(ids.tolist(), weights.tolist()))
         self.assertEqual([i for i, _ in got], [i for i, _ in expected])
-        torch.testing.assert_close(torch.tensor([w for _, w in got]), torch.tensor([w for _, w in expected]))
+        torch.testing.assert_close(tensor([w for _, w in got]), tensor([w for _, w in expected]))
         self.assertEqual(lines[0]["router"]["score"], "sigmoid")
 
     def test_plain_calls_and_right_padding(self):
         model = make("Mixtral", {**SHAPE, "num_local_experts": EXPERTS})
-        ids = torch.tensor([[5, 6, 7, 8], [9, 10, 0, 0]])
-        mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+        ids = tensor([[5, 6, 7, 8], [9, 10, 0, 0]])
+        mask = tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
         with moetrace.trace(model, **self.options), torch.no_grad():
             model(ids, attention_mask=mask)
             model(ids[:1])
@@ -198,17 +205,17 @@ class Eager(Checks):
         last = model.model.layers[-1].register_forward_pre_hook(lambda *_: 1 / 0)
         with moetrace.trace(model, **self.options), torch.no_grad():
             with self.assertRaises(ZeroDivisionError):
-                model(torch.tensor([[5, 6]]))
+                model(tensor([[5, 6]]))
             last.remove()
-            model(torch.tensor([[5, 6]]))
+            model(tensor([[5, 6]]))
         end = self.lines()[-1]
         self.assertEqual((end["delivered"], end["torn"]), (2 * (LAYERS - 1) + 2 * LAYERS, 2))
 
     def test_the_model_is_left_as_it_was(self):
         model = make("Mixtral", {**SHAPE, "num_local_experts": EXPERTS})
-        before = model.generate(torch.tensor([[5, 6]]), max_new_tokens=8, do_sample=False)
+        before = model.generate(tensor([[5, 6]]), max_new_tokens=8, do_sample=False)
         with moetrace.trace(model, **self.options):
-            during = model.generate(torch.tensor([[5, 6]]), max_new_tokens=8, do_sample=False)
+            during = model.generate(tensor([[5, 6]]), max_new_tokens=8, do_sample=False)
         self.lines()
         self.assertTrue(torch.equal(before, during))
         self.assertNotIn("generate", vars(model))
@@ -217,7 +224,7 @@ class Eager(Checks):
     def test_beams_are_refused_with_a_line(self):
         model = make("Mixtral", {**SHAPE, "num_local_experts": EXPERTS})
         with self.assertLogs("moetrace", logging.WARNING) as logs, moetrace.trace(model, **self.options):
-            model.generate(torch.tensor([[5, 6]]), max_new_tokens=4, num_beams=2, do_sample=False)
+            model.generate(tensor([[5, 6]]), max_new_tokens=4, num_beams=2, do_sample=False)
         self.assertIn("beam search", logs.output[0])
         self.assertEqual(self.lines()[-1]["attempted"], 0)
 
