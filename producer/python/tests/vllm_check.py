@@ -4,6 +4,7 @@ Every recorded row's experts are compared, as sets, with those of transformers o
 the tokens with those of an engine that is not traced. scripts/check-vllm runs this; it is no part of CTest, because vLLM is large.
 """
 import collections
+import concurrent.futures
 import contextlib
 import functools
 import json
@@ -14,12 +15,14 @@ import socket
 import subprocess
 import sys
 import unittest
+import urllib.error
 import urllib.request
 
 import torch
 
 import small_models
 import vllm_child
+import vllm_cpu_collectives
 from vllm_case import CHILD, ENGINE_TIMEOUT_S, VllmCase, harness, model_folder
 
 
@@ -171,40 +174,75 @@ class Vllm(VllmCase):
         [lines] = self.lines()
         self.compare(lines, answers["streams"])
 
-    def test_server(self):
-        """The request ids of the API, and a trace that ends well when the server is told to stop."""
-        self.collect()
+    @contextlib.contextmanager
+    def server(self, *options, traced=True, **environment):
+        """vLLM's server and its log; at the end it is told to stop, and has stopped."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+            self.port = probe.getsockname()[1]
         log = self.enterContext(open(self.folder / "server.log", "w+"))
         server = subprocess.Popen(
-            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model_folder("Qwen2Moe"), "--dtype", "float32", "--host",
-             "127.0.0.1", "--port", str(port), "--max-model-len", "512", "--seed", "1234", "--enforce-eager",
-             "--no-enable-prefix-caching"], env=self.environment(MOETRACE="1"), stdout=log, stderr=subprocess.STDOUT)
+            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model_folder("Qwen2Moe"), "--dtype", "float32",
+             "--host", "127.0.0.1", "--port", str(self.port), "--max-model-len", "512", "--seed", "1234", "--enforce-eager",
+             "--no-enable-prefix-caching", *options], env=self.environment(MOETRACE="1" if traced else "0", **environment),
+            stdout=log, stderr=subprocess.STDOUT)
         self.addCleanup(server.wait)
         self.addCleanup(server.kill)
 
         def ready():
             self.assertIsNone(server.poll(), "the server has ended; its log ends with\n" + self.tail(log))
             with contextlib.suppress(OSError):
-                return urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).status == 200
+                return urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5).status == 200
 
         harness.wait_until(ready, "the server does not answer", ENGINE_TIMEOUT_S)
-        answers = []
-        for number, tokens in enumerate(vllm_child.prompts(3, 5, 30)):
-            body = {"model": str(model_folder("Qwen2Moe")), "prompt": tokens, "max_tokens": 8, "temperature": 0,
-                    "ignore_eos": True, "return_token_ids": True}
-            request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/completions", json.dumps(body).encode(),
-                                             {"Content-Type": "application/json", "X-Request-Id": f"mine-{number}"})
-            answer = json.load(urllib.request.urlopen(request, timeout=ENGINE_TIMEOUT_S))
-            answers.append(dict(id=answer["id"] + "-0", prompt=tokens, tokens=answer["choices"][0]["token_ids"], cached=0,
-                                whole=True))
+        yield log
         server.send_signal(signal.SIGTERM)
         server.wait(ENGINE_TIMEOUT_S)
+
+    def ask(self, number, tokens):
+        body = {"model": str(model_folder("Qwen2Moe")), "prompt": tokens, "max_tokens": 8, "temperature": 0, "ignore_eos": True,
+                "return_token_ids": True}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/v1/completions", json.dumps(body).encode(),
+                                         {"Content-Type": "application/json", "X-Request-Id": f"mine-{number}"})
+        answer = json.load(urllib.request.urlopen(request, timeout=ENGINE_TIMEOUT_S))
+        return dict(id=answer["id"] + "-0", prompt=tokens, tokens=answer["choices"][0]["token_ids"], cached=0, whole=True)
+
+    def test_server(self):
+        """The request ids of the API, and a trace that ends well when the server is told to stop."""
+        self.collect()
+        with self.server() as log:
+            answers = [self.ask(number, tokens) for number, tokens in enumerate(vllm_child.prompts(3, 5, 30))]
         [lines] = self.lines()
         self.assertNotIn("force killing", self.tail(log))
         self.compare(lines, answers)
+
+    def two_ranks_answer(self, traced=True):
+        plugins = self.folder / f"plugins-{traced}"
+        plugins.mkdir()
+        vllm_cpu_collectives.install(plugins)
+        path = os.pathsep.join(filter(None, (str(plugins), os.environ.get("PYTHONPATH"))))
+        texts = vllm_child.prompts(15, 5, 30)
+        with (self.server("--data-parallel-size", "2", traced=traced, PYTHONPATH=path, VLLM_CPU_OMP_THREADS_BIND="0|1"),
+              concurrent.futures.ThreadPoolExecutor(8) as pool):
+            return [*map(self.ask, range(3), texts), *pool.map(self.ask, range(3, 15), texts[3:])]
+
+    def test_data_parallel(self):
+        """A trace a rank, with the requests that it had; what an idle rank computes so that the other can go on leaves no row."""
+        self.collect()
+        try:
+            answers = self.two_ranks_answer()
+        except (AssertionError, urllib.error.HTTPError):
+            with self.assertRaises((AssertionError, urllib.error.HTTPError)):
+                self.two_ranks_answer(traced=False)
+            self.skipTest("this vLLM can't on a CPU, traced or not")
+        traces = self.lines()
+        self.assertEqual(sorted((lines[0]["ranks"]["dp"], lines[0]["world_size"]) for lines in traces), [(0, 2), (1, 2)])
+        for lines in traces:
+            own = {line["req_id"] for line in lines if line["type"] == "request"}
+            self.assertTrue(own)
+            self.compare(lines, [answer for answer in answers if answer["id"] in own])
+            answers = [answer for answer in answers if answer["id"] not in own]
+        self.assertEqual(answers, [])
 
     def tail(self, log):
         log.flush()
