@@ -27,7 +27,7 @@ def model_folder(kind):
 class VllmCase(harness.Case):
     def run_vllm(self, *workloads, kind="Qwen2Moe", model=None, processes=False, traced=True, **environment):
         """What the workloads answered, and what vLLM wrote to its log. model: a folder; None: a small one of this kind."""
-        output = self.folder / "answers.json"
+        output = pathlib.Path(tempfile.mkstemp(".json", dir=self.folder)[1])
         env = self.environment(MOETRACE="1" if traced else "0", VLLM_ENABLE_V1_MULTIPROCESSING="1" if processes else "0",
                                **environment)
         done = subprocess.run([sys.executable, "-B", CHILD, model or model_folder(kind), output, *workloads], env=env, text=True,

@@ -100,6 +100,11 @@ def captured(model):
     return generate(model, [prompts(48, 20, 200)], count=64, **_gpu(enable_return_routed_experts=True))
 
 
+def captured_by_two(model):
+    """The same, tensor parallel."""
+    return generate(model, [prompts(48, 20, 200)], count=64, **_gpu(enable_return_routed_experts=True, tensor_parallel_size=2))
+
+
 def watched(model):
     """Eager, in this process; the last "answer" is {layer: [ids, weights]} as a hook of ours saw them, in the order of rows."""
     seen = {}

@@ -3,7 +3,9 @@ those of vLLM's own capture, in the same run. For an environment with vLLM and t
 name the programs. Without a GPU a small model is taken, which tests this test.
 """
 import collections
+import concurrent.futures
 import json
+import socket
 import struct
 import sys
 import unittest
@@ -68,7 +70,33 @@ class VllmOnGpu(VllmCase):
 
     @unittest.skipUnless(torch.cuda.is_available(), "vLLM's own capture needs a GPU, or gives zeros")
     def test_ids_of_vllms_own_capture(self):
-        lines, answers = self.run_traced("captured")  # vLLM takes the runner that can
+        self.check_captured(*self.run_traced("captured"))  # vLLM takes the runner that can
+
+    @unittest.skipUnless(torch.cuda.device_count() > 1, "needs two GPUs")
+    def test_tensor_parallel(self):
+        """Two ranks see the same rows: one trace, of rank 0."""
+        lines, answers = self.run_traced("captured_by_two", processes=True)
+        self.assertEqual((lines[0]["world_size"], lines[0]["ranks"]["tp"]), (2, 0))
+        self.check_captured(lines, answers)
+
+    @unittest.skipUnless(torch.cuda.device_count() > 1, "needs two GPUs")
+    def test_data_parallel(self):
+        """A trace a rank, whose rows are those of its own requests; the other rank's have the same names."""
+        self.collect()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            together = dict(VLLM_DP_SIZE="2", VLLM_DP_MASTER_IP="127.0.0.1", VLLM_DP_MASTER_PORT=str(probe.getsockname()[1]))
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            ranks = [pool.submit(self.run_vllm, "graphs", model=self.model(), processes=True, VLLM_DP_RANK=rank,
+                                 VLLM_DP_RANK_LOCAL=rank, **together) for rank in ("0", "1")]
+        traces = sorted(self.lines(), key=lambda lines: lines[0]["ranks"]["dp"])
+        self.assertEqual([(lines[0]["ranks"]["dp"], lines[0]["world_size"]) for lines in traces], [(0, 2), (1, 2)])
+        for lines, rank in zip(traces, ranks):
+            answers, _ = rank.result()
+            self.check_rows(lines, answers["graphs"])
+            self.figures["rows"] += lines[-1]["delivered"]
+
+    def check_captured(self, lines, answers):
         rows = self.check_rows(lines, answers)
         for answer in answers:
             for layer, of_layer in rows[answer["id"]].items():
