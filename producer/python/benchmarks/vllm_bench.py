@@ -1,9 +1,10 @@
 """What tracing costs vLLM: time per output token and throughput, with and without, beside what else there is.
 
-usage: vllm_bench.py MODEL OUT [--sizes 1,25,256] [--repeats 12] [--rounds 4] [--modes off,on,...] [--tokens 128]
+usage: vllm_bench.py MODEL OUT [--sizes 1,25,256] [--repeats 12] [--rounds 4] [--modes off,on,...] [--tokens 128] [--gpus 1]
 
 MODEL: a Hugging Face folder; one that holds only a config.json gets random weights. Every round runs every mode once, each in a
-process of its own, so that they take turns; `moetrace` must be in PATH. Results are added to OUT/bench.jsonl, and the table of all
+process of its own, so that they take turns, backwards in every other round; `moetrace` must be in PATH. With several GPUs each of
+them has a round of its own at the same time, alike in mode. Results are added to OUT/bench.jsonl, and the table of all
 that is there goes to the screen: a run can be continued, and --rounds 0 shows what there is. Exit code 1: a process failed.
 
   off          vLLM as it is                          capture  its enable_return_routed_experts (ids only, at a request's end)
@@ -16,6 +17,7 @@ A process's time per token is the mean of the fastest third of its repeats, near
 its rounds' differences, and the interval is Student's, 95%.
 """
 import argparse
+import concurrent.futures
 import json
 import math
 import os
@@ -24,6 +26,7 @@ import random
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 V1 = {"VLLM_USE_V2_MODEL_RUNNER": "0"}
@@ -37,7 +40,8 @@ MODES = {  # arguments of LLM, environment, and what it is compared with
     "json_one": ({"enforce_eager": True}, IN_PROCESS, "off"),
     "json_all": ({"enforce_eager": True}, IN_PROCESS, "off"),
 }
-STUDENT_95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
+STUDENT_95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26, 10: 2.23,
+              11: 2.20, 12: 2.18, 13: 2.16, 14: 2.14, 15: 2.13}
 
 
 class BenchError(Exception):
@@ -54,13 +58,15 @@ def parse():
     parser.add_argument("--tokens", default=128, type=int)
     parser.add_argument("--modes", default=list(MODES), type=lambda text: text.split(","))
     parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--gpus", default=1, type=int, choices=range(1, 17), metavar="N")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def log_in_process(llm, layers, path):
-    """Copies each routing of `layers` (None: all) to the host and writes it, a line a row, while the layer waits."""
-    file = open(path, "w")
+def log_in_process(llm, layers, folder):
+    """Copies each routing of `layers` (None: all) to the host and writes it, a line a row, into a file that goes with the process,
+    while the layer waits."""
+    file = tempfile.NamedTemporaryFile("w", dir=folder, suffix=".jsonl")
 
     def install(model):
         for module in model.modules():
@@ -93,7 +99,7 @@ def child(given):
                    max_model_len=1024, gpu_memory_utilization=0.6, enable_prefix_caching=False, disable_log_stats=False,
                    max_num_seqs=max(given.sizes), **graphs, **arguments)
     if given.child.startswith("json"):
-        log_in_process(llm, None if given.child == "json_all" else {0}, given.out / "rows.jsonl")
+        log_in_process(llm, None if given.child == "json_all" else {0}, given.out)
     sampling = vllm.SamplingParams(temperature=0, max_tokens=given.tokens, ignore_eos=True, detokenize=False)
     slow = given.child == "json_all"
     machine = device_name()
@@ -114,7 +120,7 @@ def device_name():
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "a CPU"
 
 
-def run_mode(given, mode, number):
+def run_mode(given, mode, number, gpu):
     """One process; its results, with the trace's `end` for a traced one."""
     _, environment, _ = MODES[mode]
     command = [sys.executable, __file__, *sys.argv[1:], "--child", mode]
@@ -122,6 +128,8 @@ def run_mode(given, mode, number):
     if mode == "on":
         command = ["moetrace", "run", "-o", str(trace), "--", *command]
     env = {**os.environ, **environment, "MOETRACE": "0"}
+    if given.gpus > 1:
+        env["CUDA_VISIBLE_DEVICES"] = str(gpu)
     with open(given.out / f"{mode}-{number}.log", "w") as log:
         done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=log, text=True)
         log.write(done.stdout)
@@ -193,21 +201,25 @@ def main():
     first = 1 + max((r["round"] for r in results), default=-1)
     failed = 0
     with open(kept, "a") as file:
-        for number in range(first, first + given.rounds):
-            for mode in given.modes:
+        for turn in range(given.rounds):
+            rounds = range(first + turn * given.gpus, first + (turn + 1) * given.gpus)
+            for mode in given.modes if turn % 2 == 0 else reversed(given.modes):
                 if mode not in ("off", "on") and any(r["mode"] == mode for r in results):
                     continue  # far enough away for one round to tell
                 started = time.time()
-                try:
-                    got = run_mode(given, mode, number)
-                except BenchError as error:  # the others are worth having
-                    print(f"vllm_bench: round {number}: {error}", file=sys.stderr, flush=True)
-                    failed = 1
-                    continue
-                results += got
-                file.writelines(json.dumps(r) + "\n" for r in got)
-                file.flush()
-                print(f"round {number}: {mode}, {time.time() - started:.0f} s", file=sys.stderr, flush=True)
+                with concurrent.futures.ThreadPoolExecutor(given.gpus) as pool:
+                    processes = [pool.submit(run_mode, given, mode, number, gpu) for gpu, number in enumerate(rounds)]
+                for number, process in zip(rounds, processes):
+                    try:
+                        got = process.result()
+                    except BenchError as error:  # the others are worth having
+                        print(f"vllm_bench: round {number}: {error}", file=sys.stderr, flush=True)
+                        failed = 1
+                        continue
+                    results += got
+                    file.writelines(json.dumps(r) + "\n" for r in got)
+                    file.flush()
+                    print(f"round {number}: {mode}, {time.time() - started:.0f} s", file=sys.stderr, flush=True)
     print(", ".join(sorted({r["machine"] for r in results if "machine" in r})))
     table("ms a token", summary(results, given, "tpot_ms", 1), given, "ms")
     table("output tokens a second", summary(results, given, "tokens_s", -1), given, "/s")
