@@ -269,6 +269,9 @@ class Segments(Case):
     def test_usage(self):
         for words, said in (("foo", "'foo' is one word too many"), ("--outputdir x", "there is no option --outputdir"),
                             ("--layers", "--layers: its value is missing"), ("--once=x", "--once takes no value"),
+                            ("--once=4x", "--once takes no value"), ("--quiet=0", "--quiet takes no value"),
+                            ("--session= --once", "--session: its value is missing"),
+                            ("--output-dir --once", "--output-dir: its value is missing before --once"),
                             ("--output a --output-dir b", "--output-dir and --output exclude each other")):
             result = subprocess.run([MOETRACED, *words.split()], env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=60)
             self.assertEqual((result.returncode, result.stderr), (2, f"moetraced: {said}; see moetraced --help\n"))

@@ -201,6 +201,9 @@ class Command(unittest.TestCase):
         self.expect_failure(self.generate("--batch", "ten"), 2, "--batch: 'ten' is no whole number from 1 to 4096;")
         self.expect_failure(self.generate("--device", "abacus"), 2, "--device: 'abacus' is none of cpu, cuda;")
         self.expect_failure(run("init-model", "--dtype", "int4", self.model), 2, "--dtype: 'int4' is none of float32, bfloat16;")
+        self.expect_failure(self.generate("--batch", "4x"), 2, "--batch: '4x' is no whole number from 1 to 4096;")
+        self.expect_failure(self.generate("--compare=4x"), 2, "generate: --compare takes no value;")
+        self.expect_failure(self.generate("--timing="), 2, "generate: --timing: its value is missing;")
         self.assertEqual(run("--help").returncode, 0)
         self.assertIn(b"--compare", run("generate", "--help").stdout)
 
