@@ -9,9 +9,9 @@
 
 #include "daemon/collector/collector.hpp"
 #include "daemon/collector/output_path.hpp"
-#include "daemon/collector/session_claim.hpp"
 #include "daemon/endpoints.hpp"
 #include "shm/file_lock.hpp"
+#include "shm/session_claim.hpp"
 
 namespace {
 

@@ -6,9 +6,9 @@
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/segments.hpp"
 #include "daemon/cli/text.hpp"
-#include "daemon/collector/session_claim.hpp"
 #include "daemon/endpoints.hpp"
 #include "producer/layer_mask.hpp"
+#include "shm/session_claim.hpp"
 
 namespace moetrace::cli {
 namespace {

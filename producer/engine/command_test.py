@@ -4,6 +4,7 @@ usage: command_test.py <moetrace-engine>
 """
 
 import array
+import fcntl
 import json
 import os
 import pathlib
@@ -109,6 +110,18 @@ class Command(unittest.TestCase):
         self.assertTrue(result.stderr.startswith(b"moetrace-engine: not traced: "), result.stderr)
         compared = self.generate("--compare", MOETRACE="1", MOETRACE_DIR=str(self.model / "nowhere"))
         self.expect_failure(compared, 1)
+
+    def test_says_once_that_nobody_collects(self):
+        result = self.generate(MOETRACE="1", MOETRACE_DIR=str(self.model), MOETRACE_SESSION="nobodys")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        first, last = result.stderr.decode().splitlines()
+        self.assertRegex(first, r"\Amoetrace-engine: no collector serves this trace yet, its ring keeps the first \d+ records; "
+                                rf"start moetraced --session nobodys --directory {self.model}\Z")
+        self.assertRegex(last, r", traced: \d+ records, 0 dropped\Z")
+        with open(self.model / "moetrace.v1.served.0.collector", "w", encoding="ascii") as claim:
+            fcntl.lockf(claim, fcntl.LOCK_EX, 1)  # as a collector does
+            result = self.generate(MOETRACE="1", MOETRACE_DIR=str(self.model), MOETRACE_SESSION="served")
+        self.assertEqual(len(result.stderr.splitlines()), 1, result.stderr)
 
     def test_no_folder(self):
         shutil.rmtree(self.model)
