@@ -87,13 +87,39 @@ class LiveTest(CliTest):
         self.assertTrue(os.path.exists(self.path("moetrace/live.endpoint")))
         self.assertEqual(endpoints(), [])
         self.assertIn("\n  endpoint   none, no collector runs\n", self.moetrace("status"))
-        # The next one leaves that list as it is, if it does not publish.
+        # The next one does not publish.
         second = self.start("moetraced", "--output", "out.jsonl", "--publish", "none")
         self.wait_for(lambda: json.loads(self.moetrace("status", "--json"))[0]["collector"] == "attached", "the second collector")
         self.assertEqual(endpoints(), [])
         self.assertIn("\n  endpoint   none\n", self.moetrace("status"))
+        self.assertFalse(os.path.exists(self.path("moetrace/live.endpoint")))
         second.kill()
         replay.kill()
+
+    def test_status_shows_no_tcp_endpoint_of_a_collector_that_is_gone(self):
+        """Nobody can see of a port who has it: the list is its collector's, and nobody else's."""
+        self.env["MOETRACE_SESSION"] = "live"
+        listed = self.path("moetrace/live.endpoint")
+        daemon = self.start("moetraced", "--output", "out.jsonl", "--publish", "tcp://127.0.0.1:*")
+        self.wait_for(lambda: os.path.exists(listed), "the endpoint")
+        self.live_replay()
+
+        def endpoints():
+            [segment] = json.loads(self.moetrace("status", "--json"))
+            return segment["endpoints"]
+        with open(listed, encoding="utf-8") as file:
+            text = file.read()
+        self.assertEqual(endpoints(), text.splitlines())
+        daemon.kill()
+        daemon.wait()
+        self.assertEqual(endpoints(), [])
+        self.start("moetraced", "--output", "out.jsonl", "--publish", "none")
+        self.wait_for(lambda: json.loads(self.moetrace("status", "--json"))[0]["collector"] == "attached", "the second collector")
+        with open(listed, "w", encoding="utf-8") as file:  # as if it had been left alone
+            file.write(text)
+        self.assertEqual(endpoints(), [])
+        self.moetrace("tail", code=69)
+        self.one_line_error()
 
     def top_picture(self, rows, columns):
         """The lines of the first picture on a terminal of this size."""
