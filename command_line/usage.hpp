@@ -62,6 +62,39 @@ inline CLI::Validator one_of(std::vector<std::string> words) {
   return {check, ""};
 }
 
+// ---- parsing
+
+// Each flag refuses a value, and each option an empty one, or an option's name in its place.
+inline void refuse_odd_values(CLI::App& app) {
+  for (CLI::Option* option : app.get_options()) {
+    if (option->get_items_expected_max() == 0) {
+      option->disable_flag_override();
+      continue;
+    }
+    const bool named = !option->get_positional();
+    const auto check = [named](const std::string& text) {
+      if (text.empty()) return std::string("its value is missing");
+      if (named && text.starts_with("--")) return "its value is missing before " + text;
+      return std::string();
+    };
+    option->check(CLI::Validator(check, ""));
+  }
+  for (CLI::App* command : app.get_subcommands(nullptr)) refuse_odd_values(*command);
+}
+
+// `words`: the command line without the program's name. Throws CLI::ParseError.
+inline void parse(CLI::App& app, std::vector<std::string> words) {
+  refuse_odd_values(app);
+  // Of "--option=" CLI11 would take the next word as the value.
+  for (auto word = words.begin(); word != words.end() && *word != "--"; ++word) {
+    if (!word->starts_with("--") || word->find('=') != word->size() - 1) continue;
+    word->pop_back();
+    word = words.insert(word + 1, "");
+  }
+  std::reverse(words.begin(), words.end());  // CLI11 takes a vector from its back
+  app.parse(std::move(words));
+}
+
 // ---- errors
 
 // The command whose words were wrong: `app` or the last of its subcommands that was begun, and how
@@ -113,13 +146,10 @@ inline std::string what_is_wrong(const CLI::App& app, const CLI::ParseError& err
     if (!name.empty()) return name + " is missing";
     if (!extra.empty()) return "'" + extra.front() + "' is one word too many";
   }
-  if (dynamic_cast<const CLI::ConversionError*>(&error) != nullptr) {
-    // Of a flag: options have their own checks.
-    constexpr std::string_view kBegin = "Could not convert: ";
-    if (const std::string name = before(text, " = "); name.starts_with(kBegin))
-      return name.substr(kBegin.size()) + " takes no value";
-  }
   if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr) {
+    if (const std::string name = before(text, " was given a disallowed flag override");
+        !name.empty())
+      return "--" + name + " takes no value";
     if (text.ends_with(" missing")) return before(text, ":") + ": its value is missing";
     if (const std::string name = before(text, ": At Most 1 "); !name.empty())
       return name + " is there more than once";

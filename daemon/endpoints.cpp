@@ -1,19 +1,21 @@
 #include "daemon/endpoints.hpp"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <string_view>
 
-#include "shm/file_lock.hpp"
-
 namespace moetrace {
 namespace {
+
+constexpr int kLockedByte = 0;
 
 std::string endpoints_file(const std::string& session) {
   return socket_directory() + "/" + session + ".endpoint";
@@ -45,20 +47,38 @@ std::string default_endpoint(const std::string& session) {
   return "ipc://" + socket_directory() + "/" + session + ".pub";
 }
 
-void write_endpoints(const std::string& session, const std::vector<std::string>& endpoints) {
-  std::ofstream file(endpoints_file(session), std::ios::trunc);
-  for (const std::string& endpoint : endpoints) file << endpoint << '\n';
+EndpointList::EndpointList(const std::string& session, std::vector<std::string> endpoints)
+    : path_(endpoints_file(session)), endpoints_(std::move(endpoints)) {
+  if (endpoints_.empty()) {
+    const auto abandoned = FileLock::acquire(path_, kLockedByte);
+    if (abandoned && abandoned->linked()) ::unlink(path_.c_str());
+    return;
+  }
+  // Locked before it has its name: whoever finds it there finds it locked.
+  const std::string unnamed = path_ + "." + std::to_string(::getpid());
+  std::ofstream file(unnamed, std::ios::trunc);
+  for (const std::string& endpoint : endpoints_) file << endpoint << '\n';
+  file.close();
+  auto lock = FileLock::acquire(unnamed, kLockedByte);
+  if (file && lock && std::rename(unnamed.c_str(), path_.c_str()) == 0) {
+    lock_ = std::move(*lock);
+  } else {
+    ::unlink(unnamed.c_str());
+  }
 }
 
-void remove_endpoints(const std::string& session, const std::vector<std::string>& endpoints) {
-  if (read_endpoints(session) == endpoints) ::unlink(endpoints_file(session).c_str());
-  for (const std::string& endpoint : endpoints) {
+EndpointList::~EndpointList() {
+  if (lock_.held() && lock_.linked()) ::unlink(path_.c_str());
+  for (const std::string& endpoint : endpoints_) {
     if (const auto file = socket_file(endpoint)) ::unlink(file->c_str());
   }
 }
 
 std::vector<std::string> read_endpoints(const std::string& session) {
-  std::ifstream file(endpoints_file(session));
+  const std::string path = endpoints_file(session);
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid() || !FileLock::held_elsewhere(fd.get(), kLockedByte)) return {};
+  std::ifstream file(path);
   std::vector<std::string> endpoints;
   for (std::string line; std::getline(file, line);) {
     if (!line.empty()) endpoints.push_back(line);

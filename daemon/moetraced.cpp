@@ -9,9 +9,9 @@
 
 #include "daemon/collector/collector.hpp"
 #include "daemon/collector/output_path.hpp"
-#include "daemon/collector/session_claim.hpp"
 #include "daemon/endpoints.hpp"
 #include "shm/file_lock.hpp"
+#include "shm/session_claim.hpp"
 
 namespace {
 
@@ -103,9 +103,9 @@ int main(int argc, char** argv) {
     return kFailed;
   }
   const std::vector<std::string> endpoints = publisher->endpoints();
-  if (!endpoints.empty()) moetrace::write_endpoints(options.session, endpoints);
 
   moetrace::Collector collector(options, std::move(*publisher), say);
+  const moetrace::EndpointList listed(options.session, endpoints);
   if (!options.quiet) say(ready_text(options, endpoints));
   tell_ready(options.ready_fd, endpoints);
   bool moved = true;
@@ -116,6 +116,5 @@ int main(int argc, char** argv) {
   }
   ::sd_notify(0, "STOPPING=1");
   collector.stop();
-  if (!endpoints.empty()) moetrace::remove_endpoints(options.session, endpoints);
   return collector.failed() ? kFailed : 0;
 }

@@ -61,7 +61,7 @@ std::optional<int> parse(int argc, char** argv, Arguments& arguments) {
       ->type_name("N")
       ->check(command_line::whole_number<uint32_t>(1, trace::kMaxExperts));
   try {
-    app.parse(argc, argv);
+    command_line::parse(app, {argv + 1, argv + argc});
   } catch (const CLI::CallForHelp&) {
     std::cout << app.help();
     return 0;

@@ -125,6 +125,8 @@ class MoetracePlot(unittest.TestCase):
         log = self.trace(META, ROUTE)
         for why, *words in (("FILE is missing",), ("--output is missing", log), ("there is no option --outptu", log, "--outptu", self.out),
                             ("--output: its value is missing", log, "-o"),
+                            ("--output: its value is missing", log, "--output=", self.out), ("FILE: its value is missing", "", "-o", self.out),
+                            ("--help takes no value", "--help=4x"),
                             ("--format: 'gif' is none of png, svg, pdf", log, "-o", self.out, "--format", "gif"),
                             ("--layer: '256' is no whole number from 0 to 255", log, "-o", self.out, "--layer", "256"),
                             ("--num-experts: '0' is no whole number from 1 to 65535", log, "-o", self.out, "--num-experts", "0"),

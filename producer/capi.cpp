@@ -193,6 +193,12 @@ const char* moetrace_summary(const moetrace_producer* producer) {
   return producer == nullptr ? "" : producer->impl->summary().c_str();
 }
 
+const char* moetrace_no_collector(moetrace_producer* producer) {
+  if (!usable(producer)) return nullptr;
+  const std::string& line = producer->impl->no_collector();
+  return line.empty() ? nullptr : line.c_str();
+}
+
 void moetrace_close(moetrace_producer* producer) {
   delete producer;
 }

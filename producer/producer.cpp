@@ -8,6 +8,7 @@
 
 #include "producer/cost.hpp"
 #include "producer/layer_mask.hpp"
+#include "shm/session_claim.hpp"
 
 namespace moetrace {
 namespace {
@@ -75,6 +76,7 @@ Result<std::unique_ptr<Producer>> Producer::open(const Settings& settings) {
 Producer::Producer(const Settings& settings, ProducerSegment segment,
                    std::unique_ptr<DeviceHook> device_hook)
     : segment_(std::move(segment)),
+      directory_(settings.directory),
       summary_(summarise(settings, segment_.name())),
       events_(map().event_ring(), map().header().event_slots),
       requests_(map(), events_),
@@ -97,6 +99,17 @@ Producer::~Producer() {
       guard.mutex);  // as in open(): no child may be born with a descriptor that nobody closes
   segment_.release();
   std::erase(guard.producers, this);
+}
+
+const std::string& Producer::no_collector() {
+  no_collector_.clear();
+  if (!SessionClaim::held(directory_, name().session)) {
+    no_collector_ = "no collector serves this trace yet, its ring keeps the first " +
+                    std::to_string(map().header().route_slots) +
+                    " records; start moetraced --session " + name().session + " --directory " +
+                    directory_;
+  }
+  return no_collector_;
 }
 
 bool Producer::begin_step(std::uint32_t rows, std::span<const moetrace_span> spans) {

@@ -256,6 +256,11 @@ MOETRACE_API const char* moetrace_trace_id(const moetrace_producer* producer);
  * long as the producer. */
 MOETRACE_API const char* moetrace_summary(const moetrace_producer* producer);
 
+/* One line that says that no collector serves the session as yet, how much the ring keeps until one
+ * does, and how to start it; NULL: one does, or may. For an engine's log, once the ring is open:
+ * this call lists the ring directory. Lives until the next one. */
+MOETRACE_API const char* moetrace_no_collector(moetrace_producer* producer);
+
 /* Ends the trace; the collector drains what is left and removes the segment. `producer` is invalid
  * afterwards. */
 MOETRACE_API void moetrace_close(moetrace_producer* producer);

@@ -22,6 +22,8 @@ class Producer {
   const SegmentMap& map() const { return segment_.map(); }
   const SegmentName& name() const { return segment_.name(); }
   const std::string& summary() const { return summary_; }  // as moetrace_summary
+  // As moetrace_no_collector; empty: one serves it.
+  const std::string& no_collector();
   // False in a forked child, where the mappings do not exist: no other member may be called there.
   bool usable() const { return !forked_; }
 
@@ -66,7 +68,9 @@ class Producer {
   friend struct ForkGuard;
 
   ProducerSegment segment_;
+  const std::string directory_;
   const std::string summary_;
+  std::string no_collector_;
   EventWriter events_;
   RequestBook requests_;
   Announcer announcer_;

@@ -8,9 +8,12 @@
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "producer/test_segment.hpp"
+#include "shm/session_claim.hpp"
 
 namespace moetrace {
 namespace {
@@ -174,6 +177,35 @@ TEST_F(CApi, TheSummaryIsOneLine) {
   EXPECT_EQ(summary(), "my/model: layers 1, one pass in 10, session test, ring RING");
   options.sample_every = 0;
   EXPECT_EQ(summary(), "my/model: layers 1, counted only, session test, ring RING");
+}
+
+TEST_F(CApi, SaysThatNoCollectorServesItAsLongAsNoneDoes) {
+  EXPECT_EQ(moetrace_no_collector(nullptr), nullptr);
+  moetrace_producer* producer = open();
+  const std::string line =
+      "no collector serves this trace yet, its ring keeps the first 1024 records; start moetraced "
+      "--session test --directory " +
+      directory_.path();
+  EXPECT_EQ(moetrace_no_collector(producer), line);
+  {
+    const auto other = SessionClaim::take(directory_.path(), "other");
+    EXPECT_EQ(moetrace_no_collector(producer), line);
+    const auto claim = SessionClaim::take(directory_.path(), "test");
+    EXPECT_EQ(moetrace_no_collector(producer), nullptr);
+  }
+  EXPECT_EQ(moetrace_no_collector(producer), line);
+
+  // A collector that was killed leaves its file; while it may not be read, it may be of a live one.
+  const std::string file = directory_.file("moetrace.v1.test.0.collector");
+  std::ofstream(file) << "1\n";
+  EXPECT_EQ(moetrace_no_collector(producer), line);
+  std::filesystem::permissions(file, std::filesystem::perms::none);
+  std::filesystem::permissions(directory_.path(), std::filesystem::perms::all);
+  const uid_t user = ::geteuid();
+  ASSERT_EQ(user == 0 ? ::seteuid(64001) : 0, 0);  // root may read everything
+  EXPECT_EQ(moetrace_no_collector(producer), nullptr);
+  ASSERT_EQ(::seteuid(user), 0);
+  moetrace_close(producer);
 }
 
 TEST_F(CApi, AProducerMayComeWithAWarning) {

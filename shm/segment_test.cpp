@@ -261,7 +261,6 @@ TEST(Segment, ALinkIsNotFollowed) {
 }
 
 // ---- what can't be opened
-// ----------------------------------------------------------------------------------------------------
 
 class BadSegment : public ::testing::Test {
  protected:
@@ -349,7 +348,6 @@ TEST_F(BadSegment, WhoseRingIsADirectory) {
 }
 
 // ---- what can't be created
-// ---------------------------------------------------------------------------------------------------
 
 void expect_not_created(const std::string& path, const SegmentSizes& sizes, ErrorCode code,
                         const std::string& hint, const std::string& session = "default") {

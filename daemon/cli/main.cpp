@@ -51,8 +51,7 @@ int main(int argc, char** argv) {
   moetrace::cli::add_replay(app, chosen);
 
   try {
-    std::reverse(own.begin(), own.end());  // CLI11 takes a vector from its back
-    app.parse(own);
+    moetrace::command_line::parse(app, std::move(own));
   } catch (const CLI::ParseError& error) {
     return end_parsing(app, error);
   }

@@ -139,7 +139,6 @@ ReplayTotals Replayer::run() {
 }
 
 // ---- lines
-// ---------------------------------------------------------------------------------------------------------------
 
 std::string Replayer::take_lines() {
   const auto stopped = [](const std::string& why, trace::ErrorCode code) {
@@ -235,7 +234,6 @@ std::string Replayer::take(const trace::Step& step) {
 }
 
 // ---- into the ring
-// -------------------------------------------------------------------------------------------------------
 
 void Replayer::send(const StepBatch& batch) {
   moetrace_layer_mask layers{};

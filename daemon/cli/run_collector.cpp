@@ -12,8 +12,8 @@
 
 #include "daemon/cli/child.hpp"
 #include "daemon/cli/segments.hpp"
-#include "daemon/collector/session_claim.hpp"
 #include "shm/segment.hpp"
+#include "shm/session_claim.hpp"
 
 namespace moetrace::cli {
 namespace {

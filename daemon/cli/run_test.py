@@ -145,10 +145,18 @@ class RunTest(CliTest):
                             ("set --sample x", "set: --sample: 'x' is no whole number from 0 to 4294967295; see moetrace set --help"),
                             ("set --sample", "set: --sample: its value is missing; see moetrace set --help"),
                             ("status --json=x", "status: --json takes no value; see moetrace status --help"),
+                            ("status --json=4x", "status: --json takes no value; see moetrace status --help"),
+                            ("top --trace= x", "top: --trace: its value is missing; see moetrace top --help"),
+                            ("run --plot= -- true", "run: --plot: its value is missing; see moetrace run --help"),
+                            ("tail --endpoint --json", "tail: --endpoint: its value is missing before --json; see moetrace tail --help"),
+                            ("tail --session a/b",
+                             "session 'a/b': not a session name; use 1 to 64 letters, digits, '-' and '_'"),
                             ("status --session a --session b",
                              "status: --session is there more than once; see moetrace status --help")):
             self.moetrace(*words.split(), code=2)
             self.assertEqual(self.err, f"moetrace: {said}\n")
+        self.moetrace("verify", "", code=2)
+        self.assertEqual(self.err, "moetrace: verify: FILE: its value is missing; see moetrace verify --help\n")
         self.moetrace("da\nnce", code=2)
         self.one_line_error()
 

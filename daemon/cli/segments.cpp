@@ -27,11 +27,16 @@ std::set<std::string> sessions_in(const std::string& directory) {
 
 }  // namespace
 
+std::optional<Failure> session_error(const std::string& session) {
+  if (is_session_name(session)) return std::nullopt;
+  return Failure{kUsage, "session '" + session +
+                             "': not a session name; use 1 to 64 letters, digits, '-' and '_'"};
+}
+
 boost::system::result<OpenedSegments, Failure> open_segments(const SegmentFilter& filter) {
   const std::string directory = default_ring_directory();
-  if (filter.session && !is_session_name(*filter.session)) {
-    return Failure{kUsage, "session '" + *filter.session +
-                               "': not a session name; use letters, digits, '-' and '_'"};
+  if (filter.session) {
+    if (auto wrong = session_error(*filter.session)) return *wrong;
   }
   const std::set<std::string> sessions =
       filter.session ? std::set{*filter.session} : sessions_in(directory);

@@ -21,6 +21,9 @@ struct OpenedSegments {
   std::vector<std::string> unusable;       // why, for each segment that can't be opened
 };
 
+// Why it can't be a session's name; nothing if it can.
+std::optional<Failure> session_error(const std::string& session);
+
 // Every segment that fits, opened without taking it from its collector. A failure (69) says that
 // there is none.
 boost::system::result<OpenedSegments, Failure> open_segments(const SegmentFilter& filter);

@@ -6,9 +6,9 @@
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/segments.hpp"
 #include "daemon/cli/text.hpp"
-#include "daemon/collector/session_claim.hpp"
 #include "daemon/endpoints.hpp"
 #include "producer/layer_mask.hpp"
+#include "shm/session_claim.hpp"
 
 namespace moetrace::cli {
 namespace {
@@ -24,21 +24,15 @@ std::string joined(const std::vector<std::string>& parts) {
   return text;
 }
 
-// A collector that was killed leaves the list of its endpoints behind.
 bool collector_runs(const CollectorSegment& segment) {
   return SessionClaim::held(default_ring_directory(), segment.name().session) ||
          segment.collector_alive();
 }
 
-// Nor does a collector that publishes nowhere remove what another one left.
+// Without those of a collector that serves another ring directory.
 std::vector<std::string> served_endpoints(const CollectorSegment& segment) {
   if (!collector_runs(segment)) return {};
-  std::vector<std::string> endpoints = read_endpoints(segment.name().session);
-  std::erase_if(endpoints, [](const std::string& endpoint) {
-    const auto file = socket_file(endpoint);
-    return file && !answers(*file);
-  });
-  return endpoints;
+  return read_endpoints(segment.name().session);
 }
 
 nlohmann::ordered_json cost_json(const std::optional<Cost>& cost) {

@@ -14,6 +14,7 @@
 #include "command_line/usage.hpp"
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/missed_rows.hpp"
+#include "daemon/cli/segments.hpp"
 #include "daemon/cli/short_line.hpp"
 #include "daemon/cli/stop_flag.hpp"
 #include "daemon/cli/text.hpp"
@@ -36,7 +37,10 @@ constexpr auto kConnectPatience = std::chrono::seconds(3);
 
 boost::system::result<std::string, Failure> find_endpoint(const TailOptions& options) {
   std::vector<std::string> candidates = {options.endpoint};
-  if (options.endpoint.empty()) candidates = read_endpoints(options.session);
+  if (options.endpoint.empty()) {
+    if (auto wrong = session_error(options.session)) return *wrong;
+    candidates = read_endpoints(options.session);
+  }
   for (const std::string& endpoint : candidates) {
     // A subscriber would try for ever to connect to a file that a killed collector left behind.
     const auto file = socket_file(endpoint);

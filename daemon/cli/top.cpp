@@ -2,6 +2,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstdio>
 #include <ctime>
 #include <memory>
@@ -24,8 +25,7 @@ struct TopOptions {
   bool once = false;
 };
 
-constexpr std::size_t kBeforeBar = 54;  // columns of a line in front of its bar
-constexpr std::size_t kFileColumns = 100;
+constexpr std::size_t kFileColumns = 80;
 constexpr timespec kRefresh{1, 0};
 
 nlohmann::ordered_json to_json(const CollectorSegment& segment, const ExpertLoad& load) {
@@ -72,23 +72,33 @@ std::optional<Screen> screen_size() {
   return Screen{static_cast<std::size_t>(size.ws_row) - 1, size.ws_col};
 }
 
+// The columns in front of a bar.
+std::string row_text(const std::string& layer, const std::string& selections,
+                     const std::string& imbalance, const std::string& busiest, int busiest_width) {
+  char text[256];
+  std::snprintf(text, sizeof text, "%5s %13s %8s  %-*s ", layer.c_str(), selections.c_str(),
+                imbalance.c_str(), busiest_width, busiest.c_str());
+  return text;
+}
+
 // Bars are as long as `columns` allows: a cell an expert, where there is room.
 std::string to_text(const CollectorSegment& segment, const ExpertLoad& load, std::size_t columns) {
   const moetrace_ring_header& header = segment.map().header();
-  std::string out = segment.name().trace_id + "  " + shortened(header.model_id, 40) + "  step " +
-                    grouped(load.steps_done) + "\n";
-  char line[256];
-  std::snprintf(line, sizeof line, "%5s %13s %8s  %-23s %s\n", "layer", "selections", "max/mean",
-                "busiest expert:%",
-                ("load of the " + std::to_string(header.num_experts) + " experts").c_str());
-  out += line;
+  const std::string id = segment.name().trace_id + "  ";
+  const std::string step = "  step " + grouped(load.steps_done);
+  const std::size_t used = id.size() + step.size();
+  std::string out = id + shortened(header.model_id, columns > used ? columns - used : 1) + step;
+  const std::string experts = std::to_string(header.num_experts);
+  // Three times "59:12.3", two blanks between them; of a share of 100.0 the others are 0.0.
+  const auto busiest_width = static_cast<int>(3 * (experts.size() + 5) + 4);
+  out += "\n" + row_text("layer", "selections", "max/mean", "busiest expert:%", busiest_width) +
+         "load of " + experts + " experts\n";
   for (const LayerLoad& layer : load.layers) {
-    std::snprintf(line, sizeof line, "%5u %13s %8s  %-23s ", layer.layer,
-                  grouped(layer.selections).c_str(),
-                  layer.selections == 0 ? "-" : decimals(layer.imbalance, 2).c_str(),
-                  busiest_text(layer).c_str());
-    out += line;
-    if (columns > kBeforeBar) out += load_bar(layer.counts, columns - kBeforeBar);
+    const std::string row = row_text(std::to_string(layer.layer), grouped(layer.selections),
+                                     layer.selections == 0 ? "-" : decimals(layer.imbalance, 2),
+                                     busiest_text(layer), busiest_width);
+    out += row;
+    if (columns > row.size()) out += load_bar(layer.counts, columns - row.size());
     out += '\n';
   }
   return out;
@@ -112,7 +122,10 @@ std::string unusable_text(const OpenedSegments& opened) {
   return counted(count, "segment") + " can't be used; moetrace status says why\n";
 }
 
-int show(const OpenedSegments& opened, bool json, const std::optional<Screen>& screen) {
+// `picture`: over the whole screen, and again in a second.
+int show(const OpenedSegments& opened, bool json, bool picture) {
+  const std::optional<Screen> screen = screen_size();
+  const std::size_t columns = screen ? screen->columns : kFileColumns;
   auto list = nlohmann::ordered_json::array();
   std::string text;
   for (const CollectorSegment& segment : opened.segments) {
@@ -121,13 +134,14 @@ int show(const OpenedSegments& opened, bool json, const std::optional<Screen>& s
     if (json)
       list.push_back(to_json(segment, *load));
     else
-      text += to_text(segment, *load, screen ? screen->columns : kFileColumns);
+      text += to_text(segment, *load, columns);
   }
-  if (json) text = list.dump() + "\n";
-  if (screen)
+  if (json)
+    std::fputs((list.dump() + "\n").c_str(), stdout);
+  else if (picture && screen)
     draw(unusable_text(opened) + text, *screen);
   else
-    std::fputs(text.c_str(), stdout);
+    std::fputs(fitted(text, SIZE_MAX, columns).c_str(), stdout);
   std::fflush(stdout);
   return std::ferror(stdout) != 0 ? kFailed : kOk;
 }
@@ -147,7 +161,7 @@ Outcome top(const TopOptions& options) {
       return kOk;
     }
     if (!opened) return opened.error();
-    const int shown = show(*opened, options.json, terminal && !none ? screen_size() : std::nullopt);
+    const int shown = show(*opened, options.json, terminal && !none);
     if (shown != kOk) return shown;
     if (once || none) return report_unusable(*opened);
     if (!terminal) {

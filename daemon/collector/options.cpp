@@ -106,7 +106,7 @@ Result<ParsedOptions> parse_collector_options(int argc, const char* const* argv)
       ->group("")
       ->check(command_line::whole_number<int>(0));
   try {
-    app.parse(argc, argv);
+    command_line::parse(app, {argv + 1, argv + argc});
   } catch (const CLI::CallForHelp&) {
     return ParsedOptions{{}, app.help()};
   } catch (const CLI::CallForVersion&) {

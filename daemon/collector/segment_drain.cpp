@@ -63,7 +63,6 @@ Error SegmentDrain::cut() const {
 }
 
 // ---- finding the place
-// ---------------------------------------------------------------------------------------------------
 
 std::optional<Error> SegmentDrain::start() {
   const SegmentMap& map = segment_.map();
@@ -151,7 +150,6 @@ std::optional<Error> SegmentDrain::start_late(std::uint64_t event_consumed) {
 }
 
 // ---- one pass
-// ------------------------------------------------------------------------------------------------------------
 
 Result<SegmentDrain::State> SegmentDrain::pass() {
   if (!out_.empty() && !flush()) return State::kBlocked;
@@ -240,7 +238,6 @@ std::optional<Error> SegmentDrain::read_events() {
 }
 
 // ---- routes
-// --------------------------------------------------------------------------------------------------------------
 
 std::optional<Error> SegmentDrain::write_routes(std::uint64_t end) {
   for (; route_ < end; ++route_) {
@@ -317,7 +314,6 @@ bool SegmentDrain::enter_step(std::uint32_t step_low) {
 }
 
 // ---- events
-// --------------------------------------------------------------------------------------------------------------
 
 void SegmentDrain::write_event(const Event& event) {
   flush_hole();
@@ -352,7 +348,6 @@ void SegmentDrain::apply_event(const Event& event) {
 }
 
 // ---- the account
-// ---------------------------------------------------------------------------------------------------------
 
 // Every slot that was claimed by the end of step steps_done - 1 has been read: these steps are
 // over.
@@ -427,7 +422,6 @@ std::optional<Error> SegmentDrain::finish(std::uint64_t hook_dropped) {
 }
 
 // ---- out
-// -----------------------------------------------------------------------------------------------------------------
 
 void SegmentDrain::mark(bool route, std::size_t begin, std::optional<std::uint64_t> seq) {
   auto& runs = batch_.runs;

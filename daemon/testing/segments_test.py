@@ -1,5 +1,6 @@
 """Several segments, foreign sessions, hostile files, stopping and starting again."""
 import contextlib
+import fcntl
 import os
 import random
 import re
@@ -70,8 +71,10 @@ class Segments(Case):
             if change:
                 content = change(content)
             (self.rings / f"copy.{kind}").write_bytes(content)
-        for kind in ("ctl", "ring"):  # .ring last: with it, a collector that runs takes the segment
-            (self.rings / f"copy.{kind}").rename(self.rings / f"moetrace.v1.{self.session}.{new}.{kind}")
+        with open(self.rings / "copy.ctl", "r+b") as ctl:
+            fcntl.lockf(ctl, fcntl.LOCK_EX, 1)  # as a producer does: a collector removes a .ctl that is nobody's and has no .ring
+            for kind in ("ctl", "ring"):  # .ring last: with it, a collector that runs takes the segment
+                (self.rings / f"copy.{kind}").rename(self.rings / f"moetrace.v1.{self.session}.{new}.{kind}")
         return str(new)
 
     def test_hostile_segments_are_left_alone(self):
@@ -269,6 +272,9 @@ class Segments(Case):
     def test_usage(self):
         for words, said in (("foo", "'foo' is one word too many"), ("--outputdir x", "there is no option --outputdir"),
                             ("--layers", "--layers: its value is missing"), ("--once=x", "--once takes no value"),
+                            ("--once=4x", "--once takes no value"), ("--quiet=0", "--quiet takes no value"),
+                            ("--session= --once", "--session: its value is missing"),
+                            ("--output-dir --once", "--output-dir: its value is missing before --once"),
                             ("--output a --output-dir b", "--output-dir and --output exclude each other")):
             result = subprocess.run([MOETRACED, *words.split()], env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=60)
             self.assertEqual((result.returncode, result.stderr), (2, f"moetraced: {said}; see moetraced --help\n"))

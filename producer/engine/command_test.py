@@ -4,6 +4,7 @@ usage: command_test.py <moetrace-engine>
 """
 
 import array
+import fcntl
 import json
 import os
 import pathlib
@@ -110,6 +111,18 @@ class Command(unittest.TestCase):
         compared = self.generate("--compare", MOETRACE="1", MOETRACE_DIR=str(self.model / "nowhere"))
         self.expect_failure(compared, 1)
 
+    def test_says_once_that_nobody_collects(self):
+        result = self.generate(MOETRACE="1", MOETRACE_DIR=str(self.model), MOETRACE_SESSION="nobodys")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        first, last = result.stderr.decode().splitlines()
+        self.assertRegex(first, r"\Amoetrace-engine: no collector serves this trace yet, its ring keeps the first \d+ records; "
+                                rf"start moetraced --session nobodys --directory {self.model}\Z")
+        self.assertRegex(last, r", traced: \d+ records, 0 dropped\Z")
+        with open(self.model / "moetrace.v1.served.0.collector", "w", encoding="ascii") as claim:
+            fcntl.lockf(claim, fcntl.LOCK_EX, 1)  # as a collector does
+            result = self.generate(MOETRACE="1", MOETRACE_DIR=str(self.model), MOETRACE_SESSION="served")
+        self.assertEqual(len(result.stderr.splitlines()), 1, result.stderr)
+
     def test_no_folder(self):
         shutil.rmtree(self.model)
         self.expect_failure(self.generate(), 1, "no such folder", "init-model")
@@ -201,6 +214,9 @@ class Command(unittest.TestCase):
         self.expect_failure(self.generate("--batch", "ten"), 2, "--batch: 'ten' is no whole number from 1 to 4096;")
         self.expect_failure(self.generate("--device", "abacus"), 2, "--device: 'abacus' is none of cpu, cuda;")
         self.expect_failure(run("init-model", "--dtype", "int4", self.model), 2, "--dtype: 'int4' is none of float32, bfloat16;")
+        self.expect_failure(self.generate("--batch", "4x"), 2, "--batch: '4x' is no whole number from 1 to 4096;")
+        self.expect_failure(self.generate("--compare=4x"), 2, "generate: --compare takes no value;")
+        self.expect_failure(self.generate("--timing="), 2, "generate: --timing: its value is missing;")
         self.assertEqual(run("--help").returncode, 0)
         self.assertIn(b"--compare", run("generate", "--help").stdout)
 

@@ -129,7 +129,7 @@ int run(int argc, char** argv) {
   add_prompts(app, chosen);
   add_generate(app, chosen);
   try {
-    app.parse(argc, argv);
+    command_line::parse(app, {argv + 1, argv + argc});
   } catch (const CLI::ParseError& error) {
     return error.get_exit_code() == 0 ? app.exit(error) : report_usage(app, error);
   }

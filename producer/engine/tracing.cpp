@@ -74,6 +74,8 @@ Result<moetrace_producer*> open_producer(const ModelConfig& config, int64_t seed
   moetrace_producer* producer = moetrace_open(&options, why, sizeof why);
   if (producer == nullptr) return Error{ErrorCode::kFailed, why};
   if (*why != '\0') std::fprintf(stderr, "moetrace-engine: %s\n", why);
+  if (const char* line = moetrace_no_collector(producer); line != nullptr)
+    std::fprintf(stderr, "moetrace-engine: %s\n", line);
   return producer;
 }
 

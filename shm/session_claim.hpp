@@ -14,8 +14,7 @@ class SessionClaim {
   // nothing, and others can't see it.
   static Result<SessionClaim> take(const std::string& directory, const std::string& session);
 
-  // Whether a collector has claimed the session there. Not known of one
-  // whose file may not be read.
+  // Whether a collector has claimed the session there, or may have, in a file that we may not read.
   static bool held(const std::string& directory, const std::string& session);
 
   SessionClaim(SessionClaim&&) noexcept = default;

@@ -1,4 +1,4 @@
-#include "daemon/collector/session_claim.hpp"
+#include "shm/session_claim.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -37,10 +37,12 @@ std::vector<std::string> claim_files(const std::string& directory, const std::st
   return names;
 }
 
-// False if it may not be opened like this, too.
-bool is_locked(const std::string& path, int access) {
+enum class Claimed { kNo, kYes, kUnknown };  // unknown: it may not be opened like this
+
+Claimed is_locked(const std::string& path, int access) {
   const UniqueFd fd(::open(path.c_str(), access | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-  return fd.valid() && FileLock::held_elsewhere(fd.get(), kLockedByte);
+  if (!fd.valid()) return errno == EACCES ? Claimed::kUnknown : Claimed::kNo;
+  return FileLock::held_elsewhere(fd.get(), kLockedByte) ? Claimed::kYes : Claimed::kNo;
 }
 
 // False if there is none and none can be made.
@@ -83,7 +85,8 @@ Result<SessionClaim> SessionClaim::take(const std::string& directory, const std:
   // before its collector looks at others, so that the second sees the first.
   for (const std::string& name : claim_files(directory, session)) {
     const std::string path = directory + "/" + name;
-    if (name != own && is_locked(path, O_RDWR)) return served(path, directory, session);
+    if (name != own && is_locked(path, O_RDWR) == Claimed::kYes)
+      return served(path, directory, session);
   }
   return claim;
 }
@@ -91,7 +94,7 @@ Result<SessionClaim> SessionClaim::take(const std::string& directory, const std:
 bool SessionClaim::held(const std::string& directory, const std::string& session) {
   const std::vector<std::string> names = claim_files(directory, session);
   return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
-    return is_locked(directory + "/" + name, O_RDONLY);
+    return is_locked(directory + "/" + name, O_RDONLY) != Claimed::kNo;
   });
 }
 
