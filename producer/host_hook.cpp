@@ -12,7 +12,7 @@
 namespace moetrace {
 namespace {
 
-// A counts mirror costs a copy of the table, so it is made at most this often (DESIGN section 4).
+// A counts mirror costs a copy of the table, so it is made at most this often.
 constexpr std::int64_t kMirrorEveryNs = 10'000'000;
 // Timing a call costs some 50 ns; so many records between two make that 0.2 ns a record at most.
 constexpr std::uint64_t kRecordsASample = 256;

@@ -1,4 +1,4 @@
-// What a subscriber can know about what it did not get (DESIGN section 5, G4).
+// What a subscriber can know about what it did not get.
 //
 // ZeroMQ drops silently. Each message carries its number per topic and trace, the collector's
 // generation, and how many rows were delivered to the file by its end; a gap in the numbers, or

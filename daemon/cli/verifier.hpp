@@ -1,5 +1,4 @@
-// Checks that a trace file tells the truth about itself: schema, sequence, and conservation (DESIGN
-// section 5, G1 and G2).
+// Checks that a trace file tells the truth about itself: schema, sequence, and conservation.
 //
 //   attempted = delivered + filtered + dropped + torn
 //

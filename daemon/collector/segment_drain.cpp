@@ -13,7 +13,7 @@ using Clock = std::chrono::steady_clock;
 // Slots a pass: about 200 kB of text, enough for a write to be worth its system call and little
 // enough to stay in the cache.
 constexpr std::uint64_t kSlotsAPass = 1024;
-// A GPU may outlive its process for a moment (DESIGN section 4).
+// A GPU may outlive its process for a moment.
 constexpr auto kGpuAfterlife = std::chrono::milliseconds(200);
 // Asking for the producer's lock opens a file; this often is soon enough.
 constexpr auto kProbeEvery = std::chrono::milliseconds(50);
