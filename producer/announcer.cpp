@@ -12,7 +12,7 @@ Announcer::Announcer(const SegmentMap& map, EventWriter& events, RequestBook& re
       requests_(requests),
       control_{true, map.header().sample_every, map.header().layers_logged} {}
 
-StepBlock Announcer::announce(std::uint32_t rows, std::span<const moetrace_span> spans) {
+StepBlock Announcer::announce(std::uint32_t rows, const Spans& spans) {
   const std::int64_t time_ns = now_ns();
   follow_control();
   if (!control_.enabled) {
@@ -24,7 +24,7 @@ StepBlock Announcer::announce(std::uint32_t rows, std::span<const moetrace_span>
                     record);
 }
 
-StepBlock Announcer::announce_layers(std::uint32_t rows, std::span<const moetrace_span> spans,
+StepBlock Announcer::announce_layers(std::uint32_t rows, const Spans& spans,
                                      const moetrace_layer_mask& layers) {
   return write_step(now_ns(), rows, spans, layers, true);
 }
@@ -58,8 +58,7 @@ bool Announcer::write_control_event() {
   return true;
 }
 
-StepBlock Announcer::write_step(std::int64_t time_ns, std::uint32_t rows,
-                                std::span<const moetrace_span> spans,
+StepBlock Announcer::write_step(std::int64_t time_ns, std::uint32_t rows, const Spans& spans,
                                 const moetrace_layer_mask& layers, bool record) {
   StepBlock block{steps_, rows, record, layers, time_ns, count_layers(layers)};
   const std::uint32_t recorded_layers = record ? block.selected : 0;

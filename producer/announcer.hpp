@@ -2,7 +2,10 @@
 // counts. Shared by every hook.
 #pragma once
 
+#include <concepts>
+#include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <span>
 
 #include "producer/event_writer.hpp"
@@ -21,15 +24,45 @@ struct StepBlock {
   std::uint32_t selected = 0;    // how many layers `layers` has
 };
 
+// The spans of a pass: an array of them, or columns that give the same. What they point to must
+// outlive them.
+class Spans {
+ public:
+  Spans() = default;
+  Spans(const moetrace_span* array, std::size_t size) : array_(array), size_(size) {}
+  template <std::convertible_to<std::span<const moetrace_span>> Array>
+  Spans(const Array& array)  // NOLINT: it is one
+      : Spans(std::data(array), std::size(array)) {}
+  // As moetrace_step_begin_columns.
+  Spans(std::size_t count, const std::uint64_t* requests, const std::int32_t* starts,
+        const std::int32_t* firsts)
+      : requests_(requests), starts_(starts), firsts_(firsts), size_(count) {}
+
+  std::size_t size() const { return size_; }
+  moetrace_span operator[](std::size_t n) const {
+    if (array_ != nullptr) return array_[n];
+    return {requests_[n], static_cast<std::uint64_t>(firsts_[n]),
+            static_cast<std::uint32_t>(starts_[n]),
+            static_cast<std::uint32_t>(starts_[n + 1] - starts_[n])};
+  }
+
+ private:
+  const moetrace_span* array_ = nullptr;
+  const std::uint64_t* requests_ = nullptr;
+  const std::int32_t* starts_ = nullptr;
+  const std::int32_t* firsts_ = nullptr;
+  std::size_t size_ = 0;
+};
+
 class Announcer {
  public:
   Announcer(const SegmentMap& map, EventWriter& events, RequestBook& requests);
 
   // A pass of `rows` real rows, at least 1. Rows = 0 in the answer: the producer is switched off.
-  StepBlock announce(std::uint32_t rows, std::span<const moetrace_span> spans);
+  StepBlock announce(std::uint32_t rows, const Spans& spans);
   // The same for a pass that records exactly `layers`, whatever the control words say. For
   // `moetrace replay`.
-  StepBlock announce_layers(std::uint32_t rows, std::span<const moetrace_span> spans,
+  StepBlock announce_layers(std::uint32_t rows, const Spans& spans,
                             const moetrace_layer_mask& layers);
 
   // Event slots that such a pass takes.
@@ -45,9 +78,8 @@ class Announcer {
   void follow_control();
   bool write_control_event();
   std::int64_t now_ns() const;
-  StepBlock write_step(std::int64_t time_ns, std::uint32_t rows,
-                       std::span<const moetrace_span> spans, const moetrace_layer_mask& layers,
-                       bool record);
+  StepBlock write_step(std::int64_t time_ns, std::uint32_t rows, const Spans& spans,
+                       const moetrace_layer_mask& layers, bool record);
   void store_counters();
 
   const SegmentMap& map_;

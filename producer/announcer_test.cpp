@@ -49,6 +49,27 @@ TEST(Announcer, WritesAStepAndItsSpansAsOneGroup) {
   }
 }
 
+TEST(Announcer, ColumnsGiveTheSameSpans) {
+  const std::vector<std::uint64_t> requests = {7, 3, 1ull << 40};
+  const std::vector<std::int32_t> starts = {0, 2, 3, 9};
+  const std::vector<std::int32_t> firsts = {5, 0, INT32_MAX};
+  for (std::size_t count = 0; count <= requests.size(); ++count) {
+    Bench bench;
+    ASSERT_TRUE(
+        bench.announcer.announce(9, {count, requests.data(), starts.data(), firsts.data()}).record);
+    const auto slots = bench.reader.events();
+    EXPECT_EQ(slots.at(0).as<moetrace_step_event>().spans, count);
+    ASSERT_EQ(slots.size(), Announcer::slots_for(count));
+    for (std::size_t n = 0; n < count; ++n) {
+      const moetrace_span span = slots[1 + n / 2].as<moetrace_span_event>().span[n % 2];
+      EXPECT_EQ(span.request, requests[n]);
+      EXPECT_EQ(span.first_position, static_cast<std::uint64_t>(firsts[n]));
+      EXPECT_EQ(span.first_row, static_cast<std::uint32_t>(starts[n]));
+      EXPECT_EQ(span.rows, static_cast<std::uint32_t>(starts[n + 1] - starts[n]));
+    }
+  }
+}
+
 TEST(Announcer, IsAllOrNothing) {
   Bench bench;  // 64 event slots
   for (int n = 0; n < 31; ++n) ASSERT_TRUE(bench.announcer.announce(1, spans(1)).record);

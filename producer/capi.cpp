@@ -124,8 +124,21 @@ void moetrace_record(moetrace_producer* producer, uint32_t layer, const void* id
 int moetrace_step_begin_cuda(moetrace_producer* producer, moetrace_cuda_stream stream,
                              uint32_t rows, const moetrace_span* spans, size_t span_count) {
   if (!usable(producer)) return 0;
-  const std::span<const moetrace_span> all{spans, spans == nullptr ? 0 : span_count};
+  const moetrace::Spans all{spans, spans == nullptr ? 0 : span_count};
   return producer->impl->begin_step(stream, rows, all) ? 1 : 0;
+}
+
+int moetrace_step_begin_columns(moetrace_producer* producer, moetrace_cuda_stream stream,
+                                uint32_t count, const uint64_t* requests, const int32_t* starts,
+                                const int32_t* firsts, uint32_t began_ns) {
+  if (!usable(producer)) return 0;
+  moetrace::Producer& impl = *producer->impl;
+  impl.announce_ns() += static_cast<std::uint32_t>(moetrace::monotonic_ns()) - began_ns;
+  const auto rows = static_cast<std::uint32_t>(starts[count]);
+  const moetrace::Spans spans{requests == nullptr ? 0 : count, requests, starts, firsts};
+  const bool records = impl.device_hook() == nullptr ? impl.begin_step(rows, spans)
+                                                     : impl.begin_step(stream, rows, spans);
+  return records ? 1 : 0;
 }
 
 void moetrace_step_abort_cuda(moetrace_producer* producer, moetrace_cuda_stream stream) {

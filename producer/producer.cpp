@@ -112,7 +112,7 @@ const std::string& Producer::no_collector() {
   return no_collector_;
 }
 
-bool Producer::begin_step(std::uint32_t rows, std::span<const moetrace_span> spans) {
+bool Producer::begin_step(std::uint32_t rows, const Spans& spans) {
   if (device_hook_ != nullptr) return false;  // slots have one claimer, and it is the GPU
   const StepBlock block = rows == 0 ? StepBlock{} : announcer_.announce(rows, spans);
   hook_.arm(block);
@@ -120,7 +120,7 @@ bool Producer::begin_step(std::uint32_t rows, std::span<const moetrace_span> spa
   return block.record;
 }
 
-void Producer::begin_replayed_step(std::uint32_t rows, std::span<const moetrace_span> spans,
+void Producer::begin_replayed_step(std::uint32_t rows, const Spans& spans,
                                    const moetrace_layer_mask& layers) {
   const StepBlock block = announcer_.announce_layers(rows, spans, layers);
   hook_.arm(block);
@@ -131,8 +131,7 @@ void Producer::abort_step() {
   if (device_hook_ == nullptr) hook_.arm({});
 }
 
-bool Producer::begin_step(moetrace_cuda_stream stream, std::uint32_t rows,
-                          std::span<const moetrace_span> spans) {
+bool Producer::begin_step(moetrace_cuda_stream stream, std::uint32_t rows, const Spans& spans) {
   if (device_hook_ == nullptr || !device_hook_->can_announce(stream)) return false;
   const StepBlock block = rows == 0 ? StepBlock{} : announcer_.announce(rows, spans);
   device_hook_->announce(stream, block);

@@ -36,14 +36,13 @@ class Producer {
   DeviceHook* device_hook() { return device_hook_.get(); }
 
   // A pass whose routing will lie in host memory.
-  bool begin_step(std::uint32_t rows, std::span<const moetrace_span> spans);
+  bool begin_step(std::uint32_t rows, const Spans& spans);
   void abort_step();
   // A pass that records exactly `layers`, whatever the control words say. For `moetrace replay`.
-  void begin_replayed_step(std::uint32_t rows, std::span<const moetrace_span> spans,
+  void begin_replayed_step(std::uint32_t rows, const Spans& spans,
                            const moetrace_layer_mask& layers);
   // A pass on a stream of the GPU.
-  bool begin_step(moetrace_cuda_stream stream, std::uint32_t rows,
-                  std::span<const moetrace_span> spans);
+  bool begin_step(moetrace_cuda_stream stream, std::uint32_t rows, const Spans& spans);
   void abort_step(moetrace_cuda_stream stream);
 
   // Records in the ring so far, and records without room, announced ones included. Of a GPU: by the
@@ -57,6 +56,8 @@ class Producer {
   // Time of the engine's threads so far, what others reported included.
   Cost cost() const { return {cost_.announce_ns, cost_.hook_ns + hook_.cost_ns()}; }
   void add_cost(const Cost& more);
+  // Where the C API adds what an announcement took before it came here.
+  std::uint64_t& announce_ns() { return cost_.announce_ns; }
   // Where launches of the device hook add theirs.
   std::uint64_t& launch_ns() { return cost_.hook_ns; }
 

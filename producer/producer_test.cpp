@@ -12,6 +12,7 @@
 #include <fstream>
 #include <thread>
 
+#include "producer/cost.hpp"
 #include "producer/test_segment.hpp"
 #include "shm/session_claim.hpp"
 
@@ -128,6 +129,34 @@ TEST_F(CApi, SaysWhatItCosts) {
   const std::uint64_t hook_ns = host.hook_ns;
   moetrace_close(producer);
   EXPECT_GE(host.hook_ns, hook_ns);
+}
+
+TEST_F(CApi, AnnouncesABatchInColumns) {
+  moetrace_producer* producer = open();
+  const CollectorSegment collector = collect();
+  const std::uint64_t requests[] = {moetrace_request_begin(producer, "r0", 2, 0),
+                                    moetrace_request_begin(producer, "r1", 2, 0)};
+  const std::int32_t starts[] = {0, 2, 3};
+  const std::int32_t firsts[] = {0, 9};
+  constexpr std::uint32_t kSpent = 3'000'000'000;
+  const auto began = static_cast<std::uint32_t>(monotonic_ns()) - kSpent;
+  EXPECT_EQ(moetrace_step_begin_columns(producer, nullptr, 2, requests, starts, firsts, began), 1);
+  const std::uint64_t cost = collector.map().state()->host.announce_ns;
+  EXPECT_GE(cost, kSpent);
+  EXPECT_LT(cost, 10'000'000'000u);
+  const auto now = [] { return static_cast<std::uint32_t>(monotonic_ns()); };
+  EXPECT_EQ(moetrace_step_begin_columns(producer, nullptr, 2, nullptr, starts, nullptr, now()), 1);
+  EXPECT_EQ(moetrace_step_begin_columns(producer, nullptr, 0, requests, starts, firsts, now()), 0)
+      << "no rows";
+  SegmentReader reader(collector.map());
+  const auto steps = reader.events_of<moetrace_step_event>(MOETRACE_EVENT_STEP);
+  ASSERT_EQ(steps.size(), 2u);
+  EXPECT_EQ(steps[0].rows, 3u);
+  EXPECT_EQ(steps[0].spans, 2u);
+  EXPECT_EQ(steps[1].rows, 3u);
+  EXPECT_EQ(steps[1].spans, 0u) << "of no request";
+  moetrace_close(producer);
+  EXPECT_EQ(moetrace_step_begin_columns(nullptr, nullptr, 2, requests, starts, firsts, began), 0);
 }
 
 TEST_F(CApi, NothingAnnouncedRecordsNothing) {

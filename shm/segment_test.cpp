@@ -43,6 +43,25 @@ Result<CollectorSegment> open(
   return CollectorSegment::open(directory.path(), name, access);
 }
 
+std::int64_t page_faults() {
+  rusage usage{};
+  ::getrusage(RUSAGE_THREAD, &usage);
+  return usage.ru_minflt;
+}
+
+TEST(Segment, WritingItTakesNoPageFaults) {
+  const TestDirectory directory;
+  const ProducerSegment producer = make(directory, {1 << 14, 64, 4});
+  auto* bytes = static_cast<volatile std::byte*>(producer.map().ring_address());
+  const std::size_t pages = producer.map().ring_bytes() / 4096;
+  ASSERT_GT(pages, 256u);
+  if (::madvise(producer.map().ring_address(), 4096, MADV_POPULATE_WRITE) != 0)
+    GTEST_SKIP() << "a kernel before 5.14";
+  const std::int64_t before = page_faults();
+  for (std::size_t page = 1; page < pages; ++page) bytes[page * 4096] = std::byte{1};
+  EXPECT_LT(page_faults() - before, static_cast<std::int64_t>(pages / 4));
+}
+
 TEST(Segment, IsFoundOpenedAndUnlinked) {
   const TestDirectory directory;
   const ProducerSegment producer = make(directory);

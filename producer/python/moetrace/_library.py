@@ -64,6 +64,10 @@ _P, _U32, _U64, _INT, _SIZE, _TEXT = (ctypes.c_void_p, ctypes.c_uint32, ctypes.c
 # waiting to get it back.
 _SLOW = {"open", "close"}
 
+# Once a step, mostly with cold caches, in which converting arguments to declared types takes more time than all the rest of a call.
+# Without, an int is a C int of its low 32 bits, bytes and ctypes objects are pointers, and None is NULL.
+_UNDECLARED = None
+
 # Result and arguments of each function of the API, without the prefix.
 SIGNATURES = {
     "options_init": (None, [ctypes.POINTER(Options), _SIZE]),
@@ -76,6 +80,7 @@ SIGNATURES = {
     "record": (None, [_P, _U32, _P, _INT, _P, _INT, _U32]),
     "step_begin_cuda": (_INT, [_P, _P, _U32, _P, _SIZE]),
     "step_abort_cuda": (None, [_P, _P]),
+    "step_begin_columns": (_INT, _UNDECLARED),
     "record_cuda": (None, [_P, _P, _U32, _P, _INT, _P, _INT, _U32]),
     "record_cuda_deferred": (None, [_P, _P, _U32, _P, _INT, _P, _INT, _U32]),
     "record_cuda_in_line": (None, [_P, _P, _U32, _P, _INT, _P, _INT, _U32]),
@@ -85,6 +90,7 @@ SIGNATURES = {
     "add_cost": (None, [_P, _U64, _U64]),
     "trace_id": (_TEXT, [_P]),
     "summary": (_TEXT, [_P]),
+    "no_collector": (_TEXT, [_P]),
     "close": (None, [_P]),
 }
 

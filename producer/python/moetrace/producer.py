@@ -96,8 +96,8 @@ class Producer:
     line each, 1023 bytes in all. cuda_device: the GPU whose memory holds what is recorded; None: host memory.
     enabled: False makes a producer that does nothing, so that an engine needs no `if`: `enabled=moetrace.enabled()`.
 
-    Raises TracingError, with one line, when the ring can't be made. Of `layers` those that are no MoE layers are named in one
-    line of the logger "moetrace".
+    Raises TracingError, with one line, when the ring can't be made. The logger "moetrace" gets a line that names those of `layers`
+    that are no MoE layers, and one if no collector serves the session yet.
     """
 
     def __init__(self, *, num_layers: int, num_experts: int, top_k: int, model_id: Optional[str] = None,
@@ -107,8 +107,8 @@ class Producer:
                  vllm_version: Optional[str] = None, torch_version: Optional[str] = None, device: Optional[str] = None,
                  seed: Optional[int] = None, router_score: Optional[str] = None, router_renormalized: bool = False,
                  router_scaling: float = 1.0, router_biased: bool = False, router_groups: Optional[int] = None,
-                 router_topk_groups: Optional[int] = None, notes: Iterable[str] = (), rank: int = 0, world_size: int = 1, tp_rank: int = 0, dp_rank: int = 0,
-                 pp_rank: int = 0, ep_rank: int = 0, cuda_device: Optional[int] = None, enabled: bool = True):
+                 router_topk_groups: Optional[int] = None, notes: Iterable[str] = (), rank: int = 0, world_size: int = 1,
+                 tp_rank: int = 0, dp_rank: int = 0, pp_rank: int = 0, ep_rank: int = 0, cuda_device: Optional[int] = None, enabled: bool = True):
         given = dict(locals())
         self._library = _library.load()
         self._pointer: Optional[int] = None
@@ -117,6 +117,9 @@ class Producer:
         self._num_layers, self._top_k = num_layers, top_k
         self._announce_ns = self._hook_ns = 0  # spent here, around the library's calls, and not reported to it yet
         self._kept: list[Any] = []  # what branches on the GPU still read
+        self._begin_columns = self._library.moetrace_step_begin_columns
+        self._handle = self._stream = ctypes.c_void_p()  # the pointer, and the last stream, as it takes them
+        self._stream_address: Optional[int] = None
         self.trace_id = ""  # the trace's UUID, 36 characters; "" if not enabled
         self.summary = ""  # one line for a log: the model, its recorded layers, session and ring; "" if not enabled
         if enabled:
@@ -148,8 +151,12 @@ class Producer:
             raise TracingError(why.value.decode(errors="replace"))
         if why.value:
             _log.warning("moetrace: %s", why.value.decode(errors="replace"))
+        self._handle = ctypes.c_void_p(self._pointer)
         self.trace_id = self._library.moetrace_trace_id(self._pointer).decode()
         self.summary = self._library.moetrace_summary(self._pointer).decode(errors="replace")
+        unserved = self._library.moetrace_no_collector(self._pointer)
+        if unserved:
+            _log.warning("moetrace: %s", unserved.decode(errors="replace"))
 
     def request(self, id: str, prompt_tokens: Optional[int] = None, cached_tokens: Optional[int] = 0) -> Request:
         """A request enters the batch. `id`: at most 255 bytes of UTF-8 are kept. Token counts may be None: unknown.
@@ -177,20 +184,27 @@ class Producer:
         if type(rows) is not int or not 0 <= rows <= _MOST_U32:
             rows = _number("step: rows", rows, _MOST_U32)
         array, count = _span_array(spans)
-        self._announce_ns += time.perf_counter_ns() - started
-        return self.step_at(rows, array, count, stream)
-
-    def step_at(self, rows: int, spans: Any, count: int, stream: Any = None) -> bool:
-        """`step` for an adapter that keeps its `count` spans in an array of its own, with the fields `SPAN_FIELDS`: their address,
-        or a ctypes array. Nothing is checked."""
-        started = time.perf_counter_ns()
         if self._cuda_device is None:
-            return bool(self._library.moetrace_step_begin(self._pointer, rows, spans, count))
+            self._announce_ns += time.perf_counter_ns() - started
+            return bool(self._library.moetrace_step_begin(self._pointer, rows, array, count))
         address = _tensors.stream_address(stream, self._cuda_device)
         self._announce_ns += time.perf_counter_ns() - started
-        recorded = self._library.moetrace_step_begin_cuda(self._pointer, address, rows, spans, count)
+        recorded = self._library.moetrace_step_begin_cuda(self._pointer, address, rows, array, count)
         self._kept.clear()  # the announcement has joined what was not
         return bool(recorded)
+
+    def step_columns(self, count: int, requests: Optional[bytes], starts: bytes, firsts: bytes, began_ns: int) -> bool:
+        """`step`, in torch's current stream, for an adapter that has its batch in columns, each the bytes of an array, in the order
+        of their rows. requests, uint64 [count]: their numbers, None: not known. starts, int32 [count + 1]: the first row of each,
+        and behind the last. firsts, int32 [count]: the position of each one's first token. began_ns: when the adapter began
+        with this, of time.monotonic_ns(); from then on it is counted. Nothing is checked."""
+        if self._cuda_device is not None:
+            address = _tensors.stream_address(None, self._cuda_device)
+            if address != self._stream_address:
+                self._stream_address, self._stream = address, ctypes.c_void_p(address)
+        recorded = self._begin_columns(self._handle, self._stream, count, requests, starts, firsts, began_ns)
+        self._kept.clear()  # the announcement has joined what was not
+        return recorded != 0
 
     def record(self, layer: int, ids: Any, weights: Any = None, stream: Any = None, *, branch: bool = False,
                deferred: bool = False) -> None:
@@ -297,7 +311,7 @@ class Producer:
         if self._pointer is not None:
             self._look()
             self._library.moetrace_close(self._pointer)
-            self._pointer = None
+            self._pointer, self._handle = None, ctypes.c_void_p()
 
     def __enter__(self) -> "Producer":
         return self

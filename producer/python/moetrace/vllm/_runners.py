@@ -76,8 +76,10 @@ def _model_forward(original: Callable) -> Callable:
 
 def _announce_v1(tracer: Tracer, runner: Any) -> None:
     batch = runner.input_batch
-    count = batch.num_reqs
-    tracer.announce(batch.req_ids[:count], runner.query_start_loc.np[:count + 1], batch.num_computed_tokens_cpu[:count])
+    ids, count = batch.req_ids, batch.num_reqs
+    if len(ids) != count:
+        ids = ids[:count]
+    tracer.announce(ids, runner.query_start_loc.np[:count + 1], batch.num_computed_tokens_cpu[:count])
 
 
 def _prepare_inputs(original: Callable) -> Callable:

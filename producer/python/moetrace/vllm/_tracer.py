@@ -1,10 +1,12 @@
 """One model runner's trace: its ring, its requests, and what each step announces."""
 from __future__ import annotations
 
+import array
 import collections
 import logging
 import multiprocessing.util
 import re
+import struct
 import tempfile
 import time
 from typing import Any, NamedTuple, Optional
@@ -14,7 +16,7 @@ import torch
 
 from .. import _torch_op
 from ..errors import TracingError
-from ..producer import SPAN_FIELDS, Producer, Request
+from ..producer import Producer, Request
 from . import _layers
 
 _log = logging.getLogger("moetrace")
@@ -28,12 +30,6 @@ class _Live(NamedTuple):
     name: str
     prompt_tokens: Optional[int]
     max_tokens: Optional[int]  # a request that reaches it has ended by its length
-
-
-class _Pass(NamedTuple):
-    ids: list[str]
-    firsts: Any  # position of the first token of each
-    rows: Any  # tokens of each
 
 
 class Tracer:
@@ -74,10 +70,11 @@ class Tracer:
         self._armed = _tp_rank() == 0  # the others see the same rows
         self._top_k = top_k
         self._live: dict[str, _Live] = {}
-        self._numbers: dict[str, int] = {}  # of the live requests, for the spans
+        self._numbers: dict[str, int] = {}  # of the live requests
         self._names: set[str] = set()
-        self._passes: collections.deque = collections.deque(maxlen=_PASSES_KEPT)
-        self._make_spans(config.scheduler_config.max_num_seqs)
+        self._ids: list[str] = []  # the last pass's requests
+        self._requests = b""  # their numbers
+        self._passes: collections.deque = collections.deque(maxlen=_PASSES_KEPT)  # (ids, starts, firsts) of each
         self._speculative = config.speculative_config is not None
         self._asynchronous = bool(config.scheduler_config.async_scheduling)
         self._positions_known = not (self._speculative and self._asynchronous)
@@ -157,21 +154,23 @@ class Tracer:
 
     def follow(self, schedule: Any) -> None:
         """The scheduler's output, before the pass: requests come and go."""
-        if not self._armed or self._producer is None:
+        ended, begun = schedule.finished_req_ids, schedule.scheduled_new_reqs
+        if not ended and not begun or not self._armed or self._producer is None:
             return
-        started = time.perf_counter_ns()
-        for id in schedule.finished_req_ids:
+        started = time.monotonic_ns()
+        for id in ended:
             self._end(id)
-        for new in schedule.scheduled_new_reqs:
+        for new in begun:
             if new.req_id not in self._live:  # else it was preempted, and comes again
                 self._begin(new)
-        self._around_ns += time.perf_counter_ns() - started
+        self._around_ns += time.monotonic_ns() - started
 
     def _begin(self, new: Any) -> None:
         name = _SUFFIX.sub("", new.req_id)
         if name in self._names:
             name = new.req_id
         self._names.add(name)
+        self._ids = []  # a name that comes again is another request
         prompt = new.prompt_token_ids
         embeds = getattr(new, "prompt_embeds", None)
         tokens = len(prompt) if prompt is not None else len(embeds) if embeds is not None else None
@@ -196,10 +195,12 @@ class Tracer:
         one more."""
         if self._speculative or live.prompt_tokens is None:
             return None
-        for ids, firsts, rows in reversed(self._passes):
+        for ids, starts, firsts in reversed(self._passes):
             if id in ids:
                 place = ids.index(id)
-                return max(0, int(firsts[place]) + int(rows[place]) - live.prompt_tokens + 1)
+                row, end = struct.unpack_from("2i", starts, 4 * place)
+                first, = struct.unpack_from("i", firsts, 4 * place)
+                return max(0, first + end - row - live.prompt_tokens + 1)
         return None
 
     def announce(self, ids: list[str], starts: Any, firsts: Any) -> None:
@@ -209,39 +210,21 @@ class Tracer:
             self.give_up()
         if not self._armed or self._producer is None:
             return
-        started = time.perf_counter_ns()
-        count = len(ids)
-        if count > len(self._spans):
-            self._make_spans(2 * count)
-        # Most passes are the one before again, a position further.
-        last = self._passes[-1] if self._passes else None
-        if last is not None and ids == last.ids:
-            ids = last.ids
-        else:
-            ids, last = list(ids), None
-            self._spans["request"][:count] = np.fromiter(map(self._numbers.__getitem__, ids), np.uint64, count)
-        layout = starts.tobytes()
-        if last is not None and layout == self._layout:
-            rows = last.rows
-        else:
-            rows = starts[1:] - starts[:-1]
-            self._spans["first_row"][:count] = starts[:-1]
-            self._spans["rows"][:count] = rows
-            self._layout = layout
-        self._firsts[:count] = firsts
-        self._passes.append(_Pass(ids, firsts.copy(), rows))
-        self._producer.add_cost(announce_ns=self._around_ns + time.perf_counter_ns() - started)
+        # Caches are cold here, so what counts is how much code it takes, and not how much data.
+        began_ns = time.monotonic_ns() - self._around_ns
         self._around_ns = 0
-        recorded = self._producer.step_at(int(starts[-1]), self._address, count if self._positions_known else 0)
+        if ids != self._ids:
+            self._ids = list(ids)
+            self._requests = array.array("Q", map(self._numbers.__getitem__, ids)).tobytes()
+        count = len(ids)
+        row_bytes, position_bytes = starts.tobytes(), firsts.tobytes()
+        if len(row_bytes) + len(position_bytes) != 8 * count + 4:
+            row_bytes, position_bytes = _int32_bytes(starts, count + 1), _int32_bytes(firsts, count)
+        self._passes.append((self._ids, row_bytes, position_bytes))
+        recorded = self._producer.step_columns(count, self._requests if self._positions_known else None, row_bytes, position_bytes,
+                                               began_ns)
         if not recorded and self._producer.failure:
             raise TracingError(self._producer.failure)
-
-    def _make_spans(self, count: int) -> None:
-        self._spans = np.zeros(count, SPAN_FIELDS)
-        self._firsts = self._spans["first_position"]
-        self._address = self._spans.ctypes.data
-        self._layout = b""  # the rows of the last pass, as its array's bytes
-        self._passes.clear()
 
     def close(self) -> None:
         """Ends the trace. A second call does nothing."""
@@ -260,6 +243,11 @@ class Tracer:
                 producer.close()
         except Exception as error:
             _log.debug("moetrace: %r", error)
+
+
+def _int32_bytes(column: Any, count: int) -> bytes:
+    """Those of a numpy array [count] of another type: vLLM's are int32. ValueError if it has another length."""
+    return column.astype(np.int32).reshape(count).tobytes()
 
 
 def _refuse(config: Any, layers: list[_layers.Layer]) -> Optional[str]:
