@@ -141,6 +141,21 @@ TEST(CudaHook, AGpuThatIsNotThereIsOneLineAndNoSegment) {
   EXPECT_TRUE(directory.files().empty());
 }
 
+// Such as that of an allocation that may fail: the hook goes on, and the engine finds its error.
+TEST(CudaHook, AnErrorThatTheEngineHasNotReadIsTheEngines) {
+  GpuProducer gpu(small_header(), kRoomy);
+  const Stream stream;
+  const Routing routing(small_header(), 2);
+  void* memory = nullptr;
+  ASSERT_EQ(cudaMalloc(&memory, std::size_t{1} << 60), cudaErrorMemoryAllocation);
+  gpu.announce(stream, 2);
+  record_all(gpu, stream, routing, 2);
+  EXPECT_EQ(cudaGetLastError(), cudaErrorMemoryAllocation);
+  stream.wait();
+  EXPECT_TRUE(gpu->device_hook()->failure().empty()) << gpu->device_hook()->failure();
+  EXPECT_EQ(gpu.reader().routes().size(), 6u);
+}
+
 // An error of the engine's own turns the hook off and nothing else; what was announced stays
 // announced, so the account closes. Last, because the context is lost.
 TEST(CudaHookLast, ABrokenContextTurnsItOff) {

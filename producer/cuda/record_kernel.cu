@@ -11,6 +11,7 @@
 // record.
 #include <algorithm>
 
+#include "producer/cuda/kernel_launch.cuh"
 #include "producer/cuda/kernels.hpp"
 #include "producer/cuda/route_pieces.cuh"
 #include "producer/cuda/step_control.cuh"
@@ -270,12 +271,12 @@ cudaError_t launch(cudaStream_t stream, const HookView& view, const RouteShape& 
       kMost == 1 && rows >= kHistogramRows && view.num_experts <= kMostHistogramExperts;
   const std::size_t shared = use_histogram ? view.num_experts * sizeof(unsigned) : 0;
   if constexpr (kMost == 1) {
-    record_layer<kUnits, kVectors>
-        <<<blocks, threads + kWarp, shared, stream>>>(view, shape, list, use_histogram);
+    return launch_kernel(record_layer<kUnits, kVectors>, blocks, threads + kWarp, shared, stream,
+                         view, shape, list, use_histogram);
   } else {
-    record_layers<kUnits, kVectors><<<blocks, threads + kWarp, 0, stream>>>(view, shape, list);
+    return launch_kernel(record_layers<kUnits, kVectors>, blocks, threads + kWarp, 0, stream, view,
+                         shape, list);
   }
-  return cudaGetLastError();
 }
 
 template <unsigned kUnits>

@@ -1,5 +1,6 @@
 // Kernels that run once a step, or less often: the announcement, and the counts on their way into
 // the segment.
+#include "producer/cuda/kernel_launch.cuh"
 #include "producer/cuda/kernels.hpp"
 #include "producer/cuda/step_control.cuh"
 
@@ -57,20 +58,18 @@ std::uint64_t count_cells(const HookView& view) {
 }  // namespace
 
 cudaError_t launch_announce(cudaStream_t stream, const HookView& view, const StepArguments& step) {
-  announce_step<<<1, 1, 0, stream>>>(view, step);
-  return cudaGetLastError();
+  return launch_kernel(announce_step, 1, 1, 0, stream, view, step);
 }
 
 cudaError_t launch_copy_counts(cudaStream_t stream, const HookView& view) {
   const std::uint64_t cells = count_cells(view);
   const auto blocks = static_cast<unsigned>((cells + kCopyThreads - 1) / kCopyThreads);
-  copy_counts<<<blocks, kCopyThreads, 0, stream>>>(view, cells);
-  return cudaGetLastError();
+  return launch_kernel(copy_counts, blocks, kCopyThreads, 0, stream, view, cells);
 }
 
 cudaError_t launch_mirror_counts(cudaStream_t stream, const HookView& view, std::uint64_t version) {
-  mirror_counts<<<1, kMirrorThreads, 0, stream>>>(view, count_cells(view), version);
-  return cudaGetLastError();
+  return launch_kernel(mirror_counts, 1, kMirrorThreads, 0, stream, view, count_cells(view),
+                       version);
 }
 
 cudaError_t load_step_kernels() {
