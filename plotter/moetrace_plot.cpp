@@ -43,6 +43,7 @@ std::optional<int> parse(int argc, char** argv, Arguments& arguments) {
   CLI::App app("Draws how a Mixture-of-Experts model's router spreads its load over the experts.",
                "moetrace-plot");
   app.footer(kFooter);
+  app.set_version_flag("--version", "moetrace-plot " MOETRACE_VERSION);
   std::string format = "png";
   app.add_option("FILE", arguments.files, "Trace files; several (the ranks of a run) are added up")
       ->required();
@@ -64,6 +65,9 @@ std::optional<int> parse(int argc, char** argv, Arguments& arguments) {
     command_line::parse(app, {argv + 1, argv + argc});
   } catch (const CLI::CallForHelp&) {
     std::cout << app.help();
+    return 0;
+  } catch (const CLI::CallForVersion&) {
+    std::cout << app.version() << "\n";
     return 0;
   } catch (const CLI::ParseError& error) {
     fail(command_line::usage_line(app, error));

@@ -136,6 +136,7 @@ class MoetracePlot(unittest.TestCase):
         self.fails(1, "/dev/null", log, "-o", "/dev/null")
 
     def test_help(self):
+        self.assertRegex(self.plot("--version").stdout, r"^moetrace-plot \d+\.\d+\.\d+\n$")
         done = self.plot("--help")
         self.assertEqual(done.returncode, 0)
         for name in ("expert_hist.png", "expert_hist_layerN.png", "expert_heatmap.png",

@@ -218,6 +218,7 @@ class Command(unittest.TestCase):
         self.expect_failure(self.generate("--compare=4x"), 2, "generate: --compare takes no value;")
         self.expect_failure(self.generate("--timing="), 2, "generate: --timing: its value is missing;")
         self.assertEqual(run("--help").returncode, 0)
+        self.assertRegex(run("--version").stdout, rb"^moetrace-engine \d+\.\d+\.\d+\n$")
         self.assertIn(b"--compare", run("generate", "--help").stdout)
 
     def test_cuda_where_there_is_none(self):

@@ -122,7 +122,7 @@ int report(const Error& error) {
 int run(int argc, char** argv) {
   CLI::App app("moetrace-engine: runs Qwen2-MoE models; its routing can be traced",
                "moetrace-engine");
-  app.set_version_flag("--version", MOETRACE_VERSION);
+  app.set_version_flag("--version", "moetrace-engine " MOETRACE_VERSION);
   app.require_subcommand(1);
   Command chosen;
   add_init_model(app, chosen);
