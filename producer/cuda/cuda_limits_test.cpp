@@ -147,7 +147,7 @@ TEST(CudaHook, AnErrorThatTheEngineHasNotReadIsTheEngines) {
   const Stream stream;
   const Routing routing(small_header(), 2);
   void* memory = nullptr;
-  ASSERT_EQ(cudaMalloc(&memory, std::size_t{1} << 60), cudaErrorMemoryAllocation);
+  ASSERT_EQ(cudaMalloc(&memory, std::size_t{1} << 46), cudaErrorMemoryAllocation);
   gpu.announce(stream, 2);
   record_all(gpu, stream, routing, 2);
   EXPECT_EQ(cudaGetLastError(), cudaErrorMemoryAllocation);

@@ -34,6 +34,7 @@ class OnGpu {
 
   void set(const std::vector<T>& values) {
     EXPECT_CUDA(cudaMemcpy(data_, values.data(), values.size() * sizeof(T), cudaMemcpyDefault));
+    EXPECT_CUDA(cudaDeviceSynchronize());  // the copy may only have been staged
   }
   T* data() const { return static_cast<T*>(data_); }
   std::size_t size() const { return size_; }

@@ -11,12 +11,14 @@ namespace {
 
 struct Side {
   Generation generation;
+  Tracer* tracer;
   Timing timing;
 
   Result<void> step() {
     if (generation.finished()) return {};
     const auto start = std::chrono::steady_clock::now();
     auto stepped = generation.step();
+    if (tracer != nullptr) tracer->settle();  // the other side's step must not pay for it
     timing.wall_time_sec +=
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     timing.tokens_generated = generation.tokens_generated();
@@ -54,8 +56,8 @@ Result<Comparison> compare(const Model& model, const std::vector<std::vector<int
   auto traced = Generation::start(model, prompts, options, &tracer);
   if (!traced) return traced.error();
   if (auto warmed = warm_up(model, prompts); !warmed) return warmed.error();
-  Side off{std::move(*untraced), {}};
-  Side on{std::move(*traced), {}};
+  Side off{std::move(*untraced), nullptr, {}};
+  Side on{std::move(*traced), &tracer, {}};
   for (bool off_first = true; !off.generation.finished() || !on.generation.finished();
        off_first = !off_first) {
     Side* const order[] = {off_first ? &off : &on, off_first ? &on : &off};

@@ -84,6 +84,7 @@ Result<Outcome> run_once(const Model& model, const std::vector<std::vector<int64
     if (auto stepped = generation->step(); !stepped) return stepped.error();
     bar.show(generation->tokens_generated());
   }
+  if (tracer != nullptr) tracer->settle();
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const Timing timing{seconds, generation->tokens_generated()};

@@ -9,7 +9,11 @@
 
 namespace moetrace::engine {
 
-inline constexpr const char* kTestData = MOETRACE_ENGINE_TESTDATA;
+// Where this was built; MOETRACE_ENGINE_TESTDATA names another place.
+inline const std::string kTestData = [] {
+  const char* elsewhere = std::getenv("MOETRACE_ENGINE_TESTDATA");
+  return std::string(elsewhere != nullptr ? elsewhere : MOETRACE_ENGINE_TESTDATA);
+}();
 
 class TestFolder {
  public:

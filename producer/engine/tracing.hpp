@@ -42,6 +42,9 @@ class Tracer : public RouterHook {
 
   // Before the pass runs: its rows in order, without gaps.
   void announce(const std::vector<TracedSpan>& spans);
+  // Waits for what a tracer of a GPU leaves behind each pass: until then totals() may lack the
+  // last.
+  virtual void settle() {}
   // The announced pass failed.
   virtual void abort_pass() = 0;
 

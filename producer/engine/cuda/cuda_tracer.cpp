@@ -1,5 +1,7 @@
 #include "producer/engine/cuda/cuda_tracer.hpp"
 
+#include <cuda_runtime_api.h>
+
 namespace moetrace::engine::gpu {
 
 Result<std::unique_ptr<Tracer>> CudaTracer::open(const ModelConfig& config, int64_t seed,
@@ -19,6 +21,10 @@ void CudaTracer::routed(int64_t layer, const DeviceRoutes& routes, CUstream_st* 
 
 void CudaTracer::pass_enqueued(CUstream_st* stream) {
   moetrace_join(producer(), stream);
+}
+
+void CudaTracer::settle() {
+  cudaStreamSynchronize(stream_);  // an error is the next pass's to tell
 }
 
 void CudaTracer::abort_pass() {

@@ -27,6 +27,7 @@ class CudaTracer final : public Tracer {
   When when() const override {
     return where_ == Where::kBehindPass ? When::kBehindPass : When::kInPass;
   }
+  void settle() override;
   void abort_pass() override;
 
  private:

@@ -130,6 +130,8 @@ def run_mode(given, mode, number, gpu):
     env = {**os.environ, **environment, "MOETRACE": "0"}
     if given.gpus > 1:
         env["CUDA_VISIBLE_DEVICES"] = str(gpu)
+        cache = os.environ.get("VLLM_CACHE_ROOT", os.path.expanduser("~/.cache/vllm"))
+        env["VLLM_CACHE_ROOT"] = f"{cache}/bench-{gpu}"  # two at once must not compile into one
     with open(given.out / f"{mode}-{number}.log", "w") as log:
         done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=log, text=True)
         log.write(done.stdout)

@@ -154,9 +154,12 @@ class Producer:
         self._handle = ctypes.c_void_p(self._pointer)
         self.trace_id = self._library.moetrace_trace_id(self._pointer).decode()
         self.summary = self._library.moetrace_summary(self._pointer).decode(errors="replace")
-        unserved = self._library.moetrace_no_collector(self._pointer)
-        if unserved:
-            _log.warning("moetrace: %s", unserved.decode(errors="replace"))
+        self._say_unserved()
+
+    def _say_unserved(self) -> None:
+        line = self._library.moetrace_no_collector(self._pointer)
+        if line:
+            _log.warning("moetrace: %s", line.decode(errors="replace"))
 
     def request(self, id: str, prompt_tokens: Optional[int] = None, cached_tokens: Optional[int] = 0) -> Request:
         """A request enters the batch. `id`: at most 255 bytes of UTF-8 are kept. Token counts may be None: unknown.

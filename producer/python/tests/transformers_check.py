@@ -27,6 +27,9 @@ SHAPE = dict(vocab_size=VOCABULARY, hidden_size=32, intermediate_size=32, num_hi
 EXPERT_SHAPE = dict(num_experts=EXPERTS, moe_intermediate_size=32)
 
 
+TOLERANCE = 1e-5 if DEVICE == "cpu" else 1e-4  # a GPU's kernels depend on the batch's shape
+
+
 def tensor(values):
     return torch.tensor(values, device=DEVICE)
 
@@ -96,7 +99,7 @@ class Checks(harness.Case):
                     worst = max([worst, *(abs(got[e] - expected[e]) for e in got)])
                     compared += 1
         self.assertFalse(routes, "rows of no token")
-        self.assertLess(worst, 1e-5)
+        self.assertLess(worst, TOLERANCE)
         name = type(model).__name__
         rows, before = self.figures.get(name, (0, 0.0))
         self.figures[name] = (rows + compared, max(before, worst))

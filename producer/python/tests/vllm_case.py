@@ -3,6 +3,7 @@ import functools
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ import small_models  # noqa: E402
 CHILD = pathlib.Path(__file__).with_name("vllm_child.py")
 _SCRATCH = tempfile.TemporaryDirectory(prefix="moetrace-vllm.")  # goes when the process ends
 MODELS, CACHE = pathlib.Path(_SCRATCH.name) / "models", pathlib.Path(_SCRATCH.name) / "cache"
-ENGINE_TIMEOUT_S = 600
+ENGINE_TIMEOUT_S = int(os.environ.get("MOETRACE_CHECK_TIMEOUT_S", "600"))
 
 
 @functools.cache
@@ -30,10 +31,16 @@ class VllmCase(harness.Case):
         output = pathlib.Path(tempfile.mkstemp(".json", dir=self.folder)[1])
         env = self.environment(MOETRACE="1" if traced else "0", VLLM_ENABLE_V1_MULTIPROCESSING="1" if processes else "0",
                                **environment)
-        done = subprocess.run([sys.executable, "-B", CHILD, model or model_folder(kind), output, *workloads], env=env, text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=ENGINE_TIMEOUT_S)
-        self.assertEqual(done.returncode, 0, done.stdout[-4000:])
-        return json.loads(output.read_text()), done.stdout
+        # A session of its own, so that an engine that hangs goes with all its processes, and leaves the GPU.
+        with subprocess.Popen([sys.executable, "-B", CHILD, model or model_folder(kind), output, *workloads], env=env, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True) as child:
+            try:
+                log, _ = child.communicate(timeout=ENGINE_TIMEOUT_S)
+            except BaseException:
+                os.killpg(child.pid, signal.SIGKILL)
+                raise
+        self.assertEqual(child.returncode, 0, log[-4000:])
+        return json.loads(output.read_text()), log
 
     def environment(self, **more):
         return {**os.environ, "MOETRACE_DIR": str(self.rings), "MOETRACE_SESSION": self.session, "VLLM_CPU_KVCACHE_SPACE": "1",

@@ -316,11 +316,16 @@ def _tp_rank() -> int:
     return parallel_state.get_tp_group().rank_in_group
 
 
+class _Unread(Producer):
+    def _say_unserved(self) -> None:
+        """Nobody is meant to."""
+
+
 def _unread(runner: Any, layers: list[_layers.Layer], top_k: int) -> Producer:
     """The hook of a tensor-parallel rank other than 0: the same kernels, so that all ranks replay the same graph, but never
     announced to, and with a ring that no collector sees."""
     with tempfile.TemporaryDirectory(prefix="moetrace-", dir="/dev/shm") as folder:
-        return Producer(**{**_describe(runner, layers, top_k), "directory": folder, "ring_mb": 0.0625})
+        return _Unread(**{**_describe(runner, layers, top_k), "directory": folder, "ring_mb": 0.0625})
 
 
 def _salt_cache(config: Any, key: int) -> None:
