@@ -108,7 +108,8 @@ class Producer:
                  seed: Optional[int] = None, router_score: Optional[str] = None, router_renormalized: bool = False,
                  router_scaling: float = 1.0, router_biased: bool = False, router_groups: Optional[int] = None,
                  router_topk_groups: Optional[int] = None, notes: Iterable[str] = (), rank: int = 0, world_size: int = 1,
-                 tp_rank: int = 0, dp_rank: int = 0, pp_rank: int = 0, ep_rank: int = 0, cuda_device: Optional[int] = None, enabled: bool = True):
+                 tp_rank: int = 0, dp_rank: int = 0, pp_rank: int = 0, ep_rank: int = 0,
+                 cuda_device: Optional[int] = None, enabled: bool = True):
         given = dict(locals())
         self._library = _library.load()
         self._pointer: Optional[int] = None
