@@ -206,6 +206,14 @@ class Case(unittest.TestCase):
         """Every segment was ended and removed."""
         wait_until(lambda: not self.segment_files(), f"segments left: {self.segment_files()}")
 
+    def wait_emptied(self):
+        """Every ring is empty again: a collector gives slots back after their rows are in the file, not before."""
+        def fills():
+            done = subprocess.run([MOETRACE, "status", "--json", "--session", self.session], env=self.env, check=True,
+                                  capture_output=True, text=True)
+            return [segment["ring_fill_percent"] for segment in json.loads(done.stdout)]
+        wait_until(lambda: not any(fills()), "rings are not empty")
+
     def trace_files(self):
         return sorted(self.traces.glob("*.jsonl"))
 

@@ -159,7 +159,7 @@ class Collected(Case):
                 given.update(self.run_pass(producer, [(request, position, 1)]))
             dropped = producer.totals.dropped
             harness.Collector(self, "--output-dir", self.traces)
-            harness.wait_until(lambda: harness.routes_in(self.trace_files()[0]) == producer.totals.recorded, "the rest")
+            self.wait_emptied()  # from here on there is room
             producer.step(1, [(request, 300, 0, 1)])
             given.update(self.run_pass(producer, [(request, 301, 1)]))  # the pass before has left nothing: torn
         trace = self.trace()
