@@ -69,12 +69,12 @@ int run(std::uint32_t rows, std::uint32_t layers, std::uint64_t steps, bool loss
   cudaGraphExec_t exec = nullptr;
   check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
   for (std::uint32_t layer = 0; layer < layers; ++layer) {
-    launch_test_router(stream, step, layer, ids, weights, rows);
+    check(launch_test_router(stream, step, layer, ids, weights, rows));
     hook.record(stream, layer, ids, MOETRACE_INT32, weights, MOETRACE_FLOAT32, rows,
                 DeviceHook::Where::kBranch);
     hook.join(stream);
   }
-  launch_next_step(stream, step);
+  check(launch_next_step(stream, step));
   check(cudaStreamEndCapture(stream, &graph));
   check(cudaGraphInstantiate(&exec, graph, 0));
 

@@ -17,6 +17,13 @@
 #include "producer/cuda/step_control.cuh"
 
 namespace moetrace::cuda {
+
+// What a launch asks for as its dynamic shared memory.
+__device__ inline unsigned* dynamic_shared() {
+  extern __shared__ unsigned dynamic_shared_words[];
+  return dynamic_shared_words;
+}
+
 namespace {
 
 constexpr unsigned kWarp = 32;
@@ -160,7 +167,6 @@ __device__ bool takes_last_ticket(ControlBlock& control) {
 template <unsigned kUnits, bool kVectors, unsigned kMost>
 __device__ __forceinline__ void write_rows(const HookView& view, const RouteShape& shape,
                                            const LayerList<kMost>& list, bool use_histogram) {
-  extern __shared__ unsigned histogram[];
   constexpr unsigned kPieces = pieces_of(kUnits);
   const unsigned writers = blockDim.x - kWarp;
   const bool keeps_books = threadIdx.x == writers;
@@ -202,7 +208,7 @@ __device__ __forceinline__ void write_rows(const HookView& view, const RouteShap
                               : room < all_rows ? static_cast<std::uint32_t>(room)
                                                 : all_rows;
   const Counter counter{view.counts + static_cast<std::uint64_t>(layer) * view.num_experts,
-                        use_histogram ? histogram : nullptr, view.num_experts};
+                        use_histogram ? dynamic_shared() : nullptr, view.num_experts};
   const auto keep_books = [&] {
     if (!takes_last_ticket(control)) return;
     control.claimed = first + taken;

@@ -1,3 +1,4 @@
+#include "producer/cuda/kernel_launch.cuh"
 #include "producer/cuda/test_routing.hpp"
 
 namespace moetrace::cuda {
@@ -20,13 +21,13 @@ __global__ void next_step(std::uint64_t* step) {
 
 }  // namespace
 
-void launch_test_router(cudaStream_t stream, const std::uint64_t* step, std::uint32_t layer,
-                        std::int32_t* ids, float* weights, std::uint32_t rows) {
-  route<<<(rows + 127) / 128, 128, 0, stream>>>(step, layer, ids, weights, rows);
+cudaError_t launch_test_router(cudaStream_t stream, const std::uint64_t* step, std::uint32_t layer,
+                               std::int32_t* ids, float* weights, std::uint32_t rows) {
+  return launch_kernel(route, (rows + 127) / 128, 128, 0, stream, step, layer, ids, weights, rows);
 }
 
-void launch_next_step(cudaStream_t stream, std::uint64_t* step) {
-  next_step<<<1, 1, 0, stream>>>(step);
+cudaError_t launch_next_step(cudaStream_t stream, std::uint64_t* step) {
+  return launch_kernel(next_step, 1, 1, 0, stream, step);
 }
 
 }  // namespace moetrace::cuda

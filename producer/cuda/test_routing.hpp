@@ -33,9 +33,9 @@ MOETRACE_BOTH inline float test_weight(std::uint64_t bits, std::uint32_t k) {
 }
 
 // ids [rows, 4] and weights [rows, 4] of a layer of step *step (device memory).
-void launch_test_router(cudaStream_t stream, const std::uint64_t* step, std::uint32_t layer,
-                        std::int32_t* ids, float* weights, std::uint32_t rows);
+cudaError_t launch_test_router(cudaStream_t stream, const std::uint64_t* step, std::uint32_t layer,
+                               std::int32_t* ids, float* weights, std::uint32_t rows);
 // ++*step
-void launch_next_step(cudaStream_t stream, std::uint64_t* step);
+cudaError_t launch_next_step(cudaStream_t stream, std::uint64_t* step);
 
 }  // namespace moetrace::cuda

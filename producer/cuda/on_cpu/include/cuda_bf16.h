@@ -1,0 +1,2 @@
+// The hook takes the bits of these as they are.
+#pragma once

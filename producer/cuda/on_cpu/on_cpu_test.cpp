@@ -1,0 +1,167 @@
+// The device on a CPU does what streams, events, barriers and atomics say, and nothing that they do
+// not: else the hook's tests on it would be worth little.
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "producer/cuda/kernel_launch.cuh"
+
+namespace moetrace::cuda {
+namespace {
+
+constexpr int kTries = 200;
+
+class OnCpu : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    for (cudaStream_t* stream : {&one_, &two_})
+      ASSERT_EQ(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking), cudaSuccess);
+    ASSERT_EQ(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), cudaSuccess);
+  }
+  void TearDown() override {
+    cudaDeviceSynchronize();
+    cudaStreamDestroy(one_);
+    cudaStreamDestroy(two_);
+  }
+  // `unsigned` words that a kernel reaches.
+  template <class... Arguments>
+  void launch(void (*kernel)(Arguments...), unsigned blocks, unsigned threads, cudaStream_t stream,
+              Arguments... arguments) {
+    ASSERT_EQ(launch_kernel(kernel, blocks, threads, 0, stream, arguments...), cudaSuccess);
+  }
+
+  cudaStream_t one_ = nullptr, two_ = nullptr;
+  cudaEvent_t event_ = nullptr;
+};
+
+__global__ void set(unsigned* word, unsigned value) {
+  if (threadIdx.x == 0) *word = value;
+}
+__global__ void copy(unsigned* to, unsigned* from) {
+  *to = *from;
+}
+
+TEST_F(OnCpu, AStreamGoesInOrderAndTwoDoNot) {
+  unsigned word = 0, seen = 0;
+  std::set<unsigned> found;
+  for (int n = 0; n < kTries; ++n) {
+    launch(set, 1, 1, one_, &word, 1u);
+    launch(set, 1, 1, one_, &word, 2u);
+    launch(copy, 1, 1, one_, &seen, &word);
+    ASSERT_EQ(cudaStreamSynchronize(one_), cudaSuccess);
+    ASSERT_EQ(seen, 2u);
+    word = 0;
+    launch(set, 1, 1, one_, &word, 1u);
+    launch(set, 1, 1, one_, &word, 2u);
+    launch(copy, 1, 1, two_, &seen, &word);
+    ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+    found.insert(seen);
+  }
+  EXPECT_EQ(found, (std::set<unsigned>{0, 1, 2}));
+}
+
+TEST_F(OnCpu, AnEventOrdersEagerAndCapturedWork) {
+  unsigned word = 0, seen = 0;
+  const auto fork_and_join = [&] {
+    launch(set, 1, 1, one_, &word, 7u);
+    EXPECT_EQ(cudaEventRecord(event_, one_), cudaSuccess);
+    EXPECT_EQ(cudaStreamWaitEvent(two_, event_, 0), cudaSuccess);
+    launch(copy, 1, 1, two_, &seen, &word);
+    EXPECT_EQ(cudaEventRecord(event_, two_), cudaSuccess);
+    EXPECT_EQ(cudaStreamWaitEvent(one_, event_, 0), cudaSuccess);
+    launch(set, 1, 1, one_, &word, 0u);
+  };
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t exec = nullptr;
+  ASSERT_EQ(cudaStreamBeginCapture(one_, cudaStreamCaptureModeGlobal), cudaSuccess);
+  fork_and_join();
+  ASSERT_EQ(cudaStreamEndCapture(one_, &graph), cudaSuccess);
+  EXPECT_EQ(seen, 0u);
+  ASSERT_EQ(cudaGraphInstantiate(&exec, graph, 0), cudaSuccess);
+  for (int n = 0; n < kTries; ++n) {
+    seen = 0;
+    if (n % 2 == 0) {
+      fork_and_join();
+    } else {
+      ASSERT_EQ(cudaGraphLaunch(exec, one_), cudaSuccess);
+    }
+    ASSERT_EQ(cudaStreamSynchronize(one_), cudaSuccess);
+    ASSERT_EQ(seen, 7u);
+    ASSERT_EQ(word, 0u);
+  }
+  cudaGraphExecDestroy(exec);
+  cudaGraphDestroy(graph);
+}
+
+TEST_F(OnCpu, WhatACaptureDoesNotSurvive) {
+  unsigned word = 0;
+  cudaGraph_t graph = nullptr;
+  const auto ends_with = [&](const std::function<void()>& work) {
+    EXPECT_EQ(cudaStreamBeginCapture(one_, cudaStreamCaptureModeGlobal), cudaSuccess);
+    work();
+    return cudaStreamEndCapture(one_, &graph);
+  };
+  EXPECT_EQ(ends_with([&] {
+              cudaEventRecord(event_, one_);
+              cudaStreamWaitEvent(two_, event_, 0);
+              launch(set, 1, 1, two_, &word, 1u);
+            }),
+            cudaErrorStreamCaptureUnjoined);
+  EXPECT_EQ(ends_with([&] { cudaStreamSynchronize(two_); }), cudaErrorStreamCaptureInvalidated);
+  cudaEventRecord(event_, two_);
+  EXPECT_EQ(ends_with([&] { cudaStreamWaitEvent(one_, event_, 0); }),
+            cudaErrorStreamCaptureInvalidated);
+  EXPECT_EQ(ends_with([&] { cudaEventRecord(event_, one_); }), cudaSuccess);
+  cudaGraphDestroy(graph);
+  EXPECT_EQ(cudaStreamWaitEvent(two_, event_, 0), cudaErrorCapturedEvent);
+  EXPECT_EQ(cudaGetLastError(), cudaErrorCapturedEvent);
+  EXPECT_EQ(cudaGetLastError(), cudaSuccess);
+}
+
+// Each thread reads what another one has written before the barrier.
+__global__ void rotate(unsigned* words, unsigned* rotated) {
+  words[threadIdx.x] = 1000 * blockIdx.x + threadIdx.x;
+  __syncthreads();
+  rotated[blockIdx.x * blockDim.x + threadIdx.x] = words[(threadIdx.x + 1) % blockDim.x];
+  __syncthreads();
+}
+
+TEST_F(OnCpu, ABarrierIsForTheThreadsOfItsBlock) {
+  std::vector<unsigned> words(544), rotated(544);
+  launch(rotate, 1, 544, one_, words.data(), rotated.data());
+  ASSERT_EQ(cudaStreamSynchronize(one_), cudaSuccess);
+  for (unsigned n = 0; n < 544; ++n) ASSERT_EQ(rotated[n], (n + 1) % 544);
+}
+
+__global__ void half_of_them_meet() {
+  if (threadIdx.x % 2 == 0) __syncthreads();
+}
+
+TEST_F(OnCpu, ABarrierThatSomeThreadsMissEndsTheProgram) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_DEATH(
+      {
+        launch(half_of_them_meet, 1, 4, one_);
+        cudaStreamSynchronize(one_);
+      },
+      "2 threads of a block wait in __syncthreads\\(\\), and 2 are over");
+}
+
+// Blocks run side by side: what is no atomic loses, what is one does not.
+__global__ void count(unsigned* atomically, unsigned* not_so) {
+  atomicAdd(atomically, 1u);
+  const unsigned before = *not_so;
+  __threadfence();
+  *not_so = before + 1;
+}
+
+TEST_F(OnCpu, BlocksAndThreadsInterleave) {
+  unsigned atomically = 0, not_so = 0;
+  launch(count, 20, 64, one_, &atomically, &not_so);
+  ASSERT_EQ(cudaStreamSynchronize(one_), cudaSuccess);
+  EXPECT_EQ(atomically, 20u * 64);
+  EXPECT_LT(not_so, 20u * 64);
+}
+
+}  // namespace
+}  // namespace moetrace::cuda
