@@ -1,8 +1,8 @@
 // The protocol of a GPU's ring (ABI.md: A ring slot), as producer/cuda has it: two launches, the
 // second of two blocks, which ends a step. The kernels themselves are device code, so this models
-// their orders and not their text: a thread a block, a fence for fence_system() and
-// __threadfence(), a release and acquire for the end of a kernel. The reader's side is
-// RingReader's.
+// their orders and not their text: a thread a block, a fence for fence_system(), a release and
+// acquire for the end of a kernel. The ticket is relaxed, as its order holds within the GPU only
+// (ticket_model.cpp). The reader's side is RingReader's.
 #include "shm/relacy_memory.hpp"
 
 namespace {

@@ -17,7 +17,7 @@ gtest_discover_tests(moetrace-stress-test DISCOVERY_TIMEOUT 60)
 # one thread, which the sanitizers can't follow. Each planted race weakens one memory order and must be found.
 find_path(RELACY_INCLUDE_DIR relacy/relacy.hpp)
 if(RELACY_INCLUDE_DIR AND NOT MOETRACE_SANITIZE)
-  foreach(model published ring lines words)
+  foreach(model published ticket ring lines words)
     add_executable(moetrace-${model}-model ${model}_model.cpp)
     target_include_directories(moetrace-${model}-model SYSTEM PRIVATE ${RELACY_INCLUDE_DIR})
     target_link_libraries(moetrace-${model}-model PRIVATE moetrace_flags)
@@ -25,8 +25,8 @@ if(RELACY_INCLUDE_DIR AND NOT MOETRACE_SANITIZE)
     add_test(NAME model.${model} COMMAND moetrace-${model}-model)
   endforeach()
   foreach(planted published:launch_fence published:block_fence published:step_fence published:valid_routes_end
-                  published:look_for_room published:publish ring:commit ring:upper_at ring:publish ring:room lines:write_word lines:write_number lines:read_number
-                  lines:read_word words:write_word words:write_version words:read_version words:read_word)
+                  published:look_for_room published:publish ticket:release ticket:acquire ring:commit ring:upper_at ring:publish
+                  ring:room lines:write_word lines:write_number lines:read_number lines:read_word words:write_word words:write_version words:read_version words:read_word)
     string(REPLACE ":" ";" parts ${planted})
     list(GET parts 0 model)
     list(GET parts 1 weakened)

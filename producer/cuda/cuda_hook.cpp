@@ -1,4 +1,5 @@
 // Host side of the CUDA hook: memory, streams, and the order of launches.
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <optional>
@@ -18,6 +19,11 @@ using cuda::HookView;
 // The counts go over the bus at most this often: ten times a second is enough for eyes, and it
 // takes the host four launches.
 constexpr std::int64_t kMirrorEveryNs = 100'000'000;
+
+// Records, at most, that wait until their step ends, and of how many slots one may wait: a reader
+// finds what a long pass writes before it is over, and gives back its slots.
+constexpr std::uint64_t kPublishEvery = 4096;
+constexpr std::uint64_t kSlotsPerWaiting = 4;
 
 // Makes a GPU the calling thread's for as long as it lives. Nearly always it is already.
 class OnDevice {
@@ -191,9 +197,8 @@ class CudaHook final : public DeviceHook {
               std::span<const cuda::RouteTensors> layers, Where where) {
     // Launches of one producer never overlap: those of the branch follow one another in it,
     // anything else waits for them.
-    if (where == Where::kInLine || (unjoined_ && unjoined_->capture != capture_of(stream)))
-      join_branch(stream);
     if (where == Where::kInLine) {
+      join_branch(stream);
       check("recording",
             cuda::launch_record(stream, gpu_.view, shape, layers.data(), layers.size()));
       return;
@@ -321,6 +326,7 @@ Result<std::unique_ptr<DeviceHook>> DeviceHook::open(const SegmentMap& map, int 
   view.mirror = reinterpret_cast<std::uint64_t*>(in_ring(header.counts_offset));
   view.consumed = &static_cast<moetrace_ctl*>(ctl)->route_consumed;
   view.route_slots = header.route_slots;
+  view.publish_every = std::min(kPublishEvery, header.route_slots / kSlotsPerWaiting);
   view.top_k = header.top_k;
   view.num_layers = header.num_layers;
   view.num_experts = header.num_experts;

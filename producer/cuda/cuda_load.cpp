@@ -26,6 +26,7 @@ T* allocate(std::size_t count) {
   void* data = nullptr;
   check(cudaMalloc(&data, count * sizeof(T)));
   check(cudaMemset(data, 0, count * sizeof(T)));
+  check(cudaDeviceSynchronize());  // it may still run when it returns
   return static_cast<T*>(data);
 }
 

@@ -43,7 +43,8 @@ void expect_like_host(const moetrace_ring_header& header, std::uint32_t rows, Wh
 
 TEST(CudaHook, WritesWhatTheHostHookWrites) {
   for (const std::uint32_t top_k : {1u, 2u, 4u, 8u, 9u, 16u, 17u, 24u, 32u}) {
-    for (const std::uint32_t rows : {1u, 3u, 64u, 257u, 1000u})
+    // From one block of few threads to several blocks, and what comes in between.
+    for (const std::uint32_t rows : {1u, 3u, 64u, 128u, 129u, 256u, 257u, 512u, 513u, 1000u})
       expect_like_host(header_of(top_k, 60), rows, Where::kBranch);
   }
 }

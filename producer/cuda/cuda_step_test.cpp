@@ -1,4 +1,5 @@
 // Which passes the CUDA hook records: announced ones, captured, piecewise or eager, and no others.
+#include <algorithm>
 
 #include "producer/cuda/test_gpu.hpp"
 #include "producer/layer_mask.hpp"
@@ -114,6 +115,84 @@ TEST(CudaHook, AStepThatBreaksOffIsOverWithTheNext) {
   EXPECT_EQ(rows[0].layer, 1u);
   EXPECT_EQ(rows[2].layer, 2u);
   EXPECT_EQ(gpu.snapshot()[0], 2u);
+}
+
+// A step keeps a few records until it ends, and not very many: those of earlier launches come.
+TEST(CudaHook, ALongStepIsReadBeforeItIsOver) {
+  moetrace_ring_header header = small_header();
+  header.num_layers = 4;
+  header.moe_layers = header.layers_logged = first_layers(4);
+  GpuProducer gpu(header, {.route_slots = 1024, .event_slots = 64, .request_slots = 4});
+  const Stream stream;
+  const Routing routing(header, 256);
+  const auto step = [&](std::uint32_t rows) {
+    gpu.announce(stream, rows);
+    std::vector<std::size_t> came;
+    for (std::uint32_t layer = 0; layer < 4; ++layer) {
+      gpu.record(stream, layer, *routing.gpu_ids, MOETRACE_INT32, *routing.gpu_weights,
+                 MOETRACE_FLOAT32, rows);
+      stream.wait();
+      came.push_back(gpu.reader().routes().size());
+    }
+    return came;
+  };
+  using Came = std::vector<std::size_t>;
+  EXPECT_EQ(step(256), (Came{0, 256, 256, 512}));
+  EXPECT_EQ(step(255), (Came{0, 0, 510, 510}));
+  EXPECT_EQ(step(10), (Came{0, 0, 0, 40}));
+  EXPECT_EQ(gpu.snapshot()[1], 4u * (256 + 255 + 10));
+  EXPECT_EQ(gpu.snapshot()[2], 0u);
+}
+
+// Whatever comes next in the stream waits for a branch that nobody has joined, be it the next step,
+// or layers of the same one that go elsewhere.
+TEST(CudaHook, ABranchThatWasNotJoinedIsWaitedFor) {
+  const moetrace_ring_header header = small_header();
+  GpuProducer gpu(header, kRoomy);
+  const Stream stream;
+  const Routing routing(header, 300);
+  const auto layer = [&](std::uint32_t number, Where where) {
+    gpu->device_hook()->record(stream, number, routing.gpu_ids->data(), MOETRACE_INT32,
+                               routing.gpu_weights->data(), MOETRACE_FLOAT32, 300, where);
+  };
+  for (std::uint32_t pass = 0; pass < 100; ++pass) {
+    gpu.announce(stream, 300);
+    layer(0, Where::kBranch);
+    if (pass % 2 == 0) {
+      layer(1, Where::kInLine);
+      layer(2, Where::kBranch);
+    }
+    gpu.announce(stream, 0);
+    stream.wait();
+    const auto rows = gpu.reader().routes();
+    ASSERT_EQ(rows.size(), pass % 2 == 0 ? 900u : 300u);
+    for (std::uint32_t n = 0; n < rows.size(); ++n) {
+      ASSERT_EQ(rows[n].layer, n / 300);
+      ASSERT_EQ(rows[n].row, n % 300);
+    }
+  }
+  EXPECT_TRUE(gpu->device_hook()->failure().empty()) << gpu->device_hook()->failure();
+}
+
+// A producer's memory is ready when it is open, and not some time later.
+TEST(CudaHook, TheFirstStepFindsEverythingReady) {
+  const moetrace_ring_header header = small_header();
+  const Stream stream;
+  const Routing routing(header, 8);
+  for (int n = 0; n < 20; ++n) {
+    GpuProducer gpu(header, kRoomy);
+    gpu.announce(stream, 8);
+    record_all(gpu, stream, routing, 8);
+    stream.wait();
+    ASSERT_EQ(gpu.reader().routes().size(), 24u);
+    gpu->device_hook()->close();
+    const auto counts = gpu.counts();
+    std::uint64_t counted = 0;
+    for (const std::uint64_t count : counts) counted += count;
+    const auto valid = std::count_if(routing.ids.begin(), routing.ids.end(),
+                                     [](std::int32_t id) { return id >= 0 && id < 8; });
+    ASSERT_EQ(counted, 3u * static_cast<std::uint64_t>(valid));
+  }
 }
 
 TEST(CudaHook, OneJoinClosesTheBranchesOfAllLayers) {
@@ -342,6 +421,7 @@ TEST(CudaHook, ControlWordsAreFollowed) {
   stream.wait();
   EXPECT_TRUE(gpu.reader().routes().empty());
   EXPECT_EQ(gpu.snapshot()[0], 4u);
+  EXPECT_EQ(gpu.snapshot()[2], 0u) << "what is only counted is not dropped";
   gpu->device_hook()->close();
   std::uint64_t counted = 0;
   for (const std::uint64_t count : gpu.counts()) counted += count;

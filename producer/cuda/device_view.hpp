@@ -29,11 +29,12 @@ struct ControlBlock {
   std::uint32_t rows;
   std::uint32_t record;
   std::int32_t last_layer;
-  std::int32_t last_seen;  // last layer of this step that has passed, -1: none yet
-  std::uint32_t open;      // announced and not over
-  std::uint32_t ticket;    // blocks of the running launch that have finished
-  std::uint64_t claimed;   // route slots dealt out so far
-  std::uint64_t consumed;  // what the collector was last seen to have consumed, never ahead of it
+  std::int32_t last_seen;   // last layer of this step that has passed, -1: none yet
+  std::uint32_t open;       // announced and not over
+  std::uint32_t ticket;     // blocks of the running launch that have finished
+  std::uint64_t claimed;    // route slots dealt out so far
+  std::uint64_t consumed;   // what the collector was last seen to have consumed, never ahead of it
+  std::uint64_t published;  // of these, so many may be read
   std::uint64_t dropped;
   std::uint64_t snapshots;   // written so far
   std::uint64_t steps_done;  // every step below this number is over
@@ -53,6 +54,7 @@ struct HookView {
   std::uint64_t* mirror;             // .ring, [num_layers][num_experts]
   std::uint64_t* consumed;           // .ctl: route_consumed
   std::uint64_t route_slots;         // a power of two
+  std::uint64_t publish_every;       // records that a step keeps at most until it ends
   std::uint32_t top_k;
   std::uint32_t num_layers;
   std::uint32_t num_experts;

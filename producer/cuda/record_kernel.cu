@@ -5,10 +5,10 @@
 // claimed + n * rows + r, and the last block to finish moves `claimed` past them. Nothing waits:
 // rows that the ring has no room for are dropped and counted.
 //
-// A launch writes whole records, and publishes those of the launch before it: they have arrived in
-// the meantime, so the fence in front of the published position has nothing to wait for. Only a
-// step's last layer waits for its own. One word a launch on the link, instead of a commit word a
-// record.
+// A launch writes whole records. A step's last layer publishes them all, with one word on the link
+// instead of a commit word a record; in between, a launch publishes what earlier ones have written
+// if very many wait for it: these have arrived in the meantime, so the fence in front of the
+// published position has nothing to wait for. Most launches have neither fence nor word.
 #include <algorithm>
 
 #include "producer/cuda/kernel_launch.cuh"
@@ -30,6 +30,9 @@ constexpr unsigned kWarp = 32;
 constexpr unsigned kPieceBytes = 16;
 // Threads that write; one more warp publishes. Few enough to find a place beside an expert kernel.
 constexpr unsigned kWriters = 512;
+// Pieces that a thread makes of a layer whose rows then fit into one block, and need no ticket. For
+// top-k up to 8, which nearly all models have.
+constexpr unsigned kMostEach = 4;
 // So few registers that so many blocks of several layers fit; those of one layer do anyway.
 constexpr unsigned kBlocksOnAMultiprocessor = 3;
 // From here on counting in shared memory is worth its barrier, for which all rows must be of one
@@ -37,7 +40,7 @@ constexpr unsigned kBlocksOnAMultiprocessor = 3;
 constexpr unsigned kHistogramRows = kMostSharedRows + 1;
 constexpr unsigned kMostHistogramExperts = 4096;
 
-// 16-byte pieces of a record of 64 * `units` bytes; a thread makes one.
+// 16-byte pieces of a record of 64 * `units` bytes.
 __host__ __device__ constexpr unsigned pieces_of(unsigned units) {
   return 4 * units;
 }
@@ -154,17 +157,25 @@ struct Counter {
 // because every block has read it.
 __device__ bool takes_last_ticket(ControlBlock& control) {
   if (gridDim.x == 1) return true;
-  __threadfence();
-  // Back to 0 with the last one.
-  const bool last = atomicInc(&control.ticket, gridDim.x - 1) == gridDim.x - 1;
-  __threadfence();
-  return last;
+  // release: what this block has read of the control block, and written, comes before its ticket;
+  // acquire: whoever has the last one comes after all of that (shm/ticket_model.cpp).
+  if (take_ticket(control.ticket) != gridDim.x - 1) return false;
+  control.ticket = 0;  // for the next launch
+  return true;
 }
 
-// kUnits: 64-byte units of a record; kMost: layers. The last warp of a block keeps the books; all
-// others write, a thread a piece, so that a warp's store is consecutive and whole lines leave the
-// GPU.
-template <unsigned kUnits, bool kVectors, unsigned kMost>
+// What a thread makes of a record.
+struct Share {
+  bool exists;
+  std::uint32_t row, piece;
+  std::int32_t layer;
+  Piece loaded;
+};
+
+// kUnits: 64-byte units of a record; kMost: layers; kEach: pieces a thread makes. The last warp of
+// a block keeps the books; all others write, so that a warp's store is consecutive and whole lines
+// leave the GPU.
+template <unsigned kUnits, bool kVectors, unsigned kMost, unsigned kEach>
 __device__ __forceinline__ void write_rows(const HookView& view, const RouteShape& shape,
                                            const LayerList<kMost>& list, bool use_histogram) {
   constexpr unsigned kPieces = pieces_of(kUnits);
@@ -180,25 +191,31 @@ __device__ __forceinline__ void write_rows(const HookView& view, const RouteShap
   const bool record = control.record != 0;
   const auto step = static_cast<std::uint32_t>(control.step);
   const bool step_ends = wanted.contains(control.last_layer);
-  // For what earlier launches wrote, and while the loads above are under way.
-  if (keeps_books && blockIdx.x == 0) fence_system();
+  const bool publishes = record & !step_ends & many_wait(view, control);
 
   // Loaded before anything is known of the step, so that both are under way together. Padding rows
   // are loaded, too, and no more than that.
-  const unsigned block_rows = writers / kPieces;
-  const std::uint32_t index = blockIdx.x * block_rows + threadIdx.x / kPieces;
-  const std::uint32_t entry = kMost == 1 ? 0 : index / shape.rows;
-  const std::uint32_t row = index - entry * shape.rows;
-  const std::uint32_t piece = threadIdx.x % kPieces;
-  const bool exists = threadIdx.x < block_rows * kPieces && entry < list.count && row < shape.rows;
-  std::int32_t layer = list.layer[0];
-  Piece loaded{};
-  if (exists) {
-    layer = list.layer[entry];
-    const TensorPair routes = list.tensors[entry];
-    const std::uint64_t begin = std::uint64_t{row} * view.top_k;
-    loaded = kVectors ? load_piece_by_vectors<kUnits>(routes, piece, begin, view)
-                      : load_piece<kUnits>(shape, routes, piece, begin, view);
+  const unsigned block_rows = writers * kEach / kPieces;
+  Share shares[kEach];
+#pragma unroll
+  for (unsigned n = 0; n < kEach; ++n) {
+    Share& share = shares[n];
+    const unsigned place = threadIdx.x + n * writers;
+    const std::uint32_t index = blockIdx.x * block_rows + place / kPieces;
+    const std::uint32_t entry = kMost == 1 ? 0 : index / shape.rows;
+    share.row = index - entry * shape.rows;
+    share.piece = place % kPieces;
+    share.exists = threadIdx.x < writers && place < block_rows * kPieces && entry < list.count &&
+                   share.row < shape.rows;
+    share.layer = list.layer[0];
+    share.loaded = Piece{};
+    if (share.exists) {
+      share.layer = list.layer[entry];
+      const TensorPair routes = list.tensors[entry];
+      const std::uint64_t begin = std::uint64_t{share.row} * view.top_k;
+      share.loaded = kVectors ? load_piece_by_vectors<kUnits>(routes, share.piece, begin, view)
+                              : load_piece<kUnits>(shape, routes, share.piece, begin, view);
+    }
   }
   const std::int32_t last = wanted.last();
   if (last < 0) return;
@@ -207,35 +224,47 @@ __device__ __forceinline__ void write_rows(const HookView& view, const RouteShap
   const std::uint32_t taken = !record           ? 0
                               : room < all_rows ? static_cast<std::uint32_t>(room)
                                                 : all_rows;
-  const Counter counter{view.counts + static_cast<std::uint64_t>(layer) * view.num_experts,
-                        use_histogram ? dynamic_shared() : nullptr, view.num_experts};
+  const auto counter_of = [&](std::int32_t layer) {
+    return Counter{view.counts + static_cast<std::uint64_t>(layer) * view.num_experts,
+                   use_histogram ? dynamic_shared() : nullptr, view.num_experts};
+  };
   const auto keep_books = [&] {
     if (!takes_last_ticket(control)) return;
     control.claimed = first + taken;
     control.dropped += record ? all_rows - taken : 0;
     control.last_seen = last;
+    if (publishes) control.published = first;
     if (step_ends) {
       end_step(view, control);
     } else if (record) {
       look_for_room(view, control, control.rows);
     }
   };
-  counter.clear();
+  counter_of(shares[0].layer).clear();
   __syncthreads();  // every thread of the block has read the control block
   // Beside the writing, unless the step ends with it.
-  if (keeps_books && blockIdx.x == 0 && record) publish(view, first);
-  if (keeps_books && !step_ends) keep_books();
-  const bool mine = exists && row < rows && wanted.contains(layer);
-  const std::uint32_t number = wanted.count_below(layer) * rows + row;  // of this launch's records
-  if (mine && number < taken) {
-    const std::uint64_t seq = first + number;
-    const uint4 head = make_uint4(static_cast<std::uint32_t>(seq + 1), step, row,
-                                  static_cast<std::uint32_t>(layer));
-    std::byte* slot = view.routes + (seq & (view.route_slots - 1)) * (64 * kUnits);
-    *reinterpret_cast<uint4*>(slot + piece * kPieceBytes) = piece == 0 ? head : loaded.bits;
+  if (keeps_books && blockIdx.x == 0 && publishes) {
+    fence_system();  // for what earlier launches wrote
+    publish(view, first);
   }
-  if (mine && piece > 0 && piece <= kUnits) counter.add(loaded.experts);
-  counter.flush();
+  if (keeps_books && !step_ends) keep_books();
+#pragma unroll
+  for (const Share& share : shares) {
+    const bool mine = share.exists && share.row < rows && wanted.contains(share.layer);
+    // Of this launch's records.
+    const std::uint32_t number = wanted.count_below(share.layer) * rows + share.row;
+    if (mine && number < taken) {
+      const std::uint64_t seq = first + number;
+      const uint4 head = make_uint4(static_cast<std::uint32_t>(seq + 1), step, share.row,
+                                    static_cast<std::uint32_t>(share.layer));
+      std::byte* slot = view.routes + (seq & (view.route_slots - 1)) * (64 * kUnits);
+      *reinterpret_cast<uint4*>(slot + share.piece * kPieceBytes) =
+          share.piece == 0 ? head : share.loaded.bits;
+    }
+    if (mine && share.piece > 0 && share.piece <= kUnits)
+      counter_of(share.layer).add(share.loaded.experts);
+  }
+  counter_of(shares[0].layer).flush();
   if (!step_ends) return;
   __syncthreads();  // the block has written
   if (!keeps_books) return;
@@ -244,22 +273,29 @@ __device__ __forceinline__ void write_rows(const HookView& view, const RouteShap
   keep_books();
 }
 
+// A layer of as many rows as it may have.
 template <unsigned kUnits, bool kVectors>
 __global__ void record_layer(HookView view, RouteShape shape,
                              const __grid_constant__ LayerList<1> list, bool use_histogram) {
-  write_rows<kUnits, kVectors>(view, shape, list, use_histogram);
+  write_rows<kUnits, kVectors, 1, 1>(view, shape, list, use_histogram);
+}
+
+// A layer in one block.
+template <bool kVectors, unsigned kEach>
+__global__ void __launch_bounds__(kWriters + kWarp)
+    record_small_layer(HookView view, RouteShape shape, const __grid_constant__ LayerList<1> list) {
+  write_rows<1, kVectors, 1, kEach>(view, shape, list, false);
 }
 
 template <unsigned kUnits, bool kVectors>
 __global__ void __launch_bounds__(kWriters + kWarp, kBlocksOnAMultiprocessor)
     record_layers(HookView view, RouteShape shape,
                   const __grid_constant__ LayerList<kMostLayers> list) {
-  write_rows<kUnits, kVectors>(view, shape, list, false);
+  write_rows<kUnits, kVectors, kMostLayers, 1>(view, shape, list, false);
 }
 
-template <unsigned kUnits, bool kVectors, unsigned kMost>
-cudaError_t launch(cudaStream_t stream, const HookView& view, const RouteShape& shape,
-                   const RouteTensors* layers, std::size_t count) {
+template <unsigned kMost>
+LayerList<kMost> list_of(const RouteTensors* layers, std::size_t count) {
   LayerList<kMost> list{};
   list.count = static_cast<std::uint32_t>(count);
   for (std::size_t n = 0; n < count; ++n) {
@@ -268,21 +304,47 @@ cudaError_t launch(cudaStream_t stream, const HookView& view, const RouteShape& 
     list.layer[n] = static_cast<std::uint8_t>(layer);
     list.layers.words[layer / 64] |= std::uint64_t{1} << (layer % 64);
   }
-  const unsigned rows = shape.rows * list.count;
-  const unsigned pieces = rows * pieces_of(kUnits);
-  const unsigned threads = std::min((pieces + kWarp - 1) / kWarp * kWarp, kWriters);
-  const unsigned block_rows = threads / pieces_of(kUnits);
-  const unsigned blocks = (rows + block_rows - 1) / block_rows;
-  const bool use_histogram =
-      kMost == 1 && rows >= kHistogramRows && view.num_experts <= kMostHistogramExperts;
-  const std::size_t shared = use_histogram ? view.num_experts * sizeof(unsigned) : 0;
-  if constexpr (kMost == 1) {
-    return launch_kernel(record_layer<kUnits, kVectors>, blocks, threads + kWarp, shared, stream,
-                         view, shape, list, use_histogram);
-  } else {
-    return launch_kernel(record_layers<kUnits, kVectors>, blocks, threads + kWarp, 0, stream, view,
-                         shape, list);
+  return list;
+}
+
+constexpr unsigned divided(unsigned number, unsigned by) {  // and rounded up
+  return (number + by - 1) / by;
+}
+constexpr unsigned whole_warps(unsigned threads) {
+  return divided(threads, kWarp) * kWarp;
+}
+
+template <unsigned kUnits, bool kVectors>
+cudaError_t launch_one(cudaStream_t stream, const HookView& view, const RouteShape& shape,
+                       const RouteTensors& layer) {
+  const auto list = list_of<1>(&layer, 1);
+  const unsigned pieces = shape.rows * pieces_of(kUnits);
+  if constexpr (kUnits == 1) {
+    if (pieces > kWriters && pieces <= kMostEach * kWriters) {
+      const bool two = pieces <= 2 * kWriters;
+      const unsigned threads = whole_warps(divided(pieces, two ? 2 : kMostEach));
+      return launch_kernel(
+          two ? record_small_layer<kVectors, 2> : record_small_layer<kVectors, kMostEach>, 1,
+          threads + kWarp, 0, stream, view, shape, list);
+    }
   }
+  const unsigned threads = std::min(whole_warps(pieces), kWriters);
+  const unsigned blocks = divided(shape.rows, threads / pieces_of(kUnits));
+  const bool use_histogram =
+      shape.rows >= kHistogramRows && view.num_experts <= kMostHistogramExperts;
+  const std::size_t shared = use_histogram ? view.num_experts * sizeof(unsigned) : 0;
+  return launch_kernel(record_layer<kUnits, kVectors>, blocks, threads + kWarp, shared, stream,
+                       view, shape, list, use_histogram);
+}
+
+template <unsigned kUnits, bool kVectors>
+cudaError_t launch_several(cudaStream_t stream, const HookView& view, const RouteShape& shape,
+                           const RouteTensors* layers, std::size_t count) {
+  const unsigned rows = shape.rows * static_cast<unsigned>(count);
+  const unsigned threads = std::min(whole_warps(rows * pieces_of(kUnits)), kWriters);
+  const unsigned blocks = divided(rows, threads / pieces_of(kUnits));
+  return launch_kernel(record_layers<kUnits, kVectors>, blocks, threads + kWarp, 0, stream, view,
+                       shape, list_of<kMostLayers>(layers, count));
 }
 
 template <unsigned kUnits>
@@ -290,23 +352,27 @@ cudaError_t launch(cudaStream_t stream, const HookView& view, const RouteShape& 
                    const RouteTensors* layers, std::size_t count) {
   const bool vectors = fits_vectors(shape, layers, count, view.top_k);
   if (count == 1) {
-    return vectors ? launch<kUnits, true, 1>(stream, view, shape, layers, count)
-                   : launch<kUnits, false, 1>(stream, view, shape, layers, count);
+    return vectors ? launch_one<kUnits, true>(stream, view, shape, *layers)
+                   : launch_one<kUnits, false>(stream, view, shape, *layers);
   }
-  return vectors ? launch<kUnits, true, kMostLayers>(stream, view, shape, layers, count)
-                 : launch<kUnits, false, kMostLayers>(stream, view, shape, layers, count);
+  return vectors ? launch_several<kUnits, true>(stream, view, shape, layers, count)
+                 : launch_several<kUnits, false>(stream, view, shape, layers, count);
 }
 
-template <unsigned kUnits>
-cudaError_t load() {
+// Loads what launch_record() may launch.
+template <class... Kernels>
+cudaError_t load(Kernels... kernels) {
   cudaFuncAttributes attributes;
-  for (const void* kernel : {reinterpret_cast<const void*>(&record_layer<kUnits, true>),
-                             reinterpret_cast<const void*>(&record_layer<kUnits, false>),
-                             reinterpret_cast<const void*>(&record_layers<kUnits, true>),
-                             reinterpret_cast<const void*>(&record_layers<kUnits, false>)}) {
+  for (const void* kernel : {reinterpret_cast<const void*>(kernels)...}) {
     if (const cudaError_t failed = cudaFuncGetAttributes(&attributes, kernel)) return failed;
   }
   return cudaSuccess;
+}
+
+template <unsigned kUnits>
+cudaError_t load_kernels() {
+  return load(record_layer<kUnits, false>, record_layer<kUnits, true>, record_layers<kUnits, false>,
+              record_layers<kUnits, true>);
 }
 
 }  // namespace
@@ -326,7 +392,10 @@ cudaError_t launch_record(cudaStream_t stream, const HookView& view, const Route
 }
 
 cudaError_t load_record_kernels() {
-  for (const cudaError_t failed : {load<1>(), load<2>(), load<3>(), load<4>()}) {
+  for (const cudaError_t failed :
+       {load_kernels<1>(), load_kernels<2>(), load_kernels<3>(), load_kernels<4>(),
+        load(record_small_layer<false, 2>, record_small_layer<true, 2>,
+             record_small_layer<false, kMostEach>, record_small_layer<true, kMostEach>)}) {
     if (failed != cudaSuccess) return failed;
   }
   return cudaSuccess;

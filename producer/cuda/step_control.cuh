@@ -3,7 +3,7 @@
 #pragma once
 
 #include "producer/cuda/device_view.hpp"
-#include "producer/cuda/system_memory.cuh"
+#include "producer/cuda/ordering.cuh"
 
 namespace moetrace::cuda {
 
@@ -28,6 +28,11 @@ __device__ inline void look_for_room(const HookView& view, ControlBlock& control
   accept_consumed(control, load_acquire_system(view.consumed));
 }
 
+// Whether so many records wait to be published that a step should not keep them until it ends.
+__device__ inline bool many_wait(const HookView& view, const ControlBlock& control) {
+  return control.claimed - control.published >= view.publish_every;
+}
+
 // The records below `position` were written by earlier kernels, or by blocks that have passed their
 // fence and their ticket, and this thread has executed a fence_system() since: the store is a
 // release, and pairs with the acquire in valid_routes_end().
@@ -45,6 +50,7 @@ __device__ inline void publish(const HookView& view, std::uint64_t position) {
 __device__ inline void end_step(const HookView& view, ControlBlock& control) {
   control.open = 0;
   control.steps_done = control.step + 1;
+  control.published = control.claimed;
   const std::uint64_t number = ++control.snapshots;
   moetrace_snapshot* line = view.snapshots + number % 2;
   fence_system();

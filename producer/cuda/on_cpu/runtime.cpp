@@ -112,8 +112,7 @@ cudaError_t launch(cudaStream_t stream, dim3 blocks, dim3 threads, std::size_t s
     stream->last_nodes = {stream->capture->nodes.back().get()};
     return answer(cudaSuccess);
   }
-  stream->last = {
-      Device::get().add([grid = std::move(grid)] { return run(grid); }, stream->last)};
+  stream->last = {Device::get().add([grid = std::move(grid)] { return run(grid); }, stream->last)};
   return answer(cudaSuccess);
 }
 

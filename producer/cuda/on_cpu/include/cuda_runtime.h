@@ -68,13 +68,6 @@ T atomicAdd(T* word, T value) {
   *word += value;
   return before;
 }
-inline unsigned atomicInc(unsigned* word, unsigned most) {
-  moetrace::on_cpu::step_aside();
-  const unsigned before = *word;
-  *word = before >= most ? 0 : before + 1;
-  return before;
-}
-
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
   std::size_t dynamicSmemBytes = 0;

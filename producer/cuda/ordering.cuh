@@ -1,5 +1,6 @@
-// Memory that the CPU sees, too: the only places where the hook's kernels order anything for
-// another process. libcu++ gives the PTX instructions that are named here.
+// The only places where the hook's kernels order anything: for another process in memory that the
+// CPU sees, too, and among the blocks of a launch. libcu++ gives the PTX instructions that are
+// named here.
 #pragma once
 
 #include <cstdint>
@@ -24,6 +25,12 @@ __device__ inline void store_system(std::uint64_t* word, std::uint64_t value) {
 // ld.acquire.sys: reads over the bus, about 1.5 us.
 __device__ inline std::uint64_t load_acquire_system(std::uint64_t* word) {
   return SystemWord(*word).load(::cuda::memory_order_acquire);
+}
+
+// atom.acq_rel.gpu: the number of blocks that have taken one before.
+__device__ inline std::uint32_t take_ticket(std::uint32_t& ticket) {
+  return ::cuda::atomic_ref<std::uint32_t, ::cuda::thread_scope_device>(ticket).fetch_add(
+      1, ::cuda::memory_order_acq_rel);
 }
 
 }  // namespace moetrace::cuda
