@@ -165,7 +165,9 @@ class Segments(Case):
         for tenth in range(10):
             trace_id = self.copy_segment(whole)
             path = self.traces / f"{trace_id}.jsonl"
-            wait_until(lambda: path.exists() and path.stat().st_size >= tenth * len(source.read_bytes()) // 10, "not drained")
+            # The first one when it has been begun.
+            enough = max(1, tenth * len(source.read_bytes()) // 10)
+            wait_until(lambda: path.exists() and path.stat().st_size >= enough, "not drained")
             with contextlib.suppress(FileNotFoundError):  # else it has been drained whole by now
                 os.truncate(self.rings / f"moetrace.v1.{self.session}.{trace_id}.ring", 4096)
                 cut[trace_id] = path
