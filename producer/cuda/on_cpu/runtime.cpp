@@ -64,7 +64,11 @@ thread_local cudaError_t last_error = cudaSuccess;
 // One host thread at a time may capture, as in the tests.
 std::shared_ptr<Capture> running_capture;
 unsigned long long captures = 0;
-CUstream_st legacy_stream;
+CUstream_st legacy_stream;  // what a null stream means
+
+cudaStream_t stream_of(cudaStream_t stream) {
+  return stream != nullptr ? stream : &legacy_stream;
+}
 
 cudaError_t answer(cudaError_t error) {
   if (error == cudaSuccess && Device::get().broken()) error = cudaErrorIllegalAddress;
@@ -102,6 +106,7 @@ std::unordered_set<const Node*> with_all_before(std::vector<const Node*> nodes) 
 
 cudaError_t launch(cudaStream_t stream, dim3 blocks, dim3 threads, std::size_t shared_bytes,
                    std::function<void()> kernel) {
+  stream = stream_of(stream);
   if (blocks.x == 0 || threads.x == 0 || threads.x > 1024 || shared_bytes > 48 * 1024)
     return answer(cudaErrorInvalidConfiguration);
   Grid grid{blocks, threads, shared_bytes, std::move(kernel)};
@@ -212,7 +217,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   if (breaks_capture()) return answer(cudaErrorStreamCaptureUnsupported);
-  Device::get().wait_for(stream->last);
+  Device::get().wait_for(stream_of(stream)->last);
   return answer(cudaSuccess);
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
@@ -220,6 +225,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   return answer(cudaSuccess);
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  stream = stream_of(stream);
   event->capture = stream->capture;
   event->captured = stream->capture != nullptr;
   event->last = event->captured ? WorkList{} : stream->last;
@@ -227,6 +233,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   return answer(cudaSuccess);
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  stream = stream_of(stream);
   if (!event->captured) {
     if (stream->capture) {
       stream->capture->broken = true;
@@ -275,6 +282,7 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* 
 }
 cudaError_t cudaStreamGetCaptureInfo(cudaStream_t stream, cudaStreamCaptureStatus* status,
                                      unsigned long long* id) {
+  stream = stream_of(stream);
   *status = !stream->capture          ? cudaStreamCaptureStatusNone
             : stream->capture->broken ? cudaStreamCaptureStatusInvalidated
                                       : cudaStreamCaptureStatusActive;
@@ -287,6 +295,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsig
   return answer(cudaSuccess);
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
+  stream = stream_of(stream);
   if (stream->capture) {
     stream->capture->broken = true;
     return answer(cudaErrorStreamCaptureUnsupported);
