@@ -1,5 +1,7 @@
 #include "daemon/cli/load.hpp"
 
+#include <time.h>
+
 #include <algorithm>
 #include <numeric>
 #include <optional>
@@ -9,8 +11,12 @@
 namespace moetrace::cli {
 namespace {
 
-// The mirror is written at most every 10 ms in far less than one, so a few looks are enough.
-constexpr int kReadTries = 64;
+// The mirror is written at most every 10 ms in far less than one, so a few looks are enough, unless
+// its writer has lost its processor in the middle of it: then it is looked at again, for up to 50
+// ms.
+constexpr int kLooks = 64;
+constexpr int kTries = 50;
+constexpr timespec kBetweenTries{0, 1'000'000};
 
 }  // namespace
 
@@ -39,12 +45,13 @@ std::optional<ExpertLoad> read_load(const CollectorSegment& segment) {
   const moetrace_ring_header& header = segment.map().header();
   const std::size_t experts = header.num_experts;
   std::vector<std::uint64_t> words(1 + std::size_t{header.num_layers} * experts);
-  const auto version =
-      VersionedWords<CountsWords>(CountsWords(segment.map()))
-          .read(
-              words.size(), [&](std::size_t w, std::uint64_t value) { words[w] = value; },
-              kReadTries);
-  if (!version) return std::nullopt;
+  const VersionedWords<CountsWords> mirror(CountsWords(segment.map()));
+  const auto put = [&](std::size_t w, std::uint64_t value) { words[w] = value; };
+  int tries = 0;
+  while (!mirror.read(words.size(), put, kLooks)) {
+    if (++tries == kTries) return std::nullopt;
+    ::nanosleep(&kBetweenTries, nullptr);
+  }
   ExpertLoad load;
   load.steps_done = words[0];
   for (std::uint32_t layer = 0; layer < header.num_layers; ++layer) {
