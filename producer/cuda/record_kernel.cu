@@ -157,7 +157,7 @@ struct Counter {
 // because every block has read it.
 __device__ bool takes_last_ticket(ControlBlock& control) {
   if (gridDim.x == 1) return true;
-  // release: what this block has read of the control block, and written, comes before its ticket;
+  // release: what this block has read of the control block comes before its ticket;
   // acquire: whoever has the last one comes after all of that (shm/ticket_model.cpp).
   if (take_ticket(control.ticket) != gridDim.x - 1) return false;
   control.ticket = 0;  // for the next launch
