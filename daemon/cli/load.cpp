@@ -1,10 +1,10 @@
 #include "daemon/cli/load.hpp"
 
-#include <time.h>
-
 #include <algorithm>
+#include <chrono>
 #include <numeric>
 #include <optional>
+#include <thread>
 
 #include "producer/layer_mask.hpp"
 
@@ -12,11 +12,10 @@ namespace moetrace::cli {
 namespace {
 
 // The mirror is written at most every 10 ms in far less than one, so a few looks are enough, unless
-// its writer has lost its processor in the middle of it: then it is looked at again, for up to 50
-// ms.
+// its writer has lost its processor in the middle of it: then it is looked at again, for so long.
 constexpr int kLooks = 64;
-constexpr int kTries = 50;
-constexpr timespec kBetweenTries{0, 1'000'000};
+constexpr std::chrono::milliseconds kPatience{50};
+constexpr std::chrono::milliseconds kBetweenTries{1};
 
 }  // namespace
 
@@ -47,10 +46,10 @@ std::optional<ExpertLoad> read_load(const CollectorSegment& segment) {
   std::vector<std::uint64_t> words(1 + std::size_t{header.num_layers} * experts);
   const VersionedWords<CountsWords> mirror(CountsWords(segment.map()));
   const auto put = [&](std::size_t w, std::uint64_t value) { words[w] = value; };
-  int tries = 0;
+  const auto end = std::chrono::steady_clock::now() + kPatience;
   while (!mirror.read(words.size(), put, kLooks)) {
-    if (++tries == kTries) return std::nullopt;
-    ::nanosleep(&kBetweenTries, nullptr);
+    if (std::chrono::steady_clock::now() >= end) return std::nullopt;
+    std::this_thread::sleep_for(kBetweenTries);
   }
   ExpertLoad load;
   load.steps_done = words[0];

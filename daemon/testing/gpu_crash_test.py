@@ -1,6 +1,6 @@
 """SIGKILL of either side while a GPU writes the ring: every row once, everything accounted for, no segment left.
 
-Needs a GPU; MOETRACE_CUDA_LOAD names the program moetrace-cuda-load. MOETRACE_KILLS sets the number of kills.
+MOETRACE_CUDA_LOAD names the program moetrace-cuda-load, or its like that needs no GPU. MOETRACE_KILLS sets the number of kills.
 """
 import os
 import random
@@ -16,15 +16,16 @@ LOAD = os.environ.get("MOETRACE_CUDA_LOAD", "moetrace-cuda-load")
 KILLS = int(os.environ.get("MOETRACE_KILLS", "5"))
 SEED = int(os.environ.get("MOETRACE_SEED", random.SystemRandom().randrange(1 << 30)))
 ROWS, LAYERS = 16, 4
+LONG_STEP = 600, 10  # has so many rows that it is published in pieces
 
 
 class Load:
     """moetrace-cuda-load; constructed, it has announced nothing yet."""
 
-    def __init__(self, case, steps, *how):
+    def __init__(self, case, steps, *how, shape=(ROWS, LAYERS)):
         self.errors = case.folder / f"load.{next(case.numbers)}.err"
         with self.errors.open("wb") as errors:
-            self.process = subprocess.Popen([LOAD, str(ROWS), str(LAYERS), str(steps), *how], stdin=subprocess.DEVNULL,
+            self.process = subprocess.Popen([LOAD, *map(str, (*shape, steps)), *how], stdin=subprocess.DEVNULL,
                                             stdout=subprocess.PIPE, stderr=errors, env=case.env, text=True)
         case.loads.append(self)
         line = self.process.stdout.readline()
@@ -98,7 +99,7 @@ class GpuCrash(Case):
         self.start_collector()
         delivered = 0
         for n in range(KILLS):
-            load = Load(self, 0, *(["--lossless"] if n % 2 else []))
+            load = Load(self, 0, *(["--lossless"] if n % 2 else []), shape=LONG_STEP if n % 3 == 2 else (ROWS, LAYERS))
             path = self.traces / f"{load.trace_id}.jsonl"
             wait_until(lambda: routes_in(path), "no rows")
             self.run_until_moment(0.1)

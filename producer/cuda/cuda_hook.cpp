@@ -20,8 +20,8 @@ using cuda::HookView;
 // takes the host four launches.
 constexpr std::int64_t kMirrorEveryNs = 100'000'000;
 
-// Records, at most, that wait until their step ends, and of how many slots one may wait: a reader
-// finds what a long pass writes before it is over, and gives back its slots.
+// Of so many records, and of one slot in so many, a launch does not leave those of earlier ones
+// until their step ends: a reader finds what a long pass writes, and gives back its slots.
 constexpr std::uint64_t kPublishEvery = 4096;
 constexpr std::uint64_t kSlotsPerWaiting = 4;
 
@@ -72,7 +72,8 @@ struct GpuState {
   cudaStream_t branch = nullptr;  // hook kernels, beside the engine's stream
   cudaStream_t mirror = nullptr;  // counts, on their way into the segment
   cudaEvent_t fork = nullptr;
-  cudaEvent_t joined = nullptr;
+  cudaEvent_t joined = nullptr;           // the end of the branch
+  cudaEvent_t joined_captured = nullptr;  // the same, within a capture
   cudaEvent_t copied = nullptr;
 };
 
@@ -136,7 +137,7 @@ class CudaHook final : public DeviceHook {
       cudaGetLastError();
       return;
     }
-    unjoined_.reset();
+    unjoined_ = {};
     send(gpu_.branch, {});
     mirror_counts(gpu_.branch);
     if (cudaStreamSynchronize(gpu_.branch) != cudaSuccess ||
@@ -147,8 +148,11 @@ class CudaHook final : public DeviceHook {
   const std::string& failure() const override { return failure_; }
 
  private:
+  // Branches that nobody has joined yet: one that runs, and one of a capture. A capture in between
+  // does not make the hook forget the former.
   struct Unjoined {
-    unsigned long long capture;  // 0: none, the branch runs
+    bool eager = false;
+    unsigned long long capture = 0;  // 0: none
   };
   // Layers of the pass under way that have been told of and not launched, in ascending order.
   struct Deferred {
@@ -207,18 +211,28 @@ class CudaHook final : public DeviceHook {
     check("forking", cudaStreamWaitEvent(gpu_.branch, gpu_.fork, 0));
     check("recording",
           cuda::launch_record(gpu_.branch, gpu_.view, shape, layers.data(), layers.size()));
-    check("joining", cudaEventRecord(gpu_.joined, gpu_.branch));
-    unjoined_ = Unjoined{capture_of(stream)};
+    const unsigned long long capture = capture_of(stream);
+    check("joining",
+          cudaEventRecord(capture != 0 ? gpu_.joined_captured : gpu_.joined, gpu_.branch));
+    if (capture != 0) {
+      unjoined_.capture = capture;
+    } else {
+      unjoined_.eager = true;
+    }
   }
 
   void join_branch(cudaStream_t stream) {
-    if (!unjoined_) return;
-    // A capture that broke off took its branch with it.
-    if (unjoined_->capture == capture_of(stream)) {
-      const OnDevice here(device_);
+    if (!unjoined_.eager && unjoined_.capture == 0) return;
+    const OnDevice here(device_);
+    const unsigned long long capture = capture_of(stream);
+    if (capture == 0 && unjoined_.eager) {
       check("joining", cudaStreamWaitEvent(stream, gpu_.joined, 0));
+      unjoined_.eager = false;
     }
-    unjoined_.reset();
+    if (capture != 0 && unjoined_.capture == capture)
+      check("joining", cudaStreamWaitEvent(stream, gpu_.joined_captured, 0));
+    // A capture that ended, or broke off, took its branch with it.
+    unjoined_.capture = 0;
   }
 
   void send(cudaStream_t stream, const StepBlock& block) {
@@ -254,7 +268,7 @@ class CudaHook final : public DeviceHook {
   const std::uint32_t last_moe_layer_;
   const int device_;
   const GpuState gpu_;
-  std::optional<Unjoined> unjoined_;
+  Unjoined unjoined_;
   Deferred deferred_;
   std::uint64_t mirrors_ = 0;
   std::int64_t mirrored_ns_ = 0;
@@ -307,6 +321,8 @@ Result<std::unique_ptr<DeviceHook>> DeviceHook::open(const SegmentMap& map, int 
       step("making a stream", cudaStreamCreateWithFlags(&gpu.mirror, cudaStreamNonBlocking)),
       step("making an event", cudaEventCreateWithFlags(&gpu.fork, cudaEventDisableTiming)),
       step("making an event", cudaEventCreateWithFlags(&gpu.joined, cudaEventDisableTiming)),
+      step("making an event",
+           cudaEventCreateWithFlags(&gpu.joined_captured, cudaEventDisableTiming)),
       step("making an event", cudaEventCreateWithFlags(&gpu.copied, cudaEventDisableTiming)),
       step("loading its kernels", cuda::load_step_kernels()),
       step("loading its kernels", cuda::load_record_kernels())};

@@ -1,4 +1,4 @@
-// What the CUDA hook writes is what the host's hook writes of the same tensors. Needs a GPU.
+// What the CUDA hook writes is what the host's hook writes of the same tensors.
 #include <cmath>
 #include <limits>
 #include <random>
@@ -46,6 +46,13 @@ TEST(CudaHook, WritesWhatTheHostHookWrites) {
     // From one block of few threads to several blocks, and what comes in between.
     for (const std::uint32_t rows : {1u, 3u, 64u, 128u, 129u, 256u, 257u, 512u, 513u, 1000u})
       expect_like_host(header_of(top_k, 60), rows, Where::kBranch);
+  }
+}
+
+TEST(CudaHook, WritesTheSameForEveryTopK) {
+  for (std::uint32_t top_k = 1; top_k <= MOETRACE_MAX_TOP_K; ++top_k) {
+    expect_like_host(header_of(top_k, 60), 130, Where::kBranch);
+    expect_like_host(header_of(top_k, 60), 70, Where::kDeferred);
   }
 }
 
@@ -125,20 +132,23 @@ TEST(CudaHook, AllTypes) {
 
 TEST(CudaHook, PaddingRowsLeaveNothing) {
   const moetrace_ring_header header = small_header();
-  GpuProducer gpu(header);
-  const Stream stream;
-  Routing routing(header, 8);
-  for (std::size_t n = 5 * 4; n < routing.weights.size(); ++n)
-    routing.weights[n] = std::numeric_limits<float>::quiet_NaN();
-  routing.gpu_weights->set(routing.weights);
-  gpu.announce(stream, 5);
-  record_all(gpu, stream, routing, 8);
-  stream.wait();
-  const auto rows = gpu.reader().routes();
-  ASSERT_EQ(rows.size(), 15u);
-  for (const RouteRow& row : rows) {
-    EXPECT_LT(row.row, 5u);
-    for (const float weight : row.weight) EXPECT_FALSE(std::isnan(weight));
+  for (const std::uint32_t padded : {8u, 200u, 400u, 600u}) {
+    const std::uint32_t real = padded * 5 / 8;
+    GpuProducer gpu(header, kRoomy);
+    const Stream stream;
+    Routing routing(header, padded);
+    for (std::size_t n = real * 4; n < routing.weights.size(); ++n)
+      routing.weights[n] = std::numeric_limits<float>::quiet_NaN();
+    routing.gpu_weights->set(routing.weights);
+    gpu.announce(stream, real);
+    record_all(gpu, stream, routing, padded);
+    stream.wait();
+    const auto rows = gpu.reader().routes();
+    ASSERT_EQ(rows.size(), 3u * real);
+    for (const RouteRow& row : rows) {
+      EXPECT_LT(row.row, real);
+      for (const float weight : row.weight) EXPECT_FALSE(std::isnan(weight));
+    }
   }
 }
 

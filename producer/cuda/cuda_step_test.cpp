@@ -174,6 +174,25 @@ TEST(CudaHook, ABranchThatWasNotJoinedIsWaitedFor) {
   EXPECT_TRUE(gpu->device_hook()->failure().empty()) << gpu->device_hook()->failure();
 }
 
+// Not even a capture makes it forget one.
+TEST(CudaHook, ABranchBeforeACaptureIsWaitedFor) {
+  const moetrace_ring_header header = small_header();
+  GpuProducer gpu(header, kRoomy);
+  const Stream stream;
+  const Routing routing(header, 300);
+  for (int pass = 0; pass < 50; ++pass) {
+    gpu.announce(stream, 300);
+    gpu->device_hook()->record(stream, 0, routing.gpu_ids->data(), MOETRACE_INT32,
+                               routing.gpu_weights->data(), MOETRACE_FLOAT32, 300, Where::kBranch);
+    const Graph graph(stream, [&] { record_all(gpu, stream, routing, 300); });
+    gpu.announce(stream, 300);
+    graph.replay(stream);
+    stream.wait();
+    ASSERT_EQ(gpu.reader().routes().size(), 1200u);
+  }
+  EXPECT_TRUE(gpu->device_hook()->failure().empty()) << gpu->device_hook()->failure();
+}
+
 // A producer's memory is ready when it is open, and not some time later.
 TEST(CudaHook, TheFirstStepFindsEverythingReady) {
   const moetrace_ring_header header = small_header();

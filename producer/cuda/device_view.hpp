@@ -54,7 +54,7 @@ struct HookView {
   std::uint64_t* mirror;             // .ring, [num_layers][num_experts]
   std::uint64_t* consumed;           // .ctl: route_consumed
   std::uint64_t route_slots;         // a power of two
-  std::uint64_t publish_every;       // records that a step keeps at most until it ends
+  std::uint64_t publish_every;       // if so many wait, a launch publishes those of earlier ones
   std::uint32_t top_k;
   std::uint32_t num_layers;
   std::uint32_t num_experts;

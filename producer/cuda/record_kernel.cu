@@ -318,9 +318,10 @@ template <unsigned kUnits, bool kVectors>
 cudaError_t launch_one(cudaStream_t stream, const HookView& view, const RouteShape& shape,
                        const RouteTensors& layer) {
   const auto list = list_of<1>(&layer, 1);
+  constexpr unsigned kBlockRows = kWriters / pieces_of(kUnits);  // at one piece a thread
   const unsigned pieces = shape.rows * pieces_of(kUnits);
   if constexpr (kUnits == 1) {
-    if (pieces > kWriters && pieces <= kMostEach * kWriters) {
+    if (shape.rows > kBlockRows && shape.rows <= kMostEach * kBlockRows) {
       const bool two = pieces <= 2 * kWriters;
       const unsigned threads = whole_warps(divided(pieces, two ? 2 : kMostEach));
       return launch_kernel(
@@ -328,7 +329,8 @@ cudaError_t launch_one(cudaStream_t stream, const HookView& view, const RouteSha
           threads + kWarp, 0, stream, view, shape, list);
     }
   }
-  const unsigned threads = std::min(whole_warps(pieces), kWriters);
+  const unsigned threads =
+      shape.rows > kBlockRows ? kWriters : std::min(whole_warps(pieces), kWriters);
   const unsigned blocks = divided(shape.rows, threads / pieces_of(kUnits));
   const bool use_histogram =
       shape.rows >= kHistogramRows && view.num_experts <= kMostHistogramExperts;

@@ -15,6 +15,7 @@ __global__ void announce_step(HookView view, StepArguments step) {
   ControlBlock& control = *view.control;
   // The pass before failed, or left layers out: what was announced of it and never came is torn.
   if (control.open != 0) end_step(view, control);
+  control.ticket = 0;  // it is, unless an engine let launches overlap: not for longer than a step
   // The host's own load was an acquire, and a launch comes after what its thread did before.
   accept_consumed(control, step.consumed);
   control.step = step.step;

@@ -33,7 +33,7 @@ constexpr std::size_t kBlocksAtATime = 3;
 constexpr std::size_t kAsideEvery = 4;
 
 class Fiber;
-Fiber* running = nullptr;
+thread_local Fiber* running = nullptr;
 
 // A thread of a block; used again for other threads.
 class Fiber {
@@ -140,7 +140,7 @@ class Block {
 sigjmp_buf out_of_kernel;
 
 void on_bad_address(int number) {
-  if (running == nullptr) {  // not a kernel's
+  if (running == nullptr) {  // not a kernel's, or another thread's
     ::signal(number, SIG_DFL);
     return;
   }
