@@ -295,6 +295,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsig
   return answer(cudaSuccess);
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
+  if (exec == nullptr) return answer(cudaErrorInvalidValue);
   stream = stream_of(stream);
   if (stream->capture) {
     stream->capture->broken = true;
