@@ -99,7 +99,7 @@ class GpuCrash(Case):
         self.start_collector()
         delivered = 0
         for n in range(KILLS):
-            load = Load(self, 0, *(["--lossless"] if n % 2 else []), shape=LONG_STEP if n % 3 == 2 else (ROWS, LAYERS))
+            load = Load(self, 0, "--lossless", shape=LONG_STEP) if n % 2 else Load(self, 0)
             path = self.traces / f"{load.trace_id}.jsonl"
             wait_until(lambda: routes_in(path), "no rows")
             self.run_until_moment(0.1)

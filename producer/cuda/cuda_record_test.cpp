@@ -71,7 +71,7 @@ TEST(CudaHook, WritesTheSameOfMoreLayersThanALaunchTakes) {
 }
 
 TEST(CudaHook, WritesTheSameInLine) {
-  for (const std::uint32_t rows : {1u, 256u, 1000u})
+  for (const std::uint32_t rows : {1u, 256u, 400u, 1000u})
     expect_like_host(header_of(4, 60), rows, Where::kInLine);
 }
 
