@@ -26,7 +26,8 @@ if(RELACY_INCLUDE_DIR AND NOT MOETRACE_SANITIZE)
   endforeach()
   foreach(planted published:launch_fence published:block_fence published:step_fence published:valid_routes_end
                   published:look_for_room published:publish ticket:release ticket:acquire ring:commit ring:upper_at ring:publish
-                  ring:room lines:write_word lines:write_number lines:read_number lines:read_word words:write_word words:write_version words:read_version words:read_word)
+                  ring:room lines:write_word lines:write_number lines:read_number lines:read_word words:write_word
+                  words:write_version words:read_version words:read_word)
     string(REPLACE ":" ";" parts ${planted})
     list(GET parts 0 model)
     list(GET parts 1 weakened)

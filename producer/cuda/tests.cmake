@@ -1,7 +1,8 @@
 # Tests and benchmarks that need a GPU; they compile anywhere.
 # The limits come last: their last test breaks the CUDA context.
 add_executable(moetrace-cuda-hook-test cuda/cuda_test_main.cpp cuda/cuda_record_test.cpp cuda/cuda_step_test.cpp
-                                       cuda/cuda_capi_test.cpp cuda/cuda_limits_test.cpp)
+                                       cuda/cuda_capi_test.cpp cuda/cuda_deferred_test.cpp
+                                       cuda/cuda_limits_test.cpp)
 target_link_libraries(moetrace-cuda-hook-test PRIVATE moetrace_producer moetrace_flags CUDA::cudart_static GTest::gtest)
 # Without a GPU the program says so, and CTest counts it as skipped.
 add_test(NAME gpu.hook COMMAND moetrace-cuda-hook-test)

@@ -1,0 +1,161 @@
+// Layers that the CUDA hook is told of and records later, all of a pass with one kernel.
+#include "producer/cuda/test_gpu.hpp"
+#include "producer/layer_mask.hpp"
+
+namespace moetrace::cuda {
+namespace {
+
+// Tells of layers [first, last) without a join.
+void defer_layers(const GpuProducer& gpu, const Stream& stream, const Routing& routing,
+                  std::uint32_t first, std::uint32_t last, std::uint32_t rows) {
+  for (std::uint32_t layer = first; layer < last; ++layer) {
+    gpu.record(stream, layer, *routing.gpu_ids, MOETRACE_INT32, *routing.gpu_weights,
+               MOETRACE_FLOAT32, rows, Where::kDeferred);
+  }
+}
+
+TEST(CudaHook, DeferredLayersAreOneKernel) {
+  const moetrace_ring_header header = small_header();
+  GpuProducer gpu(header, kRoomy);
+  const Stream stream;
+  const Routing routing(header, 4);
+  const Graph graph(stream, [&] { record_all(gpu, stream, routing, 4, Where::kDeferred); });
+  EXPECT_EQ(graph.nodes(), 1u);
+  for (int pass = 0; pass < 100; ++pass) {
+    gpu.announce(stream, 3);
+    graph.replay(stream);
+    graph.replay(stream);  // a dummy pass
+  }
+  stream.wait();
+  const auto rows = gpu.reader().routes();
+  ASSERT_EQ(rows.size(), 900u);
+  for (std::uint32_t n = 0; n < 900; ++n) {
+    ASSERT_EQ(rows[n].step, n / 9);
+    ASSERT_EQ(rows[n].layer, n / 3 % 3);
+    ASSERT_EQ(rows[n].row, n % 3);
+  }
+  EXPECT_EQ(gpu.snapshot()[0], 100u);
+}
+
+TEST(CudaHook, DeferredLayersOfCapturedPiecesGoWithTheLast) {
+  const moetrace_ring_header header = small_header();
+  GpuProducer gpu(header, kRoomy);
+  const Stream stream;
+  const Routing routing(header, 4);
+  const Graph first(stream, [&] { defer_layers(gpu, stream, routing, 0, 1, 4); });
+  const Graph second(stream, [&] { defer_layers(gpu, stream, routing, 1, 2, 4); });
+  const Graph third(stream, [&] {
+    defer_layers(gpu, stream, routing, 2, 3, 4);
+    gpu.join(stream);
+  });
+  EXPECT_EQ(first.nodes() + second.nodes(), 0u);
+  for (int pass = 0; pass < 10; ++pass) {
+    gpu.announce(stream, 4);
+    first.replay(stream);
+    second.replay(stream);
+    third.replay(stream);
+  }
+  stream.wait();
+  EXPECT_EQ(gpu.reader().routes().size(), 120u);
+  EXPECT_EQ(gpu.snapshot()[0], 10u);
+}
+
+// Outside a capture nothing reads the tensors before the join does.
+TEST(CudaHook, DeferredLayersOfAnEagerPassGoWithTheJoin) {
+  const moetrace_ring_header header = small_header();
+  GpuProducer gpu(header, kRoomy);
+  const Stream stream;
+  const Routing routing(header, 4);
+  const std::vector<float> changed(routing.weights.size(), 0.25f);
+  gpu.announce(stream, 4);
+  defer_layers(gpu, stream, routing, 0, 3, 4);
+  routing.gpu_weights->set(changed);
+  gpu.join(stream);
+  stream.wait();
+  const auto rows = gpu.reader().routes();
+  ASSERT_EQ(rows.size(), 12u);
+  for (const RouteRow& row : rows) EXPECT_EQ(row.weight[0], 0.25f);
+  EXPECT_EQ(gpu.snapshot()[0], 1u);
+}
+
+TEST(CudaHook, DeferredLayersWithoutTheLastGoWithTheJoin) {
+  const moetrace_ring_header header = small_header();
+  GpuProducer gpu(header, kRoomy);
+  const Stream stream;
+  const Routing routing(header, 4);
+  gpu.announce(stream, 4);
+  defer_layers(gpu, stream, routing, 0, 1, 4);
+  defer_layers(gpu, stream, routing, 1, 2, 2);  // of other shape: a launch of its own
+  gpu.join(stream);
+  gpu.announce(stream, 4);
+  stream.wait();
+  const auto rows = gpu.reader().routes();
+  ASSERT_EQ(rows.size(), 6u);
+  EXPECT_EQ(rows[3].layer, 0u);
+  EXPECT_EQ(rows[4].layer, 1u);
+  EXPECT_EQ(gpu.snapshot()[0], 1u);
+}
+
+// The tensors of a pass that failed may be gone: nothing reads them, and its rows count as torn.
+TEST(CudaHook, DeferredLayersOfABrokenPassAreForgotten) {
+  const moetrace_ring_header header = small_header();
+  GpuProducer gpu(header, kRoomy);
+  const Stream stream;
+  const Routing routing(header, 4);
+  const auto gone = [&](std::uint32_t layer) {
+    gpu->device_hook()->record(stream, layer, reinterpret_cast<const void*>(16), MOETRACE_INT32,
+                               reinterpret_cast<const void*>(16), MOETRACE_FLOAT32, 4,
+                               Where::kDeferred);
+  };
+  gpu.announce(stream, 4);
+  gone(0);
+  gone(1);
+  gpu.announce(stream, 4);  // the engine goes on
+  record_all(gpu, stream, routing, 4, Where::kDeferred);
+  gone(0);  // a dummy pass broke off, and another one follows
+  gone(1);
+  record_all(gpu, stream, routing, 4, Where::kDeferred);
+  gone(0);  // an eager pass broke off, and its engine captures
+  {
+    const Graph graph(stream, [&] {
+      defer_layers(gpu, stream, routing, 1, 3, 4);
+      gpu.join(stream);
+    });
+    gpu.announce(stream, 4);
+    graph.replay(stream);
+    stream.wait();
+  }
+  gone(0);
+  gpu->abort_step(stream);
+  gpu->device_hook()->join(stream);
+  stream.wait();
+  EXPECT_EQ(gpu.reader().routes().size(), 12u + 8u);
+  EXPECT_EQ(gpu.host().attempted, 36u);
+  EXPECT_TRUE(gpu->device_hook()->failure().empty()) << gpu->device_hook()->failure();
+  gone(0);  // not even at the end
+}
+
+TEST(CudaHook, DeferredLayersThatAreNotSelectedAreLeftOut) {
+  moetrace_ring_header header = small_header();
+  GpuProducer gpu(header, kRoomy);
+  const Stream stream;
+  const Routing routing(header, 4);
+  const Graph graph(stream, [&] { record_all(gpu, stream, routing, 4, Where::kDeferred); });
+  for (const char* layers : {"0", "1", "2", "0,2", "0,1"}) {
+    write_control(gpu->map(), {true, 1, *parse_layers(layers, 3)});
+    ASSERT_TRUE(gpu.announce(stream, 4));
+    graph.replay(stream);
+    stream.wait();
+    std::vector<std::uint32_t> expected;
+    std::vector<std::uint32_t> found;
+    for (std::uint32_t n = 0; n < 12; ++n) {
+      if (has_layer(*parse_layers(layers, 3), n / 4)) expected.push_back(n / 4);
+    }
+    for (const RouteRow& row : gpu.reader().routes()) found.push_back(row.layer);
+    EXPECT_EQ(found, expected) << layers;
+  }
+  EXPECT_EQ(gpu.snapshot()[0], 5u);
+}
+
+}  // namespace
+}  // namespace moetrace::cuda
