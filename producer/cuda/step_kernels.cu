@@ -13,21 +13,24 @@ constexpr unsigned kMirrorThreads = 1024;
 // One thread. It comes after all of the pass before it, whose branches have been joined.
 __global__ void announce_step(HookView view, StepArguments step) {
   ControlBlock& control = *view.control;
+  Account account = load_account(control);
   // The pass before failed, or left layers out: what was announced of it and never came is torn.
-  if (control.open != 0) end_step(view, control);
+  if (control.open != 0) end_step(view, control, account);
   control.ticket = 0;  // it is, unless an engine let launches overlap: not for longer than a step
+  account.step = step.step;
   // The host's own load was an acquire, and a launch comes after what its thread did before.
-  accept_consumed(control, step.consumed);
-  control.step = step.step;
+  account.consumed = believed(account, step.consumed);
+  control.step = account.step;
+  control.consumed = account.consumed;
   control.layers = step.layers;
   control.rows = step.rows;
   control.record = step.record;
   control.last_layer = step.last_layer;
   control.last_seen = -1;
   control.open = step.rows > 0;
-  if (control.open == 0) return;
-  if (step.last_layer < 0) return end_step(view, control);  // no layer will end it
-  if (step.record != 0) look_for_room(view, control, step.rows);
+  if (step.rows == 0) return;
+  if (step.last_layer < 0) return end_step(view, control, account);  // no layer will end it
+  if (step.record != 0) look_for_room(view, control, account, step.rows);
 }
 
 __global__ void copy_counts(HookView view, std::uint64_t cells) {

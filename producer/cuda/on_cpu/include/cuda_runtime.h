@@ -54,6 +54,10 @@ inline int __clzll(long long word) {
 inline std::uint32_t __float_as_uint(float value) {
   return std::bit_cast<std::uint32_t>(value);
 }
+template <class T>
+void __stcs(T* to, T value) {
+  *to = value;
+}
 
 inline void __syncthreads() {
   moetrace::on_cpu::meet();
