@@ -204,13 +204,13 @@ class CudaHook final : public DeviceHook {
     if (where == Where::kInLine) {
       join_branch(stream);
       check("recording",
-            cuda::launch_record(stream, gpu_.view, shape, layers.data(), layers.size()));
+            cuda::launch_record(stream, gpu_.view, shape, layers.data(), layers.size(), true));
       return;
     }
     check("forking", cudaEventRecord(gpu_.fork, stream));
     check("forking", cudaStreamWaitEvent(gpu_.branch, gpu_.fork, 0));
     check("recording",
-          cuda::launch_record(gpu_.branch, gpu_.view, shape, layers.data(), layers.size()));
+          cuda::launch_record(gpu_.branch, gpu_.view, shape, layers.data(), layers.size(), false));
     const unsigned long long capture = capture_of(stream);
     check("joining",
           cudaEventRecord(capture != 0 ? gpu_.joined_captured : gpu_.joined, gpu_.branch));

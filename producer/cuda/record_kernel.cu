@@ -28,15 +28,16 @@ namespace {
 
 constexpr unsigned kWarp = 32;
 constexpr unsigned kPieceBytes = 16;
-// Threads that write; one more warp publishes. Few enough to find a place beside an expert kernel.
+// Threads of a block that write; one more warp keeps the books. Few enough to find a place beside
+// an expert kernel.
 constexpr unsigned kWriters = 512;
-// Pieces that a thread makes of a layer whose rows then fit into one block, and need no ticket. For
-// top-k up to 8, which nearly all models have.
-constexpr unsigned kMostEach = 4;
-// So few registers that so many blocks of several layers fit; those of one layer do anyway.
+// The same in line. A multiprocessor takes atomics and stores one after another, 2 us for 512 rows;
+// more blocks are over sooner, although they need a ticket each, 0.5 us.
+constexpr unsigned kWritersInLine = 128;
+// So few registers that so many blocks fit.
 constexpr unsigned kBlocksOnAMultiprocessor = 3;
 // From here on counting in shared memory is worth its barrier, for which all rows must be of one
-// layer; 4 bytes an expert.
+// layer, and a block should have many; 4 bytes an expert.
 constexpr unsigned kHistogramRows = kMostSharedRows + 1;
 constexpr unsigned kMostHistogramExperts = 4096;
 
@@ -164,18 +165,10 @@ __device__ bool takes_last_ticket(ControlBlock& control) {
   return true;
 }
 
-// What a thread makes of a record.
-struct Share {
-  bool exists;
-  std::uint32_t row, piece;
-  std::int32_t layer;
-  Piece loaded;
-};
-
-// kUnits: 64-byte units of a record; kMost: layers; kEach: pieces a thread makes. The last warp of
-// a block keeps the books; all others write, so that a warp's store is consecutive and whole lines
-// leave the GPU.
-template <unsigned kUnits, bool kVectors, unsigned kMost, unsigned kEach>
+// kUnits: 64-byte units of a record; kMost: layers. The last warp of a block keeps the books; all
+// others write, a 16-byte piece of a record each, so that a warp's store is consecutive and whole
+// lines leave the GPU.
+template <unsigned kUnits, bool kVectors, unsigned kMost>
 __device__ __forceinline__ void write_rows(const HookView& view, const RouteShape& shape,
                                            const LayerList<kMost>& list, bool use_histogram) {
   constexpr unsigned kPieces = pieces_of(kUnits);
@@ -194,32 +187,24 @@ __device__ __forceinline__ void write_rows(const HookView& view, const RouteShap
   const auto step = static_cast<std::uint32_t>(account.step);
   const bool step_ends = wanted.contains(control.last_layer);
   // Whether so many records wait that the step should not keep them until it ends.
-  const bool publishes =
-      record & !step_ends & (first - control.published >= view.publish_every);
+  const bool publishes = record & !step_ends & (first - control.published >= view.publish_every);
 
   // Loaded before anything is known of the step, so that both are under way together. Padding rows
   // are loaded, too, and no more than that.
-  const unsigned block_rows = writers * kEach / kPieces;
-  Share shares[kEach];
-#pragma unroll
-  for (unsigned n = 0; n < kEach; ++n) {
-    Share& share = shares[n];
-    const unsigned place = threadIdx.x + n * writers;
-    const std::uint32_t index = blockIdx.x * block_rows + place / kPieces;
-    const std::uint32_t entry = kMost == 1 ? 0 : index / shape.rows;
-    share.row = index - entry * shape.rows;
-    share.piece = place % kPieces;
-    share.exists = threadIdx.x < writers && place < block_rows * kPieces && entry < list.count &&
-                   share.row < shape.rows;
-    share.layer = list.layer[0];
-    share.loaded = Piece{};
-    if (share.exists) {
-      share.layer = list.layer[entry];
-      const TensorPair routes = list.tensors[entry];
-      const std::uint64_t begin = std::uint64_t{share.row} * view.top_k;
-      share.loaded = kVectors ? load_piece_by_vectors<kUnits>(routes, share.piece, begin, view)
-                              : load_piece<kUnits>(shape, routes, share.piece, begin, view);
-    }
+  const unsigned block_rows = writers / kPieces;
+  const std::uint32_t index = blockIdx.x * block_rows + threadIdx.x / kPieces;
+  const std::uint32_t entry = kMost == 1 ? 0 : index / shape.rows;
+  const std::uint32_t row = index - entry * shape.rows;
+  const std::uint32_t piece = threadIdx.x % kPieces;
+  const bool exists = threadIdx.x < block_rows * kPieces && entry < list.count && row < shape.rows;
+  std::int32_t layer = list.layer[0];
+  Piece loaded{};
+  if (exists) {
+    layer = list.layer[entry];
+    const TensorPair routes = list.tensors[entry];
+    const std::uint64_t begin = std::uint64_t{row} * view.top_k;
+    loaded = kVectors ? load_piece_by_vectors<kUnits>(routes, piece, begin, view)
+                      : load_piece<kUnits>(shape, routes, piece, begin, view);
   }
   const std::int32_t last = wanted.last();
   if (last < 0) return;
@@ -228,10 +213,8 @@ __device__ __forceinline__ void write_rows(const HookView& view, const RouteShap
   const std::uint32_t taken = !record           ? 0
                               : room < all_rows ? static_cast<std::uint32_t>(room)
                                                 : all_rows;
-  const auto counter_of = [&](std::int32_t layer) {
-    return Counter{view.counts + static_cast<std::uint64_t>(layer) * view.num_experts,
-                   use_histogram ? dynamic_shared() : nullptr, view.num_experts};
-  };
+  const Counter counter{view.counts + static_cast<std::uint64_t>(layer) * view.num_experts,
+                        use_histogram ? dynamic_shared() : nullptr, view.num_experts};
   const auto keep_books = [&] {
     if (!takes_last_ticket(control)) return;
     account.claimed += taken;
@@ -246,7 +229,7 @@ __device__ __forceinline__ void write_rows(const HookView& view, const RouteShap
       look_for_room(view, control, account, step_rows);
     }
   };
-  counter_of(shares[0].layer).clear();
+  counter.clear();
   __syncthreads();  // every thread of the block has read the control block
   // Beside the writing, unless the step ends with it.
   if (keeps_books && blockIdx.x == 0 && publishes) {
@@ -254,25 +237,20 @@ __device__ __forceinline__ void write_rows(const HookView& view, const RouteShap
     publish(view, first);
   }
   if (keeps_books && !step_ends) keep_books();
-#pragma unroll
-  for (const Share& share : shares) {
-    const bool mine = share.exists && share.row < rows && wanted.contains(share.layer);
-    // Of this launch's records.
-    const std::uint32_t number = wanted.count_below(share.layer) * rows + share.row;
-    if (mine && number < taken) {
-      const std::uint64_t seq = first + number;
-      const uint4 head = make_uint4(static_cast<std::uint32_t>(seq + 1), step, share.row,
-                                    static_cast<std::uint32_t>(share.layer));
-      std::byte* slot = view.routes + (seq & (view.route_slots - 1)) * (64 * kUnits);
-      // Evict-first: nothing here reads it again. With plain stores and the counts' atomics beside
-      // them, a stream of large layers gets 29 GB/s into the ring, with these 45.
-      __stcs(reinterpret_cast<uint4*>(slot + share.piece * kPieceBytes),
-             share.piece == 0 ? head : share.loaded.bits);
-    }
-    if (mine && share.piece > 0 && share.piece <= kUnits)
-      counter_of(share.layer).add(share.loaded.experts);
+  const bool mine = exists && row < rows && wanted.contains(layer);
+  // Of this launch's records.
+  const std::uint32_t number = wanted.count_below(layer) * rows + row;
+  if (mine && number < taken) {
+    const std::uint64_t seq = first + number;
+    const uint4 head = make_uint4(static_cast<std::uint32_t>(seq + 1), step, row,
+                                  static_cast<std::uint32_t>(layer));
+    std::byte* slot = view.routes + (seq & (view.route_slots - 1)) * (64 * kUnits);
+    // Evict-first: nothing here reads it again. With plain stores and the counts' atomics beside
+    // them, a stream of large layers gets 29 GB/s into the ring, with these 45.
+    __stcs(reinterpret_cast<uint4*>(slot + piece * kPieceBytes), piece == 0 ? head : loaded.bits);
   }
-  counter_of(shares[0].layer).flush();
+  if (mine && piece > 0 && piece <= kUnits) counter.add(loaded.experts);
+  counter.flush();
   if (!step_ends) return;
   __syncthreads();  // the block has written
   if (!keeps_books) return;
@@ -281,25 +259,18 @@ __device__ __forceinline__ void write_rows(const HookView& view, const RouteShap
   keep_books();
 }
 
-// A layer of as many rows as it may have.
 template <unsigned kUnits, bool kVectors>
-__global__ void record_layer(HookView view, RouteShape shape,
-                             const __grid_constant__ LayerList<1> list, bool use_histogram) {
-  write_rows<kUnits, kVectors, 1, 1>(view, shape, list, use_histogram);
-}
-
-// A layer in one block.
-template <bool kVectors, unsigned kEach>
-__global__ void __launch_bounds__(kWriters + kWarp)
-    record_small_layer(HookView view, RouteShape shape, const __grid_constant__ LayerList<1> list) {
-  write_rows<1, kVectors, 1, kEach>(view, shape, list, false);
+__global__ void __launch_bounds__(kWriters + kWarp, kBlocksOnAMultiprocessor)
+    record_layer(HookView view, RouteShape shape, const __grid_constant__ LayerList<1> list,
+                 bool use_histogram) {
+  write_rows<kUnits, kVectors, 1>(view, shape, list, use_histogram);
 }
 
 template <unsigned kUnits, bool kVectors>
 __global__ void __launch_bounds__(kWriters + kWarp, kBlocksOnAMultiprocessor)
     record_layers(HookView view, RouteShape shape,
                   const __grid_constant__ LayerList<kMostLayers> list) {
-  write_rows<kUnits, kVectors, kMostLayers, 1>(view, shape, list, false);
+  write_rows<kUnits, kVectors, kMostLayers>(view, shape, list, false);
 }
 
 template <unsigned kMost>
@@ -322,48 +293,43 @@ constexpr unsigned whole_warps(unsigned threads) {
   return divided(threads, kWarp) * kWarp;
 }
 
+// Of the grid that writes `rows` records.
+struct Grid {
+  unsigned blocks;
+  unsigned threads;
+};
+template <unsigned kUnits>
+Grid grid_of(unsigned rows, unsigned most_writers) {
+  const unsigned writers = std::min(whole_warps(rows * pieces_of(kUnits)), most_writers);
+  return {divided(rows, writers / pieces_of(kUnits)), writers + kWarp};
+}
+
 template <unsigned kUnits, bool kVectors>
 cudaError_t launch_one(cudaStream_t stream, const HookView& view, const RouteShape& shape,
-                       const RouteTensors& layer) {
-  const auto list = list_of<1>(&layer, 1);
-  constexpr unsigned kBlockRows = kWriters / pieces_of(kUnits);  // at one piece a thread
-  const unsigned pieces = shape.rows * pieces_of(kUnits);
-  if constexpr (kUnits == 1) {
-    if (shape.rows > kBlockRows && shape.rows <= kMostEach * kBlockRows) {
-      const bool two = pieces <= 2 * kWriters;
-      const unsigned threads = whole_warps(divided(pieces, two ? 2 : kMostEach));
-      return launch_kernel(
-          two ? record_small_layer<kVectors, 2> : record_small_layer<kVectors, kMostEach>, 1,
-          threads + kWarp, 0, stream, view, shape, list);
-    }
-  }
-  const unsigned threads =
-      shape.rows > kBlockRows ? kWriters : std::min(whole_warps(pieces), kWriters);
-  const unsigned blocks = divided(shape.rows, threads / pieces_of(kUnits));
-  const bool use_histogram =
-      shape.rows >= kHistogramRows && view.num_experts <= kMostHistogramExperts;
+                       const RouteTensors& layer, bool in_line) {
+  const bool many = shape.rows >= kHistogramRows;
+  const Grid grid = grid_of<kUnits>(shape.rows, in_line && !many ? kWritersInLine : kWriters);
+  const bool use_histogram = many && view.num_experts <= kMostHistogramExperts;
   const std::size_t shared = use_histogram ? view.num_experts * sizeof(unsigned) : 0;
-  return launch_kernel(record_layer<kUnits, kVectors>, blocks, threads + kWarp, shared, stream,
-                       view, shape, list, use_histogram);
+  return launch_kernel(record_layer<kUnits, kVectors>, grid.blocks, grid.threads, shared, stream,
+                       view, shape, list_of<1>(&layer, 1), use_histogram);
 }
 
 template <unsigned kUnits, bool kVectors>
 cudaError_t launch_several(cudaStream_t stream, const HookView& view, const RouteShape& shape,
                            const RouteTensors* layers, std::size_t count) {
-  const unsigned rows = shape.rows * static_cast<unsigned>(count);
-  const unsigned threads = std::min(whole_warps(rows * pieces_of(kUnits)), kWriters);
-  const unsigned blocks = divided(rows, threads / pieces_of(kUnits));
-  return launch_kernel(record_layers<kUnits, kVectors>, blocks, threads + kWarp, 0, stream, view,
+  const Grid grid = grid_of<kUnits>(shape.rows * static_cast<unsigned>(count), kWriters);
+  return launch_kernel(record_layers<kUnits, kVectors>, grid.blocks, grid.threads, 0, stream, view,
                        shape, list_of<kMostLayers>(layers, count));
 }
 
 template <unsigned kUnits>
 cudaError_t launch(cudaStream_t stream, const HookView& view, const RouteShape& shape,
-                   const RouteTensors* layers, std::size_t count) {
+                   const RouteTensors* layers, std::size_t count, bool in_line) {
   const bool vectors = fits_vectors(shape, layers, count, view.top_k);
   if (count == 1) {
-    return vectors ? launch_one<kUnits, true>(stream, view, shape, *layers)
-                   : launch_one<kUnits, false>(stream, view, shape, *layers);
+    return vectors ? launch_one<kUnits, true>(stream, view, shape, *layers, in_line)
+                   : launch_one<kUnits, false>(stream, view, shape, *layers, in_line);
   }
   return vectors ? launch_several<kUnits, true>(stream, view, shape, layers, count)
                  : launch_several<kUnits, false>(stream, view, shape, layers, count);
@@ -388,24 +354,22 @@ cudaError_t load_kernels() {
 }  // namespace
 
 cudaError_t launch_record(cudaStream_t stream, const HookView& view, const RouteShape& shape,
-                          const RouteTensors* layers, std::size_t count) {
+                          const RouteTensors* layers, std::size_t count, bool in_line) {
   switch ((view.top_k + 7) / 8) {
     case 1:
-      return launch<1>(stream, view, shape, layers, count);
+      return launch<1>(stream, view, shape, layers, count, in_line);
     case 2:
-      return launch<2>(stream, view, shape, layers, count);
+      return launch<2>(stream, view, shape, layers, count, in_line);
     case 3:
-      return launch<3>(stream, view, shape, layers, count);
+      return launch<3>(stream, view, shape, layers, count, in_line);
     default:  // top-k is at most 32
-      return launch<4>(stream, view, shape, layers, count);
+      return launch<4>(stream, view, shape, layers, count, in_line);
   }
 }
 
 cudaError_t load_record_kernels() {
   for (const cudaError_t failed :
-       {load_kernels<1>(), load_kernels<2>(), load_kernels<3>(), load_kernels<4>(),
-        load(record_small_layer<false, 2>, record_small_layer<true, 2>,
-             record_small_layer<false, kMostEach>, record_small_layer<true, kMostEach>)}) {
+       {load_kernels<1>(), load_kernels<2>(), load_kernels<3>(), load_kernels<4>()}) {
     if (failed != cudaSuccess) return failed;
   }
   return cudaSuccess;
