@@ -104,6 +104,7 @@ def child(given):
     slow = given.child == "json_all"
     machine = device_name()
     for size in given.sizes:
+        before = announcing() if given.child == "on" else None
         for repeat in range(-1, 2 if slow else given.repeats):  # the first one warms up
             started = time.perf_counter()
             answers = llm.generate(prompts[:size], sampling, use_tqdm=False)
@@ -112,6 +113,17 @@ def child(given):
                 tpot = statistics.mean((a.metrics.last_token_ts - a.metrics.first_token_ts) / (given.tokens - 1) for a in answers)
                 print("RESULT " + json.dumps({"mode": given.child, "size": size, "machine": machine, "tpot_ms": 1e3 * tpot,
                                               "tokens_s": size * given.tokens / elapsed}), flush=True)
+        if before:
+            steps, ns = (after - first for after, first in zip(announcing(), before))
+            print("RESULT " + json.dumps({"mode": given.child, "announced_at": size, "steps": steps, "announce_ns": ns}), flush=True)
+
+
+def announcing():
+    """Steps that this run's engine has announced so far, and the nanoseconds it took."""
+    status = subprocess.run(["moetrace", "status", "--json", "--session", os.environ["MOETRACE_SESSION"]], capture_output=True,
+                            check=True)
+    traces = json.loads(status.stdout)
+    return sum(trace["steps"] for trace in traces), sum(trace["cost"]["announce_ns"] for trace in traces)
 
 
 def device_name():
@@ -140,19 +152,15 @@ def run_mode(given, mode, number, gpu):
     results = [{**json.loads(line.removeprefix("RESULT ")), "round": number} for line in done.stdout.splitlines()
                if line.startswith("RESULT ")]
     if mode == "on":
-        end, steps = last_lines(trace)
+        results.append({"mode": "on", "round": number, "end": end_line(trace)})
         trace.unlink()
-        results.append({"mode": "on", "round": number, "end": end, "steps": steps})
     return results
 
 
-def last_lines(trace):
-    """A trace's `end` line, and how many steps it has."""
+def end_line(trace):
     with open(trace, "rb") as file:
-        file.seek(max(0, trace.stat().st_size - (8 << 20)))  # more than a step's rows
-        lines = file.readlines()
-    last_step = next(line for line in reversed(lines) if line.startswith(b'{"type":"step"'))
-    return json.loads(lines[-1]), json.loads(last_step)["step"] + 1
+        file.seek(max(0, trace.stat().st_size - (1 << 16)))
+        return json.loads(file.readlines()[-1])
 
 
 def fastest_third(values):
@@ -225,12 +233,14 @@ def main():
     print(", ".join(sorted({r["machine"] for r in results if "machine" in r})))
     table("ms a token", summary(results, given, "tpot_ms", 1), given, "ms")
     table("output tokens a second", summary(results, given, "tokens_s", -1), given, "/s")
-    traced = [r for r in results if "end" in r]
+    costs = [[r for r in results if r.get("announced_at") == size] for size in given.sizes]
+    if any(costs):
+        cells = [f"{sum(r['announce_ns'] for r in of) / 1e3 / sum(r['steps'] for r in of):.1f} us" if of else "" for of in costs]
+        print(f"\n{'host time of announcing a step':<52}" + "".join(f"{cell:>30}" for cell in cells))
+    traced = [r["end"] for r in results if "end" in r]
     if traced:
-        announced = sum(r["end"]["cost"]["announce_ns"] for r in traced) / sum(r["steps"] for r in traced) / 1e3
-        rows = sum(r["end"]["attempted"] for r in traced)
-        print(f"\n{rows:,} rows announced, {rows - sum(r['end']['delivered'] for r in traced):,} of them not delivered; "
-              f"announcing takes {announced:.1f} us of host time a step")
+        rows = sum(end["attempted"] for end in traced)
+        print(f"\n{rows:,} rows announced, {rows - sum(end['delivered'] for end in traced):,} of them not delivered")
     return failed
 
 
