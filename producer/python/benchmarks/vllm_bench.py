@@ -14,7 +14,7 @@ that is there goes to the screen: a run can be continued, and --rounds 0 shows w
                which is what public patches do
 
 A process's time per token is the mean of the fastest third of its repeats, near their lower mode; what a mode adds is the mean of
-its rounds' differences, and the interval is Student's, 95%.
+its processes against that of the others on the same GPU, and the interval is Student's, 95%.
 """
 import argparse
 import concurrent.futures
@@ -149,7 +149,7 @@ def run_mode(given, mode, number, gpu):
         log.write(done.stdout)
     if done.returncode != 0:
         raise BenchError(f"{mode} failed with {done.returncode}; see {log.name}")
-    results = [{**json.loads(line.removeprefix("RESULT ")), "round": number} for line in done.stdout.splitlines()
+    results = [{**json.loads(line.removeprefix("RESULT ")), "round": number, "gpu": gpu} for line in done.stdout.splitlines()
                if line.startswith("RESULT ")]
     if mode == "on":
         results.append({"mode": "on", "round": number, "end": end_line(trace)})
@@ -169,26 +169,35 @@ def fastest_third(values):
 
 
 def summary(results, given, key, better):
-    """{(mode, size): the figure of each round}; `better`: which half of a process's repeats counts."""
+    """{(mode, size): {GPU: the figure of each process}}; `better`: which half of a process's repeats counts."""
     figures = {}
     for mode in given.modes:
         for size in given.sizes:
-            rounds = {}
+            processes = {}
             for r in results:
                 if r["mode"] == mode and r.get("size") == size:
-                    rounds.setdefault(r["round"], []).append(better * r[key])
-            figures[mode, size] = {n: better * fastest_third(values) for n, values in rounds.items()}
+                    processes.setdefault((r["gpu"], r["round"]), []).append(better * r[key])
+            of = figures[mode, size] = {}
+            for (gpu, _), values in processes.items():
+                of.setdefault(gpu, []).append(better * fastest_third(values))
     return figures
 
 
-def difference(figures, mode, base, size):
-    """Percent, with its 95% interval where there are two rounds or more."""
-    shared = sorted(set(figures[mode, size]) & set(figures[base, size]))
-    differences = [100 * (figures[mode, size][n] / figures[base, size][n] - 1) for n in shared]
-    if len(differences) < 2:
-        return f"{differences[0]:+.2f}%" if differences else "-"
-    half = STUDENT_95.get(len(differences) - 1, 2.0) * statistics.stdev(differences) / math.sqrt(len(differences))
-    return f"{statistics.mean(differences):+.2f}% [{statistics.mean(differences) - half:+.2f}, {statistics.mean(differences) + half:+.2f}]"
+def difference(processes, base):
+    """Percent, each GPU's processes against its own of `base`, since GPUs differ by more than tracing costs; with its 95% interval
+    from how processes alike differ, where there are any."""
+    gpus = sorted(set(processes) & set(base))
+    if not gpus:
+        return "-"
+    percent = statistics.mean(100 * (statistics.mean(processes[gpu]) / statistics.mean(base[gpu]) - 1) for gpu in gpus)
+    alike = [of[gpu] for of in (processes, base) for gpu in gpus]
+    freedom = sum(len(group) - 1 for group in alike)
+    if freedom == 0:
+        return f"{percent:+.2f}%"
+    squares = sum((100 * (value / statistics.mean(group) - 1)) ** 2 for group in alike for value in group)
+    error = math.sqrt(squares / freedom * sum(1 / len(group) for group in alike)) / len(gpus)
+    half = STUDENT_95.get(freedom, 2.0) * error
+    return f"{percent:+.2f}% [{percent - half:+.2f}, {percent + half:+.2f}]"
 
 
 def table(title, figures, given, unit):
@@ -196,8 +205,9 @@ def table(title, figures, given, unit):
     for mode in given.modes:
         base = MODES[mode][2]
         base = base if base in given.modes else None
-        cells = [difference(figures, mode, base, size) if base else
-                 f"{statistics.median(figures[mode, size].values()):,.3f} {unit}" for size in given.sizes if figures[mode, size]]
+        cells = [difference(figures[mode, size], figures[base, size]) if base else
+                 f"{statistics.mean(map(statistics.mean, figures[mode, size].values())):,.3f} {unit}"
+                 for size in given.sizes if figures[mode, size]]
         print(f"{mode + (f' against {base}' if base else ''):<52}" + "".join(f"{cell:>30}" for cell in cells))
 
 

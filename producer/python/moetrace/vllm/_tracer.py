@@ -32,6 +32,22 @@ class _Live(NamedTuple):
     max_tokens: Optional[int]  # a request that reaches it has ended by its length
 
 
+class _Batch:
+    """A pass's requests, in the order of their rows; passes that have the same ones share it."""
+
+    __slots__ = ("ids", "numbers", "_places")
+
+    def __init__(self, ids: list[str], numbers: bytes):
+        self.ids = ids
+        self.numbers = numbers  # uint64 [len(ids)]
+        self._places: Optional[dict[str, int]] = None
+
+    def place(self, id: str) -> Optional[int]:
+        if self._places is None:
+            self._places = dict(zip(self.ids, range(len(self.ids))))
+        return self._places.get(id)
+
+
 class Tracer:
     """Lives in the process that holds the model, from the end of its loading on."""
 
@@ -72,9 +88,8 @@ class Tracer:
         self._live: dict[str, _Live] = {}
         self._numbers: dict[str, int] = {}  # of the live requests
         self._names: set[str] = set()
-        self._ids: list[str] = []  # the last pass's requests
-        self._requests = b""  # their numbers
-        self._passes: collections.deque = collections.deque(maxlen=_PASSES_KEPT)  # (ids, starts, firsts) of each
+        self._batch = _Batch([], b"")  # of the last pass
+        self._passes: collections.deque = collections.deque(maxlen=_PASSES_KEPT)  # (batch, starts, firsts) of each
         self._speculative = config.speculative_config is not None
         self._asynchronous = bool(config.scheduler_config.async_scheduling)
         self._positions_known = not (self._speculative and self._asynchronous)
@@ -170,7 +185,7 @@ class Tracer:
         if name in self._names:
             name = new.req_id
         self._names.add(name)
-        self._ids = []  # a name that comes again is another request
+        self._batch = _Batch([], b"")  # a name that comes again is another request
         prompt = new.prompt_token_ids
         embeds = getattr(new, "prompt_embeds", None)
         tokens = len(prompt) if prompt is not None else len(embeds) if embeds is not None else None
@@ -195,9 +210,9 @@ class Tracer:
         one more."""
         if self._speculative or live.prompt_tokens is None:
             return None
-        for ids, starts, firsts in reversed(self._passes):
-            if id in ids:
-                place = ids.index(id)
+        for batch, starts, firsts in reversed(self._passes):
+            place = batch.place(id)
+            if place is not None:
                 row, end = struct.unpack_from("2i", starts, 4 * place)
                 first, = struct.unpack_from("i", firsts, 4 * place)
                 return max(0, first + end - row - live.prompt_tokens + 1)
@@ -213,15 +228,15 @@ class Tracer:
         # Caches are cold here, so what counts is how much code it takes, and not how much data.
         began_ns = time.monotonic_ns() - self._around_ns
         self._around_ns = 0
-        if ids != self._ids:
-            self._ids = list(ids)
-            self._requests = array.array("Q", map(self._numbers.__getitem__, ids)).tobytes()
+        batch = self._batch
+        if ids != batch.ids:
+            batch = self._batch = _Batch(list(ids), array.array("Q", map(self._numbers.__getitem__, ids)).tobytes())
         count = len(ids)
         row_bytes, position_bytes = starts.tobytes(), firsts.tobytes()
         if len(row_bytes) + len(position_bytes) != 8 * count + 4:
             row_bytes, position_bytes = _int32_bytes(starts, count + 1), _int32_bytes(firsts, count)
-        self._passes.append((self._ids, row_bytes, position_bytes))
-        recorded = self._producer.step_columns(count, self._requests if self._positions_known else None, row_bytes, position_bytes,
+        self._passes.append((batch, row_bytes, position_bytes))
+        recorded = self._producer.step_columns(count, batch.numbers if self._positions_known else None, row_bytes, position_bytes,
                                                began_ns)
         if not recorded and self._producer.failure:
             raise TracingError(self._producer.failure)
