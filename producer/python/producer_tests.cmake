@@ -15,7 +15,7 @@ foreach(name imports plugins)
   set_tests_properties(python.${name} PROPERTIES TIMEOUT 60 ENVIRONMENT "${moetrace_python_environment}")
 endforeach()
 if(MOETRACE_PROGRAMS)
-  foreach(name producer reading streaming)
+  foreach(name producer reading streaming vllm_steps)
     add_test(NAME python.${name} COMMAND /usr/bin/python3 -B ${CMAKE_CURRENT_SOURCE_DIR}/python/tests/${name}_test.py)
     set_tests_properties(python.${name} PROPERTIES
       LABELS end-to-end

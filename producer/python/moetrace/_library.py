@@ -64,10 +64,6 @@ _P, _U32, _U64, _INT, _SIZE, _TEXT = (ctypes.c_void_p, ctypes.c_uint32, ctypes.c
 # waiting to get it back.
 _SLOW = {"open", "close"}
 
-# Once a step, mostly with cold caches, in which converting arguments to declared types takes more time than all the rest of a call.
-# Without, an int is a C int of its low 32 bits, bytes and ctypes objects are pointers, and None is NULL.
-_UNDECLARED = None
-
 # Result and arguments of each function of the API, without the prefix.
 SIGNATURES = {
     "options_init": (None, [ctypes.POINTER(Options), _SIZE]),
@@ -80,7 +76,6 @@ SIGNATURES = {
     "record": (None, [_P, _U32, _P, _INT, _P, _INT, _U32]),
     "step_begin_cuda": (_INT, [_P, _P, _U32, _P, _SIZE]),
     "step_abort_cuda": (None, [_P, _P]),
-    "step_begin_columns": (_INT, _UNDECLARED),
     "record_cuda": (None, [_P, _P, _U32, _P, _INT, _P, _INT, _U32]),
     "record_cuda_deferred": (None, [_P, _P, _U32, _P, _INT, _P, _INT, _U32]),
     "record_cuda_in_line": (None, [_P, _P, _U32, _P, _INT, _P, _INT, _U32]),
@@ -93,6 +88,11 @@ SIGNATURES = {
     "no_collector": (_TEXT, [_P]),
     "close": (None, [_P]),
 }
+
+# Results of functions that adapters call once a step, mostly with cold caches, in which converting arguments to declared types takes
+# more time than all the rest of a call: here none are. An int is a C int of its low 32 bits, bytes are pointers, ctypes objects
+# what they are, and None is NULL. Their names begin with "quick_".
+_QUICK = {"step_begin_columns": _INT, "request_begin": _U64, "request_end": None}
 
 
 def candidates() -> list[str]:
@@ -113,6 +113,10 @@ def load() -> ctypes.CDLL:
             function = getattr(library if name in _SLOW else quick, f"moetrace_{name}")
             function.restype, function.argtypes = result, arguments
             setattr(library, f"moetrace_{name}", function)
+        for name, result in _QUICK.items():
+            function = quick[f"moetrace_{name}"]  # another object than the attribute
+            function.restype = result
+            setattr(library, f"quick_{name}", function)
     except (OSError, AttributeError) as error:
         raise TracingError(f"libmoetrace: {error}; install the package from its wheel, or set MOETRACE_LIBRARY to the path of "
                            "libmoetrace.so") from None

@@ -118,7 +118,7 @@ class Producer:
         self._num_layers, self._top_k = num_layers, top_k
         self._announce_ns = self._hook_ns = 0  # spent here, around the library's calls, and not reported to it yet
         self._kept: list[Any] = []  # what branches on the GPU still read
-        self._begin_columns = self._library.moetrace_step_begin_columns
+        self._begin_columns = self._library.quick_step_begin_columns
         self._handle = self._stream = ctypes.c_void_p()  # the pointer, and the last stream, as it takes them
         self._stream_address: Optional[int] = None
         self.trace_id = ""  # the trace's UUID, 36 characters; "" if not enabled
@@ -169,6 +169,14 @@ class Producer:
                                                       _tokens("request: prompt_tokens", prompt_tokens),
                                                       _tokens("request: cached_tokens", cached_tokens))
         return Request(self, number)
+
+    def begin_number(self, id: str, prompt_tokens: int, cached_tokens: int) -> int:
+        """`request` for an adapter: the number, for `end_number`. Unknown counts are UNKNOWN_TOKENS. Nothing is checked."""
+        return self._library.quick_request_begin(self._handle, id.encode(), prompt_tokens, cached_tokens)
+
+    def end_number(self, number: int, generated_tokens: int, status: bytes) -> None:
+        """`Request.end` for an adapter. Nothing is checked."""
+        self._library.quick_request_end(self._handle, ctypes.c_uint64(number), generated_tokens, status)
 
     def _end_request(self, number: int, generated_tokens: Optional[int], status: str) -> None:
         self._library.moetrace_request_end(self._pointer, number, _tokens("end: generated_tokens", generated_tokens),

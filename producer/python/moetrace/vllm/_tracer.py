@@ -1,51 +1,20 @@
 """One model runner's trace: its ring, its requests, and what each step announces."""
 from __future__ import annotations
 
-import array
-import collections
 import logging
 import multiprocessing.util
-import re
-import struct
 import tempfile
-import time
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
-import numpy as np
 import torch
 
 from .. import _torch_op
 from ..errors import TracingError
-from ..producer import Producer, Request
+from ..producer import Producer
 from . import _layers
+from ._steps import Steps
 
 _log = logging.getLogger("moetrace")
-
-_SUFFIX = re.compile(r"-[0-9a-f]{8}$")  # what vLLM puts behind the client's request id, to make it unique
-_PASSES_KEPT = 4  # a request that ends was in one of the last passes, unless it was preempted
-
-
-class _Live(NamedTuple):
-    request: Request
-    name: str
-    prompt_tokens: Optional[int]
-    max_tokens: Optional[int]  # a request that reaches it has ended by its length
-
-
-class _Batch:
-    """A pass's requests, in the order of their rows; passes that have the same ones share it."""
-
-    __slots__ = ("ids", "numbers", "_places")
-
-    def __init__(self, ids: list[str], numbers: bytes):
-        self.ids = ids
-        self.numbers = numbers  # uint64 [len(ids)]
-        self._places: Optional[dict[str, int]] = None
-
-    def place(self, id: str) -> Optional[int]:
-        if self._places is None:
-            self._places = dict(zip(self.ids, range(len(self.ids))))
-        return self._places.get(id)
 
 
 class Tracer:
@@ -85,24 +54,18 @@ class Tracer:
         self._on_gpu = runner.device.type == "cuda"
         self._armed = _tp_rank() == 0  # the others see the same rows
         self._top_k = top_k
-        self._live: dict[str, _Live] = {}
-        self._numbers: dict[str, int] = {}  # of the live requests
-        self._names: set[str] = set()
-        self._batch = _Batch([], b"")  # of the last pass
-        self._passes: collections.deque = collections.deque(maxlen=_PASSES_KEPT)  # (batch, starts, firsts) of each
-        self._speculative = config.speculative_config is not None
-        self._asynchronous = bool(config.scheduler_config.async_scheduling)
-        self._positions_known = not (self._speculative and self._asynchronous)
-        more = [] if self._positions_known else ["positions are not known under asynchronous speculative decoding: rows have no "
-                                                 "request"]
+        speculative, asynchronous = config.speculative_config is not None, bool(config.scheduler_config.async_scheduling)
+        more = [] if not (speculative and asynchronous) else [
+            "positions are not known under asynchronous speculative decoding: rows have no request"]
         more += _notes(layers, top_k)
         for note in more:
             _log.warning("moetrace: %s", note)
-        self._around_ns = 0  # spent here since the last announcement
         self._failed = False  # recording has: to be ended with the next step
         self._producer: Optional[Producer] = None
+        self._steps: Optional[Steps] = None
         if self._armed:
             self._producer = Producer(**_describe(runner, layers, top_k), notes=[*notes, *more])
+            self._steps = Steps(self._producer, speculative=speculative, asynchronous=asynchronous)
         elif self._on_gpu:
             self._producer = _unread(runner, layers, top_k)
         if self._producer is None:
@@ -168,101 +131,34 @@ class Tracer:
         return ids, weights
 
     def follow(self, schedule: Any) -> None:
-        """The scheduler's output, before the pass: requests come and go."""
-        ended, begun = schedule.finished_req_ids, schedule.scheduled_new_reqs
-        if not ended and not begun or not self._armed or self._producer is None:
-            return
-        started = time.monotonic_ns()
-        for id in ended:
-            self._end(id)
-        for new in begun:
-            if new.req_id not in self._live:  # else it was preempted, and comes again
-                self._begin(new)
-        self._around_ns += time.monotonic_ns() - started
-
-    def _begin(self, new: Any) -> None:
-        name = _SUFFIX.sub("", new.req_id)
-        if name in self._names:
-            name = new.req_id
-        self._names.add(name)
-        self._batch = _Batch([], b"")  # a name that comes again is another request
-        prompt = new.prompt_token_ids
-        embeds = getattr(new, "prompt_embeds", None)
-        tokens = len(prompt) if prompt is not None else len(embeds) if embeds is not None else None
-        request = self._producer.request(name, tokens, new.num_computed_tokens)
-        self._numbers[new.req_id] = request.number
-        self._live[new.req_id] = _Live(request, name, tokens, getattr(new.sampling_params, "max_tokens", None))
-
-    def _end(self, id: str) -> None:
-        live = self._live.pop(id, None)
-        if live is None:
-            return
-        self._names.discard(live.name)
-        del self._numbers[id]
-        generated = self._generated(id, live)
-        ended_by_length = generated is not None and live.max_tokens is not None and generated >= live.max_tokens
-        if self._asynchronous and not ended_by_length:
-            generated = None  # one pass more may have run than tokens were kept
-        live.request.end(generated, "length" if ended_by_length else "finished")
-
-    def _generated(self, id: str, live: _Live) -> Optional[int]:
-        """Tokens sampled: every position behind the prompt's last has been fed one that was sampled, and the last of all gave
-        one more."""
-        if self._speculative or live.prompt_tokens is None:
-            return None
-        for batch, starts, firsts in reversed(self._passes):
-            place = batch.place(id)
-            if place is not None:
-                row, end = struct.unpack_from("2i", starts, 4 * place)
-                first, = struct.unpack_from("i", firsts, 4 * place)
-                return max(0, first + end - row - live.prompt_tokens + 1)
-        return None
+        """See `Steps`."""
+        if self._steps is not None:
+            self._steps.follow(schedule)
 
     def announce(self, ids: list[str], starts: Any, firsts: Any) -> None:
-        """The pass that is enqueued next. ids: its requests, in the order of their rows; starts [n + 1]: the first row of each,
-        and behind the last; firsts [n]: the position of each one's first token."""
+        """See `Steps`."""
         if self._failed:
             self.give_up()
-        if not self._armed or self._producer is None:
-            return
-        # Caches are cold here, so what counts is how much code it takes, and not how much data.
-        began_ns = time.monotonic_ns() - self._around_ns
-        self._around_ns = 0
-        batch = self._batch
-        if ids != batch.ids:
-            batch = self._batch = _Batch(list(ids), array.array("Q", map(self._numbers.__getitem__, ids)).tobytes())
-        count = len(ids)
-        row_bytes, position_bytes = starts.tobytes(), firsts.tobytes()
-        if len(row_bytes) + len(position_bytes) != 8 * count + 4:
-            row_bytes, position_bytes = _int32_bytes(starts, count + 1), _int32_bytes(firsts, count)
-        self._passes.append((batch, row_bytes, position_bytes))
-        recorded = self._producer.step_columns(count, batch.numbers if self._positions_known else None, row_bytes, position_bytes,
-                                               began_ns)
-        if not recorded and self._producer.failure:
-            raise TracingError(self._producer.failure)
+        if self._steps is not None:
+            self._steps.announce(ids, starts, firsts)
 
     def close(self) -> None:
         """Ends the trace. A second call does nothing."""
-        if self._producer is not None and self._armed:
-            for id in list(self._live):
-                self._end(id)
-            self._producer.close()
-        self._producer = None
+        producer, steps = self._producer, self._steps
+        self._producer = self._steps = None
+        if producer is not None and steps is not None:
+            steps.close()
+            producer.close()
 
     def give_up(self) -> None:
         """After an error: nothing is recorded any more, and the trace ends with what it has."""
-        producer, self._producer = self._producer, None
+        producer, self._producer, self._steps = self._producer, None, None
         try:
             if producer is not None and self._armed:
                 producer.abort()
                 producer.close()
         except Exception as error:
             _log.debug("moetrace: %r", error)
-
-
-def _int32_bytes(column: Any, count: int) -> bytes:
-    """Those of a numpy array [count] of another type: vLLM's are int32. ValueError if it has another length."""
-    return column.astype(np.int32).reshape(count).tobytes()
 
 
 def _refuse(config: Any, layers: list[_layers.Layer]) -> Optional[str]:
