@@ -8,6 +8,7 @@
 #include <boost/context/fixedsize_stack.hpp>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -18,8 +19,8 @@
 dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace moetrace::cuda {
-// What `extern __shared__` names: of the one block that runs where a launch asks for it.
-unsigned dynamic_shared_words[64 * 1024 / sizeof(unsigned)];
+// What `extern __shared__` names, of the block that runs.
+alignas(64) unsigned dynamic_shared_words[64 * 1024 / sizeof(unsigned)];
 }  // namespace moetrace::cuda
 
 namespace moetrace::on_cpu {
@@ -84,7 +85,9 @@ std::vector<std::unique_ptr<Fiber>>& idle_fibers() {
 
 class Block {
  public:
-  Block(const Grid& grid, unsigned number) : place_(number) {
+  Block(const Grid& grid, unsigned number) : place_(number), shared_(grid.shared_bytes) {
+    // As the hardware has it: anything.
+    for (std::byte& one : shared_) one = static_cast<std::byte>(random_below(256));
     auto& idle = idle_fibers();
     for (unsigned thread = 0; thread < grid.threads.x; ++thread) {
       if (idle.empty()) {
@@ -104,6 +107,9 @@ class Block {
   }
 
   bool over() const { return ready_.empty(); }
+  // The block's shared memory goes where its threads look for it.
+  void bring_shared() { std::memcpy(cuda::dynamic_shared_words, shared_.data(), shared_.size()); }
+  void take_shared() { std::memcpy(shared_.data(), cuda::dynamic_shared_words, shared_.size()); }
   void step() {
     std::swap(ready_[random_below(ready_.size())], ready_.back());
     Fiber* const fiber = ready_.back();
@@ -132,6 +138,7 @@ class Block {
 
  private:
   dim3 place_;
+  std::vector<std::byte> shared_;
   std::vector<std::unique_ptr<Fiber>> fibers_;
   std::vector<Fiber*> ready_, waiting_;
   std::size_t over_ = 0;
@@ -150,16 +157,22 @@ void on_bad_address(int number) {
 void run_blocks(const Grid& grid, std::vector<std::unique_ptr<Block>>& blocks) {
   std::vector<unsigned> numbers(grid.blocks.x);
   std::iota(numbers.begin(), numbers.end(), 0u);
-  const std::size_t at_a_time = grid.shared_bytes > 0 ? 1 : kBlocksAtATime;
+  Block* before = nullptr;
   while (!numbers.empty() || !blocks.empty()) {
-    while (!numbers.empty() && blocks.size() < at_a_time) {
+    while (!numbers.empty() && blocks.size() < kBlocksAtATime) {
       std::swap(numbers[random_below(numbers.size())], numbers.back());
       blocks.push_back(std::make_unique<Block>(grid, numbers.back()));
       numbers.pop_back();
     }
     auto& block = blocks[random_below(blocks.size())];
+    if (block.get() != before) {
+      if (before != nullptr) before->take_shared();
+      block->bring_shared();
+      before = block.get();
+    }
     block->step();
     if (!block->over()) continue;
+    before = nullptr;
     std::swap(block, blocks.back());
     blocks.pop_back();
   }
