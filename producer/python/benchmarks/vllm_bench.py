@@ -22,6 +22,7 @@ import json
 import math
 import os
 import pathlib
+import platform
 import random
 import statistics
 import subprocess
@@ -102,7 +103,7 @@ def child(given):
         log_in_process(llm, None if given.child == "json_all" else {0}, given.out)
     sampling = vllm.SamplingParams(temperature=0, max_tokens=given.tokens, ignore_eos=True, detokenize=False)
     slow = given.child == "json_all"
-    machine = device_name()
+    machine, gpu = device()
     for size in given.sizes:
         before = announcing() if given.child == "on" else None
         for repeat in range(-1, 2 if slow else given.repeats):  # the first one warms up
@@ -111,7 +112,7 @@ def child(given):
             elapsed = time.perf_counter() - started
             if repeat >= 0:
                 tpot = statistics.mean((a.metrics.last_token_ts - a.metrics.first_token_ts) / (given.tokens - 1) for a in answers)
-                print("RESULT " + json.dumps({"mode": given.child, "size": size, "machine": machine, "tpot_ms": 1e3 * tpot,
+                print("RESULT " + json.dumps({"mode": given.child, "size": size, "machine": machine, "gpu": gpu, "tpot_ms": 1e3 * tpot,
                                               "tokens_s": size * given.tokens / elapsed}), flush=True)
         if before:
             steps, ns = (after - first for after, first in zip(announcing(), before))
@@ -126,10 +127,13 @@ def announcing():
     return sum(trace["steps"] for trace in traces), sum(trace["cost"]["announce_ns"] for trace in traces)
 
 
-def device_name():
+def device():
+    """Its name, and what tells it from all others."""
     import torch
 
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "a CPU"
+    if not torch.cuda.is_available():
+        return "a CPU", platform.node()
+    return torch.cuda.get_device_name(0), str(getattr(torch.cuda.get_device_properties(0), "uuid", platform.node()))
 
 
 def run_mode(given, mode, number, gpu):
@@ -149,7 +153,7 @@ def run_mode(given, mode, number, gpu):
         log.write(done.stdout)
     if done.returncode != 0:
         raise BenchError(f"{mode} failed with {done.returncode}; see {log.name}")
-    results = [{**json.loads(line.removeprefix("RESULT ")), "round": number, "gpu": gpu} for line in done.stdout.splitlines()
+    results = [{**json.loads(line.removeprefix("RESULT ")), "round": number} for line in done.stdout.splitlines()
                if line.startswith("RESULT ")]
     if mode == "on":
         results.append({"mode": "on", "round": number, "end": end_line(trace)})
@@ -176,7 +180,7 @@ def summary(results, given, key, better):
             processes = {}
             for r in results:
                 if r["mode"] == mode and r.get("size") == size:
-                    processes.setdefault((r["gpu"], r["round"]), []).append(better * r[key])
+                    processes.setdefault((r.get("gpu"), r["round"]), []).append(better * r[key])
             of = figures[mode, size] = {}
             for (gpu, _), values in processes.items():
                 of.setdefault(gpu, []).append(better * fastest_third(values))
@@ -245,7 +249,7 @@ def main():
     table("output tokens a second", summary(results, given, "tokens_s", -1), given, "/s")
     costs = [[r for r in results if r.get("announced_at") == size] for size in given.sizes]
     if any(costs):
-        cells = [f"{sum(r['announce_ns'] for r in of) / 1e3 / sum(r['steps'] for r in of):.1f} us" if of else "" for of in costs]
+        cells = [f"{sum(r['announce_ns'] for r in of) / 1e3 / max(1, sum(r['steps'] for r in of)):.1f} us" if of else "" for of in costs]
         print(f"\n{'host time of announcing a step':<52}" + "".join(f"{cell:>30}" for cell in cells))
     traced = [r["end"] for r in results if "end" in r]
     if traced:

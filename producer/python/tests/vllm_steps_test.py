@@ -138,6 +138,41 @@ class StepsTest(harness.Case):
         self.assertEqual(self.positions(lines), {"p": [0, 1, 2, 3, 0, 1, 2, 3, 4], "q": [0, 1, 2]})
         self.assertEqual(sorted(self.ends(lines)), [("p", 2, "finished"), ("q", 2, "finished")])
 
+    def test_a_request_that_went_before_it_came(self):
+        """It waited, and was given up; who asks again has the same id."""
+        engine = self.engine(asynchronous=False)
+        engine.run({"o": 2}, new=[("o", 2, 0, 9)])
+        engine.run({"o": 1, "x": 3}, new=[("x", 3, 0, 9)], gone=["x"])
+        engine.run({"o": 1, "x": 1}, gone=["y"])
+        engine.run({"x": 1, "y": 2}, new=[("y", 2, 0, 9)], gone=["o"])
+        time.sleep(0.11)
+        engine.run({"y": 1, "x": 1})
+        engine.run({}, gone=["x", "y"])
+        lines = self.lines(engine)
+        self.assertEqual(self.ends(lines), [("o", 3, "finished"), ("x", 4, "finished"), ("y", 2, "finished")])
+        self.assertEqual(self.positions(lines), {"o": [0, 1, 2, 3], "x": [0, 1, 2, 3, 4, 5], "y": [0, 1, 2]})
+
+    def test_passes_that_are_not_announced(self):
+        """As those of an engine that only encodes: what comes and goes is told all the same, and nothing piles up."""
+        engine = self.engine(asynchronous=False)
+        for n in range(20):
+            engine.steps.follow(types.SimpleNamespace(
+                scheduled_new_reqs=[types.SimpleNamespace(req_id=f"e{n}", prompt_token_ids=[0], num_computed_tokens=0,
+                                                          sampling_params=types.SimpleNamespace(max_tokens=1))],
+                finished_req_ids={f"e{n - 1}"} if n else set(), total_num_scheduled_tokens=1))
+            self.assertLessEqual(len(engine.steps._come) + len(engine.steps._gone) + len(engine.steps._live), 4)
+        lines = self.lines(engine)
+        self.assertEqual([r["req_id"] for r in lines if r["type"] == "request"], [f"e{n}" for n in range(20)])
+        self.assertEqual(self.ends(lines), [(f"e{n}", None, "finished") for n in range(20)])
+
+    def test_what_can_not_be_counted(self):
+        """A session whose client says more; a request that generates nothing."""
+        engine = self.engine(asynchronous=False)
+        engine.run({"s": 4, "p": 2}, new=[("s", 4, 0, 9), ("p", 2, 0, None)])
+        engine.run({"s": 8}, new=[("s", 12, 0, 9)], gone=["p"])
+        engine.run({}, gone=["s"])
+        self.assertEqual(sorted(self.ends(self.lines(engine))), [("p", None, "finished"), ("s", None, "finished")])
+
     def test_positions_that_are_not_known(self):
         engine = self.engine(speculative=True)
         self.assertFalse(engine.steps.positions_known)

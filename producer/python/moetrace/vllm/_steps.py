@@ -13,14 +13,14 @@ from ..errors import TracingError
 from ..producer import Producer
 
 _PASSES_KEPT = 4  # a request that ends was in one of the last passes, unless it was preempted
-_TELL_NS = 100_000_000  # so late may the ends of requests be told, several in one go, while passes run
+_TELL_NS = 100_000_000  # while passes run, the ends of requests are told together, with the first pass after so long
 
 
 class _Live(NamedTuple):
     number: bytes  # uint64
     name: str
     prompt_tokens: Optional[int]
-    max_tokens: Optional[int]  # a request that reaches it has ended by its length
+    max_tokens: Optional[int]  # a request that reaches it has ended by its length; None: it generates nothing
 
 
 class Steps:
@@ -38,26 +38,37 @@ class Steps:
         self._come: list[Any] = []  # requests not told of yet
         self._gone: list[tuple[list[str], tuple]] = []  # whose ends have not been told yet, each with the passes before
         self._told_ns = 0  # when the last ends were
+        self._followed_ns = 0  # time spent in follow() since the last announcement
         self._ids: list[str] = []  # the last pass's requests
         self._requests = b""  # their numbers
         self._passes: collections.deque = collections.deque(maxlen=_PASSES_KEPT)  # (requests, starts, firsts) of each
 
     def follow(self, schedule: Any) -> None:
         """The scheduler's output, before the pass, if there is one: requests come and go."""
-        if schedule.scheduled_new_reqs:
-            self._come += schedule.scheduled_new_reqs
-        if schedule.finished_req_ids:
-            self._gone.append((list(schedule.finished_req_ids), tuple(self._passes)))
-        if schedule.total_num_scheduled_tokens == 0 and (self._come or self._gone):
-            began_ns = time.monotonic_ns()
+        come, gone = schedule.scheduled_new_reqs, schedule.finished_req_ids
+        if not come and not gone:
+            return
+        began_ns = time.monotonic_ns()
+        if self._come:  # the pass before was none that is announced
+            self._tell_begins()
+            self._tell_ends()
+        # Others have gone before they came, and may come again.
+        ended = [id for id in gone if id in self._live]
+        if ended:
+            self._gone.append((ended, tuple(self._passes)))
+        self._come += come
+        if schedule.total_num_scheduled_tokens == 0:
             self._tell_begins()
             self._tell_ends()
             self._producer.add_cost(announce_ns=time.monotonic_ns() - began_ns)
+        else:
+            self._followed_ns += time.monotonic_ns() - began_ns
 
     def announce(self, ids: list[str], starts: Any, firsts: Any) -> None:
         """The pass that is enqueued next. ids: its requests, in the order of their rows; starts [n + 1]: the first row of each,
         and behind the last; firsts [n]: the position of each one's first token. TracingError: the GPU's hook has failed."""
-        began_ns = time.monotonic_ns()
+        began_ns = time.monotonic_ns() - self._followed_ns
+        self._followed_ns = 0
         if self._come:
             self._tell_begins()
         if self._gone and began_ns - self._told_ns >= _TELL_NS:
@@ -86,8 +97,12 @@ class Steps:
         for new in self._come:
             if self._gone and (new.req_id in self._live or self._name(new.req_id) in self._names):
                 self._tell_ends()  # or it would be taken for one that has gone
-            if new.req_id not in self._live:  # else it was preempted, and comes again
+            live = self._live.get(new.req_id)
+            if live is None:
                 self._begin(new)
+            elif _prompt_tokens(new) != live.prompt_tokens:  # a session that goes on with more from its client
+                self._live[new.req_id] = live._replace(prompt_tokens=None)
+            # else it was preempted, and comes again
         self._come.clear()
 
     def _tell_ends(self) -> None:
@@ -107,12 +122,9 @@ class Steps:
             name = id
         self._names.add(name)
         self._ids = []  # a name that comes again is another request
-        prompt = new.prompt_token_ids
-        if prompt is None:
-            prompt = getattr(new, "prompt_embeds", None)
-        tokens = len(prompt) if prompt is not None else None
+        tokens = _prompt_tokens(new)
         number = self._producer.begin_number(name, UNKNOWN_TOKENS if tokens is None else tokens,
-                                             new.num_computed_tokens).to_bytes(8, "little")
+                                             int(new.num_computed_tokens)).to_bytes(8, "little")
         self._numbers[id] = number
         self._live[id] = _Live(number, name, tokens, getattr(new.sampling_params, "max_tokens", None))
 
@@ -123,7 +135,7 @@ class Steps:
         self._names.discard(live.name)
         del self._numbers[id]
         generated = self._generated(live, passes)
-        by_length = generated is not None and live.max_tokens is not None and generated >= live.max_tokens
+        by_length = generated is not None and generated >= live.max_tokens
         if generated is None or self._asynchronous and not by_length:
             generated = UNKNOWN_TOKENS  # or one pass more may have run than tokens were kept
         self._producer.end_number(int.from_bytes(live.number, "little"), generated, b"length" if by_length else b"finished")
@@ -131,7 +143,7 @@ class Steps:
     def _generated(self, live: _Live, passes: tuple) -> Optional[int]:
         """Tokens sampled: every position behind the prompt's last has been fed one that was sampled, and the last of all gave
         one more."""
-        if self._speculative or live.prompt_tokens is None:
+        if self._speculative or live.prompt_tokens is None or live.max_tokens is None:
             return None
         for requests, starts, firsts in reversed(passes):
             place = requests.find(live.number)
@@ -142,6 +154,13 @@ class Steps:
                 first, = struct.unpack_from("i", firsts, place // 2)
                 return max(0, first + end - row - live.prompt_tokens + 1)
         return None
+
+
+def _prompt_tokens(new: Any) -> Optional[int]:
+    prompt = new.prompt_token_ids
+    if prompt is None:
+        prompt = getattr(new, "prompt_embeds", None)
+    return None if prompt is None else len(prompt)
 
 
 def _int32_bytes(column: Any, count: int) -> bytes:

@@ -147,8 +147,10 @@ class Tracer:
         producer, steps = self._producer, self._steps
         self._producer = self._steps = None
         if producer is not None and steps is not None:
-            steps.close()
-            producer.close()
+            try:
+                steps.close()
+            finally:
+                producer.close()
 
     def give_up(self) -> None:
         """After an error: nothing is recorded any more, and the trace ends with what it has."""
