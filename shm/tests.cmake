@@ -17,15 +17,17 @@ gtest_discover_tests(moetrace-stress-test DISCOVERY_TIMEOUT 60)
 # one thread, which the sanitizers can't follow. Each planted race weakens one memory order and must be found.
 find_path(RELACY_INCLUDE_DIR relacy/relacy.hpp)
 if(RELACY_INCLUDE_DIR AND NOT MOETRACE_SANITIZE)
-  foreach(model published ticket ring lines words)
+  foreach(model published ticket account ring lines words)
     add_executable(moetrace-${model}-model ${model}_model.cpp)
     target_include_directories(moetrace-${model}-model SYSTEM PRIVATE ${RELACY_INCLUDE_DIR})
     target_link_libraries(moetrace-${model}-model PRIVATE moetrace_flags)
     target_compile_options(moetrace-${model}-model PRIVATE -Wno-shadow)
     add_test(NAME model.${model} COMMAND moetrace-${model}-model)
   endforeach()
+  # What is CUDA elsewhere.
+  target_include_directories(moetrace-account-model PRIVATE ${PROJECT_SOURCE_DIR}/producer/cuda/on_cpu/include)
   foreach(planted published:launch_fence published:block_fence published:step_fence published:valid_routes_end
-                  published:look_for_room published:publish ticket:release ticket:acquire ring:commit ring:upper_at ring:publish
+                  published:look_for_room published:publish ticket:release ticket:acquire account:own account:shares account:load ring:commit ring:upper_at ring:publish
                   ring:room lines:write_word lines:write_number lines:read_number lines:read_word words:write_word
                   words:write_version words:read_version words:read_word)
     string(REPLACE ":" ";" parts ${planted})

@@ -1,6 +1,6 @@
-// Tickets of the blocks of one launch (producer/cuda: takes_last_ticket), within a GPU: each block
-// reads the control block and then takes one, with release and acquire; the last one, which alone
-// changes the control block, comes after all that have read it. Weakened: either half.
+// Tickets of the blocks of the launch that ends a step (producer/cuda: takes_last_ticket), within a
+// GPU: each block writes its records and then takes one, with release and acquire; the last one,
+// which alone publishes, comes after all that have written. Weakened: either half.
 #include "shm/relacy_memory.hpp"
 
 namespace {
@@ -9,13 +9,11 @@ constexpr int kBlocks = 3;
 
 struct TicketModel : rl::test_suite<TicketModel, kBlocks> {
   rl::atomic<int> ticket;
-  rl::var<int> control;
-  rl::var<int> seen[kBlocks];
+  rl::var<int> written[kBlocks];
 
   void before() {
     ticket($).store(0, rl::mo_relaxed);
-    control($) = 1;
-    for (auto& one : seen) one($) = 0;
+    for (auto& one : written) one($) = 0;
   }
 
   static rl::memory_order order() {
@@ -25,10 +23,9 @@ struct TicketModel : rl::test_suite<TicketModel, kBlocks> {
   }
 
   void thread(unsigned id) {
-    seen[id]($) = control($);
+    written[id]($) = 1;
     if (ticket($).fetch_add(1, order()) != kBlocks - 1) return;
-    for (auto& one : seen) RL_ASSERT(one($) == 1);
-    control($) = 2;
+    for (auto& one : written) RL_ASSERT(one($) == 1);
     ticket($).store(0, rl::mo_relaxed);
   }
 };

@@ -20,24 +20,33 @@ struct StepArguments {
   std::int32_t last_layer;     // the highest selected one, -1: none
 };
 
-// In device memory, one a producer. Launches of one producer never overlap, so whoever is the last
-// to finish may change it with plain stores; the end of a kernel shows them to the next one. Only
-// `ticket` is touched by several blocks at once.
-struct ControlBlock {
-  std::uint64_t step;
-  moetrace_layer_mask layers;
-  std::uint32_t rows;
-  std::uint32_t record;
-  std::int32_t last_layer;
-  std::int32_t last_seen;   // last layer of this step that has passed, -1: none yet
-  std::uint32_t open;       // announced and not over
-  std::uint32_t ticket;     // blocks of the running launch that have finished
+// The ring's account and how far the step is, as a launch leaves it to the next one (account.cuh).
+struct Account {
+  std::uint64_t end;        // end_of_launch() of the launch that wrote this; 0: none has
   std::uint64_t claimed;    // route slots dealt out so far
   std::uint64_t consumed;   // what the collector was last seen to have consumed, never ahead of it
-  std::uint64_t published;  // of these, so many may be read
+  std::uint64_t published;  // of the claimed, so many may be read
   std::uint64_t dropped;
   std::uint64_t snapshots;   // written so far
   std::uint64_t steps_done;  // every step below this number is over
+  std::int32_t last_seen;    // last layer of this step that has passed, -1: none yet
+  std::uint32_t open;        // the step is announced and not over
+};
+
+// What a block of a launch looks at before it begins. Only announcements change `step`.
+struct LaunchState {
+  Account accounts[2];
+  StepArguments step;
+  std::uint64_t begun;  // launches so far and, while one runs, which of its blocks have begun
+};
+
+// In device memory, one a producer. Launches of one producer never overlap, and the end of a kernel
+// shows what it has written to the next one. Only what blocks of one launch do to each other needs
+// an atomic.
+struct ControlBlock {
+  LaunchState state;
+  std::uint32_t ticket;  // blocks of the launch that ends a step which have written
+  std::uint32_t reserved;
 };
 
 // Addresses as the GPU sees them. The same for the life of a producer, and longer: captured graphs

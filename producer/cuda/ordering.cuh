@@ -8,6 +8,8 @@
 
 namespace moetrace::cuda {
 
+// Among the blocks of a launch.
+using DeviceWord = ::cuda::atomic_ref<std::uint64_t, ::cuda::thread_scope_device>;
 using SystemWord = ::cuda::atomic_ref<std::uint64_t, ::cuda::thread_scope_system>;
 
 // fence.acq_rel.sys: everything that this thread has written, or has seen written (through a

@@ -1,9 +1,9 @@
 // The hook itself: the routing of one layer, or of several, out of device memory into the ring.
 //
-// Slots are dealt out without an atomic. Launches of one producer never overlap, so `claimed`
-// stands still while a launch runs: row r of the launch's layer number n takes slot
-// claimed + n * rows + r, and the last block to finish moves `claimed` past them. Nothing waits:
-// rows that the ring has no room for are dropped and counted.
+// Slots are dealt out without an atomic. Launches of one producer never overlap, and each begins
+// with the account that those before it have left (account.cuh): row r of the launch's layer number
+// n takes slot claimed + n * rows + r. Nothing waits: rows that the ring has no room for are
+// dropped and counted.
 //
 // A launch writes whole records. A step's last layer publishes them all, with one word on the link
 // instead of a commit word a record; in between, a launch publishes what earlier ones have written
@@ -19,20 +19,28 @@
 namespace moetrace::cuda {
 
 // What a launch asks for as its dynamic shared memory.
-__device__ inline unsigned* dynamic_shared() {
-  extern __shared__ unsigned dynamic_shared_words[];
+__device__ inline std::uint64_t* dynamic_shared() {
+  extern __shared__ std::uint64_t dynamic_shared_words[];
   return dynamic_shared_words;
 }
 
 namespace {
+
+// The block's copy of what it begins with, and behind it a histogram.
+__device__ inline LaunchState& block_state() {
+  return *reinterpret_cast<LaunchState*>(dynamic_shared());
+}
+__device__ inline unsigned* block_histogram() {
+  return reinterpret_cast<unsigned*>(&block_state() + 1);
+}
 
 constexpr unsigned kWarp = 32;
 constexpr unsigned kPieceBytes = 16;
 // Threads of a block that write; one more warp keeps the books. Few enough to find a place beside
 // an expert kernel.
 constexpr unsigned kWriters = 512;
-// The same in line. A multiprocessor takes atomics and stores one after another, 2 us for 512 rows;
-// more blocks are over sooner, although they need a ticket each, 0.5 us.
+// The same in line: a multiprocessor takes atomics and stores one after another, 2 us for 512 rows,
+// so more of them are over sooner.
 constexpr unsigned kWritersInLine = 128;
 // So few registers that so many blocks fit.
 constexpr unsigned kBlocksOnAMultiprocessor = 3;
@@ -62,9 +70,9 @@ static_assert(MOETRACE_MAX_LAYERS <= 256 && sizeof(LayerList<kMostLayers>) < 204
 template <unsigned kMost>
 class Wanted {
  public:
-  __device__ Wanted(const ControlBlock& control, const LayerList<kMost>& list)
-      : words_{word(control, list, 0), word(control, list, 1), word(control, list, 2),
-               word(control, list, 3)} {}
+  __device__ Wanted(const StepArguments& step, const Account& account, const LayerList<kMost>& list)
+      : words_{word(step, account, list, 0), word(step, account, list, 1),
+               word(step, account, list, 2), word(step, account, list, 3)} {}
 
   __device__ bool contains(std::int32_t layer) const {
     return (bit(words_[0], layer) | bit(words_[1], layer - 64) | bit(words_[2], layer - 128) |
@@ -82,11 +90,11 @@ class Wanted {
   }
 
  private:
-  static __device__ std::uint64_t word(const ControlBlock& control, const LayerList<kMost>& list,
-                                       int w) {
-    const std::int32_t past = control.last_seen + 1 - 64 * w;
-    const std::uint64_t open = control.open == 0 || past >= 64 ? 0 : ~0ull << max(past, 0);
-    return list.layers.words[w] & control.layers.words[w] & open;
+  static __device__ std::uint64_t word(const StepArguments& step, const Account& account,
+                                       const LayerList<kMost>& list, int w) {
+    const std::int32_t past = account.last_seen + 1 - 64 * w;
+    const std::uint64_t open = account.open == 0 || past >= 64 ? 0 : ~0ull << max(past, 0);
+    return list.layers.words[w] & step.layers.words[w] & open;
   }
   static __device__ std::uint64_t bit(std::uint64_t word, std::int32_t n) {
     return n >= 0 && n < 64 ? word >> n & 1 : 0;
@@ -105,12 +113,12 @@ class Wanted {
 template <>
 class Wanted<1> {
  public:
-  __device__ Wanted(const ControlBlock& control, const LayerList<1>& list) {
+  __device__ Wanted(const StepArguments& step, const Account& account, const LayerList<1>& list) {
     const std::int32_t layer = list.layer[0];
-    const bool selected = control.layers.words[layer / 64] >> (layer % 64) & 1;
-    const bool open = control.open != 0;
+    const bool selected = step.layers.words[layer / 64] >> (layer % 64) & 1;
+    const bool open = account.open != 0;
     // & and not &&: all is loaded at once.
-    last_ = open & selected & (layer > control.last_seen) ? layer : -1;
+    last_ = open & selected & (layer > account.last_seen) ? layer : -1;
   }
 
   __device__ bool contains(std::int32_t layer) const { return last_ >= 0 && layer == last_; }
@@ -125,14 +133,9 @@ class Wanted<1> {
 // Counts of a block's rows: in shared memory if there are very many, else right away.
 struct Counter {
   unsigned long long* counts;  // of this thread's layer
-  unsigned* histogram;         // nullptr: none
+  unsigned* histogram;         // zeros; nullptr: none
   std::uint32_t num_experts;
 
-  // In front of a barrier.
-  __device__ void clear() const {
-    if (histogram == nullptr) return;
-    for (unsigned e = threadIdx.x; e < num_experts; e += blockDim.x) histogram[e] = 0;
-  }
   __device__ void add(const ExpertPiece& piece) const {
 #pragma unroll
     for (int n = 0; n < 8; ++n) {
@@ -154,14 +157,14 @@ struct Counter {
   }
 };
 
-// One thread a block. True for the last one of the grid, which may then change the control block,
-// because every block has read it.
+// One thread a block, of a launch that ends its step. True for the last one of the grid, which
+// publishes what all have written.
 __device__ bool takes_last_ticket(ControlBlock& control) {
   if (gridDim.x == 1) return true;
-  // release: what this block has read of the control block comes before its ticket;
+  // release: what the block has written comes before its ticket;
   // acquire: whoever has the last one comes after all of that (shm/ticket_model.cpp).
   if (take_ticket(control.ticket) != gridDim.x - 1) return false;
-  control.ticket = 0;  // for the next launch
+  control.ticket = 0;  // for the next step
   return true;
 }
 
@@ -174,20 +177,9 @@ __device__ __forceinline__ void write_rows(const HookView& view, const RouteShap
   constexpr unsigned kPieces = pieces_of(kUnits);
   const unsigned writers = blockDim.x - kWarp;
   const bool keeps_books = threadIdx.x == writers;
-
   ControlBlock& control = *view.control;
-  // The same in all blocks: nothing changes the control block before each has taken its ticket.
-  const Wanted<kMost> wanted(control, list);
-  Account account = load_account(control);
-  const std::uint32_t step_rows = control.rows;
-  const std::uint32_t rows = min(shape.rows, step_rows);
-  const std::uint64_t first = account.claimed;
-  const std::uint64_t room = known_room(view, account);
-  const bool record = control.record != 0;
-  const auto step = static_cast<std::uint32_t>(account.step);
-  const bool step_ends = wanted.contains(control.last_layer);
-  // Whether so many records wait that the step should not keep them until it ends.
-  const bool publishes = record & !step_ends & (first - control.published >= view.publish_every);
+  if (threadIdx.x >= writers)
+    load_launch_state(block_state(), control.state, threadIdx.x - writers);
 
   // Loaded before anything is known of the step, so that both are under way together. Padding rows
   // are loaded, too, and no more than that.
@@ -206,49 +198,69 @@ __device__ __forceinline__ void write_rows(const HookView& view, const RouteShap
     loaded = kVectors ? load_piece_by_vectors<kUnits>(routes, piece, begin, view)
                       : load_piece<kUnits>(shape, routes, piece, begin, view);
   }
+  if (use_histogram) {
+    for (unsigned e = threadIdx.x; e < view.num_experts; e += blockDim.x) block_histogram()[e] = 0;
+  }
+  __syncthreads();
+  if (threadIdx.x == writers + kBegunWord) add_share(control.state);
+
+  // The same in all blocks.
+  const LaunchState& state = block_state();
+  const unsigned newer = begins_with(state.begun, state.accounts[0].end, state.accounts[1].end);
+  const Account& account = state.accounts[newer];
+  const StepArguments& step = state.step;
+  const Wanted<kMost> wanted(step, account, list);
   const std::int32_t last = wanted.last();
   if (last < 0) return;
 
+  const std::uint32_t rows = min(shape.rows, step.rows);
+  const std::uint64_t first = account.claimed;
+  const std::uint64_t room = known_room(view, account);
+  const bool record = step.record != 0;
+  const bool step_ends = wanted.contains(step.last_layer);
+  // Whether so many records wait that the step should not keep them until it ends.
+  const bool publishes = record & !step_ends & (first - account.published >= view.publish_every);
   const std::uint32_t all_rows = wanted.count() * rows;
   const std::uint32_t taken = !record           ? 0
                               : room < all_rows ? static_cast<std::uint32_t>(room)
                                                 : all_rows;
-  const Counter counter{view.counts + static_cast<std::uint64_t>(layer) * view.num_experts,
-                        use_histogram ? dynamic_shared() : nullptr, view.num_experts};
   const auto keep_books = [&] {
-    if (!takes_last_ticket(control)) return;
-    account.claimed += taken;
-    account.dropped += record ? all_rows - taken : 0;
-    control.claimed = account.claimed;
-    control.dropped = account.dropped;
-    control.last_seen = last;
-    if (publishes) control.published = first;
+    Account after = account;
+    after.end = end_of_launch(state.begun);
+    after.claimed += taken;
+    after.dropped += record ? all_rows - taken : 0;
+    after.last_seen = last;
+    if (publishes) after.published = first;
     if (step_ends) {
-      end_step(view, control, account);
+      end_step(view, step.step, after);
     } else if (record) {
-      look_for_room(view, control, account, step_rows);
+      look_for_room(view, after, step.rows);
     }
+    write_account(control.state.accounts[1 - newer], after);
   };
-  counter.clear();
-  __syncthreads();  // every thread of the block has read the control block
   // Beside the writing, unless the step ends with it.
-  if (keeps_books && blockIdx.x == 0 && publishes) {
-    fence_system();  // for what earlier launches wrote
-    publish(view, first);
+  if (keeps_books && blockIdx.x == 0 && !step_ends) {
+    keep_books();
+    if (publishes) {
+      fence_system();  // for what earlier launches wrote
+      publish(view, first);
+    }
   }
-  if (keeps_books && !step_ends) keep_books();
   const bool mine = exists && row < rows && wanted.contains(layer);
   // Of this launch's records.
   const std::uint32_t number = wanted.count_below(layer) * rows + row;
   if (mine && number < taken) {
     const std::uint64_t seq = first + number;
-    const uint4 head = make_uint4(static_cast<std::uint32_t>(seq + 1), step, row,
-                                  static_cast<std::uint32_t>(layer));
+    const uint4 head =
+        make_uint4(static_cast<std::uint32_t>(seq + 1), static_cast<std::uint32_t>(step.step), row,
+                   static_cast<std::uint32_t>(layer));
     std::byte* slot = view.routes + (seq & (view.route_slots - 1)) * (64 * kUnits);
     // Evict-first: nothing here reads it again. With plain stores and the counts' atomics beside
     // them, a stream of large layers gets 29 GB/s into the ring, with these 45.
     __stcs(reinterpret_cast<uint4*>(slot + piece * kPieceBytes), piece == 0 ? head : loaded.bits);
   }
+  const Counter counter{view.counts + static_cast<std::uint64_t>(layer) * view.num_experts,
+                        use_histogram ? block_histogram() : nullptr, view.num_experts};
   if (mine && piece > 0 && piece <= kUnits) counter.add(loaded.experts);
   counter.flush();
   if (!step_ends) return;
@@ -256,7 +268,7 @@ __device__ __forceinline__ void write_rows(const HookView& view, const RouteShap
   if (!keeps_books) return;
   // What this block has written comes before its ticket, for the CPU, too; the last one publishes.
   fence_system();
-  keep_books();
+  if (takes_last_ticket(control)) keep_books();
 }
 
 template <unsigned kUnits, bool kVectors>
@@ -308,9 +320,10 @@ template <unsigned kUnits, bool kVectors>
 cudaError_t launch_one(cudaStream_t stream, const HookView& view, const RouteShape& shape,
                        const RouteTensors& layer, bool in_line) {
   const bool many = shape.rows >= kHistogramRows;
-  const Grid grid = grid_of<kUnits>(shape.rows, in_line && !many ? kWritersInLine : kWriters);
+  const Grid grid = grid_of<kUnits>(shape.rows, in_line ? kWritersInLine : kWriters);
   const bool use_histogram = many && view.num_experts <= kMostHistogramExperts;
-  const std::size_t shared = use_histogram ? view.num_experts * sizeof(unsigned) : 0;
+  const std::size_t shared =
+      sizeof(LaunchState) + (use_histogram ? view.num_experts * sizeof(unsigned) : 0);
   return launch_kernel(record_layer<kUnits, kVectors>, grid.blocks, grid.threads, shared, stream,
                        view, shape, list_of<1>(&layer, 1), use_histogram);
 }
@@ -319,8 +332,9 @@ template <unsigned kUnits, bool kVectors>
 cudaError_t launch_several(cudaStream_t stream, const HookView& view, const RouteShape& shape,
                            const RouteTensors* layers, std::size_t count) {
   const Grid grid = grid_of<kUnits>(shape.rows * static_cast<unsigned>(count), kWriters);
-  return launch_kernel(record_layers<kUnits, kVectors>, grid.blocks, grid.threads, 0, stream, view,
-                       shape, list_of<kMostLayers>(layers, count));
+  return launch_kernel(record_layers<kUnits, kVectors>, grid.blocks, grid.threads,
+                       sizeof(LaunchState), stream, view, shape,
+                       list_of<kMostLayers>(layers, count));
 }
 
 template <unsigned kUnits>

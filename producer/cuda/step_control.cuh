@@ -2,23 +2,9 @@
 // Protocols).
 #pragma once
 
-#include "producer/cuda/device_view.hpp"
-#include "producer/cuda/ordering.cuh"
+#include "producer/cuda/account.cuh"
 
 namespace moetrace::cuda {
-
-// What a launch loads of the control block before its first barrier and keeps in registers: a load
-// behind the records' stores waits until these have left, 0.5 to 1.5 us.
-struct Account {
-  std::uint64_t step;
-  std::uint64_t claimed;
-  std::uint64_t consumed;
-  std::uint64_t dropped;
-  std::uint64_t snapshots;
-};
-__device__ inline Account load_account(const ControlBlock& control) {
-  return {control.step, control.claimed, control.consumed, control.dropped, control.snapshots};
-}
 
 // Slots that can be dealt out without asking the collector.
 __device__ inline std::uint64_t known_room(const HookView& view, const Account& account) {
@@ -33,12 +19,11 @@ __device__ inline std::uint64_t believed(const Account& account, std::uint64_t s
 
 // Asks the collector if what is known would not hold another layer of `rows` rows. So the next
 // launch finds its answer in device memory, and all its blocks find the same one.
-__device__ inline void look_for_room(const HookView& view, ControlBlock& control,
-                                     const Account& account, std::uint32_t rows) {
+__device__ inline void look_for_room(const HookView& view, Account& account, std::uint32_t rows) {
   if (known_room(view, account) >= rows) return;
   // acquire: synchronizes with the release store in RingReader::publish, so the collector is done
   // with every slot below before a later launch, which comes after this one, writes into it.
-  control.consumed = believed(account, load_acquire_system(view.consumed));
+  account.consumed = believed(account, load_acquire_system(view.consumed));
 }
 
 // The records below `position` were written by earlier kernels, or by blocks that have passed their
@@ -55,20 +40,18 @@ __device__ inline void publish(const HookView& view, std::uint64_t position) {
 // release through the fence before it, which is what the argument there rests on: who sees a word
 // of line n also sees number n - 1, stored by an earlier launch; who sees number n sees all of its
 // words.
-__device__ inline void end_step(const HookView& view, ControlBlock& control, Account& account) {
-  const std::uint64_t number = ++account.snapshots;
-  control.open = 0;
-  control.steps_done = account.step + 1;
-  control.published = account.claimed;
-  control.snapshots = number;
-  moetrace_snapshot* line = view.snapshots + number % 2;
+__device__ inline void end_step(const HookView& view, std::uint64_t step, Account& account) {
+  account.open = 0;
+  account.steps_done = step + 1;
+  account.published = account.claimed;
+  moetrace_snapshot* line = view.snapshots + ++account.snapshots % 2;
   fence_system();
   publish(view, account.claimed);
-  store_system(&line->steps_done, account.step + 1);
+  store_system(&line->steps_done, account.steps_done);
   store_system(&line->claimed, account.claimed);
   store_system(&line->dropped, account.dropped);
   fence_system();
-  store_system(&line->number, number);
+  store_system(&line->number, account.snapshots);
 }
 
 }  // namespace moetrace::cuda

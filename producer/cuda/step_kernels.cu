@@ -13,29 +13,27 @@ constexpr unsigned kMirrorThreads = 1024;
 // One thread. It comes after all of the pass before it, whose branches have been joined.
 __global__ void announce_step(HookView view, StepArguments step) {
   ControlBlock& control = *view.control;
-  Account account = load_account(control);
+  Account& newer = newer_account(control);
+  Account account = newer;
   // The pass before failed, or left layers out: what was announced of it and never came is torn.
-  if (control.open != 0) end_step(view, control, account);
+  if (account.open != 0) end_step(view, control.state.step.step, account);
   control.ticket = 0;  // it is, unless an engine let launches overlap: not for longer than a step
-  account.step = step.step;
+  control.state.step = step;
   // The host's own load was an acquire, and a launch comes after what its thread did before.
   account.consumed = believed(account, step.consumed);
-  control.step = account.step;
-  control.consumed = account.consumed;
-  control.layers = step.layers;
-  control.rows = step.rows;
-  control.record = step.record;
-  control.last_layer = step.last_layer;
-  control.last_seen = -1;
-  control.open = step.rows > 0;
-  if (step.rows == 0) return;
-  if (step.last_layer < 0) return end_step(view, control, account);  // no layer will end it
-  if (step.record != 0) look_for_room(view, control, account, step.rows);
+  account.last_seen = -1;
+  account.open = step.rows > 0;
+  if (step.rows > 0 && step.last_layer < 0) {
+    end_step(view, step.step, account);  // no layer will end it
+  } else if (step.record != 0) {
+    look_for_room(view, account, step.rows);
+  }
+  newer = account;
 }
 
 __global__ void copy_counts(HookView view, std::uint64_t cells) {
   const std::uint64_t cell = std::uint64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (cell == 0) view.counts_copy[0] = view.control->steps_done;
+  if (cell == 0) view.counts_copy[0] = newer_account(*view.control).steps_done;
   if (cell < cells) view.counts_copy[1 + cell] = view.counts[cell];
 }
 

@@ -20,7 +20,7 @@ dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace moetrace::cuda {
 // What `extern __shared__` names, of the block that runs.
-alignas(64) unsigned dynamic_shared_words[64 * 1024 / sizeof(unsigned)];
+alignas(64) std::uint64_t dynamic_shared_words[64 * 1024 / sizeof(std::uint64_t)];
 }  // namespace moetrace::cuda
 
 namespace moetrace::on_cpu {

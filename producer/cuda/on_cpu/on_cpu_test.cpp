@@ -8,8 +8,8 @@
 
 namespace moetrace::cuda {
 
-inline unsigned* shared_words() {
-  extern __shared__ unsigned dynamic_shared_words[];
+inline std::uint64_t* shared_words() {
+  extern __shared__ std::uint64_t dynamic_shared_words[];
   return dynamic_shared_words;
 }
 
@@ -170,21 +170,21 @@ TEST_F(OnCpu, BlocksAndThreadsInterleave) {
 }
 
 __global__ void add_up(unsigned* sums, unsigned* zeros) {
-  unsigned* const shared = shared_words();
+  std::uint64_t* const shared = shared_words();
   if (shared[threadIdx.x] == 0) atomicAdd(zeros, 1u);
   shared[threadIdx.x] = blockIdx.x;
   __threadfence();
   __syncthreads();
   if (threadIdx.x != 0) return;
-  for (unsigned n = 0; n < blockDim.x; ++n) sums[blockIdx.x] += shared[n];
+  for (unsigned n = 0; n < blockDim.x; ++n) sums[blockIdx.x] += static_cast<unsigned>(shared[n]);
 }
 
 TEST_F(OnCpu, SharedMemoryIsABlocksOwnAndHoldsAnything) {
   constexpr unsigned kBlocks = 20, kThreads = 16;
   unsigned sums[kBlocks] = {}, zeros = 0;
-  ASSERT_EQ(
-      launch_kernel(add_up, kBlocks, kThreads, kThreads * sizeof(unsigned), one_, &sums[0], &zeros),
-      cudaSuccess);
+  ASSERT_EQ(launch_kernel(add_up, kBlocks, kThreads, kThreads * sizeof(std::uint64_t), one_,
+                          &sums[0], &zeros),
+            cudaSuccess);
   ASSERT_EQ(cudaStreamSynchronize(one_), cudaSuccess);
   for (unsigned block = 0; block < kBlocks; ++block) EXPECT_EQ(sums[block], block * kThreads);
   EXPECT_LT(zeros, 10u);
