@@ -57,6 +57,7 @@ struct AccountModel : rl::test_suite<AccountModel, kBlocks> {
     run_block(id, 0, kLaunches);
     // The end of a launch.
     if (over($).fetch_add(1, rl::mo_acq_rel) != kBlocks - 1) return;
+    RL_ASSERT(begun($).load(rl::mo_relaxed) == (kLaunches + 1) * kOneLaunch);
     for (unsigned block = 0; block < kBlocks; ++block) run_block(block, 1, kLaunches + 1);
     run_block(0, 0, kLaunches + 2);
   }

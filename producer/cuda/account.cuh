@@ -15,6 +15,8 @@
 // other loads; an atomic that answers would take 0.3 us more.
 #pragma once
 
+#include <cstring>
+
 #include "producer/cuda/device_view.hpp"
 #include "producer/cuda/launch_number.cuh"
 #include "producer/cuda/ordering.cuh"
@@ -24,6 +26,7 @@ namespace moetrace::cuda {
 // The lanes of a warp copy what their block begins with, in one trip to memory; a lane a word.
 constexpr unsigned kStateWords = sizeof(LaunchState) / sizeof(std::uint64_t);
 constexpr unsigned kBegunWord = offsetof(LaunchState, begun) / sizeof(std::uint64_t);
+static_assert(kStateWords <= 32, "a warp has a lane for each word");
 __device__ inline void load_launch_state(LaunchState& to, LaunchState& from, unsigned lane) {
   if (lane >= kStateWords) return;
   reinterpret_cast<std::uint64_t*>(&to)[lane] =
@@ -38,10 +41,12 @@ __device__ inline void add_share(LaunchState& state) {
 
 // All words of `to`, each whole: blocks of the same launch may be reading them.
 __device__ inline void write_account(Account& to, const Account& account) {
-  const auto words = reinterpret_cast<const std::uint64_t*>(&account);
+  constexpr unsigned kWords = sizeof(Account) / sizeof(std::uint64_t);
+  std::uint64_t words[kWords];
+  std::memcpy(words, &account, sizeof account);
   auto* const out = reinterpret_cast<std::uint64_t*>(&to);
 #pragma unroll
-  for (unsigned n = 0; n < sizeof(Account) / sizeof(std::uint64_t); ++n)
+  for (unsigned n = 0; n < kWords; ++n)
     DeviceWord(out[n]).store(words[n], ::cuda::memory_order_relaxed);
 }
 

@@ -73,6 +73,18 @@ TEST(CudaHook, WritesTheSameOfMoreLayersThanALaunchTakes) {
 TEST(CudaHook, WritesTheSameInLine) {
   for (const std::uint32_t rows : {1u, 256u, 400u, 1000u})
     expect_like_host(header_of(4, 60), rows, Where::kInLine);
+  // Records of one to four units; of the last sizes a block has no whole number of them.
+  for (const std::uint32_t top_k : {8u, 9u, 17u, 32u}) {
+    for (const std::uint32_t rows : {31u, 256u, 1023u, 1024u, 1500u})
+      expect_like_host(header_of(top_k, 60), rows, Where::kInLine);
+  }
+}
+
+TEST(CudaHook, CountsInSharedMemoryOrNot) {
+  for (const std::uint32_t experts : {1024u, 1025u})
+    expect_like_host(header_of(4, experts), 1100, Where::kInLine);
+  for (const std::uint32_t experts : {4096u, 4097u})
+    expect_like_host(header_of(4, experts), 1100, Where::kBranch);
 }
 
 TEST(CudaHook, CountsMoreExpertsThanSharedMemoryHolds) {

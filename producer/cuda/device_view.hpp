@@ -37,7 +37,7 @@ struct Account {
 struct LaunchState {
   Account accounts[2];
   StepArguments step;
-  std::uint64_t begun;  // launches so far and, while one runs, which of its blocks have begun
+  std::uint64_t begun;  // 2^24 for each launch before, and what the running one's blocks have added
 };
 
 // In device memory, one a producer. Launches of one producer never overlap, and the end of a kernel

@@ -35,8 +35,8 @@ cudaError_t launch_announce(cudaStream_t stream, const HookView& view, const Ste
 
 // Records and counts the announced rows of those layers that are selected and have not passed yet
 // in this step: `count` of them, 1 to kMostLayers, in ascending order; several only of at most
-// kMostSharedRows. `in_line`: the engine waits for it, so it may take more multiprocessors to be
-// over sooner.
+// kMostSharedRows. `in_line`: the engine waits for it, so one layer may take more multiprocessors
+// to be over sooner.
 cudaError_t launch_record(cudaStream_t stream, const HookView& view, const RouteShape& shape,
                           const RouteTensors* layers, std::size_t count, bool in_line);
 

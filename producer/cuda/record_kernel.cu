@@ -44,10 +44,10 @@ constexpr unsigned kWriters = 512;
 constexpr unsigned kWritersInLine = 128;
 // So few registers that so many blocks fit.
 constexpr unsigned kBlocksOnAMultiprocessor = 3;
-// From here on counting in shared memory is worth its barrier, for which all rows must be of one
-// layer, and a block should have many; 4 bytes an expert.
+// From so many rows on counting in shared memory is worth its barriers, for which all must be of
+// one layer; unless a block would go through more experts than it has picks. 4 bytes an expert.
 constexpr unsigned kHistogramRows = kMostSharedRows + 1;
-constexpr unsigned kMostHistogramExperts = 4096;
+constexpr unsigned kHistogramExpertsAWriter = 8;
 
 // 16-byte pieces of a record of 64 * `units` bytes.
 __host__ __device__ constexpr unsigned pieces_of(unsigned units) {
@@ -321,7 +321,8 @@ cudaError_t launch_one(cudaStream_t stream, const HookView& view, const RouteSha
                        const RouteTensors& layer, bool in_line) {
   const bool many = shape.rows >= kHistogramRows;
   const Grid grid = grid_of<kUnits>(shape.rows, in_line ? kWritersInLine : kWriters);
-  const bool use_histogram = many && view.num_experts <= kMostHistogramExperts;
+  const bool use_histogram =
+      many && view.num_experts <= kHistogramExpertsAWriter * (grid.threads - kWarp);
   const std::size_t shared =
       sizeof(LaunchState) + (use_histogram ? view.num_experts * sizeof(unsigned) : 0);
   return launch_kernel(record_layer<kUnits, kVectors>, grid.blocks, grid.threads, shared, stream,

@@ -17,7 +17,7 @@ __global__ void announce_step(HookView view, StepArguments step) {
   Account account = newer;
   // The pass before failed, or left layers out: what was announced of it and never came is torn.
   if (account.open != 0) end_step(view, control.state.step.step, account);
-  control.ticket = 0;  // it is, unless an engine let launches overlap: not for longer than a step
+  control.ticket = 0;  // it is, unless an engine let launches overlap
   control.state.step = step;
   // The host's own load was an acquire, and a launch comes after what its thread did before.
   account.consumed = believed(account, step.consumed);
