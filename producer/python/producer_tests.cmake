@@ -1,5 +1,5 @@
 # The Python package, against this build's library; Debian's python3 and python3-numpy.
-if(MOETRACE_SANITIZE)  # a sanitized library can't be loaded by a python that isn't
+if(NOT MOETRACE_PYTHON)
   return()
 endif()
 set(moetrace_python_environment

@@ -17,7 +17,7 @@ import types
 import numpy
 
 import moetrace
-from moetrace.vllm._steps import Steps
+from moetrace import _library
 
 
 def parse():
@@ -74,7 +74,7 @@ def workload(size, given, together):
 
 
 def by_the_adapter(producer, sweep, steps):
-    announcing = Steps(producer, speculative=False, asynchronous=True)
+    announcing = _library.load_compiled("moetrace_steps").Steps(producer, speculative=False, asynchronous=True)
     for gone, come, ids, starts, firsts in steps:
         schedule = types.SimpleNamespace(finished_req_ids=set(gone), scheduled_new_reqs=come, total_num_scheduled_tokens=len(ids))
         sweep()

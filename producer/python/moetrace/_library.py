@@ -3,8 +3,11 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib.machinery
+import importlib.util
 import os
 import pathlib
+import types
 
 from .errors import TracingError
 
@@ -89,11 +92,6 @@ SIGNATURES = {
     "close": (None, [_P]),
 }
 
-# Results of functions that adapters call once a step, mostly with cold caches, in which converting arguments to declared types takes
-# more time than all the rest of a call: here none are. An int is a C int of its low 32 bits, bytes are pointers, ctypes objects
-# what they are, and None is NULL. Their names begin with "quick_".
-_QUICK = {"step_begin_columns": _INT, "request_begin": _U64, "request_end": None}
-
 
 def candidates() -> list[str]:
     """Where the library is looked for, best first: MOETRACE_LIBRARY, beside this file (the wheel's), the system's."""
@@ -113,11 +111,23 @@ def load() -> ctypes.CDLL:
             function = getattr(library if name in _SLOW else quick, f"moetrace_{name}")
             function.restype, function.argtypes = result, arguments
             setattr(library, f"moetrace_{name}", function)
-        for name, result in _QUICK.items():
-            function = quick[f"moetrace_{name}"]  # another object than the attribute
-            function.restype = result
-            setattr(library, f"quick_{name}", function)
     except (OSError, AttributeError) as error:
         raise TracingError(f"libmoetrace: {error}; install the package from its wheel, or set MOETRACE_LIBRARY to the path of "
                            "libmoetrace.so") from None
     return library
+
+
+@functools.cache
+def load_compiled(name: str) -> types.ModuleType:
+    """A module of this package that is compiled: it lies beside the library, and calls it. TracingError if it can't be loaded."""
+    load()
+    beside = pathlib.Path(candidates()[0])
+    path = (beside if beside.is_absolute() else pathlib.Path(__file__)).with_name(f"{name}.abi3.so")
+    try:
+        loader = importlib.machinery.ExtensionFileLoader(name, str(path))
+        module = importlib.util.module_from_spec(importlib.util.spec_from_file_location(name, path, loader=loader))
+        loader.exec_module(module)
+    except ImportError as error:
+        raise TracingError(f"{path.name}: {' '.join(str(error).split())}; install the package from its wheel, or build with "
+                           "MOETRACE_PYTHON") from None
+    return module

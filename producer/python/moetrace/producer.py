@@ -118,9 +118,7 @@ class Producer:
         self._num_layers, self._top_k = num_layers, top_k
         self._announce_ns = self._hook_ns = 0  # spent here, around the library's calls, and not reported to it yet
         self._kept: list[Any] = []  # what branches on the GPU still read
-        self._begin_columns = self._library.quick_step_begin_columns
-        self._handle = self._stream = ctypes.c_void_p()  # the pointer, and the last stream, as it takes them
-        self._stream_address: Optional[int] = None
+        self._handle = ctypes.c_void_p()  # the pointer, where compiled code finds it
         self.trace_id = ""  # the trace's UUID, 36 characters; "" if not enabled
         self.summary = ""  # one line for a log: the model, its recorded layers, session and ring; "" if not enabled
         if enabled:
@@ -152,7 +150,7 @@ class Producer:
             raise TracingError(why.value.decode(errors="replace"))
         if why.value:
             _log.warning("moetrace: %s", why.value.decode(errors="replace"))
-        self._handle = ctypes.c_void_p(self._pointer)
+        self._handle.value = self._pointer
         self.trace_id = self._library.moetrace_trace_id(self._pointer).decode()
         self.summary = self._library.moetrace_summary(self._pointer).decode(errors="replace")
         self._say_unserved()
@@ -169,14 +167,6 @@ class Producer:
                                                       _tokens("request: prompt_tokens", prompt_tokens),
                                                       _tokens("request: cached_tokens", cached_tokens))
         return Request(self, number)
-
-    def begin_number(self, id: str, prompt_tokens: int, cached_tokens: int) -> int:
-        """`request` for an adapter: the number, for `end_number`. Unknown counts are UNKNOWN_TOKENS. Nothing is checked."""
-        return self._library.quick_request_begin(self._handle, id.encode(), prompt_tokens, cached_tokens)
-
-    def end_number(self, number: int, generated_tokens: int, status: bytes) -> None:
-        """`Request.end` for an adapter. Nothing is checked."""
-        self._library.quick_request_end(self._handle, ctypes.c_uint64(number), generated_tokens, status)
 
     def _end_request(self, number: int, generated_tokens: Optional[int], status: str) -> None:
         self._library.moetrace_request_end(self._pointer, number, _tokens("end: generated_tokens", generated_tokens),
@@ -204,19 +194,6 @@ class Producer:
         recorded = self._library.moetrace_step_begin_cuda(self._pointer, address, rows, array, count)
         self._kept.clear()  # the announcement has joined what was not
         return bool(recorded)
-
-    def step_columns(self, count: int, requests: Optional[bytes], starts: bytes, firsts: bytes, began_ns: int) -> bool:
-        """`step`, in torch's current stream, for an adapter that has its batch in columns, each the bytes of an array, in the order
-        of their rows. requests, uint64 [count]: their numbers, None: not known. starts, int32 [count + 1]: the first row of each,
-        and behind the last. firsts, int32 [count]: the position of each one's first token. began_ns: when the adapter began
-        with this, of time.monotonic_ns(); from then on it is counted. Nothing is checked."""
-        if self._cuda_device is not None:
-            address = _tensors.stream_address(None, self._cuda_device)
-            if address != self._stream_address:
-                self._stream_address, self._stream = address, ctypes.c_void_p(address)
-        recorded = self._begin_columns(self._handle, self._stream, count, requests, starts, firsts, began_ns)
-        self._kept.clear()  # the announcement has joined what was not
-        return recorded != 0
 
     def record(self, layer: int, ids: Any, weights: Any = None, stream: Any = None, *, branch: bool = False,
                deferred: bool = False) -> None:
@@ -318,12 +295,19 @@ class Producer:
         why = self._library.moetrace_failure(self._pointer)
         return None if why is None else why.decode(errors="replace")
 
+    def _lend(self) -> tuple:
+        """What moetrace_steps announces with: the handle, null once this is closed, and its address; what its announcements release;
+        the function that gives the current stream of the device, and the device, or None."""
+        on_gpu = self._cuda_device is not None
+        return (self._handle, ctypes.addressof(self._handle), self._kept,
+                _tensors.current_stream() if on_gpu else None, self._cuda_device)
+
     def close(self) -> None:
         """Ends the trace; the collector drains what is left. A second call does nothing."""
         if self._pointer is not None:
             self._look()
             self._library.moetrace_close(self._pointer)
-            self._pointer, self._handle = None, ctypes.c_void_p()
+            self._pointer = self._handle.value = None
 
     def __enter__(self) -> "Producer":
         return self

@@ -9,7 +9,6 @@ import itertools
 import os
 import pathlib
 import sys
-import time
 import types
 import unittest
 
@@ -19,6 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "daemon/tes
 import harness  # noqa: E402  (in the folder just named)
 
 import moetrace  # noqa: E402
+from moetrace import _library  # noqa: E402
 
 LAYERS, EXPERTS, TOP_K = 3, 60, 4
 
@@ -107,12 +107,20 @@ class CudaProducer(harness.Case):
 
     def test_columns_and_aborted_passes(self):
         with self.producer() as producer:
-            requests = [producer.request("a"), producer.request("b")]
-            numbers = numpy.array([request.number for request in requests], "uint64").tobytes()
-            starts, firsts = numpy.array([0, 2, 3], "int32").tobytes(), numpy.array([5, 0], "int32").tobytes()
-            self.assertTrue(producer.step_columns(2, numbers, starts, firsts, time.monotonic_ns()))
+            steps = _library.load_compiled("moetrace_steps").Steps(producer, speculative=False, asynchronous=True)
+            come = [types.SimpleNamespace(req_id=name, prompt_token_ids=None, num_computed_tokens=0,
+                                          sampling_params=None) for name in "ab"]
+            steps.follow(types.SimpleNamespace(scheduled_new_reqs=come, finished_req_ids=set()))
+            batch = ["a", "b"], numpy.array([0, 2, 3], "int32"), numpy.array([5, 0], "int32")
+            steps.announce(*batch)
             given = self.record(producer, 3, "int32", "float32", deferred=True)
-            self.assertTrue(producer.step_columns(2, numbers, starts, firsts, time.monotonic_ns()))
+            later = batch[0], batch[1], numpy.array([7, 1], "int32")
+            steps.announce(*later)
+            ids, weights = numpy.zeros((3, TOP_K), "int32"), numpy.zeros((3, TOP_K), "float32")
+            producer.record(0, OnGpu(ids), OnGpu(weights), branch=True)
+            self.assertEqual(len(producer._kept), 1)
+            steps.announce(*later)  # joins it
+            self.assertEqual(producer._kept, [])
             producer.abort()
             self.record(producer, 3, "int32", "float32", deferred=True)  # of a pass that nobody announced
             self.assertTrue(producer.step(2))
@@ -120,7 +128,7 @@ class CudaProducer(harness.Case):
         self.wait_drained()
         [path] = self.trace_files()
         with moetrace.open(path) as trace:
-            self.assertEqual((trace.end["delivered"], trace.end["torn"]), (3 * LAYERS + 2 * LAYERS, 3 * LAYERS))
+            self.assertEqual((trace.end["delivered"], trace.end["torn"]), (3 * LAYERS + 3 + 2 * LAYERS, 3 * (LAYERS - 1) + 3 * LAYERS))
             for name, position, row in (("a", 5, 0), ("a", 6, 1), ("b", 0, 2)):
                 for layer, (ids, _) in given.items():
                     numpy.testing.assert_array_equal(trace.request(name).ids[position, layer], ids[row])

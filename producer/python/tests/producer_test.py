@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import sys
-import time
 import unittest
 
 import numpy
@@ -112,31 +111,6 @@ class ProducerTest(harness.Case):
         got = [(r["topk_ids"], [w if w is None else float(numpy.float32(w)) for w in r["topk_weights"]])
                for r in self.lines() if r["type"] == "route"]
         self.assertEqual(got, expected)
-
-    def test_a_batch_in_columns(self):
-        self.collect()
-        expected = {}
-        with self.open() as producer:
-            numbers = [producer.request(name, 5).number for name in "abc"]
-            requests = numpy.array([numbers[2], numbers[0], numbers[1]], "u8").tobytes()
-            starts, firsts = numpy.array([0, 1, 3, 4], "i4").tobytes(), numpy.array([70_000, 2, 0], "i4").tobytes()
-            keys = [("c", 70_000), ("a", 2), ("a", 3), ("b", 0)]
-            before = producer.cost.announce_ns
-            self.assertTrue(producer.step_columns(3, requests, starts, firsts, time.monotonic_ns() - 10**9))
-            self.assertGreater(producer.cost.announce_ns - before, 10**9)
-            self.assertLess(producer.cost.announce_ns - before, 10**10)
-            for layer in range(LAYERS):
-                ids, weights = self.routing(4)
-                producer.record(layer, ids, weights)
-                expected |= {(*key, layer): (i, w) for key, i, w in zip(keys, ids.tolist(), weights.tolist())}
-            self.assertTrue(producer.step_columns(3, None, starts, firsts, time.monotonic_ns()))
-            for layer in range(LAYERS):
-                producer.record(layer, *self.routing(4))
-        lines = self.lines()
-        rows = self.routes(lines)
-        unknown = [r for r in lines if r["type"] == "route" and r["req_id"] is None]
-        self.assertEqual(len(unknown), 4 * LAYERS)
-        self.assertEqual({k: (i, [numpy.float32(x) for x in w]) for k, (i, w) in rows.items() if k[0] is not None}, expected)
 
     def test_only_announced_rows(self):
         self.collect()
@@ -293,7 +267,6 @@ class ProducerTest(harness.Case):
         for producer, totals in ((closed, (1, LAYERS, 1, 0)), (self.open(enabled=False), (0, 0, 0, 0))):
             request = producer.request("x", 1)
             self.assertFalse(producer.step(1, [(request, 0, 0, 1)]))
-            self.assertFalse(producer.step_columns(1, bytes(8), bytes([0, 0, 0, 0, 1, 0, 0, 0]), bytes(4), 0))
             producer.record(0, *self.routing(1))
             request.end(1)
             producer.abort()

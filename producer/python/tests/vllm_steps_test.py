@@ -2,13 +2,13 @@
 
 MOETRACE_LIBRARY, MOETRACED and MOETRACE_CLI name the library and the programs; the package is on PYTHONPATH.
 """
+import gc
 import json
 import pathlib
 import random
 import sys
 import types
 import unittest
-from unittest import mock
 
 import numpy
 
@@ -16,7 +16,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "daemon/tes
 import harness  # noqa: E402  (in the folder just named)
 
 import moetrace  # noqa: E402
-from moetrace.vllm import _steps  # noqa: E402
+from moetrace import _library  # noqa: E402
+
+Steps = _library.load_compiled("moetrace_steps").Steps
 
 
 class Engine:
@@ -24,7 +26,7 @@ class Engine:
 
     def __init__(self, producer, **modes):
         self.producer = producer
-        self.steps = _steps.Steps(producer, **{"speculative": False, "asynchronous": True, **modes})
+        self.steps = Steps(producer, **{"speculative": False, "asynchronous": True, **modes})
         self.positions = {}
 
     def run(self, tokens, new=(), gone=()):
@@ -84,20 +86,16 @@ class StepsTest(harness.Case):
         # Of b nobody knows how many of its tokens were kept: the next pass may have been on its way.
         self.assertEqual(self.ends(lines), [("a", 3, "length"), ("b", None, "finished")])
 
-    def test_ends_are_told_together_and_count_what_was_before(self):
-        """While others go on; numbers that contain one another's bytes are told apart."""
+    def test_ends_count_what_was_before(self):
+        """While others go on, in other places of the batch."""
         engine = self.engine(asynchronous=False)
         count, rng = 300, random.Random(3)
         lengths = {f"r{n}": rng.randrange(1, 40) for n in range(count)}
         live, expected = list(lengths), {}
         new, tokens, gone, age = [(id, 2, 0, 30) for id in live], dict.fromkeys(live, 2), [], 0
         while live:
-            untold = len(engine.steps._live)
-            # In every tenth pass, and the one behind it, it is time to tell; for an hour after that it is not.
-            with mock.patch.object(_steps, "_TELL_NS", 0 if age % 10 in (0, 1) else 3600 * 10**9):
-                engine.run(tokens, new=new, gone=gone)
-            if age > 0:
-                self.assertEqual(len(engine.steps._live), len(live) if age % 10 in (0, 1) else untold)
+            engine.run(tokens, new=new, gone=gone)
+            self.assertEqual(engine.steps.live, len(live))
             new, age = [], age + 1
             gone = [id for id in live if lengths[id] == age]
             expected.update((id, (age, "length" if age >= 30 else "finished")) for id in gone)
@@ -105,8 +103,82 @@ class StepsTest(harness.Case):
             rng.shuffle(live)
             tokens = dict.fromkeys(live, 1)
         engine.run({}, gone=gone)  # nobody is left, no pass follows
-        self.assertEqual(engine.steps._live, {})
+        self.assertEqual(engine.steps.live, 0)
         self.assertEqual({id: (generated, status) for id, generated, status in self.ends(self.lines(engine))}, expected)
+
+    def test_columns_of_every_kind(self):
+        """One array for all passes, with more places than the batch; another each time; other types, strides and lengths."""
+        engine = self.engine()
+        engine.run({"k": 2}, new=[("k", 2, 0, 99)])
+        starts, firsts = numpy.zeros(9, "i4"), numpy.zeros(8, "i4")
+        columns = [(starts, firsts)] * 4
+        columns += [(numpy.array([0, 1], "i4"), numpy.zeros(1, kind)) for kind in ("i4", "i8", "u2", ">i4")]
+        columns += [(numpy.zeros(4, kind)[::2], numpy.zeros(3, kind)[::-1]) for kind in ("i4", "i8")]
+        strided = numpy.zeros(4, "i4")[::2], numpy.zeros(4, "i4")[::2]
+        columns += [strided] * 3 + [(starts, firsts)] * 2
+        for position, (rows, positions) in enumerate(columns, 2):
+            rows[1], positions[0] = 1, position
+            engine.steps.announce(["k"], rows, positions)
+            engine.producer.record(0, numpy.zeros((1, 1), "i4"))
+        self.assertEqual(self.positions(self.lines(engine)), {"k": list(range(len(columns) + 2))})
+
+    def test_what_is_wrong_is_said(self):
+        engine = self.engine()
+        engine.run({"k": 1}, new=[("k", 1, 0, 9)])
+        two, one = numpy.array([0, 1], "i4"), numpy.array([1], "i4")
+        schedule, request = types.SimpleNamespace, types.SimpleNamespace
+        for error, call, arguments in (
+                (KeyError, "announce", (["unknown"], two, one)), (TypeError, "announce", ([7], two, one)),
+                (TypeError, "announce", (("k",), two, one)), (TypeError, "announce", (["k"], two)),
+                (ValueError, "announce", (["k"], two[:1], one)), (ValueError, "announce", (["k"], two, one[:0])),
+                (ValueError, "announce", (["k", "k"], two, one)), (AttributeError, "announce", (["k"], two, 7)),
+                (AttributeError, "announce", (["k"], b"12345678", one)),
+                (AttributeError, "follow", (None,)), (TypeError, "follow", (schedule(scheduled_new_reqs=None, finished_req_ids=()),)),
+                (TypeError, "follow", (schedule(scheduled_new_reqs=(), finished_req_ids={7}),)),
+                (UnicodeEncodeError, "follow", (schedule(scheduled_new_reqs=(), finished_req_ids={"\udc80"}),)),
+                (AttributeError, "follow", (schedule(scheduled_new_reqs=[7], finished_req_ids=()),)),
+                *((TypeError, "follow", (schedule(finished_req_ids=(), scheduled_new_reqs=[request(**{
+                    "req_id": "n", "prompt_token_ids": [], "num_computed_tokens": 0,
+                    "sampling_params": types.SimpleNamespace(max_tokens=4), **wrong})]),))
+                  for wrong in ({"req_id": 7}, {"prompt_token_ids": 7}, {"num_computed_tokens": "x"},
+                                {"sampling_params": types.SimpleNamespace(max_tokens="x")}))):
+            for _ in range(3):  # also where the same array is seen again
+                with self.subTest(call=call, arguments=arguments), self.assertRaises(error):
+                    getattr(engine.steps, call)(*arguments)
+        engine.steps.announce(["k"], two, one)
+        engine.producer.record(0, numpy.zeros((1, 1), "i4"))
+        self.assertEqual(self.positions(self.lines(engine)), {"k": [0, 1]})
+        for wrong in ((), (engine.producer,), (engine.producer, True), (None, True, True)):
+            with self.assertRaises((TypeError, AttributeError)):
+                Steps(*wrong)
+
+    def test_nothing_is_kept_that_has_gone(self):
+        engine = self.engine()
+        ids = [f"r{n}-0000000{n}" for n in range(8)]
+        columns = numpy.arange(9, dtype="i4"), numpy.zeros(8, "i4")
+        counts = [sys.getrefcount(object) for object in (*ids, *columns)]
+        for _ in range(3):
+            engine.run(dict.fromkeys(ids, 1), new=[(id, 1, 0, 9) for id in ids])
+            engine.steps.announce(list(ids), *columns)
+            engine.run({}, gone=ids)
+        engine.steps.close()
+        engine.positions.clear()
+        del engine.steps
+        gc.collect()
+        self.assertEqual([sys.getrefcount(object) for object in (*ids, *columns)], counts)
+
+    def test_a_producer_that_has_been_closed(self):
+        engine = self.engine()
+        engine.run({"k": 1}, new=[("k", 1, 0, 9)])
+        before = engine.producer.cost.announce_ns
+        self.assertGreater(before, 0)
+        engine.producer.close()
+        engine.run({"k": 1, "n": 1}, new=[("n", 1, 0, 9)])
+        engine.run({"n": 1}, gone=["k"])
+        engine.steps.close()
+        self.assertEqual(engine.producer.cost.announce_ns, before)
+        lines = self.lines(engine)
+        self.assertEqual(([r["req_id"] for r in lines if r["type"] == "request"], self.ends(lines)), (["k"], []))
 
     def test_names_that_come_again(self):
         engine = self.engine(asynchronous=False)
@@ -143,8 +215,7 @@ class StepsTest(harness.Case):
         engine.run({"o": 1, "x": 3}, new=[("x", 3, 0, 9)], gone=["x"])
         engine.run({"o": 1, "x": 1}, gone=["y"])
         engine.run({"x": 1, "y": 2}, new=[("y", 2, 0, 9)], gone=["o"])
-        with mock.patch.object(_steps, "_TELL_NS", 0):
-            engine.run({"y": 1, "x": 1})
+        engine.run({"y": 1, "x": 1})
         engine.run({}, gone=["x", "y"])
         lines = self.lines(engine)
         self.assertEqual(sorted(self.ends(lines)), [("o", 3, "finished"), ("x", 4, "finished"), ("y", 2, "finished")])
@@ -158,7 +229,7 @@ class StepsTest(harness.Case):
                 scheduled_new_reqs=[types.SimpleNamespace(req_id=f"e{n}", prompt_token_ids=[0], num_computed_tokens=0,
                                                           sampling_params=types.SimpleNamespace(max_tokens=1))],
                 finished_req_ids={f"e{n - 1}"} if n else set(), total_num_scheduled_tokens=1))
-            self.assertLessEqual(len(engine.steps._come) + len(engine.steps._gone) + len(engine.steps._live), 4)
+            self.assertEqual(engine.steps.live, 1)
         lines = self.lines(engine)
         self.assertEqual([r["req_id"] for r in lines if r["type"] == "request"], [f"e{n}" for n in range(20)])
         self.assertEqual(self.ends(lines), [(f"e{n}", None, "finished") for n in range(20)])

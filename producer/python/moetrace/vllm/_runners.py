@@ -79,7 +79,7 @@ def _announce_v1(tracer: Tracer, runner: Any) -> None:
     ids, count = batch.req_ids, batch.num_reqs
     if len(ids) != count:
         ids = ids[:count]
-    tracer.announce(ids, runner.query_start_loc.np[:count + 1], batch.num_computed_tokens_cpu[:count])
+    tracer.announce(ids, runner.query_start_loc.np, batch.num_computed_tokens_cpu)
 
 
 def _prepare_inputs(original: Callable) -> Callable:
@@ -95,7 +95,7 @@ def _prepare_inputs(original: Callable) -> Callable:
 
 
 def _announce_v2(tracer: Tracer, batch: Any) -> None:
-    tracer.announce(batch.req_ids, batch.query_start_loc_np[:batch.num_reqs + 1], batch.num_computed_tokens_np)
+    tracer.announce(batch.req_ids, batch.query_start_loc_np, batch.num_computed_tokens_np)
 
 
 def _shutdown(original: Callable) -> Callable:

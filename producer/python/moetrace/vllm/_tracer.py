@@ -8,11 +8,10 @@ from typing import Any, Optional
 
 import torch
 
-from .. import _torch_op
+from .. import _library, _torch_op
 from ..errors import TracingError
 from ..producer import Producer
 from . import _layers
-from ._steps import Steps
 
 _log = logging.getLogger("moetrace")
 
@@ -62,10 +61,10 @@ class Tracer:
             _log.warning("moetrace: %s", note)
         self._failed = False  # recording has: to be ended with the next step
         self._producer: Optional[Producer] = None
-        self._steps: Optional[Steps] = None
+        self._steps: Any = None  # producer/python/steps
         if self._armed:
             self._producer = Producer(**_describe(runner, layers, top_k), notes=[*notes, *more])
-            self._steps = Steps(self._producer, speculative=speculative, asynchronous=asynchronous)
+            self._steps = _library.load_compiled("moetrace_steps").Steps(self._producer, speculative, asynchronous)
         elif self._on_gpu:
             self._producer = _unread(runner, layers, top_k)
         if self._producer is None:
@@ -131,12 +130,12 @@ class Tracer:
         return ids, weights
 
     def follow(self, schedule: Any) -> None:
-        """See `Steps`."""
+        """See moetrace_steps.Steps."""
         if self._steps is not None:
             self._steps.follow(schedule)
 
     def announce(self, ids: list[str], starts: Any, firsts: Any) -> None:
-        """See `Steps`."""
+        """See moetrace_steps.Steps."""
         if self._failed:
             self.give_up()
         if self._steps is not None:

@@ -1,0 +1,311 @@
+// The Python module moetrace_steps, for the stable ABI: class Steps, which vLLM's adapter uses.
+//
+// An engine's caches are cold between two steps, so that the same work in Python, and through
+// ctypes, takes three to five times as long.
+#include <cstring>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "producer/cost.hpp"
+#include "producer/python/steps/column.hpp"
+#include "producer/python/steps/reference.hpp"
+#include "producer/python/steps/steps.hpp"
+
+namespace moetrace {
+namespace {
+
+// The names that are looked up; interned once, as the module is loaded.
+struct Names {
+  PyObject *scheduled_new_reqs, *finished_req_ids, *req_id, *prompt_token_ids, *prompt_embeds,
+      *num_computed_tokens, *sampling_params, *max_tokens;
+};
+Names names;
+PyObject* tracing_error;
+
+struct Tracing {
+  Steps steps;
+  Reference handle;  // a ctypes.c_void_p
+  moetrace_producer* const* producer = nullptr;  // in `handle`; null once it has been closed
+  Reference kept;                                // a list, to be cleared with each announcement
+  Reference current_stream, device;              // current_stream(device): an address; or neither
+  std::vector<Reference> ids;                    // of the last pass's batch, in its order
+  Column starts, firsts;
+};
+
+struct Object {
+  PyObject_HEAD;
+  Tracing* tracing;
+};
+
+Tracing& of(PyObject* self) {
+  return *reinterpret_cast<Object*>(self)->tracing;
+}
+
+std::uint32_t elapsed(std::int64_t began_ns) {
+  return static_cast<std::uint32_t>(monotonic_ns() - began_ns);
+}
+
+// Calls function(text) with a str's UTF-8. False, and an exception: it is none.
+template <class Function>
+bool with_text(PyObject* object, const Function& function) {
+  const Reference bytes(PyUnicode_AsUTF8String(object));
+  char* text = nullptr;
+  Py_ssize_t size = 0;
+  if (!bytes || PyBytes_AsStringAndSize(bytes.get(), &text, &size) != 0) return false;
+  function(std::string_view(text, static_cast<std::size_t>(size)));
+  return true;
+}
+
+// Calls function(item) for each, as long as it gives true. False, and an exception, if one gave
+// false, or it can't be gone through.
+template <class Function>
+bool for_each(PyObject* items, const Function& function) {
+  const Reference iterator(PyObject_GetIter(items));
+  if (!iterator) return false;
+  while (const Reference item{PyIter_Next(iterator.get())}) {
+    if (!function(item.get())) return false;
+  }
+  return PyErr_Occurred() == nullptr;
+}
+
+// The attribute, or None where there is no such one; empty, and an exception, if that fails.
+Reference optional_attribute(PyObject* object, PyObject* name) {
+  Reference found(PyObject_GetAttr(object, name));
+  if (found || PyErr_ExceptionMatches(PyExc_AttributeError) == 0) return found;
+  PyErr_Clear();
+  return Reference::to(Py_None);
+}
+
+// Answers false, and an exception, if the request's fields are not what they should be.
+bool begin(Tracing& tracing, PyObject* request) {
+  const Reference id(PyObject_GetAttr(request, names.req_id));
+  Reference prompt(PyObject_GetAttr(request, names.prompt_token_ids));
+  if (prompt.is_none()) prompt = optional_attribute(request, names.prompt_embeds);
+  const Reference cached(PyObject_GetAttr(request, names.num_computed_tokens));
+  const Reference sampling(PyObject_GetAttr(request, names.sampling_params));
+  if (!id || !prompt || !cached || !sampling) return false;
+  const Reference most = optional_attribute(sampling.get(), names.max_tokens);
+  if (!most) return false;
+
+  std::optional<std::uint32_t> prompt_tokens;
+  if (!prompt.is_none()) {
+    const Py_ssize_t size = PyObject_Size(prompt.get());
+    if (size < 0) return false;
+    prompt_tokens = static_cast<std::uint32_t>(size);
+  }
+  const auto cached_tokens = static_cast<std::uint32_t>(PyLong_AsLongLong(cached.get()));
+  std::optional<std::int64_t> most_tokens;
+  if (!most.is_none()) most_tokens = PyLong_AsLongLong(most.get());
+  if (PyErr_Occurred() != nullptr) return false;
+  return with_text(id.get(), [&](std::string_view text) {
+    tracing.steps.begin(*tracing.producer, text, prompt_tokens, cached_tokens, most_tokens);
+  });
+}
+
+PyObject* follow(PyObject* self, PyObject* schedule) try {
+  Tracing& tracing = of(self);
+  const Reference come(PyObject_GetAttr(schedule, names.scheduled_new_reqs));
+  const Reference gone(PyObject_GetAttr(schedule, names.finished_req_ids));
+  if (!come || !gone) return nullptr;
+  const Py_ssize_t come_count = PyObject_Size(come.get()), gone_count = PyObject_Size(gone.get());
+  if (come_count < 0 || gone_count < 0) return nullptr;
+  if (come_count == 0 && gone_count == 0) Py_RETURN_NONE;
+  const std::int64_t began_ns = monotonic_ns();
+  // Others have gone before they came, and may come again.
+  const bool ended = for_each(gone.get(), [&](PyObject* id) {
+    return with_text(
+        id, [&](std::string_view text) { tracing.steps.end(*tracing.producer, text); });
+  });
+  if (!ended || !for_each(come.get(), [&](PyObject* request) { return begin(tracing, request); }))
+    return nullptr;
+  moetrace_add_cost(*tracing.producer, elapsed(began_ns), 0);
+  Py_RETURN_NONE;
+} catch (const std::bad_alloc&) {
+  return PyErr_NoMemory();
+}
+
+// Does a place have the same request as in the pass before? -1, and an exception, if that can't be
+// said. An engine of several processes makes new strings for each pass.
+int is_still_there(const Tracing& tracing, std::size_t place, PyObject* id) {
+  PyObject* const before = tracing.ids[place].get();
+  if (before == nullptr || tracing.steps.request(place) == Steps::kNobody) return 0;
+  return id == before ? 1 : PyObject_RichCompareBool(id, before, Py_EQ);
+}
+
+bool set_batch(Tracing& tracing, PyObject* ids) {
+  const auto count = static_cast<std::size_t>(PyList_Size(ids));
+  tracing.ids.resize(count);
+  tracing.steps.set_count(count);
+  for (std::size_t place = 0; place < count; ++place) {
+    PyObject* const id = PyList_GetItem(ids, static_cast<Py_ssize_t>(place));
+    const int same = is_still_there(tracing, place, id);
+    if (same < 0) return false;
+    if (same == 1) continue;
+    bool known = false;
+    if (!with_text(id, [&](std::string_view text) {
+          known = tracing.steps.set_request(place, text);
+        }))
+      return false;
+    if (!known) {
+      PyErr_SetObject(PyExc_KeyError, id);
+      return false;
+    }
+    tracing.ids[place] = Reference::to(id);
+  }
+  return true;
+}
+
+PyObject* announce(PyObject* self, PyObject* arguments) try {
+  const std::int64_t began_ns = monotonic_ns();
+  Tracing& tracing = of(self);
+  PyObject *ids = nullptr, *starts = nullptr, *firsts = nullptr;
+  if (PyArg_UnpackTuple(arguments, "announce", 3, 3, &ids, &starts, &firsts) == 0) return nullptr;
+  if (PyList_Check(ids) == 0) {
+    PyErr_SetString(PyExc_TypeError, "announce: ids is no list");
+    return nullptr;
+  }
+  if (!set_batch(tracing, ids)) return nullptr;
+  const Py_ssize_t count = PyList_Size(ids);
+  const std::int32_t* const rows = tracing.starts.first(starts, count + 1);
+  const std::int32_t* const positions = rows ? tracing.firsts.first(firsts, count) : nullptr;
+  if (positions == nullptr) return nullptr;
+  moetrace_cuda_stream stream = nullptr;
+  if (tracing.current_stream) {
+    const Reference address(PyObject_CallFunctionObjArgs(tracing.current_stream.get(),
+                                                         tracing.device.get(), nullptr));
+    if (!address) return nullptr;
+    stream = static_cast<moetrace_cuda_stream>(PyLong_AsVoidPtr(address.get()));
+    if (PyErr_Occurred() != nullptr) return nullptr;
+  }
+  const bool recorded = tracing.steps.announce(*tracing.producer, stream, rows, positions,
+                                               static_cast<std::uint32_t>(began_ns));
+  // The announcement has joined what was not.
+  if (PyList_Size(tracing.kept.get()) > 0 &&
+      PyList_SetSlice(tracing.kept.get(), 0, PY_SSIZE_T_MAX, nullptr) != 0)
+    return nullptr;
+  if (!recorded) {
+    if (const char* why = moetrace_failure(*tracing.producer)) {
+      PyErr_SetString(tracing_error, why);
+      return nullptr;
+    }
+  }
+  Py_RETURN_NONE;
+} catch (const std::bad_alloc&) {
+  return PyErr_NoMemory();
+}
+
+PyObject* close(PyObject* self, PyObject*) {
+  Tracing& tracing = of(self);
+  tracing.steps.end_all(*tracing.producer);
+  tracing.ids.clear();
+  Py_RETURN_NONE;
+}
+
+PyObject* live(PyObject* self, void*) {
+  return PyLong_FromSize_t(of(self).steps.live());
+}
+
+PyObject* positions_known(PyObject* self, void*) {
+  return PyBool_FromLong(of(self).steps.positions_known() ? 1 : 0);
+}
+
+PyObject* make(PyTypeObject* type, PyObject* arguments, PyObject* keywords) try {
+  const char* kNames[] = {"producer", "speculative", "asynchronous", nullptr};
+  PyObject* producer = nullptr;
+  int speculative = 0, asynchronous = 0;
+  if (PyArg_ParseTupleAndKeywords(arguments, keywords, "Opp", const_cast<char**>(kNames), &producer,
+                                  &speculative, &asynchronous) == 0)
+    return nullptr;
+  const Reference lent(PyObject_CallMethod(producer, "_lend", nullptr));
+  PyObject *handle = nullptr, *address = nullptr, *kept = nullptr, *stream = nullptr,
+           *device = nullptr;
+  if (!lent || PyArg_ParseTuple(lent.get(), "OO!O!OO", &handle, &PyLong_Type, &address,
+                                &PyList_Type, &kept, &stream, &device) == 0)
+    return nullptr;
+  auto tracing = std::make_unique<Tracing>(Tracing{Steps(speculative != 0, asynchronous != 0)});
+  tracing->handle = Reference::to(handle);
+  tracing->producer = static_cast<moetrace_producer* const*>(PyLong_AsVoidPtr(address));
+  tracing->kept = Reference::to(kept);
+  if (stream != Py_None) {
+    tracing->current_stream = Reference::to(stream);
+    tracing->device = Reference::to(device);
+  }
+  const auto allocate = reinterpret_cast<allocfunc>(PyType_GetSlot(type, Py_tp_alloc));
+  PyObject* const self = allocate(type, 0);
+  if (self != nullptr) reinterpret_cast<Object*>(self)->tracing = tracing.release();
+  return self;
+} catch (const std::bad_alloc&) {
+  return PyErr_NoMemory();
+}
+
+void destroy(PyObject* self) {
+  PyTypeObject* const type = Py_TYPE(self);
+  delete reinterpret_cast<Object*>(self)->tracing;
+  reinterpret_cast<freefunc>(PyType_GetSlot(type, Py_tp_free))(self);
+  Py_DECREF(type);
+}
+
+constexpr char kClass[] =
+    "Steps(producer, speculative, asynchronous)\n--\n\n"
+    "What the passes of one model runner announce: requests that come and go, and which rows are\n"
+    "whose. speculative: a pass may feed tokens that are not kept. asynchronous: the next pass is\n"
+    "enqueued before they are known.";
+constexpr char kFollow[] =
+    "follow($self, schedule, /)\n--\n\n"
+    "The scheduler's output, before the pass, if there is one: requests come and go.";
+constexpr char kAnnounce[] =
+    "announce($self, ids, starts, firsts, /)\n--\n\n"
+    "The pass that is enqueued next, in torch's current stream. ids: its requests, a list in the\n"
+    "order of their rows; starts [at least n + 1]: the first row of each, and behind the last;\n"
+    "firsts [at least n]: the position of each one's first token. Arrays of numpy's, int32 or to be\n"
+    "converted. TracingError: the GPU's hook has failed. KeyError: nobody has such an id.";
+constexpr char kClose[] = "close($self, /)\n--\n\nEnds all requests.";
+
+PyMethodDef methods[] = {{"follow", follow, METH_O, kFollow},
+                         {"announce", announce, METH_VARARGS, kAnnounce},
+                         {"close", close, METH_NOARGS, kClose},
+                         {}};
+PyGetSetDef properties[] = {
+    {"live", live, nullptr, "Requests that have come and not gone.", nullptr},
+    {"positions_known", positions_known, nullptr, "Else rows have no request.", nullptr},
+    {}};
+PyType_Slot slots[] = {{Py_tp_doc, const_cast<char*>(kClass)},
+                       {Py_tp_new, reinterpret_cast<void*>(make)},
+                       {Py_tp_dealloc, reinterpret_cast<void*>(destroy)},
+                       {Py_tp_methods, methods},
+                       {Py_tp_getset, properties},
+                       {}};
+PyType_Spec type{"moetrace_steps.Steps", sizeof(Object), 0, Py_TPFLAGS_DEFAULT, slots};
+PyModuleDef definition{PyModuleDef_HEAD_INIT, "moetrace_steps", nullptr, -1, nullptr};
+
+bool find_names() {
+  const std::pair<PyObject**, const char*> all[] = {
+      {&names.scheduled_new_reqs, "scheduled_new_reqs"},
+      {&names.finished_req_ids, "finished_req_ids"},
+      {&names.req_id, "req_id"},
+      {&names.prompt_token_ids, "prompt_token_ids"},
+      {&names.prompt_embeds, "prompt_embeds"},
+      {&names.num_computed_tokens, "num_computed_tokens"},
+      {&names.sampling_params, "sampling_params"},
+      {&names.max_tokens, "max_tokens"}};
+  for (const auto& [name, text] : all) {
+    *name = PyUnicode_InternFromString(text);
+    if (*name == nullptr) return false;
+  }
+  const Reference errors(PyImport_ImportModule("moetrace.errors"));
+  tracing_error = errors ? PyObject_GetAttrString(errors.get(), "TracingError") : nullptr;
+  return tracing_error != nullptr;
+}
+
+}  // namespace
+}  // namespace moetrace
+
+PyMODINIT_FUNC PyInit_moetrace_steps() {
+  if (!moetrace::find_names()) return nullptr;
+  moetrace::Reference module(PyModule_Create(&moetrace::definition));
+  PyObject* const steps = module ? PyType_FromSpec(&moetrace::type) : nullptr;
+  if (steps == nullptr || PyModule_AddObject(module.get(), "Steps", steps) != 0) return nullptr;
+  Py_INCREF(module.get());
+  return module.get();
+}

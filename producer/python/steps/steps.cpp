@@ -1,0 +1,99 @@
+#include "producer/python/steps/steps.hpp"
+
+#include <algorithm>
+
+namespace moetrace {
+namespace {
+
+// Without what vLLM puts behind the client's request id, to make it unique: a "-" and eight digits.
+std::string_view client_id(std::string_view id) {
+  constexpr std::size_t kDigits = 8;
+  if (id.size() <= kDigits || id[id.size() - kDigits - 1] != '-') return id;
+  const std::string_view digits = id.substr(id.size() - kDigits);
+  if (digits.find_first_not_of("0123456789abcdef") != std::string_view::npos) return id;
+  return id.substr(0, id.size() - kDigits - 1);
+}
+
+}  // namespace
+
+void Steps::begin(moetrace_producer* producer, std::string_view id,
+                  std::optional<std::uint32_t> prompt_tokens, std::uint32_t cached_tokens,
+                  std::optional<std::int64_t> most_tokens) {
+  if (const auto found = live_.find(id); found != live_.end()) {
+    Live& live = found->second;
+    if (live.prompt_tokens != prompt_tokens) live.prompt_tokens.reset();  // its client said more
+    return;
+  }
+  std::string name(client_id(id));
+  if (names_.contains(name)) name = id;
+  const std::uint64_t number = moetrace_request_begin(
+      producer, name.c_str(), prompt_tokens.value_or(MOETRACE_UNKNOWN_TOKENS), cached_tokens);
+  names_.insert(name);
+  live_.emplace(id, Live{number, std::move(name), prompt_tokens, most_tokens});
+}
+
+void Steps::end(moetrace_producer* producer, std::string_view id) {
+  const auto found = live_.find(id);
+  if (found == live_.end()) return;
+  const Live& live = found->second;
+  tell_end(producer, live);
+  // Who comes with the same id is another request, also in the same place.
+  std::replace(requests_.begin(), requests_.end(), live.number, kNobody);
+  names_.erase(live.name);
+  live_.erase(found);
+}
+
+void Steps::end_all(moetrace_producer* producer) {
+  for (const auto& [id, live] : live_) tell_end(producer, live);
+  live_.clear();
+  names_.clear();
+  requests_.clear();
+}
+
+bool Steps::set_request(std::size_t place, std::string_view id) {
+  const auto found = live_.find(id);
+  if (found == live_.end()) return false;
+  requests_[place] = found->second.number;
+  return true;
+}
+
+bool Steps::announce(moetrace_producer* producer, moetrace_cuda_stream stream,
+                     const std::int32_t* starts, const std::int32_t* firsts,
+                     std::uint32_t began_ns) {
+  Pass& pass = passes_[announced_++ % kPassesKept];
+  const std::size_t count = requests_.size();
+  pass.requests = requests_;
+  pass.starts.assign(starts, starts + count + 1);
+  pass.firsts.assign(firsts, firsts + count);
+  return moetrace_step_begin_columns(producer, stream, static_cast<std::uint32_t>(count),
+                                     positions_known() ? pass.requests.data() : nullptr,
+                                     pass.starts.data(), pass.firsts.data(), began_ns) != 0;
+}
+
+void Steps::tell_end(moetrace_producer* producer, const Live& live) {
+  const auto tokens = generated(live);
+  const bool by_length = tokens && *tokens >= *live.most_tokens;
+  // Else, if it is asynchronous, one pass more may have run than tokens were kept.
+  const bool known = tokens && (by_length || !asynchronous_);
+  moetrace_request_end(producer, live.number,
+                       known ? static_cast<std::uint32_t>(*tokens) : MOETRACE_UNKNOWN_TOKENS,
+                       by_length ? "length" : "finished");
+}
+
+// Tokens sampled: every position behind the prompt's last has been fed one that was sampled, and
+// the last of all gave one more.
+std::optional<std::int64_t> Steps::generated(const Live& live) const {
+  if (speculative_ || !live.prompt_tokens || !live.most_tokens) return std::nullopt;
+  for (std::size_t back = 1; back <= std::min<std::uint64_t>(announced_, kPassesKept); ++back) {
+    const Pass& pass = passes_[(announced_ - back) % kPassesKept];
+    const auto found = std::find(pass.requests.begin(), pass.requests.end(), live.number);
+    if (found == pass.requests.end()) continue;
+    const auto place = static_cast<std::size_t>(found - pass.requests.begin());
+    const std::int64_t reached = std::int64_t{pass.firsts[place]} + pass.starts[place + 1] -
+                                 pass.starts[place];
+    return std::max<std::int64_t>(0, reached - *live.prompt_tokens + 1);
+  }
+  return std::nullopt;
+}
+
+}  // namespace moetrace

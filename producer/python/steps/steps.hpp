@@ -1,0 +1,83 @@
+// What the passes of one model runner of vLLM's announce: requests that come and go, and which rows
+// are whose. Without Python; module.cpp is what vLLM's adapter sees.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "producer/producer.h"
+
+namespace moetrace {
+
+class Steps {
+ public:
+  // In a place of the batch: nobody, or one who has gone.
+  static constexpr std::uint64_t kNobody = UINT64_MAX;
+
+  // `speculative`: a pass may feed tokens that are not kept. `asynchronous`: the next pass is
+  // enqueued before they are known.
+  Steps(bool speculative, bool asynchronous)
+      : speculative_(speculative), asynchronous_(asynchronous) {}
+
+  bool positions_known() const { return !(speculative_ && asynchronous_); }
+  std::size_t live() const { return live_.size(); }
+
+  // As vLLM's scheduler says it: also of one that was preempted, and comes again, and of a session
+  // that goes on with a longer prompt. Counts that are not known are empty; without `most_tokens`
+  // it generates nothing.
+  void begin(moetrace_producer* producer, std::string_view id,
+             std::optional<std::uint32_t> prompt_tokens, std::uint32_t cached_tokens,
+             std::optional<std::int64_t> most_tokens);
+  // One that never came is ignored.
+  void end(moetrace_producer* producer, std::string_view id);
+  void end_all(moetrace_producer* producer);
+
+  // The batch of the next pass, place by place. What was set stays for later passes, until the
+  // request has gone.
+  void set_count(std::size_t count) { requests_.resize(count, kNobody); }
+  std::uint64_t request(std::size_t place) const { return requests_[place]; }
+  // False: there is no such request.
+  bool set_request(std::size_t place, std::string_view id);
+
+  // As moetrace_step_begin_columns, of this batch.
+  bool announce(moetrace_producer* producer, moetrace_cuda_stream stream,
+                const std::int32_t* starts, const std::int32_t* firsts, std::uint32_t began_ns);
+
+ private:
+  // A request that ends was in one of the last passes, unless it was preempted.
+  static constexpr std::size_t kPassesKept = 4;
+
+  struct Live {
+    std::uint64_t number;
+    std::string name;
+    std::optional<std::uint32_t> prompt_tokens;
+    std::optional<std::int64_t> most_tokens;
+  };
+  struct Pass {
+    std::vector<std::uint64_t> requests;
+    std::vector<std::int32_t> starts, firsts;
+  };
+  // Finds a std::string by a std::string_view.
+  struct Hash : std::hash<std::string_view> {
+    using is_transparent = void;
+  };
+
+  void tell_end(moetrace_producer* producer, const Live& live);
+  std::optional<std::int64_t> generated(const Live& live) const;
+
+  const bool speculative_, asynchronous_;
+  std::unordered_map<std::string, Live, Hash, std::equal_to<>> live_;
+  std::unordered_set<std::string, Hash, std::equal_to<>> names_;
+  std::vector<std::uint64_t> requests_;  // of the batch
+  std::array<Pass, kPassesKept> passes_;
+  std::uint64_t announced_ = 0;
+};
+
+}  // namespace moetrace
