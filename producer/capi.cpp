@@ -130,14 +130,16 @@ int moetrace_step_begin_cuda(moetrace_producer* producer, moetrace_cuda_stream s
 
 int moetrace_step_begin_columns(moetrace_producer* producer, moetrace_cuda_stream stream,
                                 uint32_t count, const uint64_t* requests, const int32_t* starts,
-                                const int32_t* firsts, uint32_t began_ns) {
+                                const int32_t* firsts, int64_t began_ns) {
   if (!usable(producer)) return 0;
   moetrace::Producer& impl = *producer->impl;
-  impl.announce_ns() += static_cast<std::uint32_t>(moetrace::monotonic_ns()) - began_ns;
+  impl.announce_ns() += static_cast<std::uint64_t>(moetrace::monotonic_ns() - began_ns);
   const auto rows = static_cast<std::uint32_t>(starts[count]);
   const moetrace::Spans spans{requests == nullptr ? 0 : count, requests, starts, firsts};
-  const bool records = impl.device_hook() == nullptr ? impl.begin_step(rows, spans)
-                                                     : impl.begin_step(stream, rows, spans);
+  const bool records =
+      impl.device_hook() == nullptr
+          ? impl.begin_step(rows, spans)
+          : impl.begin_step(stream, rows, spans, moetrace::Producer::Capture::kNone);
   return records ? 1 : 0;
 }
 

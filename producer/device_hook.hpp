@@ -23,10 +23,10 @@ class DeviceHook {
   static Result<std::unique_ptr<DeviceHook>> open(const SegmentMap& map, int device);
   virtual ~DeviceHook() = default;
 
-  // False while `stream` is being captured (an announcement must not become a part of a graph), and
-  // after a failure.
-  virtual bool can_announce(moetrace_cuda_stream stream) const = 0;
-  // A pass follows on `stream`; rows = 0 disarms.
+  // Is `stream` being captured, or can't that be told?
+  virtual bool captures(moetrace_cuda_stream stream) const = 0;
+  // A pass follows on `stream`; rows = 0 disarms. Not after a failure, and not under capture: an
+  // announcement must not become a part of a graph.
   virtual void announce(moetrace_cuda_stream stream, const StepBlock& block) = 0;
   // As moetrace_record_cuda, moetrace_record_cuda_in_line and moetrace_record_cuda_deferred.
   virtual void record(moetrace_cuda_stream stream, std::uint32_t layer, const void* ids,

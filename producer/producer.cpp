@@ -131,8 +131,9 @@ void Producer::abort_step() {
   if (device_hook_ == nullptr) hook_.arm({});
 }
 
-bool Producer::begin_step(moetrace_cuda_stream stream, std::uint32_t rows, const Spans& spans) {
-  if (device_hook_ == nullptr || !device_hook_->can_announce(stream)) return false;
+bool Producer::begin_step(moetrace_cuda_stream stream, std::uint32_t rows, const Spans& spans,
+                          Capture capture) {
+  if (!can_announce(stream, capture)) return false;
   const StepBlock block = rows == 0 ? StepBlock{} : announcer_.announce(rows, spans);
   device_hook_->announce(stream, block);
   end_announcement(block);
@@ -140,8 +141,12 @@ bool Producer::begin_step(moetrace_cuda_stream stream, std::uint32_t rows, const
 }
 
 void Producer::abort_step(moetrace_cuda_stream stream) {
-  if (device_hook_ != nullptr && device_hook_->can_announce(stream))
-    device_hook_->announce(stream, {});
+  if (can_announce(stream, Capture::kMaybe)) device_hook_->announce(stream, {});
+}
+
+bool Producer::can_announce(moetrace_cuda_stream stream, Capture capture) const {
+  if (device_hook_ == nullptr || !device_hook_->failure().empty()) return false;
+  return capture == Capture::kNone || !device_hook_->captures(stream);
 }
 
 // It began at the block's time.

@@ -248,15 +248,16 @@ MOETRACE_API void moetrace_get_totals(const moetrace_producer* producer, moetrac
 MOETRACE_API void moetrace_add_cost(moetrace_producer* producer, uint64_t announce_ns,
                                     uint64_t hook_ns);
 
-/* An announcement from an interpreter, to which every argument costs: moetrace_step_begin_cuda, or
- * moetrace_step_begin without a cuda_device, of a batch in columns. Request n, `requests[n]`, has
- * the rows [starts[n], starts[n + 1]), from position firsts[n] on; starts[0] is 0, and the pass has
- * starts[count] rows. `requests` NULL: the rows belong to no request. `began_ns`: when the adapter
- * began with it, CLOCK_MONOTONIC, its low 32 bits; from then on its cost counts. */
+/* An announcement for adapters of engines that have their batch in columns:
+ * moetrace_step_begin_cuda, or moetrace_step_begin without a cuda_device. Request n, `requests[n]`,
+ * has the rows [starts[n], starts[n + 1]), from position firsts[n] on; starts[0] is 0, and the pass
+ * has starts[count] rows. `requests` NULL: the rows belong to no request. `stream` must not be
+ * under capture (nobody looks: asking takes 4 us with cold caches). `began_ns`: when the adapter
+ * began with it, CLOCK_MONOTONIC; from then on its cost counts. */
 MOETRACE_API int moetrace_step_begin_columns(moetrace_producer* producer,
                                              moetrace_cuda_stream stream, uint32_t count,
                                              const uint64_t* requests, const int32_t* starts,
-                                             const int32_t* firsts, uint32_t began_ns);
+                                             const int32_t* firsts, int64_t began_ns);
 
 /* The trace's UUID as text, 36 characters; "" for NULL. Lives as long as the producer. */
 MOETRACE_API const char* moetrace_trace_id(const moetrace_producer* producer);

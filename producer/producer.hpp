@@ -41,8 +41,11 @@ class Producer {
   // A pass that records exactly `layers`, whatever the control words say. For `moetrace replay`.
   void begin_replayed_step(std::uint32_t rows, const Spans& spans,
                            const moetrace_layer_mask& layers);
-  // A pass on a stream of the GPU.
-  bool begin_step(moetrace_cuda_stream stream, std::uint32_t rows, const Spans& spans);
+  // A pass on a stream of the GPU. kNone: the caller knows that it isn't being captured; asking
+  // CUDA takes 4 us with cold caches.
+  enum class Capture { kMaybe, kNone };
+  bool begin_step(moetrace_cuda_stream stream, std::uint32_t rows, const Spans& spans,
+                  Capture capture = Capture::kMaybe);
   void abort_step(moetrace_cuda_stream stream);
 
   // Records in the ring so far, and records without room, announced ones included. Of a GPU: by the
@@ -62,6 +65,7 @@ class Producer {
   std::uint64_t& launch_ns() { return cost_.hook_ns; }
 
  private:
+  bool can_announce(moetrace_cuda_stream stream, Capture capture) const;
   void end_announcement(const StepBlock& block);
   void store_cost();
   Producer(const Settings& settings, ProducerSegment segment,

@@ -16,9 +16,9 @@ namespace {
 using cuda::ControlBlock;
 using cuda::HookView;
 
-// The counts go over the bus at most this often: ten times a second is enough for eyes, and it
-// takes the host four launches.
-constexpr std::int64_t kMirrorEveryNs = 100'000'000;
+// The counts go over the bus at most this often: four times a second is enough for eyes, and the
+// engine's stream waits for it, a few microseconds.
+constexpr std::int64_t kMirrorEveryNs = 250'000'000;
 
 // Of so many records, and of one slot in so many, a launch does not leave those of earlier ones
 // until their step ends: a reader finds what a long pass writes, and gives back its slots.
@@ -70,30 +70,26 @@ bool same(const cuda::RouteShape& a, const cuda::RouteShape& b) {
 struct GpuState {
   HookView view{};
   cudaStream_t branch = nullptr;  // hook kernels, beside the engine's stream
-  cudaStream_t mirror = nullptr;  // counts, on their way into the segment
   cudaEvent_t fork = nullptr;
   cudaEvent_t joined = nullptr;           // the end of the branch
   cudaEvent_t joined_captured = nullptr;  // the same, within a capture
-  cudaEvent_t copied = nullptr;
 };
 
 class CudaHook final : public DeviceHook {
  public:
   CudaHook(const SegmentMap& map, int device, const GpuState& gpu)
       : consumed_(&map.ctl()->route_consumed),
-        mirror_version_(map.counts_version()),
         num_layers_(map.header().num_layers),
         last_moe_layer_(static_cast<std::uint32_t>(last_layer(map.header().moe_layers))),
         device_(device),
         gpu_(gpu) {}
 
-  bool can_announce(cudaStream_t stream) const override {
+  bool captures(cudaStream_t stream) const override {
     cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-    if (cudaStreamIsCapturing(stream, &status) != cudaSuccess) {
-      cudaGetLastError();
-      return false;
-    }
-    return status == cudaStreamCaptureStatusNone && failure_.empty();
+    if (cudaStreamIsCapturing(stream, &status) == cudaSuccess)
+      return status != cudaStreamCaptureStatusNone;
+    cudaGetLastError();
+    return true;
   }
 
   void announce(cudaStream_t stream, const StepBlock& block) override {
@@ -101,8 +97,9 @@ class CudaHook final : public DeviceHook {
     deferred_.clear();  // of a pass that failed: nobody knows whether its tensors are still there
     join(stream);       // likewise, before it could
     send(stream, block);
-    if (block.time_ns - mirrored_ns_ >= kMirrorEveryNs && mirror_counts(stream))
-      mirrored_ns_ = block.time_ns;
+    if (block.time_ns - mirrored_ns_ < kMirrorEveryNs) return;
+    mirrored_ns_ = block.time_ns;
+    mirror_counts(stream);
   }
 
   void record(cudaStream_t stream, std::uint32_t layer, const void* ids, moetrace_type id_type,
@@ -140,9 +137,7 @@ class CudaHook final : public DeviceHook {
     unjoined_ = {};
     send(gpu_.branch, {});
     mirror_counts(gpu_.branch);
-    if (cudaStreamSynchronize(gpu_.branch) != cudaSuccess ||
-        cudaStreamSynchronize(gpu_.mirror) != cudaSuccess)
-      cudaGetLastError();
+    if (cudaStreamSynchronize(gpu_.branch) != cudaSuccess) cudaGetLastError();
   }
 
   const std::string& failure() const override { return failure_; }
@@ -244,17 +239,9 @@ class CudaHook final : public DeviceHook {
     check("announcing", cuda::launch_announce(stream, gpu_.view, step));
   }
 
-  // False if the mirror before is still on its way.
-  bool mirror_counts(cudaStream_t stream) {
-    // acquire: the copy in device memory may be written again once its version has arrived. Asked
-    // here and not of CUDA, whose queries would break a capture that runs elsewhere.
-    if (mirror_version_.load(std::memory_order_acquire) != 2 * mirrors_) return false;
-    check("copying counts", cuda::launch_copy_counts(stream, gpu_.view));
-    check("copying counts", cudaEventRecord(gpu_.copied, stream));
-    check("copying counts", cudaStreamWaitEvent(gpu_.mirror, gpu_.copied, 0));
-    check("mirroring counts", cuda::launch_mirror_counts(gpu_.mirror, gpu_.view, 2 * mirrors_ + 1));
+  void mirror_counts(cudaStream_t stream) {
+    check("mirroring counts", cuda::launch_mirror_counts(stream, gpu_.view, 2 * mirrors_ + 1));
     ++mirrors_;
-    return true;
   }
 
   // The first error turns the hook off; what was announced and does not come any more is torn.
@@ -263,7 +250,6 @@ class CudaHook final : public DeviceHook {
   }
 
   const SharedWord consumed_;
-  const SharedWord mirror_version_;
   const std::uint32_t num_layers_;
   const std::uint32_t last_moe_layer_;
   const int device_;
@@ -304,7 +290,7 @@ Result<std::unique_ptr<DeviceHook>> DeviceHook::open(const SegmentMap& map, int 
   const std::size_t cells = std::size_t{header.num_layers} * header.num_experts;
   GpuState gpu;
   HookView& view = gpu.view;
-  void *ring = nullptr, *ctl = nullptr, *control = nullptr, *counts = nullptr, *copy = nullptr;
+  void *ring = nullptr, *ctl = nullptr, *control = nullptr, *counts = nullptr;
   const auto step = [](const char* doing, cudaError_t error) -> std::optional<Error> {
     return error == cudaSuccess ? std::nullopt : std::optional(cuda_error(doing, error));
   };
@@ -313,17 +299,14 @@ Result<std::unique_ptr<DeviceHook>> DeviceHook::open(const SegmentMap& map, int 
       step("registering the ring", map_into_gpu(map.ctl(), sizeof(moetrace_ctl), &ctl)),
       step("taking memory", make_zeroed(&control, sizeof(ControlBlock))),
       step("taking memory", make_zeroed(&counts, cells * sizeof(std::uint64_t))),
-      step("taking memory", make_zeroed(&copy, (cells + 1) * sizeof(std::uint64_t))),
       step("taking memory", cudaDeviceSynchronize()),  // a memset may still run when it returns
       // Of the priority that the engine's own streams have: a hook that goes first takes an expert
       // kernel's place.
       step("making a stream", cudaStreamCreateWithFlags(&gpu.branch, cudaStreamNonBlocking)),
-      step("making a stream", cudaStreamCreateWithFlags(&gpu.mirror, cudaStreamNonBlocking)),
       step("making an event", cudaEventCreateWithFlags(&gpu.fork, cudaEventDisableTiming)),
       step("making an event", cudaEventCreateWithFlags(&gpu.joined, cudaEventDisableTiming)),
       step("making an event",
            cudaEventCreateWithFlags(&gpu.joined_captured, cudaEventDisableTiming)),
-      step("making an event", cudaEventCreateWithFlags(&gpu.copied, cudaEventDisableTiming)),
       step("loading its kernels", cuda::load_step_kernels()),
       step("loading its kernels", cuda::load_record_kernels())};
   for (const auto& failure : failures) {
@@ -332,7 +315,6 @@ Result<std::unique_ptr<DeviceHook>> DeviceHook::open(const SegmentMap& map, int 
   const auto in_ring = [&](std::uint64_t offset) { return static_cast<std::byte*>(ring) + offset; };
   view.control = static_cast<ControlBlock*>(control);
   view.counts = static_cast<unsigned long long*>(counts);
-  view.counts_copy = static_cast<std::uint64_t*>(copy);
   view.routes = in_ring(header.route_offset);
   auto* state = reinterpret_cast<moetrace_state*>(in_ring(header.state_offset));
   view.published = &state->published.routes;

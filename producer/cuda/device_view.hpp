@@ -54,7 +54,6 @@ struct ControlBlock {
 struct HookView {
   ControlBlock* control;             // device memory
   unsigned long long* counts;        // device memory, [num_layers][num_experts]
-  std::uint64_t* counts_copy;        // device memory: steps_done, then a copy of counts
   std::byte* routes;                 // .ring
   std::uint64_t* published;          // .ring: moetrace_published::routes
   moetrace_snapshot* snapshots;      // .ring, two

@@ -40,10 +40,8 @@ cudaError_t launch_announce(cudaStream_t stream, const HookView& view, const Ste
 cudaError_t launch_record(cudaStream_t stream, const HookView& view, const RouteShape& shape,
                           const RouteTensors* layers, std::size_t count, bool in_line);
 
-// Copies the counts within device memory: from the announcement on, before the next pass adds to
-// them.
-cudaError_t launch_copy_counts(cudaStream_t stream, const HookView& view);
-// Writes that copy into the segment, by `version`, an odd number, and the even one behind it.
+// Writes the counts into the segment, by `version`, an odd number, and the even one behind it:
+// before the next pass adds to them.
 cudaError_t launch_mirror_counts(cudaStream_t stream, const HookView& view, std::uint64_t version);
 
 // Load the kernels' code now: under CUDA_MODULE_LOADING=LAZY the first launch would, perhaps in the

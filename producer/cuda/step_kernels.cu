@@ -7,7 +7,6 @@
 namespace moetrace::cuda {
 namespace {
 
-constexpr unsigned kCopyThreads = 256;
 constexpr unsigned kMirrorThreads = 1024;
 
 // One thread. It comes after all of the pass before it, whose branches have been joined.
@@ -31,30 +30,21 @@ __global__ void announce_step(HookView view, StepArguments step) {
   newer = account;
 }
 
-__global__ void copy_counts(HookView view, std::uint64_t cells) {
-  const std::uint64_t cell = std::uint64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (cell == 0) view.counts_copy[0] = newer_account(*view.control).steps_done;
-  if (cell < cells) view.counts_copy[1 + cell] = view.counts[cell];
-}
-
-// VersionedWords::write of shm/shared_lines.hpp, by one block. Each thread that stores words has
-// executed a fence after the odd version was stored, so who sees a word also sees that version; and
-// the even version comes after all of them.
+// VersionedWords::write of shm/shared_lines.hpp, by one block, between two passes. Each thread that
+// stores words has executed a fence after the odd version was stored, so who sees a word also sees
+// that version; and the even version comes after all of them.
 __global__ void mirror_counts(HookView view, std::uint64_t cells, std::uint64_t version) {
   if (threadIdx.x == 0) store_system(view.mirror_version, version);
   __syncthreads();
   fence_system();
-  if (threadIdx.x == 0) store_system(view.mirror_steps_done, view.counts_copy[0]);
+  if (threadIdx.x == 0)
+    store_system(view.mirror_steps_done, newer_account(*view.control).steps_done);
   for (std::uint64_t cell = threadIdx.x; cell < cells; cell += blockDim.x)
-    store_system(view.mirror + cell, view.counts_copy[1 + cell]);
+    store_system(view.mirror + cell, std::uint64_t{view.counts[cell]});
   __syncthreads();
   if (threadIdx.x != 0) return;
   fence_system();
   store_system(view.mirror_version, version + 1);
-}
-
-std::uint64_t count_cells(const HookView& view) {
-  return std::uint64_t{view.num_layers} * view.num_experts;
 }
 
 }  // namespace
@@ -63,22 +53,15 @@ cudaError_t launch_announce(cudaStream_t stream, const HookView& view, const Ste
   return launch_kernel(announce_step, 1, 1, 0, stream, view, step);
 }
 
-cudaError_t launch_copy_counts(cudaStream_t stream, const HookView& view) {
-  const std::uint64_t cells = count_cells(view);
-  const auto blocks = static_cast<unsigned>((cells + kCopyThreads - 1) / kCopyThreads);
-  return launch_kernel(copy_counts, blocks, kCopyThreads, 0, stream, view, cells);
-}
-
 cudaError_t launch_mirror_counts(cudaStream_t stream, const HookView& view, std::uint64_t version) {
-  return launch_kernel(mirror_counts, 1, kMirrorThreads, 0, stream, view, count_cells(view),
-                       version);
+  const std::uint64_t cells = std::uint64_t{view.num_layers} * view.num_experts;
+  return launch_kernel(mirror_counts, 1, kMirrorThreads, 0, stream, view, cells, version);
 }
 
 cudaError_t load_step_kernels() {
   cudaFuncAttributes attributes;
-  for (const void* kernel :
-       {reinterpret_cast<const void*>(&announce_step), reinterpret_cast<const void*>(&copy_counts),
-        reinterpret_cast<const void*>(&mirror_counts)}) {
+  for (const void* kernel : {reinterpret_cast<const void*>(&announce_step),
+                             reinterpret_cast<const void*>(&mirror_counts)}) {
     if (const cudaError_t failed = cudaFuncGetAttributes(&attributes, kernel)) return failed;
   }
   return cudaSuccess;

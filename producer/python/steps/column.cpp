@@ -3,72 +3,71 @@
 namespace moetrace {
 namespace {
 
-// 1, 0, or -1 and an exception.
-int is_int32(PyObject* type) {
-  const Reference name(PyUnicode_FromString("int32"));
-  return name ? PyObject_RichCompareBool(type, name.get(), Py_EQ) : -1;
-}
+// PyArrayObject_fields of numpy/ndarraytypes.h, the same in numpy 1 and 2.
+struct ArrayFields {
+  PyObject_HEAD;
+  char* data;
+  int dimension_count;
+  Py_ssize_t* dimensions;
+  Py_ssize_t* strides;
+  PyObject* base;
+  PyObject* descr;
+  int flags;
+};
+constexpr int kAligned = 0x0100;  // NPY_ARRAY_ALIGNED
 
-const std::int32_t* too_few(Py_ssize_t has, Py_ssize_t count) {
-  PyErr_Format(PyExc_ValueError, "a column of the batch has %zd numbers; it needs %zd", has, count);
-  return nullptr;
+const ArrayFields& fields(PyObject* array) {
+  return *reinterpret_cast<const ArrayFields*>(array);
 }
 
 }  // namespace
 
-const std::int32_t* Column::first(PyObject* array, Py_ssize_t count) {
-  if (array != array_.get()) {
-    array_ = Reference::to(array);
-    held_ = nullptr;
-    tried_ = false;
-  } else if (!tried_) {
-    tried_ = true;
-    if (!hold(array)) {
-      if (PyErr_Occurred() != nullptr) return nullptr;
-    }
-  }
-  if (held_ == nullptr) return copy(array, count);
-  return size_ >= count ? held_ : too_few(size_, count);
-}
-
-// Its memory stays where it is as long as somebody else has the array.
-bool Column::hold(PyObject* array) {
-  const Reference type(PyObject_GetAttrString(array, "dtype"));
-  if (!type || is_int32(type.get()) != 1) return false;
-  const Reference flags(PyObject_GetAttrString(array, "flags"));
-  const Reference contiguous(flags ? PyObject_GetAttrString(flags.get(), "c_contiguous") : nullptr);
-  if (!contiguous || PyObject_IsTrue(contiguous.get()) != 1) return false;
-  const Reference memory(PyObject_GetAttrString(array, "ctypes"));
+Numpy Numpy::load() {
+  Numpy numpy;
+  const Reference module(PyImport_ImportModule("numpy"));
+  if (!module) return numpy;
+  numpy.array_type_ = Reference(PyObject_GetAttrString(module.get(), "ndarray"));
+  const Reference probe(PyObject_CallMethod(module.get(), "zeros", "is", 2, "int32"));
+  const Reference memory(probe ? PyObject_GetAttrString(probe.get(), "ctypes") : nullptr);
   const Reference address(memory ? PyObject_GetAttrString(memory.get(), "data") : nullptr);
-  const Py_ssize_t size = PyObject_Size(array);
-  if (!address || size < 0) return false;
-  held_ = static_cast<const std::int32_t*>(PyLong_AsVoidPtr(address.get()));
-  size_ = size;
-  return held_ != nullptr;
+  Reference int32(address ? PyObject_GetAttrString(probe.get(), "dtype") : nullptr);
+  const void* const data = int32 ? PyLong_AsVoidPtr(address.get()) : nullptr;
+  if (!numpy.array_type_ || data == nullptr) return numpy;
+  numpy.int32_ = std::move(int32);
+  // A pointer is followed when what stands before it is as it should be.
+  const ArrayFields& array = fields(probe.get());
+  numpy.fields_hold_ = array.data == data && array.dimension_count == 1 &&
+                       array.dimensions[0] == 2 && array.strides[0] == sizeof(std::int32_t) &&
+                       array.descr == numpy.int32_.get() && (array.flags & kAligned) != 0;
+  return numpy;
 }
 
-const std::int32_t* Column::copy(PyObject* array, Py_ssize_t count) {
-  Reference type(PyObject_GetAttrString(array, "dtype"));
-  if (!type) return nullptr;
-  Reference converted;
-  if (type.get() != int32_.get()) {
-    const int same = is_int32(type.get());
-    if (same < 0) return nullptr;
-    if (same == 1) {
-      int32_ = std::move(type);
-    } else {
-      converted = Reference(PyObject_CallMethod(array, "astype", "s", "int32"));
-      if (!converted) return nullptr;
-      array = converted.get();
-    }
+const std::int32_t* Numpy::numbers(PyObject* array, Py_ssize_t& count) const {
+  if (!fields_hold_ || reinterpret_cast<PyObject*>(Py_TYPE(array)) != array_type_.get())
+    return nullptr;
+  const ArrayFields& of = fields(array);
+  if (of.dimension_count != 1 || of.descr != int32_.get() || (of.flags & kAligned) == 0 ||
+      of.strides[0] != sizeof(std::int32_t))
+    return nullptr;
+  count = of.dimensions[0];
+  return reinterpret_cast<const std::int32_t*>(of.data);
+}
+
+const std::int32_t* Column::first(const Numpy& numpy, PyObject* array, Py_ssize_t count) {
+  Py_ssize_t has = 0;
+  const std::int32_t* numbers = numpy.numbers(array, has);
+  if (numbers == nullptr) {
+    const Reference converted(PyObject_CallMethod(array, "astype", "s", "int32"));
+    bytes_ =
+        Reference(converted ? PyObject_CallMethod(converted.get(), "tobytes", nullptr) : nullptr);
+    char* bytes = nullptr;
+    if (!bytes_ || PyBytes_AsStringAndSize(bytes_.get(), &bytes, &has) != 0) return nullptr;
+    has /= Py_ssize_t{sizeof(std::int32_t)};
+    numbers = reinterpret_cast<const std::int32_t*>(bytes);  // aligned for any number
   }
-  bytes_ = Reference(PyObject_CallMethod(array, "tobytes", nullptr));
-  char* numbers = nullptr;
-  Py_ssize_t size = 0;
-  if (!bytes_ || PyBytes_AsStringAndSize(bytes_.get(), &numbers, &size) != 0) return nullptr;
-  const auto has = size / Py_ssize_t{sizeof(std::int32_t)};
-  // A bytes object's text is aligned for any number.
-  return has >= count ? reinterpret_cast<const std::int32_t*>(numbers) : too_few(has, count);
+  if (has >= count) return numbers;
+  PyErr_Format(PyExc_ValueError, "a column of the batch has %zd numbers; it needs %zd", has, count);
+  return nullptr;
 }
 
 }  // namespace moetrace

@@ -7,23 +7,34 @@
 
 namespace moetrace {
 
-// One for each argument: engines give the same array again and again, or one of the same type.
-class Column {
+// Numpy, as far as columns need it. Its array's own fields are read, because its functions take 4
+// us with cold caches: their places are a part of numpy's binary interface, which its C macros
+// compile into extensions, and an array is looked at first that tells whether they hold.
+class Numpy {
  public:
-  // The first `count` numbers of a one-dimensional `array`; they live until the next call. nullptr,
-  // and a Python exception, if it has fewer, or is no such array. Other types are converted.
-  const std::int32_t* first(PyObject* array, Py_ssize_t count);
+  // Empty, and a Python exception: there is no numpy.
+  static Numpy load();
+
+  explicit operator bool() const { return static_cast<bool>(int32_); }
+  // The numbers of a one-dimensional int32 array that lie behind one another; nullptr: it is
+  // another object, and no exception.
+  const std::int32_t* numbers(PyObject* array, Py_ssize_t& count) const;
 
  private:
-  bool hold(PyObject* array);
-  const std::int32_t* copy(PyObject* array, Py_ssize_t count);
+  Reference array_type_, int32_;
+  bool fields_hold_ = false;
+};
 
-  Reference array_;                         // of the last call
-  const std::int32_t* held_ = nullptr;      // its numbers, once it has been seen twice
-  Py_ssize_t size_ = 0;                     // how many
-  bool tried_ = false;                      // to hold it
-  Reference int32_;                         // numpy's type
-  Reference bytes_;
+// One for each argument.
+class Column {
+ public:
+  // The first `count` numbers of a one-dimensional `array`; they live until the next call, and as
+  // long as the array. nullptr, and a Python exception, if it has fewer, or is no array. What
+  // isn't int32, or doesn't lie in order, is converted.
+  const std::int32_t* first(const Numpy& numpy, PyObject* array, Py_ssize_t count);
+
+ private:
+  Reference bytes_;  // of what was converted
 };
 
 }  // namespace moetrace

@@ -25,11 +25,12 @@ PyObject* tracing_error;
 
 struct Tracing {
   Steps steps;
-  Reference handle;  // a ctypes.c_void_p
+  Reference handle;                              // a ctypes.c_void_p
   moetrace_producer* const* producer = nullptr;  // in `handle`; null once it has been closed
   Reference kept;                                // a list, to be cleared with each announcement
   Reference current_stream, device;              // current_stream(device): an address; or neither
   std::vector<Reference> ids;                    // of the last pass's batch, in its order
+  Numpy numpy;
   Column starts, firsts;
 };
 
@@ -40,10 +41,6 @@ struct Object {
 
 Tracing& of(PyObject* self) {
   return *reinterpret_cast<Object*>(self)->tracing;
-}
-
-std::uint32_t elapsed(std::int64_t began_ns) {
-  return static_cast<std::uint32_t>(monotonic_ns() - began_ns);
 }
 
 // Calls function(text) with a str's UTF-8. False, and an exception: it is none.
@@ -114,12 +111,12 @@ PyObject* follow(PyObject* self, PyObject* schedule) try {
   const std::int64_t began_ns = monotonic_ns();
   // Others have gone before they came, and may come again.
   const bool ended = for_each(gone.get(), [&](PyObject* id) {
-    return with_text(
-        id, [&](std::string_view text) { tracing.steps.end(*tracing.producer, text); });
+    return with_text(id,
+                     [&](std::string_view text) { tracing.steps.end(*tracing.producer, text); });
   });
   if (!ended || !for_each(come.get(), [&](PyObject* request) { return begin(tracing, request); }))
     return nullptr;
-  moetrace_add_cost(*tracing.producer, elapsed(began_ns), 0);
+  moetrace_add_cost(*tracing.producer, static_cast<std::uint64_t>(monotonic_ns() - began_ns), 0);
   Py_RETURN_NONE;
 } catch (const std::bad_alloc&) {
   return PyErr_NoMemory();
@@ -143,9 +140,8 @@ bool set_batch(Tracing& tracing, PyObject* ids) {
     if (same < 0) return false;
     if (same == 1) continue;
     bool known = false;
-    if (!with_text(id, [&](std::string_view text) {
-          known = tracing.steps.set_request(place, text);
-        }))
+    if (!with_text(id,
+                   [&](std::string_view text) { known = tracing.steps.set_request(place, text); }))
       return false;
     if (!known) {
       PyErr_SetObject(PyExc_KeyError, id);
@@ -167,19 +163,20 @@ PyObject* announce(PyObject* self, PyObject* arguments) try {
   }
   if (!set_batch(tracing, ids)) return nullptr;
   const Py_ssize_t count = PyList_Size(ids);
-  const std::int32_t* const rows = tracing.starts.first(starts, count + 1);
-  const std::int32_t* const positions = rows ? tracing.firsts.first(firsts, count) : nullptr;
+  const std::int32_t* const rows = tracing.starts.first(tracing.numpy, starts, count + 1);
+  const std::int32_t* const positions =
+      rows ? tracing.firsts.first(tracing.numpy, firsts, count) : nullptr;
   if (positions == nullptr) return nullptr;
   moetrace_cuda_stream stream = nullptr;
   if (tracing.current_stream) {
-    const Reference address(PyObject_CallFunctionObjArgs(tracing.current_stream.get(),
-                                                         tracing.device.get(), nullptr));
+    const Reference address(
+        PyObject_CallFunctionObjArgs(tracing.current_stream.get(), tracing.device.get(), nullptr));
     if (!address) return nullptr;
     stream = static_cast<moetrace_cuda_stream>(PyLong_AsVoidPtr(address.get()));
     if (PyErr_Occurred() != nullptr) return nullptr;
   }
-  const bool recorded = tracing.steps.announce(*tracing.producer, stream, rows, positions,
-                                               static_cast<std::uint32_t>(began_ns));
+  const bool recorded =
+      tracing.steps.announce(*tracing.producer, stream, rows, positions, began_ns);
   // The announcement has joined what was not.
   if (PyList_Size(tracing.kept.get()) > 0 &&
       PyList_SetSlice(tracing.kept.get(), 0, PY_SSIZE_T_MAX, nullptr) != 0)
@@ -224,6 +221,8 @@ PyObject* make(PyTypeObject* type, PyObject* arguments, PyObject* keywords) try 
                                 &PyList_Type, &kept, &stream, &device) == 0)
     return nullptr;
   auto tracing = std::make_unique<Tracing>(Tracing{Steps(speculative != 0, asynchronous != 0)});
+  tracing->numpy = Numpy::load();
+  if (!tracing->numpy) return nullptr;
   tracing->handle = Reference::to(handle);
   tracing->producer = static_cast<moetrace_producer* const*>(PyLong_AsVoidPtr(address));
   tracing->kept = Reference::to(kept);
@@ -258,7 +257,8 @@ constexpr char kAnnounce[] =
     "announce($self, ids, starts, firsts, /)\n--\n\n"
     "The pass that is enqueued next, in torch's current stream. ids: its requests, a list in the\n"
     "order of their rows; starts [at least n + 1]: the first row of each, and behind the last;\n"
-    "firsts [at least n]: the position of each one's first token. Arrays of numpy's, int32 or to be\n"
+    "firsts [at least n]: the position of each one's first token. Arrays of numpy's, int32 or to "
+    "be\n"
     "converted. TracingError: the GPU's hook has failed. KeyError: nobody has such an id.";
 constexpr char kClose[] = "close($self, /)\n--\n\nEnds all requests.";
 

@@ -59,15 +59,16 @@ bool Steps::set_request(std::size_t place, std::string_view id) {
 
 bool Steps::announce(moetrace_producer* producer, moetrace_cuda_stream stream,
                      const std::int32_t* starts, const std::int32_t* firsts,
-                     std::uint32_t began_ns) {
+                     std::int64_t began_ns) {
   Pass& pass = passes_[announced_++ % kPassesKept];
   const std::size_t count = requests_.size();
   pass.requests = requests_;
-  pass.starts.assign(starts, starts + count + 1);
-  pass.firsts.assign(firsts, firsts + count);
+  pass.reached.resize(count);
+  for (std::size_t n = 0; n < count; ++n)
+    pass.reached[n] = std::int64_t{firsts[n]} + starts[n + 1] - starts[n];
   return moetrace_step_begin_columns(producer, stream, static_cast<std::uint32_t>(count),
-                                     positions_known() ? pass.requests.data() : nullptr,
-                                     pass.starts.data(), pass.firsts.data(), began_ns) != 0;
+                                     positions_known() ? requests_.data() : nullptr, starts, firsts,
+                                     began_ns) != 0;
 }
 
 void Steps::tell_end(moetrace_producer* producer, const Live& live) {
@@ -89,9 +90,7 @@ std::optional<std::int64_t> Steps::generated(const Live& live) const {
     const auto found = std::find(pass.requests.begin(), pass.requests.end(), live.number);
     if (found == pass.requests.end()) continue;
     const auto place = static_cast<std::size_t>(found - pass.requests.begin());
-    const std::int64_t reached = std::int64_t{pass.firsts[place]} + pass.starts[place + 1] -
-                                 pass.starts[place];
-    return std::max<std::int64_t>(0, reached - *live.prompt_tokens + 1);
+    return std::max<std::int64_t>(0, pass.reached[place] - *live.prompt_tokens + 1);
   }
   return std::nullopt;
 }

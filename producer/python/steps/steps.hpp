@@ -48,7 +48,7 @@ class Steps {
 
   // As moetrace_step_begin_columns, of this batch.
   bool announce(moetrace_producer* producer, moetrace_cuda_stream stream,
-                const std::int32_t* starts, const std::int32_t* firsts, std::uint32_t began_ns);
+                const std::int32_t* starts, const std::int32_t* firsts, std::int64_t began_ns);
 
  private:
   // A request that ends was in one of the last passes, unless it was preempted.
@@ -62,7 +62,7 @@ class Steps {
   };
   struct Pass {
     std::vector<std::uint64_t> requests;
-    std::vector<std::int32_t> starts, firsts;
+    std::vector<std::int64_t> reached;  // each one's next position
   };
   // Finds a std::string by a std::string_view.
   struct Hash : std::hash<std::string_view> {

@@ -107,7 +107,7 @@ class StepsTest(harness.Case):
         self.assertEqual({id: (generated, status) for id, generated, status in self.ends(self.lines(engine))}, expected)
 
     def test_columns_of_every_kind(self):
-        """One array for all passes, with more places than the batch; another each time; other types, strides and lengths."""
+        """One array for all passes, with more places than the batch; another each time; other types, strides and alignments."""
         engine = self.engine()
         engine.run({"k": 2}, new=[("k", 2, 0, 99)])
         starts, firsts = numpy.zeros(9, "i4"), numpy.zeros(8, "i4")
@@ -115,7 +115,9 @@ class StepsTest(harness.Case):
         columns += [(numpy.array([0, 1], "i4"), numpy.zeros(1, kind)) for kind in ("i4", "i8", "u2", ">i4")]
         columns += [(numpy.zeros(4, kind)[::2], numpy.zeros(3, kind)[::-1]) for kind in ("i4", "i8")]
         strided = numpy.zeros(4, "i4")[::2], numpy.zeros(4, "i4")[::2]
-        columns += [strided] * 3 + [(starts, firsts)] * 2
+        bytes = numpy.zeros(13, "u1")
+        odd = bytes[1:9].view("i4"), bytes[9:].view("i4")
+        columns += [strided] * 3 + [(starts, firsts)] * 2 + [odd] * 2
         for position, (rows, positions) in enumerate(columns, 2):
             rows[1], positions[0] = 1, position
             engine.steps.announce(["k"], rows, positions)
@@ -142,9 +144,8 @@ class StepsTest(harness.Case):
                     "sampling_params": types.SimpleNamespace(max_tokens=4), **wrong})]),))
                   for wrong in ({"req_id": 7}, {"prompt_token_ids": 7}, {"num_computed_tokens": "x"},
                                 {"sampling_params": types.SimpleNamespace(max_tokens="x")}))):
-            for _ in range(3):  # also where the same array is seen again
-                with self.subTest(call=call, arguments=arguments), self.assertRaises(error):
-                    getattr(engine.steps, call)(*arguments)
+            with self.subTest(call=call, arguments=arguments), self.assertRaises(error):
+                getattr(engine.steps, call)(*arguments)
         engine.steps.announce(["k"], two, one)
         engine.producer.record(0, numpy.zeros((1, 1), "i4"))
         self.assertEqual(self.positions(self.lines(engine)), {"k": [0, 1]})
