@@ -29,7 +29,10 @@ struct Tracing {
   moetrace_producer* const* producer = nullptr;  // in `handle`; null once it has been closed
   Reference kept;                                // a list, to be cleared with each announcement
   Reference current_stream, device;              // current_stream(device): an address; or neither
-  std::vector<Reference> ids;                    // of the last pass's batch, in its order
+  Reference ids;                                 // a list: the batch, as it was set
+  // Who has come with the last schedule, in their order: most often they are the next batch's new
+  // ones, in that order, and need not be looked up, which takes 1 us with cold caches.
+  std::vector<std::pair<Reference, std::uint64_t>> come;
   Numpy numpy;
   Column starts, firsts;
 };
@@ -41,6 +44,13 @@ struct Object {
 
 Tracing& of(PyObject* self) {
   return *reinterpret_cast<Object*>(self)->tracing;
+}
+
+// Everybody will be looked up. An exception that there is stays.
+void forget_batch(Tracing& tracing) {
+  tracing.steps.set_batch({});
+  PyList_SetSlice(tracing.ids.get(), 0, PY_SSIZE_T_MAX, nullptr);
+  tracing.come.clear();
 }
 
 // Calls function(text) with a str's UTF-8. False, and an exception: it is none.
@@ -96,7 +106,9 @@ bool begin(Tracing& tracing, PyObject* request) {
   if (!most.is_none()) most_tokens = PyLong_AsLongLong(most.get());
   if (PyErr_Occurred() != nullptr) return false;
   return with_text(id.get(), [&](std::string_view text) {
-    tracing.steps.begin(*tracing.producer, text, prompt_tokens, cached_tokens, most_tokens);
+    const std::uint64_t number =
+        tracing.steps.begin(*tracing.producer, text, prompt_tokens, cached_tokens, most_tokens);
+    tracing.come.emplace_back(Reference::to(id.get()), number);
   });
 }
 
@@ -109,6 +121,7 @@ PyObject* follow(PyObject* self, PyObject* schedule) try {
   if (come_count < 0 || gone_count < 0) return nullptr;
   if (come_count == 0 && gone_count == 0) Py_RETURN_NONE;
   const std::int64_t began_ns = monotonic_ns();
+  tracing.come.clear();  // of a pass that was not announced; they may have gone
   // Others have gone before they came, and may come again.
   const bool ended = for_each(gone.get(), [&](PyObject* id) {
     return with_text(id,
@@ -122,34 +135,53 @@ PyObject* follow(PyObject* self, PyObject* schedule) try {
   return PyErr_NoMemory();
 }
 
-// Does a place have the same request as in the pass before? -1, and an exception, if that can't be
-// said. An engine of several processes makes new strings for each pass.
-int is_still_there(const Tracing& tracing, std::size_t place, PyObject* id) {
-  PyObject* const before = tracing.ids[place].get();
-  if (before == nullptr || tracing.steps.request(place) == Steps::kNobody) return 0;
-  return id == before ? 1 : PyObject_RichCompareBool(id, before, Py_EQ);
+// The number of a request that `tracing.ids` doesn't have where it is now. kNobody, and an
+// exception: there is no such one. `next`: who of those that came has not been placed yet.
+std::uint64_t find(const Tracing& tracing, PyObject* id, std::size_t& next) {
+  if (next < tracing.come.size() && id == tracing.come[next].first.get())
+    return tracing.come[next++].second;
+  std::uint64_t number = Steps::kNobody;
+  if (!with_text(id, [&](std::string_view text) { number = tracing.steps.number_of(text); }))
+    return Steps::kNobody;
+  if (number == Steps::kNobody) PyErr_SetObject(PyExc_KeyError, id);
+  return number;
 }
 
-bool set_batch(Tracing& tracing, PyObject* ids) {
+// Goes through a batch that is another one, and touches, of `tracing.ids` and of the strings, only
+// what has changed.
+bool place_all(Tracing& tracing, PyObject* ids) {
+  std::vector<std::uint64_t> numbers = tracing.steps.batch();
   const auto count = static_cast<std::size_t>(PyList_Size(ids));
-  tracing.ids.resize(count);
-  tracing.steps.set_count(count);
+  numbers.resize(count, Steps::kNobody);
+  PyObject* const known = tracing.ids.get();
+  std::size_t next = 0;
   for (std::size_t place = 0; place < count; ++place) {
-    PyObject* const id = PyList_GetItem(ids, static_cast<Py_ssize_t>(place));
-    const int same = is_still_there(tracing, place, id);
-    if (same < 0) return false;
-    if (same == 1) continue;
-    bool known = false;
-    if (!with_text(id,
-                   [&](std::string_view text) { known = tracing.steps.set_request(place, text); }))
+    const auto at = static_cast<Py_ssize_t>(place);
+    PyObject* const id = PyList_GetItem(ids, at);
+    const bool is_new = at >= PyList_Size(known);
+    if (!is_new && numbers[place] != Steps::kNobody && id == PyList_GetItem(known, at)) continue;
+    numbers[place] = find(tracing, id, next);
+    if (numbers[place] == Steps::kNobody) return false;
+    Py_INCREF(id);
+    if (is_new ? PyList_Append(known, Reference(id).get()) : PyList_SetItem(known, at, id))
       return false;
-    if (!known) {
-      PyErr_SetObject(PyExc_KeyError, id);
-      return false;
-    }
-    tracing.ids[place] = Reference::to(id);
   }
+  if (PyList_SetSlice(known, static_cast<Py_ssize_t>(count), PY_SSIZE_T_MAX, nullptr) != 0)
+    return false;
+  tracing.steps.set_batch(std::move(numbers));
+  tracing.come.clear();
   return true;
+}
+
+// False, and an exception: `ids`, a list, is no batch.
+bool set_batch(Tracing& tracing, PyObject* ids) {
+  if (!tracing.steps.batch_has_gaps()) {
+    const int same = PyObject_RichCompareBool(ids, tracing.ids.get(), Py_EQ);
+    if (same != 0) return same == 1;
+  }
+  if (place_all(tracing, ids)) return true;
+  forget_batch(tracing);
+  return false;
 }
 
 PyObject* announce(PyObject* self, PyObject* arguments) try {
@@ -195,7 +227,7 @@ PyObject* announce(PyObject* self, PyObject* arguments) try {
 PyObject* close(PyObject* self, PyObject*) {
   Tracing& tracing = of(self);
   tracing.steps.end_all(*tracing.producer);
-  tracing.ids.clear();
+  forget_batch(tracing);
   Py_RETURN_NONE;
 }
 
@@ -222,7 +254,8 @@ PyObject* make(PyTypeObject* type, PyObject* arguments, PyObject* keywords) try 
     return nullptr;
   auto tracing = std::make_unique<Tracing>(Tracing{Steps(speculative != 0, asynchronous != 0)});
   tracing->numpy = Numpy::load();
-  if (!tracing->numpy) return nullptr;
+  tracing->ids = Reference(PyList_New(0));
+  if (!tracing->numpy || !tracing->ids) return nullptr;
   tracing->handle = Reference::to(handle);
   tracing->producer = static_cast<moetrace_producer* const*>(PyLong_AsVoidPtr(address));
   tracing->kept = Reference::to(kept);

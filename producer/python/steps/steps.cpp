@@ -16,13 +16,13 @@ std::string_view client_id(std::string_view id) {
 
 }  // namespace
 
-void Steps::begin(moetrace_producer* producer, std::string_view id,
-                  std::optional<std::uint32_t> prompt_tokens, std::uint32_t cached_tokens,
-                  std::optional<std::int64_t> most_tokens) {
+std::uint64_t Steps::begin(moetrace_producer* producer, std::string_view id,
+                           std::optional<std::uint32_t> prompt_tokens, std::uint32_t cached_tokens,
+                           std::optional<std::int64_t> most_tokens) {
   if (const auto found = live_.find(id); found != live_.end()) {
     Live& live = found->second;
     if (live.prompt_tokens != prompt_tokens) live.prompt_tokens.reset();  // its client said more
-    return;
+    return live.number;
   }
   std::string name(client_id(id));
   if (names_.contains(name)) name = id;
@@ -30,6 +30,7 @@ void Steps::begin(moetrace_producer* producer, std::string_view id,
       producer, name.c_str(), prompt_tokens.value_or(MOETRACE_UNKNOWN_TOKENS), cached_tokens);
   names_.insert(name);
   live_.emplace(id, Live{number, std::move(name), prompt_tokens, most_tokens});
+  return number;
 }
 
 void Steps::end(moetrace_producer* producer, std::string_view id) {
@@ -38,7 +39,11 @@ void Steps::end(moetrace_producer* producer, std::string_view id) {
   const Live& live = found->second;
   tell_end(producer, live);
   // Who comes with the same id is another request, also in the same place.
-  std::replace(requests_.begin(), requests_.end(), live.number, kNobody);
+  const auto place = std::find(batch_.begin(), batch_.end(), live.number);
+  if (place != batch_.end()) {
+    *place = kNobody;
+    batch_has_gaps_ = true;
+  }
   names_.erase(live.name);
   live_.erase(found);
 }
@@ -47,28 +52,30 @@ void Steps::end_all(moetrace_producer* producer) {
   for (const auto& [id, live] : live_) tell_end(producer, live);
   live_.clear();
   names_.clear();
-  requests_.clear();
 }
 
-bool Steps::set_request(std::size_t place, std::string_view id) {
+std::uint64_t Steps::number_of(std::string_view id) const {
   const auto found = live_.find(id);
-  if (found == live_.end()) return false;
-  requests_[place] = found->second.number;
-  return true;
+  return found == live_.end() ? kNobody : found->second.number;
+}
+
+void Steps::set_batch(std::vector<std::uint64_t> numbers) {
+  batch_ = std::move(numbers);
+  batch_has_gaps_ = false;
+  requests_ = std::make_shared<const std::vector<std::uint64_t>>(batch_);
 }
 
 bool Steps::announce(moetrace_producer* producer, moetrace_cuda_stream stream,
                      const std::int32_t* starts, const std::int32_t* firsts,
                      std::int64_t began_ns) {
   Pass& pass = passes_[announced_++ % kPassesKept];
-  const std::size_t count = requests_.size();
+  const std::size_t count = requests_->size();
   pass.requests = requests_;
   pass.reached.resize(count);
-  for (std::size_t n = 0; n < count; ++n)
-    pass.reached[n] = std::int64_t{firsts[n]} + starts[n + 1] - starts[n];
+  for (std::size_t n = 0; n < count; ++n) pass.reached[n] = firsts[n] + starts[n + 1] - starts[n];
   return moetrace_step_begin_columns(producer, stream, static_cast<std::uint32_t>(count),
-                                     positions_known() ? requests_.data() : nullptr, starts, firsts,
-                                     began_ns) != 0;
+                                     positions_known() ? requests_->data() : nullptr, starts,
+                                     firsts, began_ns) != 0;
 }
 
 void Steps::tell_end(moetrace_producer* producer, const Live& live) {
@@ -87,10 +94,11 @@ std::optional<std::int64_t> Steps::generated(const Live& live) const {
   if (speculative_ || !live.prompt_tokens || !live.most_tokens) return std::nullopt;
   for (std::size_t back = 1; back <= std::min<std::uint64_t>(announced_, kPassesKept); ++back) {
     const Pass& pass = passes_[(announced_ - back) % kPassesKept];
-    const auto found = std::find(pass.requests.begin(), pass.requests.end(), live.number);
-    if (found == pass.requests.end()) continue;
-    const auto place = static_cast<std::size_t>(found - pass.requests.begin());
-    return std::max<std::int64_t>(0, pass.reached[place] - *live.prompt_tokens + 1);
+    const auto found = std::find(pass.requests->begin(), pass.requests->end(), live.number);
+    if (found == pass.requests->end()) continue;
+    const std::int64_t reached =
+        pass.reached[static_cast<std::size_t>(found - pass.requests->begin())];
+    return std::max<std::int64_t>(0, reached - *live.prompt_tokens + 1);
   }
   return std::nullopt;
 }

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -31,22 +32,24 @@ class Steps {
 
   // As vLLM's scheduler says it: also of one that was preempted, and comes again, and of a session
   // that goes on with a longer prompt. Counts that are not known are empty; without `most_tokens`
-  // it generates nothing.
-  void begin(moetrace_producer* producer, std::string_view id,
-             std::optional<std::uint32_t> prompt_tokens, std::uint32_t cached_tokens,
-             std::optional<std::int64_t> most_tokens);
+  // it generates nothing. Answers its number.
+  std::uint64_t begin(moetrace_producer* producer, std::string_view id,
+                      std::optional<std::uint32_t> prompt_tokens, std::uint32_t cached_tokens,
+                      std::optional<std::int64_t> most_tokens);
   // One that never came is ignored.
   void end(moetrace_producer* producer, std::string_view id);
   void end_all(moetrace_producer* producer);
 
-  // The batch of the next pass, place by place. What was set stays for later passes, until the
-  // request has gone.
-  void set_count(std::size_t count) { requests_.resize(count, kNobody); }
-  std::uint64_t request(std::size_t place) const { return requests_[place]; }
-  // False: there is no such request.
-  bool set_request(std::size_t place, std::string_view id);
+  // kNobody: there is no such request.
+  std::uint64_t number_of(std::string_view id) const;
 
-  // As moetrace_step_begin_columns, of this batch.
+  // The numbers of the batch, place by place; kNobody for one who has gone since it was set.
+  const std::vector<std::uint64_t>& batch() const { return batch_; }
+  // Has somebody of it gone?
+  bool batch_has_gaps() const { return batch_has_gaps_; }
+  void set_batch(std::vector<std::uint64_t> numbers);
+
+  // As moetrace_step_begin_columns, of the batch that was set last.
   bool announce(moetrace_producer* producer, moetrace_cuda_stream stream,
                 const std::int32_t* starts, const std::int32_t* firsts, std::int64_t began_ns);
 
@@ -61,8 +64,8 @@ class Steps {
     std::optional<std::int64_t> most_tokens;
   };
   struct Pass {
-    std::vector<std::uint64_t> requests;
-    std::vector<std::int64_t> reached;  // each one's next position
+    std::shared_ptr<const std::vector<std::uint64_t>> requests;
+    std::vector<std::int32_t> reached;  // each one's next position
   };
   // Finds a std::string by a std::string_view.
   struct Hash : std::hash<std::string_view> {
@@ -75,7 +78,9 @@ class Steps {
   const bool speculative_, asynchronous_;
   std::unordered_map<std::string, Live, Hash, std::equal_to<>> live_;
   std::unordered_set<std::string, Hash, std::equal_to<>> names_;
-  std::vector<std::uint64_t> requests_;  // of the batch
+  std::vector<std::uint64_t> batch_;
+  bool batch_has_gaps_ = false;
+  std::shared_ptr<const std::vector<std::uint64_t>> requests_;  // the batch, as it was set
   std::array<Pass, kPassesKept> passes_;
   std::uint64_t announced_ = 0;
 };

@@ -231,9 +231,17 @@ class StepsTest(harness.Case):
                                                           sampling_params=types.SimpleNamespace(max_tokens=1))],
                 finished_req_ids={f"e{n - 1}"} if n else set(), total_num_scheduled_tokens=1))
             self.assertEqual(engine.steps.live, 1)
+        come_again = types.SimpleNamespace(req_id="e19", prompt_token_ids=[0], num_computed_tokens=0,
+                                           sampling_params=types.SimpleNamespace(max_tokens=1))
+        engine.steps.follow(types.SimpleNamespace(scheduled_new_reqs=[come_again], finished_req_ids={"e19"}))
+        engine.steps.announce(["e19"], numpy.array([0, 1], "i4"), numpy.zeros(1, "i4"))
+        engine.producer.record(0, numpy.zeros((1, 1), "i4"))
         lines = self.lines(engine)
-        self.assertEqual([r["req_id"] for r in lines if r["type"] == "request"], [f"e{n}" for n in range(20)])
-        self.assertEqual(self.ends(lines), [(f"e{n}", None, "finished") for n in range(20)])
+        names = [f"e{n}" for n in [*range(20), 19]]
+        self.assertEqual([r["req_id"] for r in lines if r["type"] == "request"], names)
+        self.assertEqual(self.ends(lines), [*((name, None, "finished") for name in names[:-1]), ("e19", 1, "length")])
+        row, = (r for r in lines if r["type"] == "route")
+        self.assertEqual(row["request"], 20)
 
     def test_what_can_not_be_counted(self):
         """A session whose client says more; a request that generates nothing."""
