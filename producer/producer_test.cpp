@@ -138,13 +138,13 @@ TEST_F(CApi, AnnouncesABatchInColumns) {
                                     moetrace_request_begin(producer, "r1", 2, 0)};
   const std::int32_t starts[] = {0, 2, 3};
   const std::int32_t firsts[] = {0, 9};
-  constexpr std::uint32_t kSpent = 3'000'000'000;
-  const auto began = static_cast<std::uint32_t>(monotonic_ns()) - kSpent;
+  constexpr std::uint64_t kSpent = 3'000'000'000;
+  const auto began = monotonic_ns() - static_cast<std::int64_t>(kSpent);
   EXPECT_EQ(moetrace_step_begin_columns(producer, nullptr, 2, requests, starts, firsts, began), 1);
   const std::uint64_t cost = collector.map().state()->host.announce_ns;
   EXPECT_GE(cost, kSpent);
   EXPECT_LT(cost, 10'000'000'000u);
-  const auto now = [] { return static_cast<std::uint32_t>(monotonic_ns()); };
+  const auto now = monotonic_ns;
   EXPECT_EQ(moetrace_step_begin_columns(producer, nullptr, 2, nullptr, starts, nullptr, now()), 1);
   EXPECT_EQ(moetrace_step_begin_columns(producer, nullptr, 0, requests, starts, firsts, now()), 0)
       << "no rows";

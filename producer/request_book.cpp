@@ -35,10 +35,10 @@ RequestBook::RequestBook(const SegmentMap& map, EventWriter& events) : map_(map)
 std::uint64_t RequestBook::begin(std::string_view id, std::uint32_t prompt_tokens,
                                  std::uint32_t cached_tokens) {
   const std::uint64_t request = next_++;
-  live_.emplace(request,
-                Live{std::string(cut(id, MOETRACE_MAX_REQUEST_ID)), prompt_tokens, cached_tokens});
-  pending_.push_back({request, false, 0, {}, kNoEntry});
-  flush();
+  const auto [at, is_new] = live_.emplace(
+      request, Live{std::string(cut(id, MOETRACE_MAX_REQUEST_ID)), prompt_tokens, cached_tokens});
+  if (!flush() || !write_begin(request, at->second))
+    pending_.push_back({request, false, 0, {}, kNoEntry});
   return request;
 }
 
@@ -51,11 +51,11 @@ void RequestBook::end(std::uint64_t request, std::uint32_t generated_tokens,
     std::erase_if(pending_, [&](const Pending& waiting) { return waiting.request == request; });
   } else {
     const std::size_t limit = sizeof(moetrace_request_end_event::status) - 1;
-    pending_.push_back(
-        {request, true, generated_tokens, std::string(cut(status, limit)), found->second.entry});
+    Pending end{request, true, generated_tokens, std::string(cut(status, limit)),
+                found->second.entry};
+    if (!flush() || !write_end(end)) pending_.push_back(std::move(end));
   }
   live_.erase(found);
-  flush();
 }
 
 bool RequestBook::flush() {

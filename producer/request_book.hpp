@@ -2,11 +2,11 @@
 // collector names them.
 #pragma once
 
+#include <boost/unordered/unordered_flat_map.hpp>
 #include <cstdint>
 #include <deque>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "producer/event_writer.hpp"
@@ -58,7 +58,7 @@ class RequestBook {
   const SegmentMap& map_;
   EventWriter& events_;
   std::uint64_t next_ = 0;
-  std::unordered_map<std::uint64_t, Live> live_;
+  boost::unordered_flat_map<std::uint64_t, Live> live_;
   std::deque<Pending> pending_;
   std::vector<std::uint32_t> free_entries_;
   std::deque<Ended> ended_;  // entries to be taken again once their end has been consumed, in the

@@ -12,8 +12,9 @@ batches that overlap, and speculative decoding, where rows lose their place; and
 goes around `select_experts` in some other way counts as torn. Under overlapped scheduling a request may have one row past its
 end. Nothing here may break the engine: what fails turns tracing off, with one line of the logger "moetrace".
 
-Checked with SGLang 0.5.23's engine on a CPU, eager (tests/sglang_check.py): every row, with chunked prefill and a cached prefix.
-Not run: a GPU, CUDA graphs, compiled passes, more than one rank, and the refusals.
+Checked with SGLang 0.5.23's engine (tests/sglang_check.py): on a CPU, eager, every row, with chunked prefill and a cached prefix;
+on an H200, with CUDA graphs of prefill and decode, padded batches and overlapped scheduling, every row's experts against what
+SGLang itself captures. Not run: compiled passes, more than one rank, and the refusals.
 """
 from __future__ import annotations
 
@@ -137,30 +138,35 @@ class Tracer:
                    if type(module).__name__ == "TopK" and not module.is_draft}
         bypassing = sorted(layer for layer, config in routers.items()
                            if getattr(config.output_format, "name", None) in _BYPASSING)
-        if bypassing:
-            self._say(f"layers {', '.join(map(str, bypassing))} are not recorded: their kernel routes by itself; try another "
-                      "--moe-runner-backend")
+        hashed = sorted(module.layer_id for module in runner.model.modules()
+                        if type(module).__name__ == "HashTopK" and not module.is_draft)
+        notes = [f"layers {', '.join(map(str, missed))} are not recorded: {why}" for missed, why in (
+            (bypassing, "their kernel routes by itself; try another --moe-runner-backend"),
+            (hashed, "their experts are looked up by token")) if missed]
+        for note in notes:
+            self._say(note)
         layers = sorted(set(routers) - set(bypassing))
         if not layers:
             raise NotImplementedError("the model has no layer whose routing can be seen")
-        self._open_for(runner, parallel, layers, routers[layers[0]])
+        self._open_for(runner, parallel, layers, routers[layers[0]], notes)
         _torch_op.bind(self._key, self._record)
         self._token = _torch_op.token_on(next(runner.model.parameters()).device)
         atexit.register(self._producer.close)
         _log.info("moetrace: tracing %s", self._producer.summary)
 
-    def _open_for(self, runner: Any, parallel: Any, layers: list[int], router: Any) -> None:
+    def _open_for(self, runner: Any, parallel: Any, layers: list[int], router: Any, notes: list[str]) -> None:
         config = runner.model_config.hf_text_config
-        experts = next((getattr(config, name) for name in ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
-                        if getattr(config, name, None)), None)
+        names = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+        experts = next((getattr(config, name) for name in names if getattr(config, name, None)), None)
         if experts is None:
             raise NotImplementedError("the model's configuration does not say its number of experts")
         self._top_k = router.top_k - router.num_shared_topk_slots
         scaled = router.apply_routed_scaling_factor_on_output and router.routed_scaling_factor
         self._producer = Producer(
             num_layers=max(config.num_hidden_layers, layers[-1] + 1), num_experts=experts, top_k=self._top_k, moe_layers=layers,
-            model_id=runner.model_config.model_path, engine="sglang", engine_version=importlib.metadata.version("sglang"),
-            torch_version=importlib.metadata.version("torch"), router_score=router.scoring_func,
+            model_id=runner.model_config.model_path, notes=notes, engine="sglang",
+            engine_version=importlib.metadata.version("sglang"), torch_version=importlib.metadata.version("torch"),
+            router_score=router.scoring_func,
             router_renormalized=bool(router.renormalize), router_scaling=float(scaled or 1.0),
             rank=parallel.tp_rank, world_size=parallel.tp_size, tp_rank=parallel.tp_rank,
             cuda_device=runner.gpu_id if runner.device == "cuda" else None)

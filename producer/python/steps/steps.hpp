@@ -3,14 +3,14 @@
 #pragma once
 
 #include <array>
+#include <boost/unordered/unordered_flat_map.hpp>
+#include <boost/unordered/unordered_flat_set.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "producer/producer.h"
@@ -76,8 +76,9 @@ class Steps {
   std::optional<std::int64_t> generated(const Live& live) const;
 
   const bool speculative_, asynchronous_;
-  std::unordered_map<std::string, Live, Hash, std::equal_to<>> live_;
-  std::unordered_set<std::string, Hash, std::equal_to<>> names_;
+  // Flat: caches are cold, and each node would be a miss.
+  boost::unordered_flat_map<std::string, Live, Hash, std::equal_to<>> live_;
+  boost::unordered_flat_set<std::string, Hash, std::equal_to<>> names_;
   std::vector<std::uint64_t> batch_;
   bool batch_has_gaps_ = false;
   std::shared_ptr<const std::vector<std::uint64_t>> requests_;  // the batch, as it was set

@@ -1,6 +1,6 @@
 """The SGLang plugin in a real engine of SGLang's, with a real collector, on a CPU, or where MOETRACE_CHECK_DEVICE says: a small
-random Qwen3-MoE answers, and every recorded row's experts are compared, as sets, with the top-k of the router logits that
-transformers computes for the same text. On a GPU, with CUDA graphs, also in bfloat16 with what SGLang itself captures.
+random Qwen3-MoE answers. On a CPU every recorded row's experts are compared, as sets, with the top-k of the router logits that
+transformers computes for the same text; on a GPU, with CUDA graphs, in bfloat16, with what SGLang itself captures.
 
 For an environment that has SGLang, transformers and moetrace as a package, because SGLang finds the plugin by its entry point.
 On a CPU SGLang 0.5.23 imports vllm._custom_ops.rotary_embedding, without calling it here: a stub will do.
@@ -22,6 +22,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "daemon/tes
 import harness  # noqa: E402  (in the folder just named)
 
 DEVICE = os.environ.get("MOETRACE_CHECK_DEVICE", "cpu")
+ON_A_CPU = unittest.skipUnless(DEVICE == "cpu", "another precision than transformers' has")
 ON_A_GPU = unittest.skipUnless(DEVICE == "cuda", "for a GPU")
 EXPERTS, TOP_K, LAYERS, NEW_TOKENS = 8, 2, 3, 8
 HEAD = 16 if DEVICE == "cpu" else 64  # the smallest that the usual kernels of a GPU have
@@ -29,11 +30,9 @@ PROMPTS = [[5, 6, 7, 8, 9, 10, 11, 12, 13, 14], [20, 21, 22], [5, 6, 7, 8, 9, 10
 # Graphs of 1, 2, 4 and 8 requests, and of prefills, in pieces between attention layers: each run has padded ones of both.
 OPTIONS = {
     "cpu": dict(device="cpu", dtype="float32", attention_backend="torch_native"),
-    "cuda": dict(dtype="float32", attention_backend="triton", moe_runner_backend="triton", cuda_graph_bs_decode=[1, 2, 4, 8],
+    "cuda": dict(dtype="bfloat16", attention_backend="triton", moe_runner_backend="triton", cuda_graph_bs_decode=[1, 2, 4, 8],
                  cuda_graph_bs_prefill=[4, 8, 16, 32], max_running_requests=8, mem_fraction_static=0.3, log_level="info",
                  decode_log_interval=1)}[DEVICE]
-# Float32 as on a CPU, not through TensorFloat-32, for what Triton and cuBLAS multiply.
-PRECISE = {"TRITON_F32_DEFAULT": "ieee", "NVIDIA_TF32_OVERRIDE": "0"}
 ENGINE = """
 import json, sys
 if __name__ == "__main__":
@@ -75,8 +74,6 @@ class Sglang(harness.Case):
         program.write_text(ENGINE)
         environment = {**os.environ, "MOETRACE": traced, "MOETRACE_DIR": str(self.rings), "MOETRACE_SESSION": self.session}
         options = {**OPTIONS, **options}
-        if options["dtype"] == "float32":
-            environment.update(PRECISE)
         ran = subprocess.run([sys.executable, str(program), json.dumps([str(self.folder / "model"), batches, options])],
                              env=environment, capture_output=True, text=True, timeout=600)
         answers = [line for line in ran.stdout.splitlines() if line.startswith("ANSWERS ")]
@@ -129,8 +126,8 @@ class Sglang(harness.Case):
                     worst = max([worst, *(abs(got[e] - w) for e, w in zip(experts[position].tolist(), weights[position].tolist()))])
         past_the_end = self.check_the_rest(lines, routes, prompts, answers)
         self.assertLess(worst, 1e-4)
-        print(f"\n{lines[-1]['delivered']} rows; weights differ by at most {worst:.1e}; {len(past_the_end)} requests with a row past "
-              "their end")
+        print(f"\n{lines[-1]['delivered']} rows; weights differ by at most {worst:.1e}; {len(past_the_end)} requests with a row "
+              "past their end")
 
     def check_the_rest(self, lines, routes, prompts, answers):
         """`routes`: what is left of them. Returns the rows past a request's end."""
@@ -147,10 +144,12 @@ class Sglang(harness.Case):
         self.assertEqual((lines[-1]["torn"], lines[-1]["dropped"]), (0, 0))
         return past_the_end
 
+    @ON_A_CPU
     def test_a_batch(self):
         harness.Collector(self, "--output-dir", self.traces)
         self.compare(PROMPTS, self.serve([PROMPTS], disable_radix_cache=True))
 
+    @ON_A_CPU
     def test_chunks_and_a_cached_prefix(self):
         harness.Collector(self, "--output-dir", self.traces)
         answers = self.serve([PROMPTS[:1], PROMPTS[1:]], chunked_prefill_size=4, page_size=1)
@@ -160,7 +159,7 @@ class Sglang(harness.Case):
     def captured(self, **options):
         harness.Collector(self, "--output-dir", self.traces)
         batches = [PROMPTS[:1], PROMPTS[1:] + 3 * PROMPTS[1:2]]  # a cached prefix; five requests, in graphs of eight
-        answers = self.serve(batches, dtype="bfloat16", page_size=1, enable_return_routed_experts=True, **options)
+        answers = self.serve(batches, page_size=1, enable_return_routed_experts=True, **options)
         return self.compare_captured([prompt for batch in batches for prompt in batch], answers)
 
     @ON_A_GPU
