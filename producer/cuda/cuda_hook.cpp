@@ -17,7 +17,7 @@ using cuda::ControlBlock;
 using cuda::HookView;
 
 // The counts go over the bus at most this often: four times a second is enough for eyes, and the
-// engine's stream waits for it, a few microseconds.
+// engine's stream waits for it, a few microseconds of a model of usual size.
 constexpr std::int64_t kMirrorEveryNs = 250'000'000;
 
 // Of so many records, and of one slot in so many, a launch does not leave those of earlier ones

@@ -1,5 +1,5 @@
 # The Python package, against this build's library; Debian's python3 and python3-numpy.
-if(NOT MOETRACE_PYTHON)
+if(MOETRACE_SANITIZE)  # a sanitized library can't be loaded by a python that isn't
   return()
 endif()
 set(moetrace_python_environment
@@ -15,7 +15,11 @@ foreach(name imports plugins)
   set_tests_properties(python.${name} PROPERTIES TIMEOUT 60 ENVIRONMENT "${moetrace_python_environment}")
 endforeach()
 if(MOETRACE_PROGRAMS)
-  foreach(name producer reading streaming vllm_steps)
+  set(moetrace_python_tests producer reading streaming)
+  if(MOETRACE_PYTHON)
+    list(APPEND moetrace_python_tests vllm_steps)
+  endif()
+  foreach(name ${moetrace_python_tests})
     add_test(NAME python.${name} COMMAND /usr/bin/python3 -B ${CMAKE_CURRENT_SOURCE_DIR}/python/tests/${name}_test.py)
     set_tests_properties(python.${name} PROPERTIES
       LABELS end-to-end

@@ -4,9 +4,8 @@ usage: announce_bench.py [--sizes 1,25,256] [--tokens 128] [--steps 512] [--swee
 
 Of each batch size, requests of as many tokens come and go: all of them together, or evenly, as in a server. Before every call the
 caches are swept, as an engine does between two steps: with --sweep-mb of memory and as many Python objects. Mean and median of the
-steps, in microseconds; requests that come and go are in the step in which they are told, those at the end in the last one. Steps
-follow one another faster than an engine's, so the adapter, which tells the ends of 0.1 s together, has more of them at a time here.
-No collector: the ring drops what it can't keep. --cuda: the step is announced to a GPU, by a kernel in PyTorch's current stream.
+steps, in microseconds; requests that come and go are in the step in which they are told, those at the end in the last one. No
+collector: the ring drops what it can't keep. --cuda: the step is announced to a GPU, by a kernel in PyTorch's current stream.
 """
 import argparse
 import statistics
@@ -76,7 +75,7 @@ def workload(size, given, together):
 def by_the_adapter(producer, sweep, steps):
     announcing = _library.load_compiled("moetrace_steps").Steps(producer, speculative=False, asynchronous=True)
     for gone, come, ids, starts, firsts in steps:
-        schedule = types.SimpleNamespace(finished_req_ids=set(gone), scheduled_new_reqs=come, total_num_scheduled_tokens=len(ids))
+        schedule = types.SimpleNamespace(finished_req_ids=set(gone), scheduled_new_reqs=come)
         sweep()
         began = time.perf_counter_ns()
         announcing.follow(schedule)

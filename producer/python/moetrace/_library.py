@@ -120,14 +120,19 @@ def load() -> ctypes.CDLL:
 @functools.cache
 def load_compiled(name: str) -> types.ModuleType:
     """A module of this package that is compiled: it lies beside the library, and calls it. TracingError if it can't be loaded."""
-    load()
-    beside = pathlib.Path(candidates()[0])
-    path = (beside if beside.is_absolute() else pathlib.Path(__file__)).with_name(f"{name}.abi3.so")
+    library = load()
     try:
+        with open("/proc/self/maps") as maps:
+            loaded = next((line.split(maxsplit=5)[5].strip() for line in maps if "/libmoetrace.so" in line), None)
+        if loaded is None:
+            raise OSError("the library that is loaded is not called libmoetrace.so")
+        path = pathlib.Path(loaded).with_name(f"{name}.abi3.so")
         loader = importlib.machinery.ExtensionFileLoader(name, str(path))
         module = importlib.util.module_from_spec(importlib.util.spec_from_file_location(name, path, loader=loader))
         loader.exec_module(module)
-    except ImportError as error:
-        raise TracingError(f"{path.name}: {' '.join(str(error).split())}; install the package from its wheel, or build with "
-                           "MOETRACE_PYTHON") from None
+    except (ImportError, OSError) as error:
+        raise TracingError(f"{name}.abi3.so: {' '.join(str(error).split())}; install the package from its wheel, or build with "
+                           "-DMOETRACE_PYTHON=ON") from None
+    if module.request_begin != ctypes.cast(library.moetrace_request_begin, ctypes.c_void_p).value:
+        raise TracingError(f"{path}: this process has two libmoetrace; load one of them only")
     return module

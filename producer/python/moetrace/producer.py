@@ -306,8 +306,8 @@ class Producer:
         """Ends the trace; the collector drains what is left. A second call does nothing."""
         if self._pointer is not None:
             self._look()
-            self._library.moetrace_close(self._pointer)
-            self._pointer = self._handle.value = None
+            pointer, self._pointer, self._handle.value = self._pointer, None, None
+            self._library.moetrace_close(pointer)
 
     def __enter__(self) -> "Producer":
         return self

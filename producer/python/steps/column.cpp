@@ -27,12 +27,13 @@ Numpy Numpy::load() {
   const Reference module(PyImport_ImportModule("numpy"));
   if (!module) return numpy;
   numpy.array_type_ = Reference(PyObject_GetAttrString(module.get(), "ndarray"));
+  if (!numpy.array_type_) return numpy;
   const Reference probe(PyObject_CallMethod(module.get(), "zeros", "is", 2, "int32"));
   const Reference memory(probe ? PyObject_GetAttrString(probe.get(), "ctypes") : nullptr);
   const Reference address(memory ? PyObject_GetAttrString(memory.get(), "data") : nullptr);
   Reference int32(address ? PyObject_GetAttrString(probe.get(), "dtype") : nullptr);
   const void* const data = int32 ? PyLong_AsVoidPtr(address.get()) : nullptr;
-  if (!numpy.array_type_ || data == nullptr) return numpy;
+  if (data == nullptr) return numpy;
   numpy.int32_ = std::move(int32);
   // A pointer is followed when what stands before it is as it should be.
   const ArrayFields& array = fields(probe.get());

@@ -16,6 +16,7 @@ class Numpy {
   static Numpy load();
 
   explicit operator bool() const { return static_cast<bool>(int32_); }
+  bool reads_in_place() const { return fields_hold_; }
   // The numbers of a one-dimensional int32 array that lie behind one another; nullptr: it is
   // another object, and no exception.
   const std::int32_t* numbers(PyObject* array, Py_ssize_t& count) const;

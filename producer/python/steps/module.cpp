@@ -2,9 +2,8 @@
 //
 // An engine's caches are cold between two steps, so that the same work in Python, and through
 // ctypes, takes three to five times as long.
-#include <cstring>
+#include <exception>
 #include <memory>
-#include <new>
 #include <vector>
 
 #include "producer/cost.hpp"
@@ -41,6 +40,11 @@ struct Object {
   PyObject_HEAD;
   Tracing* tracing;
 };
+
+PyObject* failed(const std::exception& failure) {
+  PyErr_SetString(PyExc_RuntimeError, failure.what());
+  return nullptr;
+}
 
 Tracing& of(PyObject* self) {
   return *reinterpret_cast<Object*>(self)->tracing;
@@ -87,11 +91,14 @@ Reference optional_attribute(PyObject* object, PyObject* name) {
 // Answers false, and an exception, if the request's fields are not what they should be.
 bool begin(Tracing& tracing, PyObject* request) {
   const Reference id(PyObject_GetAttr(request, names.req_id));
+  if (!id) return false;
   Reference prompt(PyObject_GetAttr(request, names.prompt_token_ids));
   if (prompt.is_none()) prompt = optional_attribute(request, names.prompt_embeds);
+  if (!prompt) return false;
   const Reference cached(PyObject_GetAttr(request, names.num_computed_tokens));
+  if (!cached) return false;
   const Reference sampling(PyObject_GetAttr(request, names.sampling_params));
-  if (!id || !prompt || !cached || !sampling) return false;
+  if (!sampling) return false;
   const Reference most = optional_attribute(sampling.get(), names.max_tokens);
   if (!most) return false;
 
@@ -102,6 +109,7 @@ bool begin(Tracing& tracing, PyObject* request) {
     prompt_tokens = static_cast<std::uint32_t>(size);
   }
   const auto cached_tokens = static_cast<std::uint32_t>(PyLong_AsLongLong(cached.get()));
+  if (PyErr_Occurred() != nullptr) return false;
   std::optional<std::int64_t> most_tokens;
   if (!most.is_none()) most_tokens = PyLong_AsLongLong(most.get());
   if (PyErr_Occurred() != nullptr) return false;
@@ -115,10 +123,11 @@ bool begin(Tracing& tracing, PyObject* request) {
 PyObject* follow(PyObject* self, PyObject* schedule) try {
   Tracing& tracing = of(self);
   const Reference come(PyObject_GetAttr(schedule, names.scheduled_new_reqs));
+  const Py_ssize_t come_count = come ? PyObject_Size(come.get()) : -1;
+  if (come_count < 0) return nullptr;
   const Reference gone(PyObject_GetAttr(schedule, names.finished_req_ids));
-  if (!come || !gone) return nullptr;
-  const Py_ssize_t come_count = PyObject_Size(come.get()), gone_count = PyObject_Size(gone.get());
-  if (come_count < 0 || gone_count < 0) return nullptr;
+  const Py_ssize_t gone_count = gone ? PyObject_Size(gone.get()) : -1;
+  if (gone_count < 0) return nullptr;
   if (come_count == 0 && gone_count == 0) Py_RETURN_NONE;
   const std::int64_t began_ns = monotonic_ns();
   tracing.come.clear();  // of a pass that was not announced; they may have gone
@@ -131,8 +140,8 @@ PyObject* follow(PyObject* self, PyObject* schedule) try {
     return nullptr;
   moetrace_add_cost(*tracing.producer, static_cast<std::uint64_t>(monotonic_ns() - began_ns), 0);
   Py_RETURN_NONE;
-} catch (const std::bad_alloc&) {
-  return PyErr_NoMemory();
+} catch (const std::exception& failure) {
+  return failed(failure);
 }
 
 // The number of a request that `tracing.ids` doesn't have where it is now. kNobody, and an
@@ -194,11 +203,6 @@ PyObject* announce(PyObject* self, PyObject* arguments) try {
     return nullptr;
   }
   if (!set_batch(tracing, ids)) return nullptr;
-  const Py_ssize_t count = PyList_Size(ids);
-  const std::int32_t* const rows = tracing.starts.first(tracing.numpy, starts, count + 1);
-  const std::int32_t* const positions =
-      rows ? tracing.firsts.first(tracing.numpy, firsts, count) : nullptr;
-  if (positions == nullptr) return nullptr;
   moetrace_cuda_stream stream = nullptr;
   if (tracing.current_stream) {
     const Reference address(
@@ -207,6 +211,11 @@ PyObject* announce(PyObject* self, PyObject* arguments) try {
     stream = static_cast<moetrace_cuda_stream>(PyLong_AsVoidPtr(address.get()));
     if (PyErr_Occurred() != nullptr) return nullptr;
   }
+  const Py_ssize_t count = PyList_Size(ids);
+  const std::int32_t* const rows = tracing.starts.first(tracing.numpy, starts, count + 1);
+  const std::int32_t* const positions =
+      rows ? tracing.firsts.first(tracing.numpy, firsts, count) : nullptr;
+  if (positions == nullptr) return nullptr;
   const bool recorded =
       tracing.steps.announce(*tracing.producer, stream, rows, positions, began_ns);
   // The announcement has joined what was not.
@@ -220,19 +229,25 @@ PyObject* announce(PyObject* self, PyObject* arguments) try {
     }
   }
   Py_RETURN_NONE;
-} catch (const std::bad_alloc&) {
-  return PyErr_NoMemory();
+} catch (const std::exception& failure) {
+  return failed(failure);
 }
 
-PyObject* close(PyObject* self, PyObject*) {
+PyObject* close(PyObject* self, PyObject*) try {
   Tracing& tracing = of(self);
   tracing.steps.end_all(*tracing.producer);
   forget_batch(tracing);
   Py_RETURN_NONE;
+} catch (const std::exception& failure) {
+  return failed(failure);
 }
 
 PyObject* live(PyObject* self, void*) {
   return PyLong_FromSize_t(of(self).steps.live());
+}
+
+PyObject* reads_in_place(PyObject* self, void*) {
+  return PyBool_FromLong(of(self).numpy.reads_in_place() ? 1 : 0);
 }
 
 PyObject* positions_known(PyObject* self, void*) {
@@ -267,8 +282,8 @@ PyObject* make(PyTypeObject* type, PyObject* arguments, PyObject* keywords) try 
   PyObject* const self = allocate(type, 0);
   if (self != nullptr) reinterpret_cast<Object*>(self)->tracing = tracing.release();
   return self;
-} catch (const std::bad_alloc&) {
-  return PyErr_NoMemory();
+} catch (const std::exception& failure) {
+  return failed(failure);
 }
 
 void destroy(PyObject* self) {
@@ -290,9 +305,10 @@ constexpr char kAnnounce[] =
     "announce($self, ids, starts, firsts, /)\n--\n\n"
     "The pass that is enqueued next, in torch's current stream. ids: its requests, a list in the\n"
     "order of their rows; starts [at least n + 1]: the first row of each, and behind the last;\n"
-    "firsts [at least n]: the position of each one's first token. Arrays of numpy's, int32 or to "
-    "be\n"
-    "converted. TracingError: the GPU's hook has failed. KeyError: nobody has such an id.";
+    "firsts [at least n]: the position of each one's first token. Arrays of numpy's, int32 or "
+    "what\n"
+    "astype makes of them. TracingError: the GPU's hook has failed. KeyError: nobody has such an "
+    "id.";
 constexpr char kClose[] = "close($self, /)\n--\n\nEnds all requests.";
 
 PyMethodDef methods[] = {{"follow", follow, METH_O, kFollow},
@@ -302,6 +318,8 @@ PyMethodDef methods[] = {{"follow", follow, METH_O, kFollow},
 PyGetSetDef properties[] = {
     {"live", live, nullptr, "Requests that have come and not gone.", nullptr},
     {"positions_known", positions_known, nullptr, "Else rows have no request.", nullptr},
+    {"reads_in_place", reads_in_place, nullptr, "Numpy's arrays lie in memory as expected.",
+     nullptr},
     {}};
 PyType_Slot slots[] = {{Py_tp_doc, const_cast<char*>(kClass)},
                        {Py_tp_new, reinterpret_cast<void*>(make)},
@@ -339,6 +357,10 @@ PyMODINIT_FUNC PyInit_moetrace_steps() {
   moetrace::Reference module(PyModule_Create(&moetrace::definition));
   PyObject* const steps = module ? PyType_FromSpec(&moetrace::type) : nullptr;
   if (steps == nullptr || PyModule_AddObject(module.get(), "Steps", steps) != 0) return nullptr;
+  // Which library the linker has found.
+  PyObject* const function = PyLong_FromVoidPtr(reinterpret_cast<void*>(&moetrace_request_begin));
+  if (function == nullptr || PyModule_AddObject(module.get(), "request_begin", function) != 0)
+    return nullptr;
   Py_INCREF(module.get());
   return module.get();
 }

@@ -60,19 +60,20 @@ std::uint64_t Steps::number_of(std::string_view id) const {
 }
 
 void Steps::set_batch(std::vector<std::uint64_t> numbers) {
+  requests_ = std::make_shared<const std::vector<std::uint64_t>>(numbers);
   batch_ = std::move(numbers);
   batch_has_gaps_ = false;
-  requests_ = std::make_shared<const std::vector<std::uint64_t>>(batch_);
 }
 
 bool Steps::announce(moetrace_producer* producer, moetrace_cuda_stream stream,
                      const std::int32_t* starts, const std::int32_t* firsts,
                      std::int64_t began_ns) {
-  Pass& pass = passes_[announced_++ % kPassesKept];
+  Pass& pass = passes_[announced_ % kPassesKept];
   const std::size_t count = requests_->size();
   pass.requests = requests_;
   pass.reached.resize(count);
   for (std::size_t n = 0; n < count; ++n) pass.reached[n] = firsts[n] + starts[n + 1] - starts[n];
+  ++announced_;
   return moetrace_step_begin_columns(producer, stream, static_cast<std::uint32_t>(count),
                                      positions_known() ? requests_->data() : nullptr, starts,
                                      firsts, began_ns) != 0;

@@ -81,7 +81,9 @@ class Steps {
   boost::unordered_flat_set<std::string, Hash, std::equal_to<>> names_;
   std::vector<std::uint64_t> batch_;
   bool batch_has_gaps_ = false;
-  std::shared_ptr<const std::vector<std::uint64_t>> requests_;  // the batch, as it was set
+  // The batch, as it was set.
+  std::shared_ptr<const std::vector<std::uint64_t>> requests_ =
+      std::make_shared<const std::vector<std::uint64_t>>();
   std::array<Pass, kPassesKept> passes_;
   std::uint64_t announced_ = 0;
 };

@@ -4,8 +4,11 @@ MOETRACE_LIBRARY, MOETRACED and MOETRACE_CLI name the library and the programs; 
 """
 import gc
 import json
+import os
 import pathlib
 import random
+import shutil
+import subprocess
 import sys
 import types
 import unittest
@@ -18,6 +21,7 @@ import harness  # noqa: E402  (in the folder just named)
 import moetrace  # noqa: E402
 from moetrace import _library  # noqa: E402
 
+PACKAGE = pathlib.Path(moetrace.__file__).resolve().parents[1]
 Steps = _library.load_compiled("moetrace_steps").Steps
 
 
@@ -36,8 +40,7 @@ class Engine:
             begun.append(types.SimpleNamespace(req_id=id, prompt_token_ids=None if prompt is None else [0] * prompt,
                                                num_computed_tokens=cached, sampling_params=types.SimpleNamespace(max_tokens=most)))
             self.positions[id] = cached
-        self.steps.follow(types.SimpleNamespace(scheduled_new_reqs=begun, finished_req_ids=set(gone),
-                                                total_num_scheduled_tokens=sum(tokens.values())))
+        self.steps.follow(types.SimpleNamespace(scheduled_new_reqs=begun, finished_req_ids=set(gone)))
         if not tokens:
             return
         starts = numpy.cumsum([0, *tokens.values()], dtype="i4")
@@ -109,6 +112,8 @@ class StepsTest(harness.Case):
     def test_columns_of_every_kind(self):
         """One array for all passes, with more places than the batch; another each time; other types, strides and alignments."""
         engine = self.engine()
+        self.assertTrue(engine.steps.reads_in_place)
+        engine.steps.announce([], numpy.zeros(1, "i4"), numpy.zeros(0, "i4"))
         engine.run({"k": 2}, new=[("k", 2, 0, 99)])
         starts, firsts = numpy.zeros(9, "i4"), numpy.zeros(8, "i4")
         columns = [(starts, firsts)] * 4
@@ -135,10 +140,13 @@ class StepsTest(harness.Case):
                 (ValueError, "announce", (["k"], two[:1], one)), (ValueError, "announce", (["k"], two, one[:0])),
                 (ValueError, "announce", (["k", "k"], two, one)), (AttributeError, "announce", (["k"], two, 7)),
                 (AttributeError, "announce", (["k"], b"12345678", one)),
-                (AttributeError, "follow", (None,)), (TypeError, "follow", (schedule(scheduled_new_reqs=None, finished_req_ids=()),)),
+                (AttributeError, "follow", (None,)),
+                (TypeError, "follow", (schedule(scheduled_new_reqs=None, finished_req_ids=()),)),
                 (TypeError, "follow", (schedule(scheduled_new_reqs=(), finished_req_ids={7}),)),
                 (UnicodeEncodeError, "follow", (schedule(scheduled_new_reqs=(), finished_req_ids={"\udc80"}),)),
                 (AttributeError, "follow", (schedule(scheduled_new_reqs=[7], finished_req_ids=()),)),
+                (AttributeError, "follow", (schedule(finished_req_ids=(), scheduled_new_reqs=[request(
+                    prompt_token_ids=None, num_computed_tokens=0, sampling_params=None)]),)),
                 *((TypeError, "follow", (schedule(finished_req_ids=(), scheduled_new_reqs=[request(**{
                     "req_id": "n", "prompt_token_ids": [], "num_computed_tokens": 0,
                     "sampling_params": types.SimpleNamespace(max_tokens=4), **wrong})]),))
@@ -152,6 +160,26 @@ class StepsTest(harness.Case):
         for wrong in ((), (engine.producer,), (engine.producer, True), (None, True, True)):
             with self.assertRaises((TypeError, AttributeError)):
                 Steps(*wrong)
+
+    def test_where_the_module_is_looked_for(self):
+        """Beside the library, however that is named; else it is one line."""
+        beside = pathlib.Path(os.environ["MOETRACE_LIBRARY"])
+        alone = shutil.copytree(beside.parent, self.rings / "alone", symlinks=True,
+                                ignore=shutil.ignore_patterns("moetrace_steps*", "on_cpu"))
+        renamed = shutil.copy(beside, self.rings / "other.so")
+
+        def load(library, **environment):
+            code = "from moetrace import _library, errors\ntry: _library.load_compiled('moetrace_steps')\n" \
+                "except errors.TracingError as error: print(error)"
+            environment = {**os.environ, "PYTHONPATH": str(PACKAGE), "MOETRACE_LIBRARY": str(library), **environment}
+            return subprocess.run([sys.executable, "-B", "-c", code], text=True, check=True, capture_output=True, cwd=beside.parent,
+                                  env=environment).stdout
+
+        for library, environment in ((beside, {}), (f"./{beside.name}", {}),
+                                     ("libmoetrace.so.0", {"LD_LIBRARY_PATH": str(beside.parent)})):
+            self.assertEqual(load(library, **environment), "")
+        for library, why in ((alone / beside.name, "cannot open shared object file"), (renamed, "is not called libmoetrace.so")):
+            self.assertRegex(load(library), f"^moetrace_steps.abi3.so: .*{why}.*; install the package from its wheel, .*\n$")
 
     def test_nothing_is_kept_that_has_gone(self):
         engine = self.engine()
@@ -171,13 +199,11 @@ class StepsTest(harness.Case):
     def test_a_producer_that_has_been_closed(self):
         engine = self.engine()
         engine.run({"k": 1}, new=[("k", 1, 0, 9)])
-        before = engine.producer.cost.announce_ns
-        self.assertGreater(before, 0)
+        self.assertGreater(engine.producer.cost.announce_ns, 0)
         engine.producer.close()
         engine.run({"k": 1, "n": 1}, new=[("n", 1, 0, 9)])
         engine.run({"n": 1}, gone=["k"])
         engine.steps.close()
-        self.assertEqual(engine.producer.cost.announce_ns, before)
         lines = self.lines(engine)
         self.assertEqual(([r["req_id"] for r in lines if r["type"] == "request"], self.ends(lines)), (["k"], []))
 
@@ -191,8 +217,8 @@ class StepsTest(harness.Case):
         lines = self.lines(engine)
         self.assertEqual([(r["req_id"], r["prompt_tokens"]) for r in lines if r["type"] == "request"],
                          [("x", 2), ("x", 3), ("x-0000000c", 4), ("x", 5)])
-        self.assertEqual(sorted(self.ends(lines)), sorted([("x", 1, "finished"), ("x", 3, "finished"), ("x-0000000c", 1, "finished"),
-                                                           ("x", 1, "finished")]))
+        self.assertEqual(sorted(self.ends(lines)), [("x", 1, "finished"), ("x", 1, "finished"), ("x", 3, "finished"),
+                                                    ("x-0000000c", 1, "finished")])
         rows = [(r["req_id"], r["token_idx"]) for r in lines if r["type"] == "route"]
         self.assertEqual(rows, [("x", 0), ("x", 1), ("x", 0), ("x", 1), ("x", 2), *(("x-0000000c", n) for n in range(4)), ("x", 3),
                                 ("x", 4), *(("x", n) for n in range(5))])
@@ -229,7 +255,7 @@ class StepsTest(harness.Case):
             engine.steps.follow(types.SimpleNamespace(
                 scheduled_new_reqs=[types.SimpleNamespace(req_id=f"e{n}", prompt_token_ids=[0], num_computed_tokens=0,
                                                           sampling_params=types.SimpleNamespace(max_tokens=1))],
-                finished_req_ids={f"e{n - 1}"} if n else set(), total_num_scheduled_tokens=1))
+                finished_req_ids={f"e{n - 1}"} if n else set()))
             self.assertEqual(engine.steps.live, 1)
         come_again = types.SimpleNamespace(req_id="e19", prompt_token_ids=[0], num_computed_tokens=0,
                                            sampling_params=types.SimpleNamespace(max_tokens=1))
