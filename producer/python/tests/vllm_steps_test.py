@@ -154,9 +154,11 @@ class StepsTest(harness.Case):
                                 {"sampling_params": types.SimpleNamespace(max_tokens="x")}))):
             with self.subTest(call=call, arguments=arguments), self.assertRaises(error):
                 getattr(engine.steps, call)(*arguments)
-        engine.steps.announce(["k"], two, one)
-        engine.producer.record(0, numpy.zeros((1, 1), "i4"))
-        self.assertEqual(self.positions(self.lines(engine)), {"k": [0, 1]})
+        engine.run({"k": 1, "l": 1}, new=[("l", 1, 0, 9)])
+        with self.assertRaises(KeyError):  # in the middle of a batch; the next one is whole again
+            engine.steps.announce(["l", "unknown"], numpy.arange(3, dtype="i4"), numpy.zeros(2, "i4"))
+        engine.run({"l": 1, "k": 1})
+        self.assertEqual(self.positions(self.lines(engine)), {"k": [0, 1, 2], "l": [0, 1]})
         for wrong in ((), (engine.producer,), (engine.producer, True), (None, True, True)):
             with self.assertRaises((TypeError, AttributeError)):
                 Steps(*wrong)
@@ -189,7 +191,11 @@ class StepsTest(harness.Case):
         for _ in range(3):
             engine.run(dict.fromkeys(ids, 1), new=[(id, 1, 0, 9) for id in ids])
             engine.steps.announce(list(ids), *columns)
-            engine.run({}, gone=ids)
+            engine.run({}, gone=ids[1:])
+            engine.steps.announce(ids[:1], *columns)  # who has gone is not kept by the others' passes
+            engine.positions.clear()
+            self.assertEqual([sys.getrefcount(id) for id in ids[1:]], counts[1:8])
+            engine.run({}, gone=ids[:1])
         engine.steps.close()
         engine.positions.clear()
         del engine.steps
@@ -257,17 +263,25 @@ class StepsTest(harness.Case):
                                                           sampling_params=types.SimpleNamespace(max_tokens=1))],
                 finished_req_ids={f"e{n - 1}"} if n else set()))
             self.assertEqual(engine.steps.live, 1)
-        come_again = types.SimpleNamespace(req_id="e19", prompt_token_ids=[0], num_computed_tokens=0,
-                                           sampling_params=types.SimpleNamespace(max_tokens=1))
-        engine.steps.follow(types.SimpleNamespace(scheduled_new_reqs=[come_again], finished_req_ids={"e19"}))
-        engine.steps.announce(["e19"], numpy.array([0, 1], "i4"), numpy.zeros(1, "i4"))
+        lines = self.lines(engine)
+        names = [f"e{n}" for n in range(20)]
+        self.assertEqual([r["req_id"] for r in lines if r["type"] == "request"], names)
+        self.assertEqual(self.ends(lines), [(name, None, "finished") for name in names])
+
+    def test_who_came_to_a_pass_that_was_not_announced(self):
+        """And went, and came again."""
+        engine = self.engine(asynchronous=False)
+        again = types.SimpleNamespace(req_id="again", prompt_token_ids=[0], num_computed_tokens=0,
+                                      sampling_params=types.SimpleNamespace(max_tokens=1))
+        before = engine.producer.cost.announce_ns
+        engine.steps.follow(types.SimpleNamespace(scheduled_new_reqs=[again], finished_req_ids=set()))
+        self.assertGreater(engine.producer.cost.announce_ns, before)
+        engine.steps.follow(types.SimpleNamespace(scheduled_new_reqs=[again], finished_req_ids={"again"}))
+        engine.steps.announce(["again"], numpy.array([0, 1], "i4"), numpy.zeros(1, "i4"))
         engine.producer.record(0, numpy.zeros((1, 1), "i4"))
         lines = self.lines(engine)
-        names = [f"e{n}" for n in [*range(20), 19]]
-        self.assertEqual([r["req_id"] for r in lines if r["type"] == "request"], names)
-        self.assertEqual(self.ends(lines), [*((name, None, "finished") for name in names[:-1]), ("e19", 1, "length")])
-        row, = (r for r in lines if r["type"] == "route")
-        self.assertEqual(row["request"], 20)
+        self.assertEqual(self.ends(lines), [("again", None, "finished"), ("again", 1, "length")])
+        self.assertEqual([r["request"] for r in lines if r["type"] == "route"], [1])
 
     def test_what_can_not_be_counted(self):
         """A session whose client says more; a request that generates nothing."""
