@@ -168,7 +168,12 @@ bool place_all(Tracing& tracing, PyObject* ids) {
     const auto at = static_cast<Py_ssize_t>(place);
     PyObject* const id = PyList_GetItem(ids, at);
     const bool is_new = at >= PyList_Size(known);
-    if (!is_new && numbers[place] != Steps::kNobody && id == PyList_GetItem(known, at)) continue;
+    if (!is_new && numbers[place] != Steps::kNobody) {
+      // An engine of several processes makes new strings for each pass.
+      const int same = PyObject_RichCompareBool(id, PyList_GetItem(known, at), Py_EQ);
+      if (same < 0) return false;
+      if (same == 1) continue;
+    }
     numbers[place] = find(tracing, id, next);
     if (numbers[place] == Steps::kNobody) return false;
     Py_INCREF(id);

@@ -32,6 +32,7 @@ class Engine:
         self.producer = producer
         self.steps = Steps(producer, **{"speculative": False, "asynchronous": True, **modes})
         self.positions = {}
+        self.new_strings = False  # in each pass, as from another process
 
     def run(self, tokens, new=(), gone=()):
         """tokens: {id: count}; new: (id, prompt tokens or None, cached tokens, max tokens) of each."""
@@ -44,7 +45,8 @@ class Engine:
         if not tokens:
             return
         starts = numpy.cumsum([0, *tokens.values()], dtype="i4")
-        self.steps.announce(list(tokens), starts, numpy.array([self.positions[id] for id in tokens], "i4"))
+        ids = [id.encode().decode() for id in tokens] if self.new_strings else list(tokens)
+        self.steps.announce(ids, starts, numpy.array([self.positions[id] for id in tokens], "i4"))
         self.producer.record(0, numpy.zeros((starts[-1], 1), "i4"))
         for id, count in tokens.items():
             self.positions[id] += count
@@ -97,6 +99,7 @@ class StepsTest(harness.Case):
         live, expected = list(lengths), {}
         new, tokens, gone, age = [(id, 2, 0, 30) for id in live], dict.fromkeys(live, 2), [], 0
         while live:
+            engine.new_strings = age % 3 == 1
             engine.run(tokens, new=new, gone=gone)
             self.assertEqual(engine.steps.live, len(live))
             new, age = [], age + 1
