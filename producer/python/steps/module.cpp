@@ -1,7 +1,7 @@
 // The Python module moetrace_steps, for the stable ABI: class Steps, which vLLM's adapter uses.
 //
 // An engine's caches are cold between two steps, so that the same work in Python, and through
-// ctypes, takes three to five times as long.
+// ctypes, takes two to three times as long.
 #include <exception>
 #include <memory>
 #include <vector>
@@ -310,10 +310,9 @@ constexpr char kAnnounce[] =
     "announce($self, ids, starts, firsts, /)\n--\n\n"
     "The pass that is enqueued next, in torch's current stream. ids: its requests, a list in the\n"
     "order of their rows; starts [at least n + 1]: the first row of each, and behind the last;\n"
-    "firsts [at least n]: the position of each one's first token. Arrays of numpy's, int32 or "
-    "what\n"
-    "astype makes of them. TracingError: the GPU's hook has failed. KeyError: nobody has such an "
-    "id.";
+    "firsts [at least n]: the position of each one's first token. Arrays of numpy's, int32, or\n"
+    "what astype makes of them. TracingError: the GPU's hook has failed. KeyError: nobody has\n"
+    "such an id.";
 constexpr char kClose[] = "close($self, /)\n--\n\nEnds all requests.";
 
 PyMethodDef methods[] = {{"follow", follow, METH_O, kFollow},
