@@ -88,6 +88,22 @@ TEST(RequestBook, WhatFindsNoRoomWaitsInOrder) {
   EXPECT_EQ(slots[1].as<moetrace_request_end_event>().request, 0u);
 }
 
+TEST(RequestBook, NobodyOvertakesWhoWaits) {
+  Bench bench;
+  for (int n = 0; n < 62; ++n) bench.requests.begin("r", 0, 0);
+  const auto longer =
+      bench.requests.begin(std::string(200, 'x'), 0, 0);  // four slots; two are free
+  const auto shorter = bench.requests.begin("s", 0, 0);
+  bench.requests.end(0, 5, "stop");
+  EXPECT_EQ(bench.reader.events().size(), 62u);
+  EXPECT_TRUE(bench.requests.flush());
+  const auto slots = bench.reader.events();
+  ASSERT_EQ(slots.size(), 6u);
+  EXPECT_EQ(slots[0].as<moetrace_request_event>().request, longer);
+  EXPECT_EQ(slots[4].as<moetrace_request_event>().request, shorter);
+  EXPECT_EQ(slots[5].as<moetrace_request_end_event>().request, 0u);
+}
+
 TEST(RequestBook, ARequestThatEndsBeforeItCouldBeAnnouncedLeavesNothing) {
   Bench bench;
   for (int n = 0; n < 64; ++n) bench.requests.begin("r", 0, 0);

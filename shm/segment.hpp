@@ -94,7 +94,6 @@ class SegmentMap {
     return AlternatingLines<MappedLines>(MappedLines(ctl()->ledger));
   }
   // Word 0 is steps_done; the table follows in write_counts/read_counts.
-  SharedWord counts_version() const { return SharedWord(&state()->counts.version); }
   VersionedWords<MappedWords> control() const {
     return VersionedWords<MappedWords>(MappedWords(
         &ctl()->control.version, reinterpret_cast<std::uint64_t*>(&ctl()->control) + 1));

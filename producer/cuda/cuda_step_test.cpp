@@ -254,6 +254,44 @@ TEST(CudaHook, ACaptureThatBrokeOffDoesNoHarm) {
   EXPECT_TRUE(gpu->device_hook()->failure().empty()) << gpu->device_hook()->failure();
 }
 
+TEST(CudaHook, MirroredCountsAreExactAsOfTheirStep) {
+  const moetrace_ring_header header = small_header();
+  GpuProducer gpu(header, kRoomy);
+  const Stream stream;
+  const Routing routing(header, 8);
+  std::vector<std::uint64_t> of_a_pass(std::size_t{header.num_layers} * header.num_experts);
+  for (const std::int32_t id : routing.ids) {
+    for (std::size_t cell = 0; cell < of_a_pass.size(); cell += header.num_experts) {
+      if (id >= 0 && id < static_cast<std::int32_t>(header.num_experts))
+        ++of_a_pass[cell + static_cast<std::size_t>(id)];
+    }
+  }
+  const auto expect_mirrored = [&](std::uint64_t version, std::uint64_t steps) {
+    stream.wait();
+    std::vector<std::uint64_t> expected{steps}, seen(1 + of_a_pass.size());
+    for (const std::uint64_t count : of_a_pass) expected.push_back(steps * count);
+    EXPECT_EQ(VersionedWords<CountsWords>(CountsWords(gpu->map()))
+                  .read(seen.size(), [&](std::size_t w, std::uint64_t word) { seen[w] = word; }),
+              version);
+    EXPECT_EQ(seen, expected);
+  };
+  const auto announce_at = [&](std::int64_t time_ns) {
+    StepBlock block = gpu->announcer().announce(8, {});
+    block.time_ns = time_ns;
+    gpu->device_hook()->announce(stream, block);
+  };
+  // At most every 250 ms; with the announcement, so of the passes before it.
+  const std::int64_t times[] = {0, 249'999'999, 250'000'000, 499'999'999, 500'000'000};
+  const std::uint64_t mirrored[][2] = {{0, 0}, {0, 0}, {2, 2}, {2, 2}, {4, 4}};
+  for (std::size_t pass = 0; pass < std::size(times); ++pass) {
+    announce_at(times[pass]);
+    expect_mirrored(mirrored[pass][0], mirrored[pass][1]);
+    record_all(gpu, stream, routing, 8);
+  }
+  gpu->device_hook()->close();
+  expect_mirrored(6, 5);
+}
+
 TEST(CudaHook, ControlWordsAreFollowed) {
   moetrace_ring_header header = small_header();
   header.sample_every = 2;
