@@ -8,6 +8,7 @@
 #include "command_line/usage.hpp"
 #include "plotter/expert_load.hpp"
 #include "plotter/report.hpp"
+#include "plotter/scene.hpp"
 #include "plotter/trace_lines.hpp"
 
 namespace {
@@ -91,6 +92,11 @@ int main(int argc, char** argv) {
   if (!written) {
     fail(written.error());
     return kFailed;
+  }
+  if (!plot::font_has("·–×…")) {
+    std::cerr << "moetrace-plot: there is no font here that has all signs of the pictures, some "
+                 "are boxes; "
+                 "install the package fonts-dejavu-core, and run it again\n";
   }
   for (const std::string& path : *written) std::cout << path << '\n';
   return 0;

@@ -53,6 +53,17 @@ class MoetracePlot(unittest.TestCase):
             metrics = json.load(file)
         self.assertEqual((metrics["total_selections"], metrics["dropped"], metrics["torn"]), (2, 0, 0))
 
+    def test_says_that_there_is_no_font(self):
+        trace = self.trace(META, ROUTE)
+        self.assertEqual(self.plot(trace, "-o", self.out).stderr, "")
+        nowhere = os.path.join(self.folder.name, "fonts.conf")
+        with open(nowhere, "w") as file:
+            file.write("<fontconfig></fontconfig>\n")
+        done = subprocess.run([PLOT, trace, "-o", self.out], capture_output=True, text=True, timeout=60,
+                              env={**os.environ, "FONTCONFIG_FILE": nowhere})
+        self.assertEqual(done.returncode, 0)
+        self.assertRegex(done.stderr, r"moetrace-plot: there is no font here that has all signs of the pictures, [^\n]*; install [^\n]*\n\Z")
+
     def peak_memory(self, steps):
         """Of a run over a trace that is `steps` long, each step with its request and a loss, in KiB."""
         path = os.path.join(self.folder.name, f"{steps}.jsonl")

@@ -1,5 +1,7 @@
 #include "plotter/scene.hpp"
 
+#include <algorithm>
+
 #include "plotter/cairo_text.hpp"
 
 namespace moetrace::plot {
@@ -38,6 +40,21 @@ double text_width(std::string_view text, const Font& font) {
 double text_height(const Font& font) {
   const auto extents = font_extents(font);
   return extents.ascent + extents.descent;
+}
+
+bool font_has(std::string_view text) {
+  cairo_t* context = measuring_context();
+  select_font(context, Font{});
+  cairo_glyph_t* glyphs = nullptr;
+  int count = 0;
+  const cairo_status_t status = cairo_scaled_font_text_to_glyphs(
+      cairo_get_scaled_font(context), 0, 0, text.data(), static_cast<int>(text.size()), &glyphs,
+      &count, nullptr, nullptr, nullptr);
+  const bool all = status == CAIRO_STATUS_SUCCESS &&
+                   std::none_of(glyphs, glyphs + count,
+                                [](const cairo_glyph_t& glyph) { return glyph.index == 0; });
+  cairo_glyph_free(glyphs);
+  return all;
 }
 
 Text place_text(std::string text, const Font& font, const Color& color, Align align, double x,

@@ -64,6 +64,10 @@ enum class Align { kLeft, kMiddle, kRight };
 double text_width(std::string_view text, const Font& font);
 double text_height(const Font& font);
 
+// Whether that font, or what this machine puts in its place, has a sign for each character of a
+// UTF-8 text.
+bool font_has(std::string_view text);
+
 // A text whose box starts, is centred, or ends at x, with its top at y.
 Text place_text(std::string text, const Font& font, const Color& color, Align align, double x,
                 double y);

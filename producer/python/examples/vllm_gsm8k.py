@@ -2,6 +2,7 @@
 """Answers the first questions of GSM8K with vLLM, greedily: the run that public expert logs of vLLM document.
 
 usage: vllm_gsm8k.py --model DIR --questions gsm8k_test.jsonl [--first 25] [--max-new-tokens 128] [--timing FILE]
+       [--gpu-memory-utilization 0.3]
 
 Nothing here knows of moetrace: with MOETRACE=1, or under `moetrace run`, it is traced. --timing FILE gets
 {"wall_time_sec", "tokens_generated"} of the answers alone, the engine's start excluded. A model folder that holds only a
@@ -22,6 +23,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1234)
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--timing", type=pathlib.Path)
+    parser.add_argument("--gpu-memory-utilization", type=float, help="share of the GPU's memory, or of the CPU's; default: vLLM's")
     given = parser.parse_args()
 
     with open(given.questions, encoding="utf-8") as lines:
@@ -31,8 +33,9 @@ def main() -> None:
     texts = (given.model / "tokenizer_config.json").exists()
     weights = any(given.model.glob("*.safetensors"))
     prompts = questions if texts else [{"prompt_token_ids": list(question.encode())} for question in questions]
+    memory = {} if given.gpu_memory_utilization is None else {"gpu_memory_utilization": given.gpu_memory_utilization}
     llm = vllm.LLM(model=str(given.model), seed=given.seed, dtype=given.dtype, skip_tokenizer_init=not texts,
-                   load_format="auto" if weights else "dummy")
+                   load_format="auto" if weights else "dummy", **memory)
     sampling = vllm.SamplingParams(temperature=0, seed=given.seed, max_tokens=given.max_new_tokens, detokenize=texts,
                                    ignore_eos=not texts)
     started = time.perf_counter()
