@@ -12,9 +12,10 @@ batches that overlap, and speculative decoding, where rows lose their place; and
 goes around `select_experts` in some other way counts as torn. Under overlapped scheduling a request may have one row past its
 end. Nothing here may break the engine: what fails turns tracing off, with one line of the logger "moetrace".
 
-Checked with SGLang 0.5.23's engine (tests/sglang_check.py): on a CPU, eager, every row, with chunked prefill and a cached prefix;
-on an H200, with CUDA graphs of prefill and decode, padded batches and overlapped scheduling, every row's experts against what
-SGLang itself captures. Not run: compiled passes, more than one rank, and the refusals.
+Checked with SGLang 0.5.23's engine (tests/sglang_check.py): on a CPU, eager, every row, with chunked prefill and a cached prefix,
+and with two tensor-parallel ranks; on an H200, with CUDA graphs of prefill and decode, padded batches and overlapped scheduling,
+and without graphs, every row's experts against what SGLang itself captures; and the refusal of pipeline parallelism. Not run:
+compiled passes, two GPUs, the other refusals.
 """
 from __future__ import annotations
 
@@ -210,7 +211,7 @@ class Tracer:
             function(*args)
         except Exception as error:  # the engine must go on
             self._stop()
-            self._say(f"{what}: {' '.join(str(error).split()) or type(error).__name__}")
+            self._say(f"{what}: {' '.join(str(error).split()) or type(error).__name__}", logging.ERROR)  # SGLang's Engine shows no less
 
     def _stop(self) -> None:
         """For good. The producer stays open, because captured graphs hold its address; disarmed, it records nothing."""
@@ -221,10 +222,10 @@ class Tracer:
         if producer is not None:
             producer.abort()
 
-    def _say(self, line: str) -> None:
+    def _say(self, line: str, level: int = logging.WARNING) -> None:
         if line not in self._said:
             self._said.add(line)
-            _log.warning("moetrace: %s", line)
+            _log.log(level, "moetrace: %s", line)
 
 
 def rows_of(batch: Any) -> tuple[list[int], list[int]]:

@@ -23,6 +23,7 @@ import harness  # noqa: E402  (in the folder just named)
 
 DEVICE = os.environ.get("MOETRACE_CHECK_DEVICE", "cpu")
 ON_A_CPU = unittest.skipUnless(DEVICE == "cpu", "another precision than transformers' has")
+TWO_CORES = unittest.skipUnless((os.cpu_count() or 1) > 1, "SGLang wants a core for each rank")
 ON_A_GPU = unittest.skipUnless(DEVICE == "cuda", "for a GPU")
 EXPERTS, TOP_K, LAYERS, NEW_TOKENS = 8, 2, 3, 8
 HEAD = 16 if DEVICE == "cpu" else 64  # the smallest that the usual kernels of a GPU have
@@ -68,22 +69,25 @@ class Sglang(harness.Case):
                     parameter.normal_(0, 0.3)
         self.model.save_pretrained(self.folder / "model")
 
-    def serve(self, batches, traced="1", **options):
-        """Each answer: (request id, new tokens, cached tokens), then SGLang's own experts where they are asked for."""
+    def run_engine(self, batches, options, environment):
+        """Its answers, each (request id, new tokens, cached tokens), then SGLang's own experts where they are asked for; and all that
+        it has printed, in lines."""
         program = self.folder / "engine.py"
         program.write_text(ENGINE)
-        environment = {**os.environ, "MOETRACE": traced, "MOETRACE_DIR": str(self.rings), "MOETRACE_SESSION": self.session}
-        options = {**OPTIONS, **options}
-        ran = subprocess.run([sys.executable, str(program), json.dumps([str(self.folder / "model"), batches, options])],
-                             env=environment, capture_output=True, text=True, timeout=600)
+        ran = subprocess.run([sys.executable, str(program), json.dumps([str(self.folder / "model"), batches, {**OPTIONS, **options}])],
+                             env={**os.environ, "MOETRACE_DIR": str(self.rings), "MOETRACE_SESSION": self.session, **environment},
+                             capture_output=True, text=True, timeout=600)
         answers = [line for line in ran.stdout.splitlines() if line.startswith("ANSWERS ")]
         self.assertTrue(answers, ran.stdout + ran.stderr)
-        printed = (ran.stdout + ran.stderr).splitlines()
+        return json.loads(answers[0].removeprefix("ANSWERS ")), (ran.stdout + ran.stderr).splitlines()
+
+    def serve(self, batches, traced="1", environment=None, **options):
+        answers, printed = self.run_engine(batches, options, {"MOETRACE": traced, **(environment or {})})
         self.assertEqual([line for line in printed if "moetrace:" in line and "moetrace: tracing " not in line], [])
         if DEVICE == "cuda" and not options.get("disable_cuda_graph"):
             for kind in ("Prefill batch", "Decode batch"):
                 self.assertTrue([line for line in printed if kind in line and "cuda graph: True" in line], f"no graph: {kind}")
-        return json.loads(answers[0].removeprefix("ANSWERS "))
+        return answers
 
     def lines_and_routes(self):
         self.wait_drained()
@@ -128,6 +132,7 @@ class Sglang(harness.Case):
         self.assertLess(worst, 1e-4)
         print(f"\n{lines[-1]['delivered']} rows; weights differ by at most {worst:.1e}; {len(past_the_end)} requests with a row "
               "past their end")
+        return lines
 
     def check_the_rest(self, lines, routes, prompts, answers):
         """`routes`: what is left of them. Returns the rows past a request's end."""
@@ -170,11 +175,34 @@ class Sglang(harness.Case):
     def test_sglangs_own_capture_without_graphs(self):
         self.captured(disable_cuda_graph=True)
 
+    @ON_A_CPU
+    @TWO_CORES
+    def test_two_ranks_on_a_cpu(self):
+        """Both see the same rows: one trace, of the first. A PyTorch that has NCCL must not find it, or SGLang asks for a GPU."""
+        harness.Collector(self, "--output-dir", self.traces)
+        answers = self.serve([PROMPTS], disable_radix_cache=True, tp_size=2, environment=self.two_on_a_cpu())
+        self.check_first_of_two(self.compare(PROMPTS, answers))
+
+    @ON_A_CPU
+    @TWO_CORES
+    def test_a_refusal(self):
+        """A line of each rank, also where SGLang logs errors alone; no ring; and the answers come."""
+        answers, printed = self.run_engine([PROMPTS], {"pp_size": 2}, {"MOETRACE": "1", **self.two_on_a_cpu()})
+        self.assertEqual([len(new) for _, new, _ in answers], len(PROMPTS) * [NEW_TOKENS])
+        self.assertEqual([line.partition("moetrace: ")[2] for line in printed if "moetrace: " in line],
+                         2 * ["nothing is traced: with pipeline parallelism each rank has some of the layers"])
+        self.assertEqual(list(self.rings.iterdir()), [])
+
+    def two_on_a_cpu(self):
+        return {"SGLANG_CPU_OMP_THREADS_BIND": "0|1", "SGLANG_NCCL_SO_PATH": str(self.folder / "none")}
+
     @ON_A_GPU
     @unittest.skipUnless(torch.cuda.device_count() > 1, "needs two GPUs")
     def test_two_ranks(self):
-        """Both see the same rows: one trace, of the first."""
-        lines = self.captured(tp_size=2, disable_custom_all_reduce=True, enforce_disable_flashinfer_allreduce_fusion=True)
+        self.check_first_of_two(self.captured(tp_size=2, disable_custom_all_reduce=True,
+                                              enforce_disable_flashinfer_allreduce_fusion=True))
+
+    def check_first_of_two(self, lines):
         self.assertEqual((lines[0]["world_size"], lines[0]["ranks"]["tp"]), (2, 0))
 
     def test_off_without_the_variable(self):
