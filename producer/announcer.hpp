@@ -41,7 +41,8 @@ class Spans {
   std::size_t size() const { return size_; }
   moetrace_span operator[](std::size_t n) const {
     if (array_ != nullptr) return array_[n];
-    return {requests_[n], static_cast<std::uint64_t>(firsts_[n]),
+    return {requests_[n],
+            firsts_ == nullptr ? MOETRACE_UNKNOWN_POSITION : static_cast<std::uint64_t>(firsts_[n]),
             static_cast<std::uint32_t>(starts_[n]),
             static_cast<std::uint32_t>(starts_[n + 1] - starts_[n])};
   }

@@ -70,6 +70,19 @@ TEST(Announcer, ColumnsGiveTheSameSpans) {
   }
 }
 
+TEST(Announcer, ColumnsWithoutPositionsGiveSpansWithoutThem) {
+  const std::vector<std::uint64_t> requests = {7, 3};
+  const std::vector<std::int32_t> starts = {0, 2, 3};
+  Bench bench;
+  ASSERT_TRUE(bench.announcer.announce(3, {2, requests.data(), starts.data(), nullptr}).record);
+  const auto pair = bench.reader.events().at(1).as<moetrace_span_event>();
+  EXPECT_EQ(pair.span[0].request, 7u);
+  EXPECT_EQ(pair.span[0].first_position, MOETRACE_UNKNOWN_POSITION);
+  EXPECT_EQ(pair.span[1].request, 3u);
+  EXPECT_EQ(pair.span[1].first_position, MOETRACE_UNKNOWN_POSITION);
+  EXPECT_EQ(pair.span[1].first_row, 2u);
+}
+
 TEST(Announcer, IsAllOrNothing) {
   Bench bench;  // 64 event slots
   for (int n = 0; n < 31; ++n) ASSERT_TRUE(bench.announcer.announce(1, spans(1)).record);

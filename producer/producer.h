@@ -204,12 +204,13 @@ MOETRACE_API void moetrace_record_cuda(moetrace_producer* producer, moetrace_cud
  * nothing happens. */
 MOETRACE_API void moetrace_join(moetrace_producer* producer, moetrace_cuda_stream stream);
 /* The same for engines that keep every layer's ids and weights until the end of the pass, which is
- * the cheapest: nothing is launched here, and one kernel records all layers of the pass. It runs in
- * the stream, at the join, of which the pass needs one in any case; or, under capture, already on a
- * branch that forks from `stream` where the last of the MoE layers calls (the last of
- * options.moe_layers). All layers of a pass are told of on one stream, in one mode: eager, or
- * captured, be it piece by piece; others are dropped, and so is a pass that the next announcement
- * overtakes. More than 1023 rows are not deferred but recorded as by moetrace_record_cuda. */
+ * the cheapest: nothing is launched here, and one kernel records all layers of the pass (up to 64
+ * of one shape; one layer, of more than 1023 rows). It runs in the stream, at the join, of which
+ * the pass needs one in any case; or, under capture, already on a branch that forks from `stream`
+ * where the last of the MoE layers calls (the last of options.moe_layers). All layers of a pass are
+ * told of on one stream, in one mode: eager, or captured, be it piece by piece; others are dropped,
+ * and so is a pass that the next announcement overtakes. Eagerly, more than 1023 rows are not
+ * deferred but recorded as by moetrace_record_cuda. */
 MOETRACE_API void moetrace_record_cuda_deferred(moetrace_producer* producer,
                                                 moetrace_cuda_stream stream, uint32_t layer,
                                                 const void* ids, moetrace_type id_type,
@@ -251,7 +252,8 @@ MOETRACE_API void moetrace_add_cost(moetrace_producer* producer, uint64_t announ
 /* An announcement for adapters of engines that have their batch in columns:
  * moetrace_step_begin_cuda, or moetrace_step_begin without a cuda_device. Request n, `requests[n]`,
  * has the rows [starts[n], starts[n + 1]), from position firsts[n] on; starts[0] is 0, and the pass
- * has starts[count] rows. `requests` NULL: the rows belong to no request. `stream` must not be
+ * has starts[count] rows. `requests` NULL: the rows belong to no request; `firsts` NULL: their
+ * positions are not known. `stream` must not be
  * under capture (nobody looks: asking takes 4 us with cold caches). `began_ns`: when the adapter
  * began with it, CLOCK_MONOTONIC; from then on its cost counts. */
 MOETRACE_API int moetrace_step_begin_columns(moetrace_producer* producer,

@@ -25,6 +25,7 @@
 #define MOETRACE_MAX_GROUP_SLOTS 65535u /* width of EventCommit.slots */
 #define MOETRACE_MAX_REQUEST_ID 255u    /* bytes, without a terminator */
 #define MOETRACE_NO_EXPERT 0xFFFFu
+#define MOETRACE_UNKNOWN_POSITION 0xFFFFFFFFFFFFFFFFu /* of a span: token_idx is null in the trace (1.2) */
 #define MOETRACE_UNKNOWN_TOKENS 0xFFFFFFFFu /* prompt_tokens, cached_tokens, generated_tokens: not known, null in the trace */
 
 /* Byte of the .ctl file on which each party holds its open-file-description lock. */
@@ -208,7 +209,8 @@ typedef struct moetrace_step_event {
   uint8_t reserved1[24];
 } moetrace_step_event;
 
-/* Rows [first_row, first_row + rows) of the pass are the tokens [first_position, ...) of a request. */
+/* Rows [first_row, first_row + rows) of the pass are the tokens [first_position, ...) of a request, or, with
+ * MOETRACE_UNKNOWN_POSITION, tokens of it at positions that nobody knows yet. */
 typedef struct moetrace_span {
   uint64_t request;
   uint64_t first_position;

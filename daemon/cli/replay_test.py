@@ -5,6 +5,7 @@ usage: replay_test.py BIN_DIR [DATA_DIR]    (unittest options may follow)
 """
 import json
 import os
+import re
 
 import cli_case
 from cli_case import CliTest, LOG, lines_of, plain_log, rows_of, program
@@ -61,6 +62,22 @@ class ReplayTest(CliTest):
                                     "ranks")}.items():
             pick = lambda name: [[line[key] for key in keys] for line in lines_of(self.path(name), kind)]
             self.assertEqual(pick("out.jsonl"), pick("rich.jsonl"))
+
+    def test_positions_that_are_not_known_stay_so(self):
+        """In a trace, whose requests are in lines of their own, and in a plain log, where the ids of rows make them."""
+        plain_log(self.path("plain.jsonl"))
+        first = self.round_trip("plain.jsonl", "--num-experts", "16")
+        for source, name in ((first, "trace.jsonl"), (self.path("plain.jsonl"), "log.jsonl")):
+            with open(source, encoding="utf-8") as file, open(self.path(name), "w", encoding="utf-8") as without:
+                without.write(re.sub('"token_idx": ?[0-9]+', '"token_idx":null', file.read()))
+        os.remove(first)
+        for name, options in (("trace.jsonl", ()), ("log.jsonl", ("--num-experts", "16"))):
+            out = self.round_trip(name, *options)
+            rows = rows_of(out)
+            self.assertEqual(rows, rows_of(self.path(name)))
+            self.assertEqual({position for _, position, *_ in rows}, {None})
+            self.assertEqual({request for request, *_ in rows} - {None}, {"a", "b", "c"})
+            os.remove(out)
 
     def test_without_a_rate_replay_waits_for_room(self):
         plain_log(self.path("plain.jsonl"), passes=2000)

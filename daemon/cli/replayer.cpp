@@ -171,15 +171,12 @@ std::string Replayer::take(const trace::Route& route) {
 }
 
 std::string Replayer::row_key(const trace::Route& route, RowKey& key) {
-  if (!route.token_idx) {
-    if (route.req_id) return "has a request but no token_idx, which a ring can't carry";
-    return {};
-  }
-  key.position = *route.token_idx;
   if (!route.req_id) {
+    if (!route.token_idx) return {};
     key.request = kNamelessRequest;
-    return {};
   }
+  key.position = route.token_idx.value_or(MOETRACE_UNKNOWN_POSITION);
+  if (!route.req_id) return {};
   if (route.req_id->size() > MOETRACE_MAX_REQUEST_ID) {
     return "its req_id has " + std::to_string(route.req_id->size()) + " bytes, a ring carries " +
            std::to_string(MOETRACE_MAX_REQUEST_ID);

@@ -21,7 +21,9 @@ bool StepGrouper::fits_here(const RowKey& row, std::uint16_t layer) const {
   if (!in_first_layer()) return filled_ < rows_.size() && rows_[filled_] == row;
   if (rows_.size() == limits_.max_rows) return false;
   if (spans_.size() == limits_.max_spans) return false;  // the row might need one more
-  if (!limits_.falling_position_starts_step || !row.request) return true;
+  if (!limits_.falling_position_starts_step || !row.request ||
+      row.position == MOETRACE_UNKNOWN_POSITION)
+    return true;
   const auto last = last_position_.find(*row.request);
   // Equal: the same (request, token, layer) again. Lower: it falls.
   return last == last_position_.end() || row.position > last->second;
@@ -40,11 +42,12 @@ void StepGrouper::append_first_layer_row(const RowKey& row) {
   const auto number = static_cast<std::uint32_t>(rows_.size());
   rows_.push_back(row);
   if (!row.request) return;
-  last_position_[*row.request] = row.position;
+  if (row.position != MOETRACE_UNKNOWN_POSITION) last_position_[*row.request] = row.position;
   if (!spans_.empty()) {
     moetrace_span& last = spans_.back();
+    const bool unknown = last.first_position == MOETRACE_UNKNOWN_POSITION;
     if (last.request == *row.request && last.first_row + last.rows == number &&
-        last.first_position + last.rows == row.position) {
+        row.position == last.first_position + (unknown ? 0 : last.rows)) {
       ++last.rows;
       return;
     }

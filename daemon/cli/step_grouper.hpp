@@ -23,7 +23,7 @@ constexpr std::uint64_t kNamelessRequest = UINT64_MAX;
 
 struct RowKey {
   std::optional<std::uint64_t> request;  // nothing: no request and no position
-  std::uint64_t position = 0;            // in the request
+  std::uint64_t position = 0;            // in the request, or MOETRACE_UNKNOWN_POSITION
 
   bool operator==(const RowKey&) const = default;
 };
@@ -31,7 +31,8 @@ struct RowKey {
 // Good only while the receiver runs.
 struct StepBatch {
   std::uint32_t rows = 0;
-  std::span<const moetrace_span> spans;   // maximal runs of one request's consecutive positions
+  std::span<const moetrace_span>
+      spans;  // maximal runs of one request's consecutive positions, or unknown ones
   std::span<const std::uint16_t> layers;  // ascending
   std::span<const std::uint32_t> ids;     // [layers][rows][top_k]
   std::span<const float> weights;         // the same

@@ -48,8 +48,11 @@ class StepGrouperTest : public testing::Test {
     text += "]";
     std::uint32_t named = 0;
     for (const moetrace_span& span : batch.spans) {
-      text += std::string(" ") + static_cast<char>(span.request) +
-              std::to_string(span.first_position) + "+" + std::to_string(span.rows);
+      text +=
+          std::string(" ") + static_cast<char>(span.request) +
+          (span.first_position == MOETRACE_UNKNOWN_POSITION ? "?"
+                                                            : std::to_string(span.first_position)) +
+          "+" + std::to_string(span.rows);
       named += span.rows;
     }
     if (batch.rows > named) text += " ." + std::to_string(batch.rows - named);
@@ -119,6 +122,12 @@ TEST_F(StepGrouperTest, InPlainLogsTheSameTokenAgainStartsAStep) {
 
 TEST_F(StepGrouperTest, InPlainLogsTheNextRequestMayStartLower) {
   EXPECT_EQ(group({{'a', 7, 0}, {'b', 0, 0}, {'a', 8, 0}}, true), Steps{"[0] a7+1 b0+1 a8+1"});
+}
+
+TEST_F(StepGrouperTest, UnknownPositionsAreOneSpanAndFallNowhere) {
+  constexpr auto kUnknown = MOETRACE_UNKNOWN_POSITION;
+  EXPECT_EQ(group({{'a', kUnknown, 0}, {'a', kUnknown, 0}, {'b', kUnknown, 0}, {'a', 0, 0}}, true),
+            Steps{"[0] a?+2 b?+1 a0+1"});
 }
 
 TEST_F(StepGrouperTest, InTracesStepsAreTheirOwnAffair) {

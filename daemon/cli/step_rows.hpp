@@ -36,7 +36,7 @@ class StepRows {
   std::uint64_t layers_ = 0;
   std::uint64_t layers_seen_ = 0;
   int layer_ = -1;
-  std::uint64_t unnamed_in_layer_ = 0;  // rows without a request
+  std::uint64_t unnamed_in_layer_ = 0;  // rows without a request or a position
   std::uint64_t most_unnamed_ = 0;      // the largest of these over all layers
   std::vector<Row> seen_;               // in the order of their first appearance
   std::size_t next_ = 0;  // where the next row of this layer is, if layers repeat their order

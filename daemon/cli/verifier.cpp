@@ -206,7 +206,6 @@ std::string Verifier::check_request(const trace::Route& route) const {
     if (!route.req_id) return {};
     return "has a req_id without a \"request\"";
   }
-  if (!route.token_idx) return "belongs to a request, but has no \"token_idx\"";
   const auto found = live_.find(*route.request);
   if (found == live_.end()) {
     return "belongs to request " + text(*route.request) + ", which is not live here";

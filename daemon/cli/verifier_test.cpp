@@ -342,6 +342,13 @@ TEST_F(VerifierTest, NamelessRowsCountAgainstTheStepsRows) {
   EXPECT_EQ(blamed(), 7u);
 }
 
+TEST_F(VerifierTest, RowsAtUnknownPositionsCountAgainstTheStepsRows) {
+  for (const std::size_t line : {4, 6}) edit(line, R"("token_idx":0)", R"("token_idx":null)");
+  EXPECT_EQ(verdict(), "good");
+  edit(5, R"("token_idx":1)", R"("token_idx":null)");
+  EXPECT_EQ(blamed(), 7u);  // whose position is known, and is a third row
+}
+
 TEST_F(VerifierTest, FileThatStartsLate) {
   // Step 0 was announced to an earlier file, which got three of its four rows.
   lines_ = {

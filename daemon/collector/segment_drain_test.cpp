@@ -78,6 +78,24 @@ TEST_F(SegmentDrainTest, JoinsRowsWithRequestsAndPositions) {
   EXPECT_EQ(ended[0].at("req_id"), "alpha \"quoted\"");
 }
 
+TEST_F(SegmentDrainTest, RowsAtUnknownPositionsHaveTheirRequest) {
+  open();
+  const std::uint64_t request = producer->requests().begin("alpha", 3, 0);
+  const moetrace_span spans[] = {{request, MOETRACE_UNKNOWN_POSITION, 0, 2}, {request, 9, 2, 1}};
+  producer->begin_step(3, spans);
+  const std::vector<std::int64_t> ids = {0, 1, 2, 3, 4, 5};
+  for (std::uint32_t layer = 0; layer < kTestLayers; ++layer)
+    producer->hook().record(layer, ids.data(), MOETRACE_INT64, nullptr, MOETRACE_FLOAT32, 3);
+  const auto collector = attached();
+  finish(*collector);
+  const auto routes = lines_of(path, "route");
+  ASSERT_EQ(routes.size(), 3u * kTestLayers);
+  for (const std::size_t row : {0, 1, 2}) {
+    EXPECT_EQ(routes[row].at("req_id"), "alpha");
+    EXPECT_EQ(routes[row].at("token_idx"), row < 2 ? json() : json(9)) << row;
+  }
+}
+
 TEST_F(SegmentDrainTest, TheEndLineSaysWhatTracingCost) {
   open();
   const auto collector = attached();

@@ -52,6 +52,7 @@ StepJoin::Place StepJoin::place(std::uint32_t row) {
   }
   const moetrace_span& span = spans[last_span_];
   if (origins_[last_span_] == nullptr) origins_[last_span_] = origin_of(span.request);
+  if (span.first_position == MOETRACE_UNKNOWN_POSITION) return {origins_[last_span_], std::nullopt};
   return {origins_[last_span_], span.first_position + (row - span.first_row)};
 }
 

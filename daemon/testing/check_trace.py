@@ -178,7 +178,8 @@ class Checker:
             self.require(request in self.live, f"request {request} is not live")
             self.require(self.live[request]["req_id"] == route["req_id"], "req_id differs from that of its request")
             key = (request, position, layer)
-            self.require(key not in self.step_keys, f"request {request}, position {position}, layer {layer} twice in a step")
+            self.require(position is None or key not in self.step_keys,
+                         f"request {request}, position {position}, layer {layer} twice in a step")
             self.step_keys.add(key)
         if self.contiguous and request is not None:
             expected = self.positions.get((request, layer), self.live[request]["cached_tokens"] or 0)

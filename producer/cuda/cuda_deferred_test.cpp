@@ -60,6 +60,60 @@ TEST(CudaHook, DeferredLayersOfCapturedPiecesGoWithTheLast) {
   EXPECT_EQ(gpu.snapshot()[0], 10u);
 }
 
+// A graph in a piece for each layer, of which only the last one joins: none before may leave a
+// branch, however many layers and rows there are, and whatever their shapes.
+void record_in_pieces(std::uint32_t layers, const std::function<std::uint32_t(std::uint32_t)>& rows,
+                      std::size_t kernels) {
+  moetrace_ring_header header = small_header();
+  header.num_layers = layers;
+  header.moe_layers = header.layers_logged = first_layers(layers);
+  GpuProducer gpu(header, {.route_slots = 1 << 15, .event_slots = 1024, .request_slots = 4});
+  const Stream stream;
+  const Routing routing(header, 2000);
+  std::vector<std::unique_ptr<Graph>> pieces;
+  std::uint32_t least = 2000;
+  for (std::uint32_t layer = 0; layer < layers; ++layer) {
+    least = std::min(least, rows(layer));
+    pieces.push_back(std::make_unique<Graph>(stream, [&] {
+      defer_layers(gpu, stream, routing, layer, layer + 1, rows(layer));
+      if (layer + 1 == layers) gpu.join(stream);
+    }));
+    if (layer + 1 < layers) {
+      ASSERT_EQ(pieces.back()->nodes(), 0u) << layer;
+    }
+  }
+  EXPECT_EQ(pieces.back()->nodes(), kernels);
+  ASSERT_TRUE(gpu->device_hook()->failure().empty()) << gpu->device_hook()->failure();
+  for (std::uint32_t pass = 0; pass < 2; ++pass) {
+    gpu.announce(stream, least);
+    for (const auto& piece : pieces) piece->replay(stream);
+    stream.wait();
+    const auto found = gpu.reader().routes();
+    ASSERT_EQ(found.size(), std::size_t{layers} * least);
+    for (std::size_t n = 0; n < found.size(); ++n) {
+      ASSERT_EQ(found[n].step, pass);
+      ASSERT_EQ(found[n].layer, n / least);
+      ASSERT_EQ(found[n].row, n % least);
+    }
+    EXPECT_EQ(gpu.snapshot()[0], pass + 1);
+  }
+}
+
+TEST(CudaHook, ManyDeferredLayersOfCapturedPiecesGoWithTheLast) {
+  record_in_pieces(
+      150, [](std::uint32_t) { return 4; }, 3);
+}
+
+TEST(CudaHook, DeferredLayersOfManyRowsInCapturedPiecesGoWithTheLast) {
+  record_in_pieces(
+      3, [](std::uint32_t) { return 1500; }, 3);
+}
+
+TEST(CudaHook, DeferredLayersOfOtherShapesInCapturedPiecesGoWithTheLast) {
+  record_in_pieces(
+      5, [](std::uint32_t layer) { return layer < 2 ? 4 : 6; }, 2);
+}
+
 // Outside a capture nothing reads the tensors before the join does.
 TEST(CudaHook, DeferredLayersOfAnEagerPassGoWithTheJoin) {
   const moetrace_ring_header header = small_header();

@@ -112,7 +112,9 @@ class CudaHook final : public DeviceHook {
     const OnDevice here(device_);
     const cuda::RouteShape shape{id_type, weight_type, rows, weights != nullptr};
     const cuda::RouteTensors routes{layer, ids, weights};
-    if (where == Where::kDeferred && rows <= cuda::kMostSharedRows) {
+    // Under capture never a fork for each layer: the piece of a graph that has this layer may end,
+    // joined by nobody, before the last one comes.
+    if (where == Where::kDeferred && (rows <= cuda::kMostSharedRows || capture_of(stream) != 0)) {
       defer(stream, shape, routes);
       return;
     }
@@ -153,10 +155,13 @@ class CudaHook final : public DeviceHook {
   struct Deferred {
     cudaStream_t stream = nullptr;
     bool captured = false;
-    cuda::RouteShape shape{};
     std::vector<cuda::RouteTensors> layers;
+    std::vector<cuda::RouteShape> shapes;  // of each
 
-    void clear() { layers.clear(); }
+    void clear() {
+      layers.clear();
+      shapes.clear();
+    }
     bool belongs_to(cudaStream_t other) const {
       return stream == other && captured == (capture_of(other) != 0);
     }
@@ -166,17 +171,17 @@ class CudaHook final : public DeviceHook {
   // experts; otherwise the join does, which spares the host a fork.
   void defer(cudaStream_t stream, const cuda::RouteShape& shape, const cuda::RouteTensors& routes) {
     // What a pass that broke off has left comes back with another address, or not at all.
-    while (!deferred_.layers.empty() && deferred_.layers.back().layer >= routes.layer)
+    while (!deferred_.layers.empty() && deferred_.layers.back().layer >= routes.layer) {
       deferred_.layers.pop_back();
+      deferred_.shapes.pop_back();
+    }
     if (!deferred_.belongs_to(stream)) deferred_.clear();
-    if (!same(deferred_.shape, shape) || deferred_.layers.size() == cuda::kMostLayers)
-      launch_deferred(stream, Where::kBranch);
     if (deferred_.layers.empty()) {
       deferred_.stream = stream;
       deferred_.captured = capture_of(stream) != 0;
-      deferred_.shape = shape;
     }
     deferred_.layers.push_back(routes);
+    deferred_.shapes.push_back(shape);
     if (deferred_.captured && routes.layer >= last_moe_layer_)
       launch_deferred(stream, Where::kBranch);
   }
@@ -187,9 +192,22 @@ class CudaHook final : public DeviceHook {
     if (deferred_.layers.empty()) return;
     if (deferred_.belongs_to(stream)) {
       const OnDevice here(device_);
-      launch(stream, deferred_.shape, deferred_.layers, where);
+      const std::span layers(deferred_.layers);
+      for (std::size_t first = 0, count = 0; first < layers.size(); first += count) {
+        count = sharing(first);
+        launch(stream, deferred_.shapes[first], layers.subspan(first, count), where);
+      }
     }
     deferred_.clear();
+  }
+
+  // How many deferred layers, from this one on, one kernel can take.
+  std::size_t sharing(std::size_t first) const {
+    const std::span shapes = std::span(deferred_.shapes).subspan(first);
+    const std::size_t most = shapes.front().rows > cuda::kMostSharedRows ? 1 : cuda::kMostLayers;
+    std::size_t count = 1;
+    while (count < std::min(most, shapes.size()) && same(shapes[count], shapes.front())) ++count;
+    return count;
   }
 
   void launch(cudaStream_t stream, const cuda::RouteShape& shape,

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Answers the first questions of GSM8K with vLLM, greedily: the run that public expert logs of vLLM document.
 
-usage: vllm_gsm8k.py --model DIR --questions gsm8k_test.jsonl [--first 25] [--max-new-tokens 128] [--timing FILE]
-       [--gpu-memory-utilization 0.3]
+usage: vllm_gsm8k.py --model DIR --questions gsm8k_test.jsonl [--first 25] [--max-new-tokens 128] [--seed 1234] [--dtype auto]
+                     [--timing FILE] [--gpu-memory-utilization 0.3]
 
 Nothing here knows of moetrace: with MOETRACE=1, or under `moetrace run`, it is traced. --timing FILE gets
 {"wall_time_sec", "tokens_generated"} of the answers alone, the engine's start excluded. A model folder that holds only a
@@ -28,10 +28,14 @@ def main() -> None:
 
     with open(given.questions, encoding="utf-8") as lines:
         questions = [json.loads(line)["question"] for line, _ in zip(lines, range(given.first))]
+    if not (given.model / "config.json").exists():
+        parser.error(f"--model: {given.model} has no config.json; give the folder of a model, downloaded before")
+    texts = any((given.model / name).exists() for name in ("tokenizer_config.json", "tokenizer.json"))
+    weights = any(path.suffix in (".safetensors", ".bin", ".pt") for path in given.model.iterdir())
+    if not (texts and weights):
+        print(f"{given.model}:{'' if weights else ' no weights, so random ones;'}{'' if texts else ' no tokenizer, so bytes as tokens;'}")
     import vllm
 
-    texts = (given.model / "tokenizer_config.json").exists()
-    weights = any(given.model.glob("*.safetensors"))
     prompts = questions if texts else [{"prompt_token_ids": list(question.encode())} for question in questions]
     memory = {} if given.gpu_memory_utilization is None else {"gpu_memory_utilization": given.gpu_memory_utilization}
     llm = vllm.LLM(model=str(given.model), seed=given.seed, dtype=given.dtype, skip_tokenizer_init=not texts,

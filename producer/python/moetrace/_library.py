@@ -11,6 +11,7 @@ import types
 
 from .errors import TracingError
 
+UNKNOWN_POSITION = 0xFFFFFFFFFFFFFFFF  # MOETRACE_UNKNOWN_POSITION: null in the trace
 UNKNOWN_TOKENS = 0xFFFFFFFF  # MOETRACE_UNKNOWN_TOKENS: null in the trace
 ERROR_BYTES = 512  # room for moetrace_open's line
 

@@ -42,10 +42,11 @@ class Cost(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Rows [first_row, first_row + rows) of a step are the tokens [first_position, ...) of a request."""
+    """Rows [first_row, first_row + rows) of a step are the tokens [first_position, ...) of a request; None: positions that are not
+    known."""
 
     request: Union["Request", int]
-    first_position: int
+    first_position: Optional[int]
     first_row: int
     rows: int
 
@@ -355,7 +356,9 @@ def _checked_spans(spans: Any) -> list[tuple]:
         request, first_position, first_row, rows = span
         number = request.number if isinstance(request, Request) else \
             _number(f"step: the request of span {n}", request, _MOST_U64, "what Producer.request gave, or its number")
-        spans[n] = (number, _number(f"step: the first position of span {n}", first_position, _MOST_U64),
+        position = _library.UNKNOWN_POSITION if first_position is None else \
+            _number(f"step: the first position of span {n}", first_position, _MOST_U64)
+        spans[n] = (number, position,
                     _number(f"step: the first row of span {n}", first_row, _MOST_U32),
                     _number(f"step: the rows of span {n}", rows, _MOST_U32))
     return spans

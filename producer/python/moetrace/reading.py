@@ -148,6 +148,9 @@ class Trace:
             raise self._error(f"{len(found)} requests are called {which!r}; give the number of one: {numbers}" if found else
                               f"there is no request {which!r}; requests() lists them")
         info, record = found[0]
+        if info.rows and not record.positions:
+            raise self._error(f"request {which!r} has {record.rows} rows, and it is not known at which positions; batches() gives "
+                              "them as they are")
         if record.positions > record.rows + MOST_UNRECORDED:
             raise self._error(f"request {which!r} has {record.rows} rows and a token_idx of {record.positions - 1}; batches() "
                               "gives them as they are")

@@ -7,8 +7,7 @@ Seen to work: Qwen2-MoE, Qwen3-MoE, Mixtral, OLMoE and DeepSeek-V3, and by the s
 `top_k_weights` to its experts; eager, compiled by torch.compile and with the static cache, whose decode pass generate() compiles.
 Which rows are real is found out in front of each pass, outside of the graph, and the layers' operator (_torch_op.py) looks it up
 while it runs. Not covered, because rows lose their place: beam search; models spread over several GPUs; layers that see other
-rows than the model (expert or sequence parallelism); passes inside of a torch.cuda.graph of one's own. On a GPU it has not been
-run. What generate() feeds a sequence behind a stop string, or rejects of an assistant's draft, is recorded as rows of the pass in
+rows than the model (expert or sequence parallelism); passes inside of a torch.cuda.graph of one's own. What generate() feeds a sequence behind a stop string, or rejects of an assistant's draft, is recorded as rows of the pass in
 which it ran.
 """
 from __future__ import annotations

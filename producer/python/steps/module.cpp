@@ -259,12 +259,16 @@ PyObject* positions_known(PyObject* self, void*) {
   return PyBool_FromLong(of(self).steps.positions_known() ? 1 : 0);
 }
 
+PyObject* rows_known(PyObject* self, void*) {
+  return PyBool_FromLong(of(self).steps.rows_known() ? 1 : 0);
+}
+
 PyObject* make(PyTypeObject* type, PyObject* arguments, PyObject* keywords) try {
-  const char* kNames[] = {"producer", "speculative", "asynchronous", nullptr};
+  const char* kNames[] = {"producer", "speculative", "asynchronous", "rows_known", nullptr};
   PyObject* producer = nullptr;
-  int speculative = 0, asynchronous = 0;
-  if (PyArg_ParseTupleAndKeywords(arguments, keywords, "Opp", const_cast<char**>(kNames), &producer,
-                                  &speculative, &asynchronous) == 0)
+  int speculative = 0, asynchronous = 0, rows_known = 1;
+  if (PyArg_ParseTupleAndKeywords(arguments, keywords, "Opp|p", const_cast<char**>(kNames),
+                                  &producer, &speculative, &asynchronous, &rows_known) == 0)
     return nullptr;
   const Reference lent(PyObject_CallMethod(producer, "_lend", nullptr));
   PyObject *handle = nullptr, *address = nullptr, *kept = nullptr, *stream = nullptr,
@@ -272,7 +276,8 @@ PyObject* make(PyTypeObject* type, PyObject* arguments, PyObject* keywords) try 
   if (!lent || PyArg_ParseTuple(lent.get(), "OO!O!OO", &handle, &PyLong_Type, &address,
                                 &PyList_Type, &kept, &stream, &device) == 0)
     return nullptr;
-  auto tracing = std::make_unique<Tracing>(Tracing{Steps(speculative != 0, asynchronous != 0)});
+  auto tracing = std::make_unique<Tracing>(
+      Tracing{Steps(speculative != 0, asynchronous != 0, rows_known != 0)});
   tracing->numpy = Numpy::load();
   tracing->ids = Reference(PyList_New(0));
   if (!tracing->numpy || !tracing->ids) return nullptr;
@@ -299,10 +304,11 @@ void destroy(PyObject* self) {
 }
 
 constexpr char kClass[] =
-    "Steps(producer, speculative, asynchronous)\n--\n\n"
+    "Steps(producer, speculative, asynchronous, rows_known=True)\n--\n\n"
     "What the passes of one model runner announce: requests that come and go, and which rows are\n"
     "whose. speculative: a pass may feed tokens that are not kept. asynchronous: the next pass is\n"
-    "enqueued before they are known.";
+    "enqueued before they are known: rows have their request, and no position. rows_known: else a\n"
+    "GPU deals a pass's rows out to its requests, and they have neither.";
 constexpr char kFollow[] =
     "follow($self, schedule, /)\n--\n\n"
     "The scheduler's output, before the pass, if there is one: requests come and go.";
@@ -321,7 +327,8 @@ PyMethodDef methods[] = {{"follow", follow, METH_O, kFollow},
                          {}};
 PyGetSetDef properties[] = {
     {"live", live, nullptr, "Requests that have come and not gone.", nullptr},
-    {"positions_known", positions_known, nullptr, "Else rows have no request.", nullptr},
+    {"rows_known", rows_known, nullptr, "Else rows have no request.", nullptr},
+    {"positions_known", positions_known, nullptr, "Else rows have no position.", nullptr},
     {"reads_in_place", reads_in_place, nullptr, "Numpy's arrays lie in memory as expected.",
      nullptr},
     {}};

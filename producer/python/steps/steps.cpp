@@ -75,8 +75,8 @@ bool Steps::announce(moetrace_producer* producer, moetrace_cuda_stream stream,
   for (std::size_t n = 0; n < count; ++n) pass.reached[n] = firsts[n] + starts[n + 1] - starts[n];
   ++announced_;
   return moetrace_step_begin_columns(producer, stream, static_cast<std::uint32_t>(count),
-                                     positions_known() ? requests_->data() : nullptr, starts,
-                                     firsts, began_ns) != 0;
+                                     rows_known() ? requests_->data() : nullptr, starts,
+                                     positions_known() ? firsts : nullptr, began_ns) != 0;
 }
 
 void Steps::tell_end(moetrace_producer* producer, const Live& live) {

@@ -23,11 +23,13 @@ class Steps {
   static constexpr std::uint64_t kNobody = UINT64_MAX;
 
   // `speculative`: a pass may feed tokens that are not kept. `asynchronous`: the next pass is
-  // enqueued before they are known.
-  Steps(bool speculative, bool asynchronous)
-      : speculative_(speculative), asynchronous_(asynchronous) {}
+  // enqueued before they are known. `rows_known`: else the GPU deals a pass's rows out to its
+  // requests.
+  Steps(bool speculative, bool asynchronous, bool rows_known)
+      : speculative_(speculative), asynchronous_(asynchronous), rows_known_(rows_known) {}
 
-  bool positions_known() const { return !(speculative_ && asynchronous_); }
+  bool rows_known() const { return rows_known_; }
+  bool positions_known() const { return rows_known_ && !(speculative_ && asynchronous_); }
   std::size_t live() const { return live_.size(); }
 
   // As vLLM's scheduler says it: also of one that was preempted, and comes again, and of a session
@@ -75,7 +77,7 @@ class Steps {
   void tell_end(moetrace_producer* producer, const Live& live);
   std::optional<std::int64_t> generated(const Live& live) const;
 
-  const bool speculative_, asynchronous_;
+  const bool speculative_, asynchronous_, rows_known_;
   // Flat: caches are cold, and each node would be a miss.
   boost::unordered_flat_map<std::string, Live, Hash, std::equal_to<>> live_;
   boost::unordered_flat_set<std::string, Hash, std::equal_to<>> names_;

@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import types
 import unittest
 import urllib.error
 import urllib.request
@@ -306,6 +307,55 @@ class Vllm(VllmCase):
             subprocess.run([sys.executable, "-B", "-c", code], env=env, check=True)
         self.run_vllm("plain", traced=False)
         self.assertEqual(list(self.rings.iterdir()), [])
+
+    def test_modes_that_lose_rows(self):
+        """Each is refused for one reason; configurations and models as vLLM has them, as far as is looked at."""
+        from moetrace.vllm._tracer import _refuse
+
+        def why(config=(), parallel=(), module=(), layer=(), **model):
+            network = torch.nn.Sequential(torch.nn.Module())
+            for name, value in dict(module).items():
+                setattr(network[0], name, value)
+            for name, value in model.items():
+                setattr(network, name, value)
+            space = types.SimpleNamespace
+            return _refuse(space(parallel_config=space(**dict(parallel)), cache_config=space(**dict(config))), network,
+                           [space(module=space(**dict(layer)))])
+
+        self.assertIsNone(why())
+        self.assertIsNone(why(module={"use_sequence_parallel": False, "bf16_decode": None}, decoder_replay_layers=None))
+        reasons = [why(parallel={"use_ubatching": True}), why(parallel={"prefill_context_parallel_size": 2}),
+                   why(layer={"moe_config": types.SimpleNamespace(is_sequence_parallel=True)}),
+                   why(layer={"do_naive_dispatch_combine": True}), why({"kv_sharing_fast_prefill": True}),
+                   why(decoder_replay_layers=object()), why(specialized_decode_config=object())]
+        self.assertEqual(len({reason for reason in reasons if reason and "\n" not in reason}), len(reasons), reasons)
+        self.assertEqual(why(module={"use_sequence_parallel": True}), reasons[2])
+        self.assertEqual(why(module={"bf16_decode": object()}), reasons[-1])
+        self.assertEqual(why(module={"nvfp4_input_global_scale": torch.ones(1)}), reasons[-1])
+
+    def test_what_is_overwritten_is_recorded_at_once(self):
+        """Substituted experts' ids are written over the router's, so that nothing may read them at the end of the pass."""
+        from moetrace.vllm import _layers
+
+        class Runner(torch.nn.Module):
+            is_monolithic, layer_name = False, "model.layers.3.mlp.experts"
+
+            def _apply_quant_method(self):
+                pass
+
+        def found(**more):
+            network = torch.nn.Sequential(Runner())
+            network[0].router = types.SimpleNamespace(_compute_routing=None, top_k=2)
+            for name, value in more.items():
+                setattr(network[0], name, value)
+            return _layers.find(network, False)
+
+        (layer,), missed = found(routed_experts=types.SimpleNamespace())
+        self.assertEqual((layer.index, layer.keeps, missed), (3, True, {}))
+        (layer,), _ = found(routed_experts=types.SimpleNamespace(expert_substitution=None))
+        self.assertFalse(layer.keeps)
+        RoutingSimulatorRouter = type("RoutingSimulatorRouter", (), {"_compute_routing": None})
+        self.assertEqual(list(found(is_monolithic=True, router=RoutingSimulatorRouter())[1]), [3])
 
     def test_no_ring_to_be_had(self):
         """The engine runs, and one line says why it is not traced."""

@@ -295,13 +295,26 @@ class StepsTest(harness.Case):
         self.assertEqual(sorted(self.ends(self.lines(engine))), [("p", None, "finished"), ("s", None, "finished")])
 
     def test_positions_that_are_not_known(self):
-        engine = self.engine(speculative=True)
+        lines = self.of_two(speculative=True)
+        self.assertEqual([(r["req_id"], r["token_idx"]) for r in lines if r["type"] == "route"],
+                         [("s", None)] * 3 + [("t", None)] * 2)
+
+    def test_rows_that_the_gpu_deals_out(self):
+        """Have no request: it may be another's."""
+        for asynchronous in (False, True):
+            with self.subTest(asynchronous=asynchronous):
+                lines = self.of_two(speculative=True, asynchronous=asynchronous, rows_known=False)
+                self.assertEqual([(r["req_id"], r["token_idx"]) for r in lines if r["type"] == "route"], [(None, None)] * 5)
+
+    def of_two(self, **modes):
+        engine = self.engine(**modes)
         self.assertFalse(engine.steps.positions_known)
-        engine.run({"s": 3}, new=[("s", None, 0, None)])
-        engine.run({}, gone=["s"])
+        self.assertEqual(engine.steps.rows_known, modes.get("rows_known", True))
+        engine.run({"s": 3, "t": 2}, new=[("s", None, 0, None), ("t", 2, 0, 4)])
+        engine.run({}, gone=["s", "t"])
         lines = self.lines(engine)
-        self.assertEqual([(r["req_id"], r["token_idx"]) for r in lines if r["type"] == "route"], [(None, None)] * 3)
-        self.assertEqual(self.ends(lines), [("s", None, "finished")])
+        self.assertEqual(sorted(self.ends(lines)), [("s", None, "finished"), ("t", None, "finished")])
+        return lines
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ vLLM finds `register` through the entry point group `vllm.general_plugins`. With
 then on gets a ring: its MoE layers are bound as soon as the model has been loaded, each step is announced with the requests and
 positions of its rows, and what nobody announces (warm-up, graph capture, dummy passes, padding) leaves no row.
 
-Releases are told apart by looking for what the hook needs, never by their numbers. Seen to work: 0.24 and 0.32 on a CPU, 0.24
-on a GPU.
+Releases are told apart by looking for what the hook needs, never by their numbers. Seen to work: 0.24, 0.32 and 0.33 on a
+CPU, 0.24 on a GPU.
 """
 from __future__ import annotations
 

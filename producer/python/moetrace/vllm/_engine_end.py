@@ -6,9 +6,11 @@ the engine gets to close its trace is then a race.
 from __future__ import annotations
 
 import functools
+import os
 from typing import Any, Optional
 
 MODULE = "vllm.v1.engine.utils"
+_VLLMS_OWN = "VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS"
 _GRACE_S = 10.0  # at the most; an engine that ends is not waited for any longer
 
 
@@ -20,8 +22,9 @@ def patch(module: Any) -> None:
 def _shutdown(original: Any) -> Any:
     @functools.wraps(original)
     def shutdown(self: Any, timeout: Optional[float] = None) -> None:
-        # 0 may also be what is left of a time that requests were given; then it has been waited for.
-        if timeout == 0 and not getattr(self, "_request_shutdown_timeout", 0):
+        # 0 may also be what is left of a time that requests were given; then it has been waited for. With that variable, vLLM
+        # gives a time of its own.
+        if timeout == 0 and not getattr(self, "_request_shutdown_timeout", 0) and _VLLMS_OWN not in os.environ:
             timeout = _GRACE_S
         original(self, timeout=timeout)
 

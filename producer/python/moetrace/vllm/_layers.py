@@ -67,9 +67,13 @@ def _layer(index: int, module: Any, callbacks_taken: bool) -> Any:
     router = module.router
     monolithic = bool(getattr(module, "is_monolithic", False))
     if not monolithic and hasattr(router, "_compute_routing"):
-        return Layer(index, module, router, functools.partial(_wrap_router, module, index), None)
+        # Where experts are substituted, the kernel's ids are written over the router's.
+        keeps = not hasattr(getattr(module, "routed_experts", None), "expert_substitution")
+        return Layer(index, module, router, functools.partial(_wrap_router, module, index), None, keeps)
     if monolithic and _cpu_select_experts() is not None:
         return Layer(index, module, router, functools.partial(_wrap_cpu_selection, module, index), None)
+    if type(router).__name__ == "RoutingSimulatorRouter":
+        return "its kernel routes by random numbers of its own"
     if monolithic and hasattr(router, "_compute_routing"):
         return Layer(index, module, router, functools.partial(_recompute, module, index), None)
     return f"neither {type(router).__name__} nor its kernel tells which experts it picks"

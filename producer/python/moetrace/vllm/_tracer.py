@@ -26,10 +26,12 @@ class Tracer:
         Raises TracingError for a mode in which rows do not stay together, or a ring that can't be made.
         """
         config, model = runner.vllm_config, runner.get_model()
-        layers, missed = _layers.find(model, bool(getattr(config.model_config, "enable_return_routed_experts", False)))
+        layers, missed = _layers.find(model, _captures_itself(config))
         if not layers and not missed:
+            if getattr(config.model_config, "is_moe", False) and config.parallel_config.pipeline_parallel_size == 1:
+                raise TracingError("none of its MoE layers is of a kind that can be recorded")
             return None
-        why = _refuse(config, layers)
+        why = _refuse(config, model, layers)
         if why:
             raise TracingError(why)
         top_k = max((layer.router.top_k for layer in layers if hasattr(layer.router, "top_k")), default=None) or \
@@ -53,9 +55,15 @@ class Tracer:
         self._on_gpu = runner.device.type == "cuda"
         self._armed = _tp_rank() == 0  # the others see the same rows
         self._top_k = top_k
-        speculative, asynchronous = config.speculative_config is not None, bool(config.scheduler_config.async_scheduling)
-        more = [] if not (speculative and asynchronous) else [
-            "positions are not known under asynchronous speculative decoding: rows have no request"]
+        # Models that denoise a block of tokens have the latter alone: what they feed is not kept, either.
+        speculative = config.speculative_config is not None or getattr(config, "num_speculative_tokens", 0) > 0
+        asynchronous = bool(config.scheduler_config.async_scheduling)
+        adaptive = bool(getattr(config.speculative_config, "enable_adaptive_verification", False))
+        more = []
+        if adaptive:
+            more.append("adaptive verification deals rows out on the GPU: they have no request")
+        elif speculative and asynchronous:
+            more.append("under asynchronous speculative decoding positions are not known in time: rows have none")
         more += _notes(layers, top_k)
         for note in more:
             _log.warning("moetrace: %s", note)
@@ -64,7 +72,8 @@ class Tracer:
         self._steps: Any = None  # producer/python/steps
         if self._armed:
             self._producer = Producer(**_describe(runner, layers, top_k), notes=[*notes, *more])
-            self._steps = _library.load_compiled("moetrace_steps").Steps(self._producer, speculative, asynchronous)
+            self._steps = _library.load_compiled("moetrace_steps").Steps(self._producer, speculative, asynchronous,
+                                                                                rows_known=not adaptive)
         elif self._on_gpu:
             self._producer = _unread(runner, layers, top_k)
         if self._producer is None:
@@ -124,10 +133,7 @@ class Tracer:
 
     def _columns(self, ids: Any, weights: Any) -> tuple:
         """The routed experts' columns alone: shared experts that are fused into the kernel come behind them."""
-        if ids.shape[-1] > self._top_k:
-            ids = ids[:, :self._top_k].contiguous()
-            weights = weights if weights is None else weights[:, :self._top_k].contiguous()
-        return ids, weights
+        return ids[:, :self._top_k].contiguous(), weights if weights is None else weights[:, :self._top_k].contiguous()
 
     def follow(self, schedule: Any) -> None:
         """See moetrace_steps.Steps."""
@@ -162,20 +168,33 @@ class Tracer:
             _log.debug("moetrace: %r", error)
 
 
-def _refuse(config: Any, layers: list[_layers.Layer]) -> Optional[str]:
-    """Why no row could be told from another; None: they can."""
+def _captures_itself(config: Any) -> bool:
+    """Is vLLM's own capture of routed experts on? The setting has moved once."""
+    return any(getattr(getattr(config, part, None), "enable_return_routed_experts", False)
+               for part in ("model_config", "aux_output_config"))
+
+
+def _refuse(config: Any, model: Any, layers: list[_layers.Layer]) -> Optional[str]:
+    """Why no row could be told from another, or some would never be seen; None: they can, and are."""
     parallel = config.parallel_config
     moe = [getattr(layer.module, "moe_config", None) for layer in layers]
     if getattr(parallel, "use_ubatching", False):
         return "dual-batch overlap splits the rows of a step before routing; run without --enable-dbo"
     if getattr(parallel, "prefill_context_parallel_size", 1) > 1:
         return "prefill context parallelism gathers rows of several ranks before routing; run without it"
-    if any(getattr(c, "is_sequence_parallel", False) for c in moe):
+    if any(getattr(c, "is_sequence_parallel", False) for c in moe) or \
+            any(getattr(module, "use_sequence_parallel", False) is True for module in model.modules()):
         return "sequence parallelism splits the rows of a step before routing; use an all2all backend without it"
     if any(getattr(layer.module, "do_naive_dispatch_combine", False) for layer in layers):
         return "this all2all backend gathers the rows of all data-parallel ranks before routing; choose another"
     if getattr(config.cache_config, "kv_sharing_fast_prefill", False):
         return "fast prefill with a shared cache leaves rows out; run without --kv-sharing-fast-prefill"
+    if getattr(model, "decoder_replay_layers", None) is not None:
+        return "its late layers see the last rows of a long prompt alone; run with --no-swa-bounded-replay"
+    if getattr(model, "specialized_decode_config", None) is not None or \
+            any(getattr(module, name, None) is not None for module in model.modules()
+                for name in ("bf16_decode", "nvfp4_input_global_scale")):
+        return "small batches go past its routers, into kernels that route by themselves"
     return None
 
 
@@ -209,6 +228,8 @@ def _notes(layers: list[_layers.Layer], top_k: int) -> list[str]:
     notes = sorted({f"layer {layer.index}: {layer.note}" for layer in layers if layer.note})
     scalings = {getattr(layer.module, "routed_scaling_factor", 1.0) for layer in layers} - {1.0, None}
     notes += [f"weights are before a factor of {scaling}, which vLLM leaves to the experts' output" for scaling in scalings]
+    if any(getattr(layer.router, "zero_expert_type", None) for layer in layers):
+        notes.append("picks of zero experts are recorded as expert 0 with weight 0, as vLLM hands them on")
     if any(getattr(layer.router, "num_fused_shared_experts", 0) for layer in layers):
         notes.append(f"shared experts are fused into the kernel; the first {top_k} columns are recorded, which are routed")
     return notes
