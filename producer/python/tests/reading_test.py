@@ -173,6 +173,20 @@ class Collected(Case):
         for position, layer in numpy.argwhere(routing.recorded).tolist():
             numpy.testing.assert_array_equal(routing.ids[position, layer], given[request.number, position, layer][0])
 
+    def test_rows_at_positions_that_are_not_known(self):
+        harness.Collector(self, "--output-dir", self.traces)
+        producer = self.producer(num_layers=1)
+        known, unknown = producer.request("k", prompt_tokens=2), producer.request("u", prompt_tokens=2)
+        producer.step(4, [(known, 0, 0, 2), (unknown, None, 2, 2)])
+        producer.record(0, numpy.arange(4 * TOP_K).reshape(4, TOP_K))
+        producer.close()
+        trace = self.trace()
+        batch = trace.read()
+        self.assertEqual((batch.request.tolist(), batch.token_idx.tolist()), ([0, 0, 1, 1], [0, 1, -1, -1]))
+        self.assertEqual(trace.request("k").ids.shape, (2, 1, TOP_K))
+        with self.assertRaisesRegex(moetrace.ReadError, "request 'u' has 2 rows, and it is not known at which positions; batches"):
+            trace.request("u")
+
     def test_a_killed_collector_leaves_a_trace_without_a_seam(self):
         collector = harness.Collector(self, "--output-dir", self.traces)
         with self.producer() as producer:
