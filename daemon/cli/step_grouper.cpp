@@ -45,9 +45,10 @@ void StepGrouper::append_first_layer_row(const RowKey& row) {
   if (row.position != MOETRACE_UNKNOWN_POSITION) last_position_[*row.request] = row.position;
   if (!spans_.empty()) {
     moetrace_span& last = spans_.back();
-    const bool unknown = last.first_position == MOETRACE_UNKNOWN_POSITION;
+    const bool unknown = row.position == MOETRACE_UNKNOWN_POSITION;
     if (last.request == *row.request && last.first_row + last.rows == number &&
-        row.position == last.first_position + (unknown ? 0 : last.rows)) {
+        unknown == (last.first_position == MOETRACE_UNKNOWN_POSITION) &&
+        (unknown || row.position == last.first_position + last.rows)) {
       ++last.rows;
       return;
     }

@@ -17,13 +17,15 @@ parser.add_argument("--requests", type=int, default=8, help="how many, from the 
 options = parser.parse_args()
 
 
-def shares(routing, num_experts):
-    """[num_layers, num_experts]: the part of the layer's picks that each expert has; NaN where the layer has no row."""
-    counts = numpy.zeros((routing.ids.shape[1], num_experts))
-    for layer in routing.layers:
-        picked = routing.ids[:, layer]
-        counts[layer] = numpy.bincount(picked[picked >= 0], minlength=num_experts)
-    totals = counts.sum(1, keepdims=True)
+def loads_of(trace, requests, num_experts):
+    """Of each request [num_layers, num_experts]: the part of the layer's picks that each expert has; NaN where it has no row."""
+    counts = numpy.zeros((len(requests), trace.num_layers, num_experts))
+    place = {request.number: n for n, request in enumerate(requests)}
+    for batch in trace.batches():
+        where = numpy.array([place.get(number, -1) for number in batch.request.tolist()], int)
+        rows, k = numpy.nonzero((where >= 0)[:, None] & (batch.topk_ids >= 0))
+        numpy.add.at(counts, (where[rows], batch.layer[rows], batch.topk_ids[rows, k]), 1)
+    totals = counts.sum(2, keepdims=True)
     return numpy.divide(counts, totals, out=numpy.full_like(counts, numpy.nan), where=totals > 0)
 
 
@@ -37,7 +39,7 @@ try:
     trace = moetrace.open(options.trace)
     requests = trace.requests()[:options.requests]
     num_experts = trace.num_experts or 1 + max((int(batch.topk_ids.max()) for batch in trace.batches()), default=0)
-    loads = [shares(trace.request(request.number), num_experts) for request in requests]
+    loads = loads_of(trace, requests, num_experts)
 except moetrace.ReadError as error:
     raise SystemExit(f"expert_overlap: {error}")
 

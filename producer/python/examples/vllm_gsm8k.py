@@ -30,7 +30,8 @@ def main() -> None:
         questions = [json.loads(line)["question"] for line, _ in zip(lines, range(given.first))]
     if not (given.model / "config.json").exists():
         parser.error(f"--model: {given.model} has no config.json; give the folder of a model, downloaded before")
-    texts = any((given.model / name).exists() for name in ("tokenizer_config.json", "tokenizer.json"))
+    texts = any((given.model / name).exists() for name in ("tokenizer_config.json", "tokenizer.json", "tokenizer.model",
+                                                           "tekken.json", "vocab.json"))
     weights = any(path.suffix in (".safetensors", ".bin", ".pt") for path in given.model.iterdir())
     if not (texts and weights):
         print(f"{given.model}:{'' if weights else ' no weights, so random ones;'}{'' if texts else ' no tokenizer, so bytes as tokens;'}")

@@ -357,7 +357,7 @@ def _checked_spans(spans: Any) -> list[tuple]:
         number = request.number if isinstance(request, Request) else \
             _number(f"step: the request of span {n}", request, _MOST_U64, "what Producer.request gave, or its number")
         position = _library.UNKNOWN_POSITION if first_position is None else \
-            _number(f"step: the first position of span {n}", first_position, _MOST_U64)
+            _number(f"step: the first position of span {n}", first_position, _MOST_U64 - 1)
         spans[n] = (number, position,
                     _number(f"step: the first row of span {n}", first_row, _MOST_U32),
                     _number(f"step: the rows of span {n}", rows, _MOST_U32))

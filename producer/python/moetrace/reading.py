@@ -27,7 +27,8 @@ class Routing:
 
     ids: int32 [tokens, num_layers, top_k], -1: no expert, or no row. weights: float32, the same shape, NaN: not known, or no row.
     Where a position comes twice in a layer (after a preemption), the last one counts. recorded: bool [tokens, num_layers], what
-    has a row. positions, layers: int64, those that have any. request: its `RequestInfo`.
+    has a row. positions, layers: int64, those that have any. request: its `RequestInfo`. Rows whose position is not known are
+    not in it.
     """
 
     def __init__(self, request: RequestInfo, tokens: int, num_layers: int, top_k: int):
@@ -138,7 +139,8 @@ class Trace:
         """The routing of one request, by its req_id or its number. Only the part of the file that it is in is read again.
 
         Where a req_id was used for several requests (see `requests`), they are told apart by their numbers. A plain log has
-        names only, so that there all rows of a name are one request's.
+        names only, so that there all rows of a name are one request's. ReadError also where its rows have no positions, as under
+        vLLM's asynchronous speculative decoding.
         """
         self._count()
         found = [(info, record) for info, record in zip(self._reader.requests(), self._reader.records())

@@ -312,24 +312,27 @@ class Vllm(VllmCase):
         """Each is refused for one reason; configurations and models as vLLM has them, as far as is looked at."""
         from moetrace.vllm._tracer import _refuse
 
-        def why(config=(), parallel=(), module=(), layer=(), **model):
-            network = torch.nn.Sequential(torch.nn.Module())
-            for name, value in dict(module).items():
-                setattr(network[0], name, value)
-            for name, value in model.items():
-                setattr(network, name, value)
+        def why(config=(), parallel=(), module=(), beside=(), layer=(), **model):
+            network = torch.nn.Sequential(torch.nn.Sequential(torch.nn.Module()), torch.nn.Module())
+            bound(network, **model), bound(network[0], **dict(module)), bound(network[1], **dict(beside))
             space = types.SimpleNamespace
             return _refuse(space(parallel_config=space(**dict(parallel)), cache_config=space(**dict(config))), network,
-                           [space(module=space(**dict(layer)))])
+                           [space(module=bound(network[0][0], **dict(layer)))])
+
+        def bound(module, **more):
+            for name, value in more.items():
+                setattr(module, name, value)
+            return module
 
         self.assertIsNone(why())
         self.assertIsNone(why(module={"use_sequence_parallel": False, "bf16_decode": None}, decoder_replay_layers=None))
         reasons = [why(parallel={"use_ubatching": True}), why(parallel={"prefill_context_parallel_size": 2}),
                    why(layer={"moe_config": types.SimpleNamespace(is_sequence_parallel=True)}),
                    why(layer={"do_naive_dispatch_combine": True}), why({"kv_sharing_fast_prefill": True}),
-                   why(decoder_replay_layers=object()), why(specialized_decode_config=object())]
+                   why(decoder_replay_layers=object()), why(module={"specialized_decode_config": object()})]
         self.assertEqual(len({reason for reason in reasons if reason and "\n" not in reason}), len(reasons), reasons)
         self.assertEqual(why(module={"use_sequence_parallel": True}), reasons[2])
+        self.assertIsNone(why(beside={"use_sequence_parallel": True}), "of a module without experts")
         self.assertEqual(why(module={"bf16_decode": object()}), reasons[-1])
         self.assertEqual(why(module={"nvfp4_input_global_scale": torch.ones(1)}), reasons[-1])
 

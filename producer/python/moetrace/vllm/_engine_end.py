@@ -10,7 +10,6 @@ import os
 from typing import Any, Optional
 
 MODULE = "vllm.v1.engine.utils"
-_VLLMS_OWN = "VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS"
 _GRACE_S = 10.0  # at the most; an engine that ends is not waited for any longer
 
 
@@ -22,10 +21,10 @@ def patch(module: Any) -> None:
 def _shutdown(original: Any) -> Any:
     @functools.wraps(original)
     def shutdown(self: Any, timeout: Optional[float] = None) -> None:
-        # 0 may also be what is left of a time that requests were given; then it has been waited for. With that variable, vLLM
-        # gives a time of its own.
-        if timeout == 0 and not getattr(self, "_request_shutdown_timeout", 0) and _VLLMS_OWN not in os.environ:
-            timeout = _GRACE_S
+        # 0 may also be what is left of a time that requests were given; then it has been waited for. The variable is vLLM's: from
+        # 0.33 on it means this time.
+        if timeout == 0 and not getattr(self, "_request_shutdown_timeout", 0):
+            timeout = float(os.environ.get("VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS") or _GRACE_S)
         original(self, timeout=timeout)
 
     return shutdown

@@ -63,7 +63,7 @@ class Tracer:
         if adaptive:
             more.append("adaptive verification deals rows out on the GPU: they have no request")
         elif speculative and asynchronous:
-            more.append("under asynchronous speculative decoding positions are not known in time: rows have none")
+            more.append("tokens may be refused after the next pass has been enqueued, so positions are not known in time: rows have none")
         more += _notes(layers, top_k)
         for note in more:
             _log.warning("moetrace: %s", note)
@@ -183,7 +183,7 @@ def _refuse(config: Any, model: Any, layers: list[_layers.Layer]) -> Optional[st
     if getattr(parallel, "prefill_context_parallel_size", 1) > 1:
         return "prefill context parallelism gathers rows of several ranks before routing; run without it"
     if any(getattr(c, "is_sequence_parallel", False) for c in moe) or \
-            any(getattr(module, "use_sequence_parallel", False) is True for module in model.modules()):
+            any(getattr(module, "use_sequence_parallel", False) is True and _holds_one(module, layers) for module in model.modules()):
         return "sequence parallelism splits the rows of a step before routing; use an all2all backend without it"
     if any(getattr(layer.module, "do_naive_dispatch_combine", False) for layer in layers):
         return "this all2all backend gathers the rows of all data-parallel ranks before routing; choose another"
@@ -191,11 +191,15 @@ def _refuse(config: Any, model: Any, layers: list[_layers.Layer]) -> Optional[st
         return "fast prefill with a shared cache leaves rows out; run without --kv-sharing-fast-prefill"
     if getattr(model, "decoder_replay_layers", None) is not None:
         return "its late layers see the last rows of a long prompt alone; run with --no-swa-bounded-replay"
-    if getattr(model, "specialized_decode_config", None) is not None or \
-            any(getattr(module, name, None) is not None for module in model.modules()
-                for name in ("bf16_decode", "nvfp4_input_global_scale")):
-        return "small batches go past its routers, into kernels that route by themselves"
+    if any(getattr(module, name, None) is not None for module in model.modules()
+           for name in ("specialized_decode_config", "bf16_decode", "nvfp4_input_global_scale")):
+        return "small batches may go past its routers, into kernels that route by themselves"
     return None
+
+
+def _holds_one(module: Any, layers: list[_layers.Layer]) -> bool:
+    moe = {layer.module for layer in layers}
+    return any(inner in moe for inner in module.modules())
 
 
 def _describe(runner: Any, layers: list[_layers.Layer], top_k: int) -> dict[str, Any]:
