@@ -133,7 +133,10 @@ class Tracer:
 
     def _columns(self, ids: Any, weights: Any) -> tuple:
         """The routed experts' columns alone: shared experts that are fused into the kernel come behind them."""
-        return ids[:, :self._top_k].contiguous(), weights if weights is None else weights[:, :self._top_k].contiguous()
+        if ids.shape[-1] > self._top_k:
+            ids = ids[:, :self._top_k]
+            weights = weights if weights is None else weights[:, :self._top_k]
+        return ids.contiguous(), weights if weights is None else weights.contiguous()
 
     def follow(self, schedule: Any) -> None:
         """See moetrace_steps.Steps."""
