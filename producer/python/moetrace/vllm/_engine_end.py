@@ -21,10 +21,16 @@ def patch(module: Any) -> None:
 def _shutdown(original: Any) -> Any:
     @functools.wraps(original)
     def shutdown(self: Any, timeout: Optional[float] = None) -> None:
-        # 0 may also be what is left of a time that requests were given; then it has been waited for. The variable is vLLM's: from
-        # 0.33 on it means this time.
+        # 0 may also be what is left of a time that requests were given; then it has been waited for.
         if timeout == 0 and not getattr(self, "_request_shutdown_timeout", 0):
-            timeout = float(os.environ.get("VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS") or _GRACE_S)
+            timeout = _grace_s()
         original(self, timeout=timeout)
 
     return shutdown
+
+
+def _grace_s() -> float:
+    try:
+        return float(os.environ["VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS"])  # vLLM's; from 0.33 on it means this time
+    except (KeyError, ValueError):
+        return _GRACE_S
