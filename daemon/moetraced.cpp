@@ -53,17 +53,17 @@ void tell_ready(int ready_fd, const std::vector<std::string>& endpoints) {
   ::close(ready_fd);
 }
 
-// Waits for a signal, a subscriber or the time. True: asked to stop. Work that follows work waits
+// Waits for a signal or the time. True: asked to stop. Work that follows work waits
 // for nothing; an idle collector sleeps up to 2 ms beside a living trace (its ring holds far more
 // than that) and up to 50 ms without one.
-bool wait(int signals, int publisher, bool moved, bool no_trace, int& idle_rounds) {
+bool wait(int signals, bool moved, bool no_trace, int& idle_rounds) {
   idle_rounds = moved ? 0 : idle_rounds + 1;
   timespec pause{0, 0};
   if (idle_rounds > 0)
     pause.tv_nsec = no_trace ? 50'000'000 : std::min(idle_rounds * 50'000, 2'000'000);
-  pollfd descriptors[2] = {{signals, POLLIN, 0}, {publisher, POLLIN, 0}};
-  ::ppoll(descriptors, publisher >= 0 ? 2 : 1, &pause, nullptr);
-  return (descriptors[0].revents & POLLIN) != 0;
+  pollfd descriptor{signals, POLLIN, 0};
+  ::ppoll(&descriptor, 1, &pause, nullptr);
+  return (descriptor.revents & POLLIN) != 0;
 }
 
 }  // namespace
@@ -97,7 +97,7 @@ int main(int argc, char** argv) {
     say(error->message);
     return kFailed;
   }
-  auto publisher = moetrace::Publisher::bind(options.publish);
+  auto publisher = moetrace::Publisher::bind(options.publish, say);
   if (!publisher) {
     say(publisher.error().message);
     return kFailed;
@@ -109,8 +109,7 @@ int main(int argc, char** argv) {
   if (!options.quiet) say(ready_text(options, endpoints));
   tell_ready(options.ready_fd, endpoints);
   bool moved = true;
-  for (int idle_rounds = 0; !wait(signals.get(), collector.publisher().descriptor(), moved,
-                                  collector.idle(), idle_rounds);) {
+  for (int idle_rounds = 0; !wait(signals.get(), moved, collector.idle(), idle_rounds);) {
     moved = collector.round();
     if (collector.done()) break;
   }

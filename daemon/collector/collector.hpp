@@ -36,7 +36,6 @@ class Collector {
   // A trace could not be written to its end.
   bool failed() const { return failed_; }
   bool idle() const { return traces_.empty(); }
-  const Publisher& publisher() const { return publisher_; }
 
  private:
   struct Trace {
