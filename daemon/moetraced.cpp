@@ -9,7 +9,6 @@
 
 #include "daemon/collector/collector.hpp"
 #include "daemon/collector/output_path.hpp"
-#include "daemon/endpoints.hpp"
 #include "shm/file_lock.hpp"
 #include "shm/session_claim.hpp"
 
@@ -78,9 +77,7 @@ int main(int argc, char** argv) {
     std::fputs(parsed->help->c_str(), stdout);
     return 0;
   }
-  moetrace::CollectorOptions options = parsed->options;
-  if (options.publish.empty()) options.publish = {moetrace::default_endpoint(options.session)};
-  if (options.publish.front() == "none") options.publish.clear();
+  const moetrace::CollectorOptions& options = parsed->options;
 
   const moetrace::UniqueFd signals = stop_signals();
   if (const auto segments = moetrace::list_segments(options.directory, options.session);
@@ -93,11 +90,12 @@ int main(int argc, char** argv) {
     say(claim.error().message);
     return kFailed;
   }
+  if (!claim->problem().empty()) say(claim->problem());
   if (const auto error = moetrace::prepare_output(options)) {
     say(error->message);
     return kFailed;
   }
-  auto publisher = moetrace::Publisher::bind(options.publish, say);
+  auto publisher = moetrace::Publisher::bind(options.session, options.publish, say);
   if (!publisher) {
     say(publisher.error().message);
     return kFailed;
@@ -105,7 +103,6 @@ int main(int argc, char** argv) {
   const std::vector<std::string> endpoints = publisher->endpoints();
 
   moetrace::Collector collector(options, std::move(*publisher), say);
-  const moetrace::EndpointList listed(options.session, endpoints);
   if (!options.quiet) say(ready_text(options, endpoints));
   tell_ready(options.ready_fd, endpoints);
   bool moved = true;
