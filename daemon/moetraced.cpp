@@ -9,6 +9,7 @@
 
 #include "daemon/collector/collector.hpp"
 #include "daemon/collector/output_path.hpp"
+#include "daemon/dead_files.hpp"
 #include "shm/file_lock.hpp"
 #include "shm/session_claim.hpp"
 
@@ -95,6 +96,7 @@ int main(int argc, char** argv) {
     say(error->message);
     return kFailed;
   }
+  moetrace::remove_dead_run_files(options.directory);
   auto publisher = moetrace::Publisher::bind(options.session, options.publish, say);
   if (!publisher) {
     say(publisher.error().message);
