@@ -10,6 +10,7 @@
 #include "daemon/collector/collector.hpp"
 #include "daemon/collector/output_path.hpp"
 #include "daemon/endpoints.hpp"
+#include "daemon/ready_pipe.hpp"
 #include "shm/file_lock.hpp"
 #include "shm/session_claim.hpp"
 
@@ -43,14 +44,10 @@ std::string ready_text(const moetrace::CollectorOptions& options,
   return text;
 }
 
-void tell_ready(int ready_fd, const std::vector<std::string>& endpoints) {
-  ::sd_notify(0, "READY=1");
-  if (ready_fd < 0) return;
+std::string ready_line(const std::vector<std::string>& endpoints) {
   std::string line = "ready";
   for (const std::string& endpoint : endpoints) line += " " + endpoint;
-  line += "\n";
-  [[maybe_unused]] const ssize_t wrote = ::write(ready_fd, line.data(), line.size());
-  ::close(ready_fd);
+  return line;
 }
 
 // Waits for a signal, a subscriber or the time. True: asked to stop. Work that follows work waits
@@ -107,14 +104,19 @@ int main(int argc, char** argv) {
   moetrace::Collector collector(options, std::move(*publisher), say);
   const moetrace::EndpointList listed(options.session, endpoints);
   if (!options.quiet) say(ready_text(options, endpoints));
-  tell_ready(options.ready_fd, endpoints);
+  ::sd_notify(0, "READY=1");
+  moetrace::ReadyPipe starter(options.ready_fd);
+  starter.write_line(ready_line(endpoints));
+  collector.on_trace([&](const std::string& path) { starter.write_line("trace " + path); });
   bool moved = true;
   for (int idle_rounds = 0; !wait(signals.get(), collector.publisher().descriptor(), moved,
                                   collector.idle(), idle_rounds);) {
     moved = collector.round();
+    starter.flush();
     if (collector.done()) break;
   }
   ::sd_notify(0, "STOPPING=1");
   collector.stop();
+  starter.flush();
   return collector.failed() ? kFailed : 0;
 }

@@ -97,6 +97,7 @@ void Collector::attach(const SegmentName& name) {
   trace.drain = std::move(*drain);
   trace.channel.meta = trace.drain->meta();
   say_begun(*trace.drain);
+  if (tell_) tell_(trace.drain->file().path());
 }
 
 void Collector::say_begun(const SegmentDrain& drain) const {

@@ -23,6 +23,9 @@ class Collector {
   Collector(CollectorOptions options, Publisher publisher,
             std::function<void(const std::string&)> say);
 
+  // `tell` learns the path of each trace file that is begun or gone on with.
+  void on_trace(std::function<void(const std::string& path)> tell) { tell_ = std::move(tell); }
+
   // One round over everything. True if something moved, so that another round should follow at
   // once.
   bool round();
@@ -58,6 +61,7 @@ class Collector {
   CollectorOptions options_;
   Publisher publisher_;
   std::function<void(const std::string&)> say_;
+  std::function<void(const std::string&)> tell_;
   PlotJobs plots_;
   std::map<std::string, Trace> traces_;     // by trace id
   std::set<std::string> quarantined_;       // trace ids that are not looked at again
