@@ -1,5 +1,4 @@
 // The collector daemon.
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -12,6 +11,7 @@
 #include "daemon/collector/collector.hpp"
 #include "daemon/collector/output_names.hpp"
 #include "daemon/endpoints.hpp"
+#include "daemon/ready_pipe.hpp"
 #include "shm/file_lock.hpp"
 #include "shm/session_claim.hpp"
 
@@ -53,29 +53,10 @@ std::string ready_text(const moetrace::CollectorOptions& options,
   return text;
 }
 
-// Tells the program that started us, over a descriptor that it gave: "ready ENDPOINT...", and then
-// "trace PATH" for each file in which a trace begins or goes on.
-class Teller {
- public:
-  explicit Teller(int fd) : fd_(fd) {
-    // It may have stopped reading; that must not hold the rings.
-    if (fd >= 0) ::fcntl(fd, F_SETFL, O_NONBLOCK);
-  }
-  void tell(const std::string& line) const {
-    if (!fd_.valid()) return;
-    const std::string text = line + "\n";
-    [[maybe_unused]] const ssize_t wrote = ::write(fd_.get(), text.data(), text.size());
-  }
-
- private:
-  moetrace::UniqueFd fd_;
-};
-
-void tell_ready(const Teller& teller, const std::vector<std::string>& endpoints) {
-  ::sd_notify(0, "READY=1");
+std::string ready_line(const std::vector<std::string>& endpoints) {
   std::string line = "ready";
   for (const std::string& endpoint : endpoints) line += " " + endpoint;
-  teller.tell(line);
+  return line;
 }
 
 // Waits for a signal, a subscriber or the time. Work that follows work waits for nothing; an idle
@@ -120,7 +101,6 @@ int main(int argc, char** argv) {
 
   const moetrace::UniqueFd signals = take_signals();
   raise_descriptor_limit();
-  const Teller teller(options.ready_fd);
   if (const auto segments = moetrace::list_segments(options.directory, options.session);
       !segments) {
     say(segments.error().message);
@@ -142,12 +122,15 @@ int main(int argc, char** argv) {
   }
   const std::vector<std::string> endpoints = publisher->endpoints();
 
-  moetrace::Collector collector(options, std::move(*publisher), {say, [&](const std::string& path) {
-                                                                   teller.tell("trace " + path);
-                                                                 }});
+  moetrace::ReadyPipe starter(options.ready_fd);
+  moetrace::Collector collector(options, std::move(*publisher),
+                                {.say = say, .writes = [&](const std::string& path) {
+                                   starter.write_line("trace " + path);
+                                 }});
   const moetrace::EndpointList listed(options.session, endpoints);
   if (!options.quiet) say(ready_text(options, endpoints));
-  tell_ready(teller, endpoints);
+  ::sd_notify(0, "READY=1");
+  starter.write_line(ready_line(endpoints));
   bool moved = true;
   for (int idle_rounds = 0; !collector.done();) {
     wait(signals.get(), collector.publisher().descriptor(), moved, collector.idle(), idle_rounds);
@@ -155,8 +138,10 @@ int main(int argc, char** argv) {
     if (asked.stop) break;
     if (asked.hang_up) collector.hang_up();
     moved = collector.round();
+    starter.flush();
   }
   ::sd_notify(0, "STOPPING=1");
   collector.stop();
+  starter.flush();
   return collector.failed() ? kFailed : 0;
 }
