@@ -59,16 +59,16 @@ std::string ready_line(const std::vector<std::string>& endpoints) {
   return line;
 }
 
-// Waits for a signal, a subscriber or the time. Work that follows work waits for nothing; an idle
-// collector sleeps up to 2 ms beside a living trace (its ring holds far more than that) and up to
-// 50 ms without one.
-void wait(int signals, int publisher, bool moved, bool no_trace, int& idle_rounds) {
+// Waits for a signal or the time. Work that follows work waits for nothing; an idle collector
+// sleeps up to 2 ms beside a living trace (its ring holds far more than that) and up to 50 ms
+// without one.
+void wait(int signals, bool moved, bool no_trace, int& idle_rounds) {
   idle_rounds = moved ? 0 : idle_rounds + 1;
   timespec pause{0, 0};
   if (idle_rounds > 0)
     pause.tv_nsec = no_trace ? 50'000'000 : std::min(idle_rounds * 50'000, 2'000'000);
-  pollfd descriptors[2] = {{signals, POLLIN, 0}, {publisher, POLLIN, 0}};
-  ::ppoll(descriptors, publisher >= 0 ? 2 : 1, &pause, nullptr);
+  pollfd descriptor{signals, POLLIN, 0};
+  ::ppoll(&descriptor, 1, &pause, nullptr);
 }
 
 struct Asked {
@@ -115,7 +115,7 @@ int main(int argc, char** argv) {
     say(error->message);
     return kFailed;
   }
-  auto publisher = moetrace::Publisher::bind(options.publish);
+  auto publisher = moetrace::Publisher::bind(options.publish, say);
   if (!publisher) {
     say(publisher.error().message);
     return kFailed;
@@ -133,7 +133,7 @@ int main(int argc, char** argv) {
   starter.write_line(ready_line(endpoints));
   bool moved = true;
   for (int idle_rounds = 0; !collector.done();) {
-    wait(signals.get(), collector.publisher().descriptor(), moved, collector.idle(), idle_rounds);
+    wait(signals.get(), moved, collector.idle(), idle_rounds);
     const Asked asked = read_signals(signals.get());
     if (asked.stop) break;
     if (asked.hang_up) collector.hang_up();

@@ -36,9 +36,6 @@ bool Collector::round() {
     discover();
     for (const std::string& failure : plots_.reap(false)) report_.say(failure);
   }
-  publisher_.take_subscriptions();
-  for (auto& [id, trace] : traces_)
-    publisher_.publish_meta_if_due(trace.channel, trace.drain->totals());
   const bool moved = drain_all();
   if (now - stats_ >= kStatsEvery) {
     stats_ = now;
@@ -113,7 +110,7 @@ void Collector::attach(const SegmentName& name) {
     return quarantine(name, drain.error().message);
   }
   trace.drain = std::move(*drain);
-  trace.channel.meta = trace.drain->meta();
+  publisher_.begin(trace.channel, trace.drain->meta(), trace.drain->totals());
   report_.writes(trace.drain->file().path());
   say_begun(*trace.drain);
 }

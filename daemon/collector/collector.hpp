@@ -44,7 +44,6 @@ class Collector {
   // A trace could not be written to its end.
   bool failed() const { return failed_; }
   bool idle() const { return traces_.empty(); }
-  const Publisher& publisher() const { return publisher_; }
 
  private:
   using Clock = std::chrono::steady_clock;
