@@ -7,6 +7,7 @@
 
 #include <cstdio>
 
+#include "command_line/program.hpp"
 #include "daemon/collector/collector.hpp"
 #include "daemon/collector/output_path.hpp"
 #include "daemon/endpoints.hpp"
@@ -66,6 +67,7 @@ bool wait(int signals, int publisher, bool moved, bool no_trace, int& idle_round
 }  // namespace
 
 int main(int argc, char** argv) {
+  moetrace::command_line::begin_program();
   const auto parsed = moetrace::parse_collector_options(argc, argv);
   if (!parsed) {
     say(parsed.error().message);
@@ -73,7 +75,7 @@ int main(int argc, char** argv) {
   }
   if (parsed->help) {
     std::fputs(parsed->help->c_str(), stdout);
-    return 0;
+    return moetrace::command_line::end_program("moetraced", 0);
   }
   moetrace::CollectorOptions options = parsed->options;
   if (options.publish.empty()) options.publish = {moetrace::default_endpoint(options.session)};
