@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "daemon/cli/next_step.hpp"
 #include "plotter/trace_reader.hpp"
 
 namespace moetrace::cli {
@@ -340,7 +341,9 @@ boost::system::result<TraceSummary, Failure> verify_trace(const std::string& pat
   }
   if (!wrong) return verifier.summary();
   if (wrong->line == 0) {
-    return Failure{kFailed, path + ": " + wrong->why + " run moetraced until the trace has ended"};
+    return Failure{
+        kFailed, path + ": " + wrong->why + " " +
+                     how_to_finish(path, reader->meta().trace_id, reader->meta().rank.value_or(0))};
   }
   return Failure{kFailed, path + ": line " + text(wrong->line) + ": " + wrong->why +
                               "; the file was changed, or its writer is broken"};
