@@ -21,7 +21,7 @@
 #include "daemon/cli/run_collector.hpp"
 #include "daemon/cli/run_outputs.hpp"
 #include "daemon/cli/text.hpp"
-#include "daemon/cli/verifier.hpp"
+#include "daemon/cli/verify_files.hpp"
 
 namespace moetrace::cli {
 namespace {
