@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "command_line/program.hpp"
 #include "command_line/usage.hpp"
 #include "plotter/expert_load.hpp"
 #include "plotter/report.hpp"
@@ -78,9 +79,7 @@ std::optional<int> parse(int argc, char** argv, Arguments& arguments) {
   return std::nullopt;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   Arguments arguments;
   if (const auto over = parse(argc, argv, arguments)) return *over;
   const auto load = plot::read_expert_load(arguments.files, arguments.num_experts);
@@ -103,4 +102,11 @@ int main(int argc, char** argv) {
   }
   for (const std::string& path : *written) std::cout << path << '\n';
   return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  command_line::begin_program();
+  return command_line::end_program("moetrace-plot", run(argc, argv));
 }

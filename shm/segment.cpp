@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -73,6 +74,14 @@ void lay_out(moetrace_ring_header& h, const SegmentSizes& sizes) {
 // A file of exactly `bytes` bytes that are really there, so that a full tmpfs is an error now and
 // never a SIGBUS later.
 Result<UniqueFd> make_file(const std::string& path, std::uint64_t bytes, mode_t mode) {
+  // Beyond this limit the allocation raises SIGXFSZ, which would end the engine.
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && bytes > limit.rlim_cur) {
+    return Error{ErrorCode::kSystem, path + ": " + std::to_string(bytes) +
+                                         " bytes are above the file size limit of " +
+                                         std::to_string(limit.rlim_cur) +
+                                         "; raise it (ulimit -f), or lower MOETRACE_RING_MB"};
+  }
   UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode));
   if (!fd.valid()) return system_error(path, "can't create it", errno);
   int failed = EINTR;

@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 
+#include "daemon/cli/next_step.hpp"
 #include "plotter/trace_reader.hpp"
 
 namespace moetrace::cli {
@@ -36,9 +37,13 @@ Failure unreadable(const trace::Error& error) {
   return {kFailed, error.message + "; " + std::string(trace::what_to_try(error.code))};
 }
 
-Failure wrong_trace(const std::string& path, const Wrong& wrong) {
-  const std::string place = wrong.line == 0 ? path : path + ": line " + std::to_string(wrong.line);
-  return {kFailed, place + ": " + wrong.why + "; " + std::string(wrong.what_to_try)};
+Failure wrong_trace(const std::string& path, const trace::Meta& meta, const Wrong& wrong) {
+  if (wrong.line == 0) {
+    return {kFailed, path + ": " + wrong.why + "; " +
+                         how_to_finish(path, meta.trace_id, meta.rank.value_or(0))};
+  }
+  return {kFailed, path + ": line " + std::to_string(wrong.line) + ": " + wrong.why + "; " +
+                       std::string(wrong.what_to_try)};
 }
 
 std::optional<Failure> verify_part(Verifier& verifier, const std::string& path) {
@@ -54,7 +59,7 @@ std::optional<Failure> verify_part(Verifier& verifier, const std::string& path) 
     }
     wrong = verifier.check(**line);
   }
-  if (wrong) return wrong_trace(path, *wrong);
+  if (wrong) return wrong_trace(path, reader->meta(), *wrong);
   return std::nullopt;
 }
 
