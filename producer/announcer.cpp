@@ -26,6 +26,11 @@ StepBlock Announcer::announce(std::uint32_t rows, const Spans& spans) {
 
 StepBlock Announcer::announce_layers(std::uint32_t rows, const Spans& spans,
                                      const moetrace_layer_mask& layers) {
+  // What is replayed selected them, whatever its meta line said.
+  if (count_layers(without(layers, control_.layers)) > 0) {
+    for (int w = 0; w < 4; ++w) control_.layers.words[w] |= layers.words[w];
+    control_unannounced_ = true;
+  }
   return write_step(now_ns(), rows, spans, layers, true);
 }
 
