@@ -49,9 +49,15 @@ void Collector::discover() {
     return;
   }
   directory_failed_ = false;
+  std::set<std::string> left_behind;
   for (const SegmentName& name : *segments) {
-    if (!traces_.contains(name.trace_id) && !quarantined_.contains(name.trace_id)) attach(name);
+    if (left_behind_.contains(name.trace_id)) {
+      left_behind.insert(name.trace_id);
+    } else if (!traces_.contains(name.trace_id) && !quarantined_.contains(name.trace_id)) {
+      attach(name);
+    }
   }
+  left_behind_.swap(left_behind);  // without those that are gone
 }
 
 void Collector::attach(const SegmentName& name) {
@@ -139,6 +145,7 @@ bool Collector::drain_all() {
       quarantine(name, why);
       continue;
     }
+    if (const std::string line = trace.drain->take_warning(); !line.empty()) say_(line);
     const bool blocked = *state == SegmentDrain::State::kBlocked;
     if (blocked && !trace.blocked) say_(trace.drain->file().error());
     trace.blocked = blocked;
@@ -164,6 +171,10 @@ void Collector::publish_stats(Trace& trace) {
 void Collector::end(Trace& trace) {
   ++ended_;
   say_ended(*trace.drain);
+  if (const std::string& why = trace.drain->left_behind(); !why.empty()) {
+    left_behind_.insert(trace.channel.trace_id);
+    say_(why);
+  }
   publish_stats(trace);
   if (options_.plot_dir.empty()) return;
   const auto directory = std::filesystem::path(options_.plot_dir) / trace.channel.trace_id;

@@ -35,6 +35,27 @@ std::vector<std::string> lines_of(const char* text) {
 
 }  // namespace
 
+bool Totals::possible() const {
+  for (const std::uint64_t number :
+       {attempted, delivered, filtered, hook_dropped, event_lost, holes, unclaimed}) {
+    if (number > kMostRecords) return false;
+  }
+  return accounted() <= attempted;
+}
+
+std::optional<Totals> Totals::since(const Totals& earlier) const {
+  constexpr std::uint64_t Totals::*kMembers[] = {
+      &Totals::attempted,  &Totals::delivered, &Totals::filtered, &Totals::hook_dropped,
+      &Totals::event_lost, &Totals::holes,     &Totals::unclaimed};
+  Totals here;
+  for (const auto member : kMembers) {
+    if (this->*member < earlier.*member) return std::nullopt;
+    here.*member = this->*member - earlier.*member;
+  }
+  here.attempted += earlier.open();
+  return here;
+}
+
 std::string json_string(std::string_view text) {
   return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }

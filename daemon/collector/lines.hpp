@@ -60,6 +60,9 @@ class LineBuffer {
   std::size_t size_ = 0;
 };
 
+// No trace has more records than this, and sums of a few such numbers do not overflow.
+inline constexpr std::uint64_t kMostRecords = std::uint64_t{1} << 60;
+
 // Running totals of a trace, in route records.
 struct Totals {
   std::uint64_t attempted = 0;  // announced, the step under way included
@@ -72,7 +75,15 @@ struct Totals {
 
   std::uint64_t dropped() const { return hook_dropped + event_lost; }
   std::uint64_t torn() const { return holes + unclaimed; }
-  std::uint64_t open() const { return attempted - delivered - filtered - dropped() - torn(); }
+  std::uint64_t accounted() const { return delivered + filtered + dropped() + torn(); }
+  // Announced and still to come. Ask possible() first where the numbers are not our own.
+  std::uint64_t open() const { return attempted - accounted(); }
+  // False if no trace can have these totals: a number is beyond kMostRecords, or more records are
+  // accounted for than were announced.
+  bool possible() const;
+  // What has come since `earlier` totals of the same trace, the records that were open then
+  // included. Nothing if a number has become smaller.
+  std::optional<Totals> since(const Totals& earlier) const;
 };
 
 // A JSON string with its quotes; bytes that are not UTF-8 are replaced.

@@ -110,6 +110,7 @@ class Account {
       }
     } else if (type == "end") {
       position.ended = true;
+      position.status = json.value("status", "");
     }
     return true;
   }

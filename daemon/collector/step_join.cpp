@@ -3,23 +3,59 @@
 #include <algorithm>
 
 namespace moetrace {
+namespace {
+
+// About what a live request takes: its texts, and 200 bytes of strings, node and allocator.
+std::size_t bytes_of(const RequestEvent& request, const RouteOrigin& origin) {
+  return 200 + request.id.size() + origin.prefix.size() + origin.suffix.size();
+}
+
+}  // namespace
 
 void StepJoin::add_request(const RequestEvent& request) {
-  std::string id = json_string(request.id);
-  RouteOrigin origin = route_origin(id, request.request);
-  requests_.insert_or_assign(request.request, Request{std::move(id), std::move(origin)});
+  if (const auto old = requests_.find(request.request); old != requests_.end()) erase(old);
+  RouteOrigin origin = route_origin(json_string(request.id), request.request);
+  bytes_ += bytes_of(request, origin);
+  requests_.emplace(request.request, Request{request, std::move(origin)});
+  if (bytes_ > most_bytes_) forget_oldest();
   std::fill(origins_.begin(), origins_.end(), nullptr);
 }
 
 void StepJoin::end_request(std::uint64_t request) {
-  requests_.erase(request);
+  if (const auto found = requests_.find(request); found != requests_.end()) erase(found);
   // The step that was entered may have pointed at it.
   std::fill(origins_.begin(), origins_.end(), nullptr);
 }
 
-std::string StepJoin::json_id(std::uint64_t request) const {
-  const auto found = requests_.find(request);
-  return found == requests_.end() ? "null" : found->second.json_id;
+void StepJoin::erase(std::unordered_map<std::uint64_t, Request>::iterator request) {
+  bytes_ -= bytes_of(request->second.event, request->second.origin);
+  requests_.erase(request);
+}
+
+// An eighth of them at a time, so that looking for the oldest costs each new one little.
+void StepJoin::forget_oldest() {
+  std::vector<std::uint64_t> numbers;
+  numbers.reserve(requests_.size());
+  for (const auto& [number, request] : requests_) numbers.push_back(number);
+  const std::size_t count = std::max<std::size_t>(numbers.size() / 8, 1);
+  std::nth_element(numbers.begin(), numbers.begin() + static_cast<std::ptrdiff_t>(count) - 1,
+                   numbers.end());
+  for (std::size_t n = 0; n < count; ++n) erase(requests_.find(numbers[n]));
+  forgotten_ += count;
+}
+
+const RequestEvent* StepJoin::request(std::uint64_t number) const {
+  const auto found = requests_.find(number);
+  return found == requests_.end() ? nullptr : &found->second.event;
+}
+
+std::vector<RequestEvent> StepJoin::live_requests() const {
+  std::vector<RequestEvent> live;
+  live.reserve(requests_.size());
+  for (const auto& [number, request] : requests_) live.push_back(request.event);
+  std::sort(live.begin(), live.end(),
+            [](const RequestEvent& a, const RequestEvent& b) { return a.request < b.request; });
+  return live;
 }
 
 void StepJoin::enter(StepEvent step) {

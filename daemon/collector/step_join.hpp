@@ -15,11 +15,21 @@ namespace moetrace {
 
 class StepJoin {
  public:
+  // `most_bytes`: what the live requests may take here. An engine that never ends its requests
+  // would else take all memory.
+  explicit StepJoin(std::size_t most_bytes) : most_bytes_(most_bytes) {}
+
+  // The oldest requests are forgotten where there is no room for another one; their rows have null
+  // for a request from then on.
   void add_request(const RequestEvent& request);
   // Its rows are all behind us.
   void end_request(std::uint64_t request);
-  // The request's id as a JSON string, "null" if it isn't known.
-  std::string json_id(std::uint64_t request) const;
+  // Nothing if the request isn't known. Good until the next call that changes something.
+  const RequestEvent* request(std::uint64_t number) const;
+  // All that are known, in the order of their numbers.
+  std::vector<RequestEvent> live_requests() const;
+  // How many live requests have been forgotten.
+  std::uint64_t forgotten() const { return forgotten_; }
 
   // The step whose routes come now.
   void enter(StepEvent step);
@@ -34,11 +44,16 @@ class StepJoin {
 
  private:
   struct Request {
-    std::string json_id;
+    RequestEvent event;
     RouteOrigin origin;
   };
   const RouteOrigin* origin_of(std::uint64_t request) const;
+  void erase(std::unordered_map<std::uint64_t, Request>::iterator request);
+  void forget_oldest();
 
+  std::size_t most_bytes_;
+  std::size_t bytes_ = 0;  // that requests_ takes
+  std::uint64_t forgotten_ = 0;
   std::unordered_map<std::uint64_t, Request> requests_;
   std::optional<StepEvent> step_;
   std::vector<const RouteOrigin*> origins_;  // per span, once it was needed

@@ -16,6 +16,7 @@ namespace moetrace {
 // Where a file's own last lines say that it ends.
 struct TracePosition {
   bool ended = false;  // it has its `end` line
+  std::string status;  // which says this
   Totals totals;       // of the trace
   Totals base;         // what `totals` were where the file starts
   std::uint64_t next_seq = 0;

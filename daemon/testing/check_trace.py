@@ -227,7 +227,7 @@ class Checker:
         self.require(self.attempted == self.delivered + self.filtered + self.dropped + self.torn, "rows are missing or too many")
         cost = end.get("cost", {"announce_ns": None, "hook_ns": None})  # older traces don't say it
         self.require(all(cost[name] is None or cost[name] >= 0 for name in ("announce_ns", "hook_ns")), "a negative cost")
-        self.require(end["status"] in ("closed", "producer died"), "unknown status")
+        self.require(end["status"] in ("closed", "producer died", "bad segment"), "unknown status")
 
     def finish(self, need_end, whole_source):
         self.require(self.lines > 0, "the file is empty")
