@@ -5,7 +5,8 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
+
+#include "shm/system_error.hpp"
 
 namespace moetrace {
 namespace {
@@ -29,21 +30,15 @@ void UniqueFd::reset() {
 Result<FileLock> FileLock::acquire(const std::string& path, int byte) {
   FileLock lock;
   lock.fd_ = UniqueFd(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
-  if (!lock.fd_.valid()) {
-    const ErrorCode code = errno == ENOENT   ? ErrorCode::kNotFound
-                           : errno == EACCES ? ErrorCode::kPermission
-                                             : ErrorCode::kSystem;
-    return Error{code, path + ": can't open it to lock it: " + std::strerror(errno) +
-                           "; check who owns the ring directory"};
-  }
+  if (!lock.fd_.valid())
+    return system_error(path, "can't open it to lock it", errno, RingFile::kOther);
   struct flock range = byte_range(byte);
   if (::fcntl(lock.fd_.get(), F_OFD_SETLK, &range) == 0) return lock;
   if (errno == EAGAIN || errno == EACCES) {
     return Error{ErrorCode::kInUse,
                  path + ": somebody else holds its lock; one collector serves a segment"};
   }
-  return Error{ErrorCode::kSystem, path + ": can't lock it: " + std::strerror(errno) +
-                                       "; the ring directory must be on a local file system"};
+  return system_error(path, "can't lock it", errno, RingFile::kOther);
 }
 
 bool FileLock::held_elsewhere(int fd, int byte) {
