@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 
 #include "shm/system_error.hpp"
 
@@ -32,13 +33,20 @@ Result<FileLock> FileLock::acquire(const std::string& path, int byte) {
   lock.fd_ = UniqueFd(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
   if (!lock.fd_.valid())
     return system_error(path, "can't open it to lock it", errno, RingFile::kOther);
+  const auto taken = take(lock.fd_.get(), byte);
+  if (taken) return lock;
+  return Error{taken.error().code, path + ": " + taken.error().message};
+}
+
+Result<void> FileLock::take(int fd, int byte) {
   struct flock range = byte_range(byte);
-  if (::fcntl(lock.fd_.get(), F_OFD_SETLK, &range) == 0) return lock;
+  if (::fcntl(fd, F_OFD_SETLK, &range) == 0) return {};
   if (errno == EAGAIN || errno == EACCES) {
     return Error{ErrorCode::kInUse,
-                 path + ": somebody else holds its lock; one collector serves a segment"};
+                 "another process holds its lock; one collector serves a segment"};
   }
-  return system_error(path, "can't lock it", errno, RingFile::kOther);
+  return Error{ErrorCode::kSystem, std::string("can't lock it: ") + std::strerror(errno) +
+                                       "; the ring directory must be on a local file system"};
 }
 
 bool FileLock::held_elsewhere(int fd, int byte) {

@@ -18,8 +18,8 @@
 
 #include "daemon/cli/child.hpp"
 #include "daemon/cli/commands.hpp"
+#include "daemon/cli/output_folder.hpp"
 #include "daemon/cli/run_collector.hpp"
-#include "daemon/cli/run_outputs.hpp"
 #include "daemon/cli/text.hpp"
 #include "daemon/cli/verifier.hpp"
 
@@ -63,7 +63,6 @@ class Run {
   explicit Run(const RunOptions& options)
       : options_(options),
         session_(private_session()),
-        outputs_(options.output),
         collector_(session_, options.output, options.publish) {}
 
   Outcome run();
@@ -80,7 +79,6 @@ class Run {
 
   const RunOptions& options_;
   std::string session_;
-  RunOutputs outputs_;
   TraceFolder folder_;
   RunCollector collector_;
   UniqueFd signals_;     // SIGINT, SIGTERM, SIGHUP, SIGCHLD
@@ -139,8 +137,12 @@ Outcome Run::run_command() {
 
 int Run::wait_for_command(pid_t command) {
   while (true) {
+    pollfd awaited[2] = {{signals_.get(), POLLIN, 0}, {collector_.lines_fd(), POLLIN, 0}};
+    ::poll(awaited, 2, -1);
+    collector_.read_lines();
     signalfd_siginfo signal{};
-    if (::read(signals_.get(), &signal, sizeof signal) != sizeof signal) continue;
+    if (awaited[0].revents == 0 || ::read(signals_.get(), &signal, sizeof signal) != sizeof signal)
+      continue;
     if (signal.ssi_signo != SIGCHLD) {
       pass_on(command, signal);
       continue;
@@ -188,7 +190,7 @@ bool Run::end_collector() {
 
 // Says what came out. False if a trace is not what it should be.
 bool Run::report() {
-  const std::vector<std::string> files = outputs_.written();
+  const std::vector<std::string>& files = collector_.traces();
   if (files.empty() && !collector_failed_) {
     say("run: there is no trace, because COMMAND made no ring; install the moetrace package in the "
         "environment of its engine, if that does not know MOETRACE=1; check that its model has MoE "

@@ -21,6 +21,13 @@ class RunCollector {
   std::string start(int interrupt_fd);
   bool running() const { return pid_ > 0; }
 
+  // Readable when it has something to say; -1 if it runs not.
+  int lines_fd() const { return lines_.get(); }
+  // Takes what it has said so far; never waits.
+  void read_lines();
+  // The files that it began or went on with, in this order, also before a restart.
+  const std::vector<std::string>& traces() const { return traces_; }
+
   // For SIGCHLD: true once, when it has ended though nobody asked it to.
   bool reap();
   // How it ended: "signal 9", "status 1".
@@ -31,13 +38,18 @@ class RunCollector {
   bool stop(int interrupt_fd);
 
  private:
-  std::string wait_until_ready(const UniqueFd& ready, int interrupt_fd);
+  std::string wait_until_ready(int interrupt_fd);
+  void take_line(const std::string& line);
   void note_end(int wait_status);
 
   std::string session_;
   std::string output_;
   std::vector<std::string> publish_;
   pid_t pid_ = -1;
+  UniqueFd lines_;      // of --ready-fd
+  std::string unread_;  // the beginning of a line
+  bool ready_ = false;
+  std::vector<std::string> traces_;
   std::string how_it_ended_;
   bool ended_well_ = false;
 };

@@ -3,12 +3,14 @@
 
 usage: run_test.py BIN_DIR    (unittest options may follow)
 """
+import json
 import os
+import re
 import signal
 import subprocess
 
 import cli_case
-from cli_case import CliTest, children, plain_log, program
+from cli_case import CliTest, children, lines_of, plain_log, program
 
 
 class RunTest(CliTest):
@@ -121,6 +123,38 @@ class RunTest(CliTest):
         self.moetrace("run", "--", program("moetrace"), "replay", "--num-experts", "16", "plain.jsonl",
                       env={"VLLM_LOG_MOE": "sub/named.jsonl"})
         self.moetrace("verify", "sub/named.jsonl")
+
+    # ---- what is a run's own
+
+    def gated_replay(self, log, *options):
+        """A run whose COMMAND says "up" and replays once it has read a line."""
+        replay = f"{program('moetrace')} replay --num-experts 16 {log}"
+        run = self.start("moetrace", "run", *options, "--", "sh", "-c", f"echo up; read go; {replay}", stdin=subprocess.PIPE)
+        self.assertEqual(run.stdout.readline(), "up\n")
+        return run
+
+    def reported(self, error_text):
+        """The files that a run's report names, each with its number of rows."""
+        return {file: int(rows.replace(",", "")) for file, rows in
+                re.findall(r"^moetrace: (\S+): ([\d,]+) rows of .*, verified", error_text, re.MULTILINE)}
+
+    def test_run_reports_and_draws_its_own_traces_alone(self):
+        """Two runs with the same -o overlap; the one that began first ends last."""
+        rows = {"few": 0, "many": 0}
+        for name, passes in (("few", 2), ("many", 9)):
+            plain_log(self.path(f"{name}.jsonl"), passes=passes)
+            rows[name] = len(lines_of(self.path(f"{name}.jsonl"), "route"))
+        runs = {name: self.gated_replay(f"{name}.jsonl", "-o", "same.jsonl", "--plot", f"{name}-pictures") for name in rows}
+        bystander = self.start("moetrace", "run", "-o", "same.jsonl", "--", "sh", "-c", "echo up; read go", stdin=subprocess.PIPE)
+        self.assertEqual(bystander.stdout.readline(), "up\n")
+        for name, file in (("many", "same.jsonl"), ("few", "same.2.jsonl")):
+            _, err = runs[name].communicate("go\n", timeout=60)
+            self.assertEqual(runs[name].returncode, 0, err)
+            self.assertEqual(self.reported(err), {file: rows[name]}, err)
+            with open(self.path(f"{name}-pictures/expert_metrics.json"), encoding="utf-8") as metrics:
+                self.assertEqual(json.load(metrics)["rows"], rows[name])
+        _, err = bystander.communicate("go\n", timeout=60)
+        self.assertIn("there is no trace", err)
 
     # ---- the command line
 

@@ -56,8 +56,9 @@ void EventOrder::take_request(std::uint64_t request) {
   next_request_ = std::max(next_request_, request + 1);
 }
 
-void EventOrder::take_step(std::uint64_t step) {
+void EventOrder::take_step(std::uint64_t step, std::int64_t time_ns) {
   next_step_ = std::max(next_step_, step + 1);
+  last_time_ns_ = std::max(last_time_ns_, time_ns);
 }
 
 std::string EventOrder::take(const StepEvent& step) {
@@ -71,8 +72,7 @@ std::string EventOrder::take(const StepEvent& step) {
   if (std::string why = check_spans(step); !why.empty()) return why;
   records_ += std::uint64_t{step.rows} * step.layers;
   if (records_ > kMostRecords) return "more announced records than a trace can have";
-  take_step(step.step);
-  last_time_ns_ = step.time_ns;
+  take_step(step.step, step.time_ns);
   return {};
 }
 

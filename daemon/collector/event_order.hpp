@@ -21,7 +21,7 @@ class EventOrder {
 
   // What an earlier collector has seen: later events have higher numbers.
   void take_request(std::uint64_t request);
-  void take_step(std::uint64_t step);
+  void take_step(std::uint64_t step, std::int64_t time_ns);
 
  private:
   std::string take(const StepEvent& step);

@@ -24,6 +24,8 @@ constexpr std::uint64_t kLeastRequestBytes = 1 << 20;
 constexpr auto kGpuAfterlife = std::chrono::milliseconds(200);
 // Asking for the producer's lock opens a file; this often is soon enough.
 constexpr auto kProbeEvery = std::chrono::milliseconds(50);
+// So soon an idle trace's file is found to be gone. A busy one's is looked at with each write.
+constexpr auto kLookEvery = std::chrono::milliseconds(250);
 
 std::uint64_t shared_word(std::uint64_t* word) {
   // acquire: pairs with the release stores of the producer's counters and of a former collector's
@@ -33,17 +35,18 @@ std::uint64_t shared_word(std::uint64_t* word) {
 
 }  // namespace
 
-Result<std::unique_ptr<SegmentDrain>> SegmentDrain::attach(CollectorSegment segment, TraceFile file,
+Result<std::unique_ptr<SegmentDrain>> SegmentDrain::attach(CollectorSegment segment,
+                                                           TracePlace place,
                                                            const moetrace_layer_mask& filter,
                                                            Publish publish) {
   std::unique_ptr<SegmentDrain> drain(
-      new SegmentDrain(std::move(segment), std::move(file), filter, std::move(publish)));
-  auto error = drain->start();
+      new SegmentDrain(std::move(segment), std::move(place.file), filter, std::move(publish)));
+  auto error = drain->start(place.part, place.position);
   if (!drain->segment_.intact()) error = drain->cut();
   if (!error) return drain;
-  // The first pass writes the end, unless the file has one.
+  // Passes write the end, unless the file has one.
   if (error->code != ErrorCode::kBadSegment || drain->finished_) return *error;
-  drain->end_bad(*error);
+  drain->begin_bad_end(*error);
   return drain;
 }
 
@@ -75,125 +78,23 @@ Error SegmentDrain::cut() const {
   return bad("one of its files was cut while it was in use");
 }
 
-// ---- finding the place
-
-std::optional<Error> SegmentDrain::start() {
-  const SegmentMap& map = segment_.map();
-  const std::uint64_t event_consumed = events_.position();
-  events_entered_ = event_consumed;
-  if (const auto ledger = map.ledger().read()) ledger_number_ = ledger->number;
-  if (file_.position() && file_.position()->ended) {
-    begun_ = finished_ = true;
-    if (file_.position()->status == kBadSegmentStatus)
-      return bad("its trace has ended, because what it holds can't be");
-    return std::nullopt;
-  }
-  if (file_.position()) {
-    begun_ = true;
-    totals_ = in_file_ = file_.position()->totals;
-    base_ = file_.position()->base;
-    if (!base_.possible() || !totals_.possible() || !totals_.since(base_)) {
-      return Error{ErrorCode::kInUse, file_.path() +
-                                          ": holds totals that can't be; move the file away and "
-                                          "start again"};
-    }
-  }
-  if (route_ > kMostRecords || event_consumed > kMostRecords)
-    return bad("consumed positions that can't be");
-  // Requests that began before the events that are still in the ring.
-  for (const RequestEvent& request : requests_in_table(map, event_consumed)) {
-    join_.add_request(request);
-    order_.take_request(request.request);
-  }
-
-  if (!file_.position()) return start_late(event_consumed);
-  const TracePosition& position = *file_.position();
-  events_written_ = position.last_event ? *position.last_event + 1 : 0;
-  const bool filtering = count_layers(filter_) < MOETRACE_MAX_LAYERS;
-  if (position.next_seq < route_) {
-    // Slots that were consumed without a line: left out on purpose, or the file has lost its end
-    // since.
-    if (!filtering) {
-      return Error{ErrorCode::kInUse,
-                   file_.path() +
-                       ": ends before what was already written to it; it was cut, move it "
-                       "away and start again"};
-    }
-    if (route_ - position.next_seq > totals_.open())
-      return bad("a consumed position after the last announced row");
-    totals_.filtered += route_ - position.next_seq;
-  } else {
-    route_ = position.next_seq;
-  }
-  if (beyond_ring(route_)) return bad("its trace file is ahead of it");
-  if (auto error = apply_written_events()) return error;
-  if (position.last_step) order_.take_step(*position.last_step);
-  // Which of them were selected so far is not looked up again.
-  allowed_layers_ = map.header().moe_layers;
-  return std::nullopt;
-}
-
-// Events below events_written_ have their line.
-std::optional<Error> SegmentDrain::apply_written_events() {
-  while (events_.position() < events_written_) {
-    const auto event = next_event();
-    if (!event) return event.error();
-    if (!*event) break;
-    apply_event(**event);
-  }
-  // Some of the last one's records may have been seen before.
-  step_left_ = std::min(step_left_, totals_.open());
-  return std::nullopt;
-}
-
-std::optional<Error> SegmentDrain::start_late(std::uint64_t event_consumed) {
-  const SegmentMap& map = segment_.map();
-  out_.append(meta_);
-  mark(false, 0, std::nullopt);
-  const auto ledger = map.ledger().read();
-  if (!ledger) {
-    if (route_ != 0 || event_consumed != 0) return bad("consumed positions without a ledger");
-    return std::nullopt;
-  }
-  // {route, event, attempted, filtered, dropped, event_lost, unclaimed}, as in moetrace_ledger.
-  const auto& words = ledger->payload;
-  if (words[0] < route_ || words[0] - route_ > map.header().route_slots ||
-      words[1] < event_consumed || words[1] - event_consumed > map.header().event_slots ||
-      words[3] > words[0]) {
-    return bad("a ledger that does not fit the consumed positions");
-  }
-  if (!Totals{words[2], words[0] - words[3], words[3], words[4], words[5], 0, words[6]}.possible())
-    return bad("a ledger of totals that can't be");
-  route_ = words[0];
-  events_written_ = words[1];
-  totals_.attempted = words[2];
-  totals_.filtered = words[3];
-  totals_.delivered = route_ - words[3];
-  totals_.hook_dropped = words[4];
-  totals_.event_lost = words[5];
-  totals_.unclaimed = words[6];
-  base_ = totals_;
-  if (auto error = apply_written_events()) return error;
-  allowed_layers_ = map.header().moe_layers;
-  std::optional<std::uint64_t> step;
-  if (totals_.open() > 0 && join_.step()) step = join_.step()->step;
-  const std::size_t begin = out_.size();
-  append_base(out_, totals_, route_, events_written_, step);
-  mark(false, begin, std::nullopt);
-  for (const RequestEvent& request : join_.live_requests()) {
-    const std::size_t line = out_.size();
-    append_request(out_, request, std::nullopt);
-    mark(false, line, std::nullopt);
-  }
-  return std::nullopt;
-}
-
 // ---- one pass
 
 Result<SegmentDrain::State> SegmentDrain::pass() {
-  if (!out_.empty() && !flush()) return State::kBlocked;
-  if (bad_) return *bad_;
+  if (file_lost_) return State::kFileLost;
+  if (!head_.empty() || !out_.empty()) {
+    if (const State state = flush(); state != State::kBusy) return state;
+  }
+  if (next_file_) return change_file();
+  if (bad_ && !finished_) {
+    // Its cost is not to be believed, either.
+    write_end(kBadSegmentEnd, std::nullopt);
+    return flush();
+  }
   if (finished_) {
+    if (file_.state() != TraceFile::State::kWhole) return lose_file();
+    if (!file_.sync()) return State::kBlocked;
+    if (bad_) return *bad_;
     left_behind_ = segment_.unlink();
     return State::kEnded;
   }
@@ -201,11 +102,17 @@ Result<SegmentDrain::State> SegmentDrain::pass() {
   if (state && !totals_.possible()) state = bad("more records than it announced");
   // Zeros may have been read since, and nothing of them has left out_.
   if (!segment_.intact()) state = cut();
-  if (!state) end_bad(state.error());
-  if (state && *state == State::kIdle) return state;
-  if (!flush()) return State::kBlocked;
-  if (bad_) return *bad_;
-  return State::kBusy;
+  if (!state) {
+    begin_bad_end(state.error());
+    return flush();
+  }
+  if (*state == State::kIdle) {
+    const auto now = Clock::now();
+    if (now - last_look_ < kLookEvery) return state;
+    last_look_ = now;
+    return file_.state() == TraceFile::State::kWhole ? state : lose_file();
+  }
+  return flush();
 }
 
 Result<SegmentDrain::State> SegmentDrain::read() {
@@ -478,7 +385,7 @@ void SegmentDrain::apply_event(const Event& event) {
     layer_ = -1;
     layers_seen_ = 0;
   } else if (const auto* request = std::get_if<RequestEvent>(&event.body)) {
-    join_.add_request(*request);
+    join_.add_request(*request, event.position);
   } else if (const auto* end = std::get_if<RequestEndEvent>(&event.body)) {
     join_.end_request(end->request);
   } else if (const auto* control = std::get_if<ControlEvent>(&event.body)) {
@@ -546,39 +453,41 @@ std::optional<Error> SegmentDrain::settle_losses(std::uint64_t hook_dropped) {
 std::optional<Error> SegmentDrain::finish(std::uint64_t hook_dropped) {
   if (auto error = settle_losses(hook_dropped)) return error;
   settle_missing();
-  return write_end(closed_ ? "closed" : "producer died", read_cost(segment_.map()));
+  // The end line is written alone, so that it can be replaced should its file get lost.
+  if (out_.empty()) write_end(closed_ ? kClosed : kProducerDied, read_cost(segment_.map()));
+  return std::nullopt;
 }
 
-std::optional<Error> SegmentDrain::write_end(std::string_view status,
-                                             const std::optional<Cost>& cost) {
-  const auto in_file = totals_.since(base_);
-  if (!in_file) return bad("totals that went back");
+void SegmentDrain::write_end(std::string_view status, const std::optional<Cost>& cost) {
   const std::size_t begin = out_.size();
-  end_ = TraceEnd{*in_file, status};
-  append_end(out_, *in_file, status, cost);
+  end_ = TraceEnd{totals_.since(known_from_), status};
+  append_end(out_, totals_.since(base_), status, cost);
   mark(false, begin, std::nullopt);
   finished_ = true;
-  return std::nullopt;
 }
 
 // What the segment says can't be. The trace ends with what is known: what was announced and is not
 // there is torn. Nothing of out_ is in the file yet.
-void SegmentDrain::end_bad(const Error& why) {
+void SegmentDrain::begin_bad_end(const Error& why) {
+  bad_ = why;
+  route_ -= hole_count_;  // torn, but without numbers
+  hole_count_ = 0;
+  const bool is_new = file_.size() == 0 && head_.empty();
   // Lines that this pass has checked stay, unless zeros or totals that can't be are among them.
-  if (!begun_ || !totals_.possible() || !totals_.since(base_) || !segment_.intact()) {
+  if (is_new || !totals_.possible() || !totals_.follow(committed_.totals) || !segment_.intact()) {
     out_.clear();
     batch_.runs.clear();
-    totals_ = in_file_;
-    if (!begun_) base_ = in_file_;
+    totals_ = committed_.totals;
+    route_ = committed_.route;
+    events_written_ = committed_.events;
   }
-  if (!begun_) {
+  if (is_new && part_ > 1) begin_part();
+  if (is_new && part_ == 1) {
+    base_ = known_from_ = totals_;
     out_.append(meta_);
     mark(false, 0, std::nullopt);
   }
   settle_missing();
-  // Its cost is not to be believed, either.
-  write_end(kBadSegmentStatus, std::nullopt);
-  bad_ = why;
 }
 
 std::string SegmentDrain::take_warning() {
@@ -601,24 +510,30 @@ void SegmentDrain::mark(bool route, std::size_t begin, std::optional<std::uint64
 
 // Lines into the file, then to the subscribers, then the ledger, then the positions: whoever dies
 // in between has lost nothing and repeats nothing, because the file itself says how far it goes.
-bool SegmentDrain::flush() {
-  if (!file_.append(out_.view())) return false;
+SegmentDrain::State SegmentDrain::flush() {
+  // What is in a file that another program has removed or cut is not delivered: it stays in out_.
+  // Looked at before, because an emptied file can be gone on with, and after, because it counts.
+  if (file_.state() != TraceFile::State::kWhole) return lose_file();
+  const bool written = write_head() && file_.append(out_.view());
+  const auto file = file_.state();
+  if (file == TraceFile::State::kRemoved || (written && file != TraceFile::State::kWhole))
+    return lose_file();
+  if (!written) return State::kBlocked;
   if (!out_.empty()) {
     batch_.text = out_.view();
     publish_(batch_);
     out_.clear();
     batch_.runs.clear();
   }
-  begun_ = true;
-  in_file_ = totals_;
-  if (finished_) file_.sync();
-  if (bad_) return true;  // the segment is left as it is
-  segment_.map().ledger().write(++ledger_number_,
-                                {route_, events_entered_, totals_.attempted, totals_.filtered,
-                                 totals_.hook_dropped, totals_.event_lost, totals_.unclaimed});
-  routes_.publish(route_);
-  events_.publish(releasable_events());
-  return true;
+  if (!bad_) {  // else the segment is left as it is
+    segment_.map().ledger().write(++ledger_number_,
+                                  {route_, events_entered_, totals_.attempted, totals_.filtered,
+                                   totals_.hook_dropped, totals_.event_lost, totals_.unclaimed});
+    routes_.publish(route_);
+    events_.publish(releasable_events());
+  }
+  commit();
+  return State::kBusy;
 }
 
 }  // namespace moetrace

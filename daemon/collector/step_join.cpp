@@ -12,23 +12,33 @@ std::size_t bytes_of(const RequestEvent& request, const RouteOrigin& origin) {
 
 }  // namespace
 
-void StepJoin::add_request(const RequestEvent& request) {
+void StepJoin::add_request(const RequestEvent& request, std::uint64_t event) {
   if (const auto old = requests_.find(request.request); old != requests_.end()) erase(old);
   RouteOrigin origin = route_origin(json_string(request.id), request.request);
   bytes_ += bytes_of(request, origin);
-  requests_.emplace(request.request, Request{request, std::move(origin)});
+  requests_.emplace(request.request, Request{request, event, false, std::move(origin)});
   if (bytes_ > most_bytes_) forget_oldest();
   std::fill(origins_.begin(), origins_.end(), nullptr);
 }
 
 void StepJoin::end_request(std::uint64_t request) {
-  if (const auto found = requests_.find(request); found != requests_.end()) erase(found);
+  const auto found = requests_.find(request);
+  if (found == requests_.end()) return;
+  found->second.ended = true;
+  ended_.push_back(request);
   // The step that was entered may have pointed at it.
   std::fill(origins_.begin(), origins_.end(), nullptr);
 }
 
+void StepJoin::forget_ended() {
+  for (const std::uint64_t request : ended_) {
+    if (const auto found = requests_.find(request); found != requests_.end()) erase(found);
+  }
+  ended_.clear();
+}
+
 void StepJoin::erase(std::unordered_map<std::uint64_t, Request>::iterator request) {
-  bytes_ -= bytes_of(request->second.event, request->second.origin);
+  bytes_ -= bytes_of(request->second.began, request->second.origin);
   requests_.erase(request);
 }
 
@@ -44,18 +54,19 @@ void StepJoin::forget_oldest() {
   forgotten_ += count;
 }
 
-const RequestEvent* StepJoin::request(std::uint64_t number) const {
-  const auto found = requests_.find(number);
-  return found == requests_.end() ? nullptr : &found->second.event;
-}
-
-std::vector<RequestEvent> StepJoin::live_requests() const {
+std::vector<RequestEvent> StepJoin::live_at(std::uint64_t event) const {
   std::vector<RequestEvent> live;
-  live.reserve(requests_.size());
-  for (const auto& [number, request] : requests_) live.push_back(request.event);
+  for (const auto& [number, request] : requests_) {
+    if (request.event < event) live.push_back(request.began);
+  }
   std::sort(live.begin(), live.end(),
             [](const RequestEvent& a, const RequestEvent& b) { return a.request < b.request; });
   return live;
+}
+
+const RequestEvent* StepJoin::request(std::uint64_t number) const {
+  const auto found = requests_.find(number);
+  return found == requests_.end() || found->second.ended ? nullptr : &found->second.began;
 }
 
 void StepJoin::enter(StepEvent step) {
@@ -66,7 +77,7 @@ void StepJoin::enter(StepEvent step) {
 
 const RouteOrigin* StepJoin::origin_of(std::uint64_t request) const {
   const auto found = requests_.find(request);
-  return found == requests_.end() ? &unknown_ : &found->second.origin;
+  return found == requests_.end() || found->second.ended ? &unknown_ : &found->second.origin;
 }
 
 StepJoin::Place StepJoin::place(std::uint32_t row) {
