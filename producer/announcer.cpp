@@ -26,9 +26,9 @@ StepBlock Announcer::announce(std::uint32_t rows, const Spans& spans) {
 
 StepBlock Announcer::announce_layers(std::uint32_t rows, const Spans& spans,
                                      const moetrace_layer_mask& layers) {
-  // What is replayed selected them, whatever its meta line said.
+  // A log may have layers that its first line does not name, where they were changed meanwhile.
   if (count_layers(without(layers, control_.layers)) > 0) {
-    for (int w = 0; w < 4; ++w) control_.layers.words[w] |= layers.words[w];
+    control_.layers = unite(control_.layers, layers);
     control_unannounced_ = true;
   }
   return write_step(now_ns(), rows, spans, layers, true);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <optional>
@@ -93,9 +94,13 @@ Result<std::vector<SegmentName>> list_segments(const std::string& directory,
                                                std::string_view session) {
   const auto names = file_names(directory);
   if (!names) {
+    const int failed = errno;
     return Error{ErrorCode::kNoDirectory,
-                 directory + ": can't read the ring directory: " + std::strerror(errno) +
-                     "; create it or set MOETRACE_DIR"};
+                 directory + ": can't read the ring directory: " + std::strerror(failed) +
+                     (failed == ENOENT ? "; create it or set MOETRACE_DIR"
+                      : failed == EMFILE || failed == ENFILE
+                          ? "; raise the limit of open files (ulimit -n)"
+                          : "; set MOETRACE_DIR to a directory that you may read")};
   }
   std::vector<SegmentName> segments;
   for (const std::string& file : *names) {
@@ -127,10 +132,14 @@ void remove_abandoned(const std::string& directory, std::string_view session) {
 }
 
 SegmentSizes sizes_for(double ring_mb, std::uint32_t top_k) {
-  const double slots = ring_mb * 1024 * 1024 / route_stride_for(top_k);
+  const double slots = std::ceil(ring_mb * 1024 * 1024 / route_stride_for(top_k));
   const double limited = std::clamp(slots, 64.0, static_cast<double>(MOETRACE_MAX_ROUTE_SLOTS));
+  return sizes_of_slots(std::bit_ceil(static_cast<std::uint64_t>(limited)));
+}
+
+SegmentSizes sizes_of_slots(std::uint64_t route_slots) {
   SegmentSizes sizes;
-  sizes.route_slots = std::bit_floor(static_cast<std::uint64_t>(limited));
+  sizes.route_slots = route_slots;
   // A decode step of one request takes two event slots for (layers) route slots; one eighth keeps
   // up with 16 layers and more, and below that the step rate is what it is.
   sizes.event_slots = std::max<std::uint64_t>(sizes.route_slots / 8, 4096);

@@ -112,6 +112,7 @@ boost::system::result<std::unique_ptr<Replayer>, Failure> Replayer::open(
   if (!producer) return Failure{kFailed, producer.error().message};
   std::unique_ptr<Replayer> replayer(
       new Replayer(options, std::move(*reader), std::move(*producer)));
+  replayer->warning_ = settings->warning;
   const std::string ctl = settings->directory + "/" + replayer->producer_->name().ctl_file();
   replayer->ctl_ = UniqueFd(::open(ctl.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
   return replayer;
