@@ -27,7 +27,7 @@ bool same(std::optional<std::string_view> a, const std::optional<std::string>& b
 }  // namespace
 
 Verifier::Verifier(const trace::Meta& meta)
-    : num_layers_(meta.num_layers.value_or(trace::kMaxLayers)) {
+    : meta_(meta), num_layers_(meta.num_layers.value_or(trace::kMaxLayers)) {
   summary_.plain = meta.plain();
 }
 
@@ -51,7 +51,14 @@ std::optional<Wrong> Verifier::finish() const {
   return Wrong{0, "no end line: still being written?"};
 }
 
+// A trace that lost its beginning must not pass for a log of another hook.
 std::string Verifier::check_plain(const trace::Content& content) {
+  const auto* row = std::get_if<trace::Route>(&content);
+  const bool of_a_trace =
+      row != nullptr ? row->seq.has_value() : !std::holds_alternative<trace::Unknown>(content);
+  if (of_a_trace && meta_.text.empty()) {
+    return "is a line of a trace, but the trace's beginning, with its meta line, is missing";
+  }
   if (const auto* route = std::get_if<trace::Route>(&content)) {
     ++summary_.rows;
     summary_.layers.set(route->layer);
@@ -323,7 +330,7 @@ std::string Verifier::check_cost() {
 
 boost::system::result<TraceSummary, Failure> verify_trace(const std::string& path) {
   const auto unreadable = [](const trace::Error& error) {
-    return Failure{kFailed, error.message + "; " + std::string(trace::what_to_try(error.code))};
+    return Failure{kFailed, error.message + "; " + trace::what_to_try(error)};
   };
   auto reader = trace::TraceReader::open(path);
   if (!reader) return unreadable(reader.error());
@@ -338,12 +345,19 @@ boost::system::result<TraceSummary, Failure> verify_trace(const std::string& pat
     }
     wrong = verifier.check(**line);
   }
-  if (!wrong) return verifier.summary();
-  if (wrong->line == 0) {
-    return Failure{kFailed, path + ": " + wrong->why + " run moetraced until the trace has ended"};
+  if (!wrong) {
+    TraceSummary summary = verifier.summary();
+    summary.left_out = reader->left_out();
+    return summary;
   }
-  return Failure{kFailed, path + ": line " + text(wrong->line) + ": " + wrong->why +
-                              "; the file was changed, or its writer is broken"};
+  if (wrong->line == 0) {
+    const char* const rest =
+        reader->left_out().empty() ? "" : "the last line is unfinished, and there is ";
+    return Failure{kFailed, trace::shown_name(path) + ": " + rest + wrong->why +
+                                " run moetraced until the trace has ended"};
+  }
+  return Failure{kFailed, trace::shown_name(path) + ": line " + text(wrong->line) + ": " +
+                              wrong->why + "; the file was changed, or its writer is broken"};
 }
 
 }  // namespace moetrace::cli

@@ -35,6 +35,7 @@ struct TraceSummary {
   std::uint64_t torn = 0;
   std::string status;             // "closed", "producer died"
   std::optional<double> cost_ns;  // of the engine's threads; nothing if the file does not say
+  std::string left_out;           // at its end, because it is unfinished: a line; "": nothing
 };
 
 // The first thing that is wrong with a trace.
@@ -43,9 +44,10 @@ struct Wrong {
   std::string why;
 };
 
-// Takes the lines after meta one by one.
+// Takes the lines other than meta one by one.
 class Verifier {
  public:
+  // `meta` is that of the reader, to which later lines may add.
   explicit Verifier(const trace::Meta& meta);
 
   // Nothing as long as all is well. After an answer the verifier is spent.
@@ -83,6 +85,7 @@ class Verifier {
   std::string check_step(const trace::Route& route);
   std::string check_cost();
 
+  const trace::Meta& meta_;
   std::uint64_t num_layers_;
   TraceSummary summary_;
   std::uint64_t line_ = 1;  // the one being looked at

@@ -5,11 +5,13 @@
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/text.hpp"
 #include "daemon/cli/verifier.hpp"
+#include "plotter/trace_reader.hpp"
 
 namespace moetrace::cli {
 namespace {
 
-void print(const std::string& path, const TraceSummary& summary) {
+void print(const std::string& file, const TraceSummary& summary) {
+  const std::string path = trace::shown_name(file);
   const auto number = [](std::uint64_t value) { return static_cast<unsigned long long>(value); };
   if (summary.plain) {
     std::printf("%s: good: %s of a plain log, which has no sequence and no totals to check\n",
@@ -30,11 +32,13 @@ Outcome verify(const std::vector<std::string>& files) {
   int exit_code = kOk;
   for (const std::string& file : files) {
     const auto summary = verify_trace(file);
+    if (summary) print(file, *summary);
+    std::fflush(stdout);
     if (summary) {
-      print(file, *summary);
+      if (!summary->left_out.empty())
+        std::fprintf(stderr, "moetrace: %s\n", summary->left_out.c_str());
       continue;
     }
-    std::fflush(stdout);
     std::fprintf(stderr, "moetrace: %s\n", summary.error().message.c_str());
     exit_code = kFailed;
   }
@@ -47,7 +51,9 @@ void add_verify(CLI::App& app, Command& chosen) {
   auto* sub = app.add_subcommand(
       "verify", "Check a trace: schema, sequence, and that every row is accounted for");
   auto files = std::make_shared<std::vector<std::string>>();
-  sub->add_option("FILE", *files, "Trace files, or plain logs of the public format")->required();
+  sub->add_option("FILE", *files,
+                  "Trace files, or plain logs; also .gz or .zst, or - for standard input")
+      ->required();
   sub->callback([files, &chosen] { chosen = [files] { return verify(*files); }; });
 }
 
