@@ -17,11 +17,13 @@ bool read_content(KeyReader& reader, std::string_view type, Content& content) {
   };
   if (type == "route") {
     auto& to = content.emplace<Route>();
-    return keys(Key{"req_id", &to.req_id}, Key{"token_idx", &to.token_idx},
+    const Presence public_key = reader.limits().plain ? kOptional : Presence::kRequired;
+    return keys(Key{"req_id", &to.req_id, public_key}, Key{"token_idx", &to.token_idx, public_key},
                 Key{"layer", Layer{&to.layer}}, Key{"topk_ids", IdList{&to.expert_ids}},
-                Key{"topk_weights", WeightList{&to.weights}},
+                Key{"topk_weights", WeightList{&to.weights}, public_key},
                 Key{"request", &to.request, kOptional}, Key{"step", &to.step, kOptional},
-                Key{"seq", &to.seq, kOptional});
+                Key{"seq", &to.seq, kOptional}) &&
+           reader.complete_weights(to.expert_ids.size(), to.weights);
   }
   if (type == "step") {
     auto& to = content.emplace<Step>();
@@ -79,7 +81,6 @@ bool read_content(KeyReader& reader, std::string_view type, Content& content) {
                 Key{"filtered", &to.filtered}, Key{"dropped", &to.dropped}, Key{"torn", &to.torn},
                 Key{"status", &to.status});
   }
-  if (type == "meta") return reader.fail("a second meta line");
   content.emplace<Unknown>().type = type;
   return keys();
 }
@@ -98,6 +99,10 @@ LineParser::~LineParser() = default;
 
 const Error& LineParser::error() const {
   return impl_->reader.error();
+}
+
+void LineParser::set_limits(const Limits& limits) {
+  impl_->reader.set_limits(limits);
 }
 
 bool LineParser::parse(std::string_view text, Content& content) {

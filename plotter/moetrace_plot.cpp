@@ -32,12 +32,12 @@ constexpr auto kFooter =
     "  expert_heatmap.png      layer by expert, and the busiest expert of each layer\n"
     "  expert_metrics.json     top three, entropy and counts, over all layers and for each\n";
 
-void fail(const std::string& message) {
+void say(const std::string& message) {
   std::cerr << "moetrace-plot: " << message << '\n';
 }
 
 void fail(const trace::Error& error) {
-  fail(error.message + "; " + std::string(trace::what_to_try(error.code)));
+  say(error.message + "; " + trace::what_to_try(error));
 }
 
 // The exit code if the program is over, because it was asked for help or in a wrong way.
@@ -47,7 +47,10 @@ std::optional<int> parse(int argc, char** argv, Arguments& arguments) {
   app.footer(kFooter);
   app.set_version_flag("--version", "moetrace-plot " MOETRACE_VERSION);
   std::string format = "png";
-  app.add_option("FILE", arguments.files, "Trace files; several (the ranks of a run) are added up")
+  app.add_option("FILE", arguments.files,
+                 "Trace files, also .gz or .zst, or - for standard input; several (the ranks of a "
+                 "run, or the "
+                 "parts of a trace) are added up")
       ->required();
   app.add_option("-o,--output", arguments.report.folder, "Folder for the pictures; is created")
       ->required()
@@ -72,7 +75,7 @@ std::optional<int> parse(int argc, char** argv, Arguments& arguments) {
     std::cout << app.version() << "\n";
     return 0;
   } catch (const CLI::ParseError& error) {
-    fail(command_line::usage_line(app, error));
+    say(command_line::usage_line(app, error));
     return kUsage;
   }
   arguments.report.format = *plot::format_named(format);
@@ -87,6 +90,7 @@ int run(int argc, char** argv) {
     fail(load.error());
     return kFailed;
   }
+  for (const std::string& note : load->notes) say(note);
   const auto written = plot::write_report(*load, arguments.report);
   if (!written) {
     fail(written.error());

@@ -35,7 +35,8 @@ struct Ranks {
   uint32_t tp = 0, dp = 0, pp = 0, ep = 0;
 };
 
-// The first line. Owns its strings. Only top_k and layers_logged are sure to be there.
+// The first line; in a plain log there may be several, or none. Owns its strings. Only in a trace
+// are top_k and layers_logged sure to be there.
 struct Meta {
   std::optional<std::string> model_id;
   std::optional<std::string> vllm_version;
@@ -43,7 +44,7 @@ struct Meta {
   std::optional<std::string> device;
   std::optional<int64_t> seed;
   std::vector<uint16_t> layers_logged;  // in file order, each below kMaxLayers
-  uint32_t top_k = 0;                   // 1 to kMaxTopK
+  uint32_t top_k = 0;                   // 1 to kMaxTopK; 0: not known
   std::optional<uint32_t> num_experts;  // 1 to kMaxExperts; plain logs lack it
   std::string schema;                   // "moetrace/1"; empty in a plain log
   std::optional<std::string> trace_id;
@@ -57,7 +58,7 @@ struct Meta {
   std::optional<std::string> host;
   std::optional<double> created_at;  // Unix seconds
   std::vector<std::string> notes;    // what a reader must know
-  std::string text;                  // the line as it stands in the file, without its newline
+  std::string text;  // the line as it stands in the file, without its newline; empty: none came
 
   [[nodiscard]] bool plain() const { return schema.empty(); }
 };

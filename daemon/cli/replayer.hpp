@@ -27,12 +27,13 @@ struct ReplayTotals {
   std::uint64_t steps = 0;
   std::uint64_t dropped = 0;  // rows that found no room
   std::string failure;        // why the rest of the file was not replayed; "": all of it was
+  std::string left_out;       // at the file's end, because it is unfinished: a line; "": nothing
 };
 
 class Replayer {
  public:
-  // Reads the file's meta line and creates the segment (directory, session and ring size from the
-  // environment).
+  // Reads the file's beginning, of a plain log all of it, and creates the segment (directory,
+  // session and ring size from the environment).
   static boost::system::result<std::unique_ptr<Replayer>, Failure> open(
       const ReplayOptions& options);
 

@@ -112,10 +112,17 @@ std::vector<std::string> Verifier::take_warnings() {
 }
 
 std::string Verifier::check_plain(const trace::Content& content) {
-  if (const auto* route = std::get_if<trace::Route>(&content)) {
+  const auto* row = std::get_if<trace::Route>(&content);
+  const bool of_a_trace =
+      row != nullptr ? row->seq.has_value() : !std::holds_alternative<trace::Unknown>(content);
+  // A trace that lost its beginning must not pass for a log of another hook.
+  if (of_a_trace && meta_.empty()) {
+    return "is a line of a trace, but the trace's beginning, with its meta line, is missing";
+  }
+  if (row != nullptr) {
     ++summary_.rows;
-    summary_.layers.set(route->layer);
-  } else if (!std::holds_alternative<trace::Unknown>(content)) {
+    summary_.layers.set(row->layer);
+  } else if (of_a_trace) {
     warnings_.add(Strange::kPlainLogOfTrace, line_, [] {
       return std::string("stands in a plain log, whose meta has no \"schema\"");
     });

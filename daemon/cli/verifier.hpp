@@ -40,6 +40,7 @@ struct TraceSummary {
   std::string status;                 // of the last end line, such as "closed"
   std::optional<double> cost_ns;      // of the engine's threads; nothing if the file does not say
   std::vector<std::string> warnings;  // "FILE: line N: what; why"
+  std::string left_out;               // at its end, because it is unfinished: a line; or ""
 };
 
 // The first thing that is wrong with a trace.

@@ -270,7 +270,16 @@ TEST_F(VerifierTest, NoEndLine) {
 TEST_F(VerifierTest, TornLastLine) {
   std::string text = join(lines_);
   text.resize(text.size() - 10);
-  EXPECT_NE(verdict(text).find("line 12: torn"), std::string::npos) << verdict(text);
+  EXPECT_TRUE(verdict(text).starts_with("the last line is unfinished, and there is no end line"))
+      << verdict(text);
+  // Whole without its newline.
+  text = join(lines_);
+  text.pop_back();
+  EXPECT_EQ(verdict(text), "good");
+  EXPECT_EQ(summary_.left_out, "");
+  // Behind the end.
+  EXPECT_EQ(verdict(join(lines_) + "{\"type\":"), "good");
+  EXPECT_NE(summary_.left_out.find("line 13 has 8 bytes"), std::string::npos) << summary_.left_out;
 }
 
 TEST_F(VerifierTest, SchemaOfEveryLine) {
@@ -645,6 +654,18 @@ TEST_F(VerifierTest, PlainLogs) {
   EXPECT_EQ(summary_.rows, 2u);
   edit(3, "[1, 2]", "[1, 2, 3]");
   EXPECT_EQ(blamed(), 3u);
+}
+
+// A log of another hook may have no meta line; a trace that lost its own is not such a log.
+TEST_F(VerifierTest, LogsWithoutAMetaLine) {
+  const std::string row = R"({"type": "route", "layer": 0, "topk_ids": [1, 2]})";
+  EXPECT_EQ(verdict(row + "\n" + row), "good");
+  EXPECT_EQ(summary_.rows, 2u);
+  EXPECT_EQ(verdict(row + "\n" + row.substr(0, 30)), "good");
+  EXPECT_NE(summary_.left_out.find("line 2 has 30 bytes"), std::string::npos);
+  EXPECT_TRUE(
+      verdict(row + "\n" + lines_[2] + "\n").starts_with("line 2: is a line of a trace, but"));
+  EXPECT_TRUE(verdict(lines_[3] + "\n").starts_with("line 1: is a line of a trace, but"));
 }
 
 TEST_F(VerifierTest, AbsentFile) {

@@ -9,7 +9,8 @@
 namespace moetrace::cli {
 namespace {
 
-void print(const std::string& path, const TraceSummary& summary) {
+void print(const std::string& file, const TraceSummary& summary) {
+  const std::string path = trace::shown_name(file);
   const auto number = [](std::uint64_t value) { return static_cast<unsigned long long>(value); };
   if (summary.plain) {
     std::printf("%s: good: %s of a plain log, which has no sequence and no totals to check\n",
@@ -42,6 +43,8 @@ Outcome verify(const std::vector<std::string>& files) {
     for (const std::string& line : summary->warnings) {
       std::fprintf(stderr, "moetrace: warning: %s\n", line.c_str());
     }
+    if (!summary->left_out.empty())
+      std::fprintf(stderr, "moetrace: %s\n", summary->left_out.c_str());
   }
   return exit_code;
 }
@@ -52,8 +55,10 @@ void add_verify(CLI::App& app, Command& chosen) {
   auto* sub = app.add_subcommand(
       "verify", "Check a trace: schema, sequence, and that every row is accounted for");
   auto files = std::make_shared<std::vector<std::string>>();
-  sub->add_option("FILE", *files,
-                  "Trace files, of which parts of one trace are checked as a chain, or plain logs")
+  sub->add_option(
+         "FILE", *files,
+         "Trace files, of which parts of one trace are checked as a chain, or plain logs; also "
+         ".gz or .zst, or - for standard input")
       ->required();
   sub->callback([files, &chosen] { chosen = [files] { return verify(*files); }; });
 }

@@ -34,19 +34,25 @@ std::optional<Place> place_of(const std::string& path) {
 }
 
 Failure unreadable(const trace::Error& error) {
-  return {kFailed, error.message + "; " + std::string(trace::what_to_try(error.code))};
+  return {kFailed, error.message + "; " + trace::what_to_try(error)};
 }
 
-Failure wrong_trace(const std::string& path, const trace::Meta& meta, const Wrong& wrong) {
+Failure wrong_trace(const std::string& path, const trace::TraceReader& reader, const Wrong& wrong) {
+  const std::string name = trace::shown_name(path);
   if (wrong.line == 0) {
-    return {kFailed, path + ": " + wrong.why + "; " +
+    const trace::Meta& meta = reader.meta();
+    const char* const rest =
+        reader.left_out().empty() ? "" : "the last line is unfinished, and there is ";
+    return {kFailed, name + ": " + rest + wrong.why + "; " +
                          how_to_finish(path, meta.trace_id, meta.rank.value_or(0))};
   }
-  return {kFailed, path + ": line " + std::to_string(wrong.line) + ": " + wrong.why + "; " +
+  return {kFailed, name + ": line " + std::to_string(wrong.line) + ": " + wrong.why + "; " +
                        std::string(wrong.what_to_try)};
 }
 
-std::optional<Failure> verify_part(Verifier& verifier, const std::string& path) {
+// `left_out`: at the file's end, because it is unfinished.
+std::optional<Failure> verify_part(Verifier& verifier, const std::string& path,
+                                   std::string& left_out) {
   auto reader = trace::TraceReader::open(path);
   if (!reader) return unreadable(reader.error());
   std::optional<Wrong> wrong = verifier.begin(reader->meta());
@@ -59,7 +65,8 @@ std::optional<Failure> verify_part(Verifier& verifier, const std::string& path) 
     }
     wrong = verifier.check(**line);
   }
-  if (wrong) return wrong_trace(path, reader->meta(), *wrong);
+  if (wrong) return wrong_trace(path, *reader, *wrong);
+  left_out = reader->left_out();
   return std::nullopt;
 }
 
@@ -68,11 +75,14 @@ std::optional<Failure> verify_part(Verifier& verifier, const std::string& path) 
 boost::system::result<TraceSummary, Failure> verify_trace(const std::vector<std::string>& parts) {
   Verifier verifier;
   std::vector<std::string> warnings;
+  std::string left_out;
   for (const std::string& path : parts) {
-    if (auto failure = verify_part(verifier, path)) return *failure;
-    for (const std::string& line : verifier.take_warnings()) warnings.push_back(path + ": " + line);
+    if (auto failure = verify_part(verifier, path, left_out)) return *failure;
+    for (const std::string& line : verifier.take_warnings())
+      warnings.push_back(trace::shown_name(path) + ": " + line);
   }
   TraceSummary summary = verifier.summary();
+  summary.left_out = std::move(left_out);
   summary.warnings = std::move(warnings);
   return summary;
 }
