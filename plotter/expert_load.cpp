@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <array>
-#include <set>
+#include <bitset>
+#include <deque>
 #include <utility>
 
 #include "plotter/trace_reader.hpp"
@@ -10,7 +11,6 @@
 namespace moetrace::plot {
 namespace {
 
-using trace::Line;
 using trace::Meta;
 using trace::Route;
 using trace::TraceReader;
@@ -28,86 +28,172 @@ class TokenCounter {
       step_ = route.step;
     }
     fullest_ = std::max(fullest_, ++rows_[route.layer]);
+    layers_.set(route.layer);
   }
 
   [[nodiscard]] uint64_t tokens() const { return tokens_ + fullest_; }
+  // Those that have routes.
+  [[nodiscard]] const std::bitset<trace::kMaxLayers>& layers() const { return layers_; }
 
  private:
   std::optional<uint64_t> step_;
   std::array<uint64_t, trace::kMaxLayers> rows_{};
   uint64_t fullest_ = 0;
   uint64_t tokens_ = 0;
+  std::bitset<trace::kMaxLayers> layers_;
 };
-
-LayerLoad& layer_of(ExpertLoad& load, uint16_t layer) {
-  LayerLoad& found = load.layers[layer];
-  found.counts.resize(load.num_experts);
-  return found;
-}
-
-void add_route(ExpertLoad& load, const Route& route) {
-  LayerLoad& layer = layer_of(load, route.layer);
-  ++layer.rows;
-  for (const uint16_t id : route.expert_ids) {
-    if (id != trace::kNoExpert) ++layer.counts[id];
-  }
-}
 
 Error mismatch(const std::string& path, const std::string& why) {
   return {ErrorCode::kMismatch, path + ": " + why};
 }
 
+std::string model_of(const std::optional<std::string>& model) {
+  return model ? "a model called " + *model : "a model that it does not name";
+}
+
+// Adds the files up one by one.
+class LoadReader {
+ public:
+  explicit LoadReader(std::optional<uint32_t> num_experts) : given_experts_(num_experts) {}
+
+  Result<void> add(const std::string& path);
+  ExpertLoad finish() &&;
+
+ private:
+  LayerLoad& layer_of(uint16_t layer);
+  void add_route(const Route& route, TokenCounter& tokens);
+  Result<void> read_lines(const std::string& path, TraceReader& reader);
+  Result<void> join(const std::string& path, const TraceReader& reader);
+  TokenCounter& tokens_of(const Meta& meta);
+
+  std::optional<uint32_t> given_experts_;
+  ExpertLoad load_;
+  std::optional<std::string> model_;  // of the first file
+  std::map<std::pair<dev_t, ino_t>, std::string> path_of_file_;
+  std::map<std::pair<std::string, uint64_t>, std::string> path_of_part_;  // trace id and part
+  // The parts of a trace are one; every plain log is one of its own.
+  std::deque<TokenCounter> tokens_;
+  std::map<std::string, TokenCounter*> tokens_of_trace_;
+};
+
+LayerLoad& LoadReader::layer_of(uint16_t layer) {
+  LayerLoad& found = load_.layers[layer];
+  if (found.counts.size() < load_.num_experts) found.counts.resize(load_.num_experts);
+  return found;
+}
+
+void LoadReader::add_route(const Route& route, TokenCounter& tokens) {
+  LayerLoad& layer = layer_of(route.layer);
+  ++layer.rows;
+  for (const uint16_t id : route.expert_ids) {
+    if (id == trace::kNoExpert) continue;
+    if (id >= layer.counts.size()) layer.counts.resize(id + size_t{1});  // as long as none says
+    ++layer.counts[id];
+  }
+  tokens.add(route);
+}
+
+TokenCounter& LoadReader::tokens_of(const Meta& meta) {
+  if (!meta.trace_id) return tokens_.emplace_back();
+  TokenCounter*& counter = tokens_of_trace_[*meta.trace_id];
+  if (counter == nullptr) counter = &tokens_.emplace_back();
+  return *counter;
+}
+
 // The first file sets what the run is; the others must be of the same run.
-Result<void> join(ExpertLoad& load, const std::string& path, const TraceReader& reader) {
+Result<void> LoadReader::join(const std::string& path, const TraceReader& reader) {
   const Meta& meta = reader.meta();
   if (!reader.num_experts()) {
+    const uint32_t seen = reader.experts_seen();
+    const std::string least =
+        seen == 0 ? "" : ", only that there are at least " + std::to_string(seen);
     return Error{ErrorCode::kNoExperts,
-                 path + ": its meta line does not say how many experts the model has"};
+                 path + ": it does not say how many experts the model has" + least};
   }
-  const std::string model = meta.model_id.value_or("unknown model");
-  if (load.files++ == 0) {
-    load.model_id = model;
-    load.num_experts = *reader.num_experts();
-    load.top_k = meta.top_k;
+  if (load_.files == 0) {
+    model_ = meta.model_id;
+    load_.model_id = model_.value_or("unknown model");
+    load_.num_experts = *reader.num_experts();
+    load_.top_k = meta.top_k;
   }
-  if (model != load.model_id) {
-    return mismatch(path, "is a trace of " + model + ", the first file of " + load.model_id);
+  if (meta.model_id != model_) {
+    return mismatch(path,
+                    "is of " + model_of(meta.model_id) + ", the first file of " + model_of(model_));
   }
-  if (*reader.num_experts() != load.num_experts) {
+  if (*reader.num_experts() != load_.num_experts) {
     return mismatch(path, "has " + std::to_string(*reader.num_experts()) +
-                              " experts, the first file " + std::to_string(load.num_experts));
+                              " experts, the first file " + std::to_string(load_.num_experts));
   }
-  if (meta.top_k != load.top_k) {
+  if (meta.top_k != load_.top_k) {
     return mismatch(path, "has top_k " + std::to_string(meta.top_k) + ", the first file " +
-                              std::to_string(load.top_k));
+                              std::to_string(load_.top_k));
   }
-  for (const uint16_t layer : meta.layers_logged) layer_of(load, layer);
-  if (meta.plain()) load.dropped = load.torn = std::nullopt;
+  for (const uint16_t layer : meta.layers_logged) layer_of(layer);
+  if (meta.plain()) load_.dropped = load_.torn = std::nullopt;
   return {};
 }
 
-// Adds one file; its tokens go to each layer that it has routes of.
-Result<void> read_file(ExpertLoad& load, TraceReader& reader,
-                       std::map<uint16_t, uint64_t>& tokens_of_layer) {
-  TokenCounter tokens;
-  std::set<uint16_t> layers;
+Result<void> LoadReader::read_lines(const std::string& path, TraceReader& reader) {
+  TokenCounter& tokens = tokens_of(reader.meta());
+  bool first = true;
+  uint64_t part = 1;
   for (;;) {
     const auto next = reader.next();
     if (!next) return next.error();
+    if (first && *next != nullptr) {
+      if (const auto* base = std::get_if<trace::Base>(&(*next)->content))
+        part = base->part.value_or(1);
+    }
+    if (first && reader.meta().trace_id) {
+      const auto [known, added] =
+          path_of_part_.emplace(std::pair{*reader.meta().trace_id, part}, path);
+      if (!added) return mismatch(path, "is the same trace as " + known->second);
+    }
+    first = false;
     if (*next == nullptr) break;
     const auto& content = (*next)->content;
     if (const auto* route = std::get_if<Route>(&content)) {
-      add_route(load, *route);
-      tokens.add(*route);
-      layers.insert(route->layer);
+      add_route(*route, tokens);
     } else if (const auto* loss = std::get_if<trace::Loss>(&content)) {
-      if (load.dropped) *load.dropped += loss->dropped;
+      if (load_.dropped) *load_.dropped += loss->dropped;
     } else if (const auto* torn = std::get_if<trace::Torn>(&content)) {
-      if (load.torn) *load.torn += torn->count;
+      if (load_.torn) *load_.torn += torn->count;
     }
   }
-  for (const uint16_t layer : layers) tokens_of_layer[layer] += tokens.tokens();
+  if (!reader.left_out().empty()) load_.notes.push_back(reader.left_out());
   return {};
+}
+
+Result<void> LoadReader::add(const std::string& path) {
+  auto reader = TraceReader::open(path, {.num_experts = given_experts_});
+  if (!reader) return reader.error();
+  const auto [known, added] = path_of_file_.emplace(reader->identity(), path);
+  if (!added) {
+    load_.notes.push_back(path + ": is the same file as " + known->second +
+                          ": counted once; give each file once");
+    return {};
+  }
+  // Traces and most logs say what they are before all rows: what doesn't fit is said before they
+  // are read.
+  if (reader->num_experts() && reader->meta().top_k != 0 && load_.files > 0) {
+    if (const auto joined = join(path, *reader); !joined) return joined.error();
+  }
+  if (const auto read = read_lines(path, *reader); !read) return read.error();
+  if (const auto joined = join(path, *reader); !joined) return joined.error();
+  ++load_.files;
+  return {};
+}
+
+ExpertLoad LoadReader::finish() && {
+  for (auto& [number, layer] : load_.layers) layer.counts.resize(load_.num_experts);
+  std::map<uint16_t, uint64_t> tokens_of_layer;
+  for (const TokenCounter& counter : tokens_) {
+    for (uint16_t layer = 0; layer < trace::kMaxLayers; ++layer) {
+      if (counter.layers().test(layer)) tokens_of_layer[layer] += counter.tokens();
+    }
+  }
+  for (const auto& [layer, tokens] : tokens_of_layer) load_.tokens = std::max(load_.tokens, tokens);
+  return std::move(load_);
 }
 
 }  // namespace
@@ -123,21 +209,11 @@ LayerLoad ExpertLoad::total() const {
 
 Result<ExpertLoad> read_expert_load(const std::vector<std::string>& paths,
                                     std::optional<uint32_t> num_experts) {
-  ExpertLoad load;
-  std::map<uint16_t, uint64_t> tokens_of_layer;
-  std::map<std::string, std::string> path_of_trace;
+  LoadReader reader(num_experts);
   for (const std::string& path : paths) {
-    auto reader = TraceReader::open(path, {.num_experts = num_experts});
-    if (!reader) return reader.error();
-    if (const auto& id = reader->meta().trace_id) {
-      const auto [known, added] = path_of_trace.emplace(*id, path);
-      if (!added) return mismatch(path, "is the same trace as " + known->second);
-    }
-    if (const auto joined = join(load, path, *reader); !joined) return joined.error();
-    if (const auto read = read_file(load, *reader, tokens_of_layer); !read) return read.error();
+    if (const auto added = reader.add(path); !added) return added.error();
   }
-  for (const auto& [layer, tokens] : tokens_of_layer) load.tokens = std::max(load.tokens, tokens);
-  return load;
+  return std::move(reader).finish();
 }
 
 }  // namespace moetrace::plot

@@ -36,14 +36,17 @@ struct ExpertLoad {
   // From the trace's own lines; nothing where a file is a plain log, which does not say it.
   std::optional<uint64_t> dropped = 0;  // records that had no room
   std::optional<uint64_t> torn = 0;     // announced, but never seen
+  // What a reader must know of the files: a line each, "what: why; what to try".
+  std::vector<std::string> notes;
 
   // All layers added together.
   [[nodiscard]] LayerLoad total() const;
 };
 
-// Reads every file once, in memory that depends on layers x experts only. Errors: the reader's;
-// kNoExperts if neither a meta line nor num_experts says how many experts there are; kMismatch for
-// files of different models, or if one trace is given twice.
+// Reads every file once, in memory that depends on layers x experts only; a file that is given
+// twice, under whatever name, counts once. Errors: the reader's; kNoExperts if neither a meta line
+// nor num_experts says how many experts there are; kMismatch for files of different models, or if a
+// copy of a trace is given with it.
 Result<ExpertLoad> read_expert_load(const std::vector<std::string>& paths,
                                     std::optional<uint32_t> num_experts);
 

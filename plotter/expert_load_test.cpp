@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -106,7 +107,7 @@ TEST_F(ExpertLoadTest, FilesThatDoNotBelongTogether) {
   };
   const std::string b = folder_.at("b") + ": ";
   EXPECT_EQ(with({.trace_id = "b", .model = "other"}),
-            b + "is a trace of other, the first file of tiny");
+            b + "is of a model called other, the first file of a model called tiny");
   EXPECT_EQ(with({.trace_id = "b", .top_k = 1}), b + "has top_k 1, the first file 2");
   EXPECT_EQ(with({.trace_id = "b", .num_experts = 8}), b + "has 8 experts, the first file 4");
   EXPECT_EQ(with({}), b + "is the same trace as " + first);
@@ -122,12 +123,78 @@ TEST_F(ExpertLoadTest, NobodySaysHowManyExperts) {
       "\n"
       R"({"type":"route","req_id":"r","token_idx":0,"layer":0,"topk_ids":[43,5],"topk_weights":[1,2]})"
       "\n");
-  EXPECT_EQ(error_of({plain}),
-            plain + ": its meta line does not say how many experts the model has");
+  EXPECT_EQ(
+      error_of({plain}),
+      plain + ": it does not say how many experts the model has, only that there are at least 44");
   const auto load = read_expert_load({plain}, 60);
   ASSERT_TRUE(load);
   EXPECT_EQ(load->total().counts.size(), 60U);
   EXPECT_EQ(load->total().counts[43], 1U);
+}
+
+TEST_F(ExpertLoadTest, OneFileUnderTwoNamesCountsOnce) {
+  const std::string file = folder_.write("a", meta() + route(0, 0, 0, "[0,1]"));
+  std::filesystem::create_symlink(file, folder_.at("link"));
+  std::filesystem::create_hard_link(file, folder_.at("hard"));
+  const auto load =
+      read_expert_load({file, folder_.at("link"), file, folder_.at("hard")}, std::nullopt);
+  ASSERT_TRUE(load) << load.error().message;
+  EXPECT_EQ(load->files, 1U);
+  EXPECT_EQ(load->total().counts, (std::vector<uint64_t>{1, 1, 0, 0}));
+  ASSERT_EQ(load->notes.size(), 3U);
+  EXPECT_EQ(load->notes[0], folder_.at("link") + ": is the same file as " + file +
+                                ": counted once; give each file once");
+  // A copy is another file, but the same trace.
+  EXPECT_EQ(error_of({file, folder_.write("copy", trace::read_bytes(file))}),
+            folder_.at("copy") + ": is the same trace as " + file);
+}
+
+TEST_F(ExpertLoadTest, PartsOfATraceAddUp) {
+  const auto part = [](int number) {
+    return R"({"type":"part","part":)" + std::to_string(number) +
+           R"(,"seq":1,"event":1,"step":0,"open":1,"dropped_total":0})" + "\n";
+  };
+  // A step of two layers, cut between them.
+  const std::string first = folder_.write("1", meta() + route(0, 0, 0, "[0,1]"));
+  const std::string second =
+      folder_.write("2", meta() + part(2) + route(0, 0, 1, "[2,3]") + route(1, 1, 0, "[0,1]"));
+  const auto load = read_expert_load({first, second}, std::nullopt);
+  ASSERT_TRUE(load) << load.error().message;
+  EXPECT_EQ(load->files, 2U);
+  EXPECT_EQ(load->total().rows, 3U);
+  EXPECT_EQ(load->tokens, 2U);
+  const std::string again = folder_.write("again", meta() + part(2));
+  EXPECT_EQ(error_of({first, second, again}), again + ": is the same trace as " + second);
+}
+
+TEST_F(ExpertLoadTest, UnfinishedLastLinesAreLeftOut) {
+  const std::string text = meta() + route(0, 0, 0, "[0,1]") + route(0, 1, 0, "[2,3]");
+  for (size_t size = meta().size(); size < text.size(); ++size) {
+    const auto load = read_expert_load({folder_.write("a", text.substr(0, size))}, std::nullopt);
+    ASSERT_TRUE(load) << load.error().message;
+    const bool whole = text[size - 1] == '\n' || text[size] == '\n';
+    EXPECT_EQ(load->notes.size(), whole ? 0U : 1U) << size;
+  }
+}
+
+// What a log says of the model may come after its rows.
+TEST_F(ExpertLoadTest, LateMetaLine) {
+  const std::string row = R"({"type":"route","layer":3,"topk_ids":[1,2]})"
+                          "\n";
+  const std::string late = row +
+                           R"({"type":"meta","model_id":"m","num_experts":4,"layers_logged":[0]})"
+                           "\n" +
+                           row;
+  const auto load = read_expert_load({folder_.write("late", late)}, std::nullopt);
+  ASSERT_TRUE(load) << load.error().message;
+  EXPECT_EQ(load->model_id, "m");
+  EXPECT_EQ(load->top_k, 2U);
+  EXPECT_EQ(load->layers.size(), 2U);
+  EXPECT_EQ(load->layers.at(0).counts, std::vector<uint64_t>(4));
+  EXPECT_EQ(load->layers.at(3).counts, (std::vector<uint64_t>{0, 2, 2, 0}));
+  EXPECT_EQ(error_of({folder_.write("m", late), folder_.write("none", row)}),
+            folder_.at("none") +
+                ": it does not say how many experts the model has, only that there are at least 3");
 }
 
 // Nor does a plain log say what was lost; beside it, what another file says is not the whole.

@@ -1,5 +1,6 @@
 #include "plotter/json_cursor.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -87,6 +88,30 @@ bool is_json_text(std::string_view text) {
     at += length;
   }
   return true;
+}
+
+bool is_blank_text(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), is_blank);
+}
+
+bool is_closed_object(std::string_view text) {
+  size_t depth = 0;
+  bool in_string = false;
+  bool closed = false;
+  for (size_t at = 0; at < text.size(); ++at) {
+    const char c = text[at];
+    if (in_string) {
+      if (c == '\\') ++at;
+      in_string = c != '"';
+      continue;
+    }
+    if (is_blank(c)) continue;
+    if (closed || (depth == 0 && c != '{')) return false;
+    in_string = c == '"';
+    if (c == '{' || c == '[') ++depth;
+    if (c == '}' || c == ']') closed = --depth == 0;
+  }
+  return closed;
 }
 
 void JsonCursor::start(std::string_view text) {

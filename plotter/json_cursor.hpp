@@ -10,6 +10,13 @@ namespace moetrace::trace {
 // Is all of the text UTF-8 without control characters other than JSON's blanks?
 bool is_json_text(std::string_view text);
 
+// Nothing but JSON's blanks?
+bool is_blank_text(std::string_view text);
+
+// Does the text begin with { and end with the } that belongs to it? The beginning of a longer line
+// never does, wherever it was cut.
+bool is_closed_object(std::string_view text);
+
 class JsonCursor {
  public:
   // The text must live as long as the cursor is used. What take_string gave before is invalid.

@@ -1,5 +1,6 @@
 #include "plotter/key_reader.hpp"
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
@@ -131,6 +132,7 @@ bool KeyReader::check_expert(uint64_t id) {
 }
 
 bool KeyReader::check_top_k(std::string_view name, size_t length) {
+  if (limits_.top_k == 0) return length > 0 || fail(quoted(name) + " is an empty list");
   if (length == limits_.top_k) return true;
   return fail(quoted(name) + " has " + std::to_string(length) + " entries, top_k is " +
               std::to_string(limits_.top_k));
@@ -163,11 +165,27 @@ bool KeyReader::read_weight(std::string_view name, float& out) {
 }
 
 bool KeyReader::read(std::string_view name, WeightList list) {
+  if (const std::string_view token = cursor_.token(); limits_.plain && token == "null") {
+    *list.out = {};
+    cursor_.pass(token);
+    return true;
+  }
   size_t length = 0;
   const auto read_one = [&](size_t index) { return read_weight(name, weights_[index]); };
   if (!read_list(name, weights_.size(), length, read_one)) return false;
   *list.out = std::span(weights_.data(), length);
   return check_top_k(name, length);
+}
+
+bool KeyReader::complete_weights(size_t ids, std::span<const float>& weights) {
+  if (weights.size() == ids) return true;
+  if (!weights.empty()) {
+    return fail("\"topk_weights\" has " + std::to_string(weights.size()) +
+                " entries, \"topk_ids\" " + std::to_string(ids));
+  }
+  std::fill_n(weights_.begin(), ids, std::numeric_limits<float>::quiet_NaN());
+  weights = std::span(weights_.data(), ids);
+  return true;
 }
 
 bool KeyReader::read(std::string_view name, LayerList list) {

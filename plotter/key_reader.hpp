@@ -25,7 +25,7 @@ struct Layer {
 struct IdList {  // top_k expert ids; null is kNoExpert
   std::span<const uint16_t>* out;
 };
-struct WeightList {  // top_k weights; null is NaN
+struct WeightList {  // top_k weights; null is NaN; of a plain log null instead of the list, too
   std::span<const float>* out;
 };
 struct LayerList {
@@ -52,6 +52,12 @@ class KeyReader {
   // Reads all keys of that line (at most 63 wanted ones), and that nothing follows. What the slots
   // point to is valid until the next line, and as long as the line is. False: see error().
   bool read_keys(std::span<const Key> keys);
+
+  // The weights of a row that has `ids` ids: if it gave none, as many unknown ones.
+  bool complete_weights(size_t ids, std::span<const float>& weights);
+
+  [[nodiscard]] const Limits& limits() const { return limits_; }
+  void set_limits(const Limits& limits) { limits_ = limits; }
 
   // Sets error() and returns false, so that a caller can return what this returns.
   bool fail(std::string why);

@@ -11,10 +11,12 @@
 namespace moetrace::trace {
 
 struct Limits {
-  uint32_t top_k;        // the length of every list of a route
+  uint32_t top_k;        // the length of every list of a route; 0: not known
   uint32_t num_experts;  // ids are below
   uint32_t num_layers;   // layers are below
-  bool plain;            // a plain log: weights may be NaN and Infinity, as Python writes them
+  // A plain log: of a route only layer and ids must be there, and weights may be NaN and Infinity,
+  // as Python writes them.
+  bool plain;
   bool experts_given = false;  // num_experts is the user's word, which the file does not have
 };
 
@@ -23,6 +25,8 @@ class LineParser {
   explicit LineParser(const Limits& limits);
   LineParser(LineParser&&) noexcept;
   ~LineParser();
+
+  void set_limits(const Limits& limits);
 
   // What `content` points to is valid until the next call, and as long as `text` is. False: see
   // error().

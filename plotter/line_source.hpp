@@ -3,36 +3,33 @@
 
 #include <cstddef>
 #include <memory>
-#include <string>
 #include <string_view>
 
-#include "plotter/result.hpp"
+#include "plotter/byte_source.hpp"
 
 namespace moetrace::trace {
 
 class LineSource {
  public:
-  static Result<LineSource> open(const std::string& path);
+  explicit LineSource(ByteSource source);
 
-  LineSource(LineSource&& other) noexcept;
-  LineSource& operator=(LineSource&&) = delete;
-  ~LineSource();
-
-  enum class Status { kLine, kEnd, kTorn, kTooLong, kReadFailed };
+  // kLast: what stands after the last newline, if it is anything. kTooLong: `line` is its
+  // beginning. kReadFailed: see bytes().error().
+  enum class Status { kLine, kLast, kEnd, kTooLong, kReadFailed };
   struct Next {
     Status status;
     std::string_view line;  // without its newline; valid until the next call
-    int error_number = 0;   // for kReadFailed
   };
   Next next();
 
+  [[nodiscard]] const ByteSource& bytes() const { return bytes_; }
+
  private:
-  LineSource(int fd, size_t capacity);
   // Moves what is left to the front, grows the buffer if it is full, reads once. The bytes got, 0
   // at the end, -1.
   long refill();
 
-  int fd_;
+  ByteSource bytes_;
   size_t capacity_;
   std::unique_ptr<char[]> buffer_;
   size_t begin_ = 0;  // start of the next line

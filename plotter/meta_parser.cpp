@@ -128,9 +128,6 @@ class MetaReader {
 Result<Meta> parse_meta(std::string_view text) {
   const json document = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (document.is_discarded()) return Error{ErrorCode::kBadJson, "not JSON"};
-  if (!document.is_object() || document.value("type", json()) != "meta") {
-    return Error{ErrorCode::kNoMeta, "the first line must be the meta line of a trace"};
-  }
 
   constexpr uint32_t kMaxRank = std::numeric_limits<uint32_t>::max();
   Meta meta;
@@ -138,11 +135,11 @@ Result<Meta> parse_meta(std::string_view text) {
   keys.text("schema", meta.schema);
   if (!meta.plain() && meta.schema != kSchema) {
     return Error{ErrorCode::kBadMeta,
-                 "schema \"" + meta.schema + "\" is not known here (this reads moetrace/1)"};
+                 "schema \"" + meta.schema + "\" is not known here (this reads moetrace/1)",
+                 "use the moetrace that has written it"};
   }
-  keys.require("top_k");
   if (!meta.plain()) {
-    for (const char* key : {"layers_logged", "num_experts", "trace_id"}) keys.require(key);
+    for (const char* key : {"top_k", "layers_logged", "num_experts", "trace_id"}) keys.require(key);
   }
   keys.text("model_id", meta.model_id);
   keys.text("vllm_version", meta.vllm_version);

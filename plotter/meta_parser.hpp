@@ -1,4 +1,5 @@
-// The meta line of a trace: the one line that is read into a document, because it comes once.
+// The meta line of a trace: the one line that is read into a document, because it comes once or
+// seldom.
 #pragma once
 
 #include <string_view>
@@ -8,7 +9,8 @@
 
 namespace moetrace::trace {
 
-// Errors: kBadJson, kNoMeta, kBadMeta; their message is the "why" alone, without file and line.
+// `text`: a line whose type is meta. Errors: kBadJson, kBadMeta; their message is the "why" alone,
+// without file and line.
 Result<Meta> parse_meta(std::string_view text);
 
 }  // namespace moetrace::trace

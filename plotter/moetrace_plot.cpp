@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "command_line/program.hpp"
 #include "command_line/usage.hpp"
 #include "plotter/expert_load.hpp"
 #include "plotter/report.hpp"
@@ -31,12 +32,12 @@ constexpr auto kFooter =
     "  expert_heatmap.png      layer by expert, and the busiest expert of each layer\n"
     "  expert_metrics.json     top three, entropy and counts, over all layers and for each\n";
 
-void fail(const std::string& message) {
+void say(const std::string& message) {
   std::cerr << "moetrace-plot: " << message << '\n';
 }
 
 void fail(const trace::Error& error) {
-  fail(error.message + "; " + std::string(trace::what_to_try(error.code)));
+  say(error.message + "; " + trace::what_to_try(error));
 }
 
 // The exit code if the program is over, because it was asked for help or in a wrong way.
@@ -46,7 +47,10 @@ std::optional<int> parse(int argc, char** argv, Arguments& arguments) {
   app.footer(kFooter);
   app.set_version_flag("--version", "moetrace-plot " MOETRACE_VERSION);
   std::string format = "png";
-  app.add_option("FILE", arguments.files, "Trace files; several (the ranks of a run) are added up")
+  app.add_option("FILE", arguments.files,
+                 "Trace files, also .gz or .zst, or - for standard input; several (the ranks of a "
+                 "run, or the "
+                 "parts of a trace) are added up")
       ->required();
   app.add_option("-o,--output", arguments.report.folder, "Folder for the pictures; is created")
       ->required()
@@ -71,16 +75,14 @@ std::optional<int> parse(int argc, char** argv, Arguments& arguments) {
     std::cout << app.version() << "\n";
     return 0;
   } catch (const CLI::ParseError& error) {
-    fail(command_line::usage_line(app, error));
+    say(command_line::usage_line(app, error));
     return kUsage;
   }
   arguments.report.format = *plot::format_named(format);
   return std::nullopt;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   Arguments arguments;
   if (const auto over = parse(argc, argv, arguments)) return *over;
   const auto load = plot::read_expert_load(arguments.files, arguments.num_experts);
@@ -88,16 +90,27 @@ int main(int argc, char** argv) {
     fail(load.error());
     return kFailed;
   }
+  for (const std::string& note : load->notes) say(note);
   const auto written = plot::write_report(*load, arguments.report);
   if (!written) {
     fail(written.error());
     return kFailed;
   }
   if (!plot::font_has("·–×…")) {
-    std::cerr << "moetrace-plot: there is no font here that has all signs of the pictures, some "
-                 "are boxes; "
+    std::cerr << "moetrace-plot: no font here has all signs of the pictures, boxes stand for some; "
                  "install the package fonts-dejavu-core, and run it again\n";
+  } else if (!plot::font_has(load->model_id)) {
+    std::cerr << "moetrace-plot: no font here has all letters of the model's name, boxes stand for "
+                 "some; install a font of its script, such as the package fonts-noto-cjk, and run "
+                 "it again\n";
   }
   for (const std::string& path : *written) std::cout << path << '\n';
   return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  command_line::begin_program();
+  return command_line::end_program("moetrace-plot", run(argc, argv));
 }

@@ -3,6 +3,7 @@
 
 usage: moetrace_plot_test.py PATH_OF_MOETRACE_PLOT
 """
+import gzip
 import json
 import os
 import subprocess
@@ -62,7 +63,14 @@ class MoetracePlot(unittest.TestCase):
         done = subprocess.run([PLOT, trace, "-o", self.out], capture_output=True, text=True, timeout=60,
                               env={**os.environ, "FONTCONFIG_FILE": nowhere})
         self.assertEqual(done.returncode, 0)
-        self.assertRegex(done.stderr, r"moetrace-plot: there is no font here that has all signs of the pictures, [^\n]*; install [^\n]*\n\Z")
+        self.assertRegex(done.stderr, r"moetrace-plot: no font here has all signs of the pictures, [^\n]*; install [^\n]*\n\Z")
+
+    def test_says_that_no_font_has_the_letters_of_a_name(self):
+        for name, why in (("模型", ""), ("\U00013000", "moetrace-plot: no font here has all letters of the model's name, ")):
+            done = self.plot(self.trace({**META, "model_id": name}, ROUTE), "-o", self.out)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertTrue(done.stderr.startswith(why), done.stderr)
+            self.assertEqual(done.stderr.count("\n"), 1 if why else 0, done.stderr)
 
     def peak_memory(self, steps):
         """Of a run over a trace that is `steps` long, each step with its request and a loss, in KiB."""
@@ -106,14 +114,13 @@ class MoetracePlot(unittest.TestCase):
         self.assertEqual(metrics["max_entropy_bits"], 3)
 
     def test_bad_traces(self):
-        torn = self.trace(META, ROUTE, '{"type":"rou', end="")
-        self.fails(1, "t.jsonl: line 3: torn", torn, "-o", self.out)
         self.fails(1, "line 2: not JSON", self.trace(META, "nonsense"), "-o", self.out)
-        self.fails(1, "not a trace: its first line is JSON, but no meta line; give", self.trace(ROUTE),
+        self.fails(1, "not a trace: its first line is neither a meta line nor a row; give", self.trace({"type": "later"}),
                    "-o", self.out)
+        self.fails(1, "line 1: unfinished: it has no newline; wait", self.trace('{"type":"meta","top', end=""), "-o", self.out)
         self.fails(1, "expert id 8 is out of range (0 to 7)",
                    self.trace(META, {**ROUTE, "topk_ids": [1, 8]}), "-o", self.out)
-        self.fails(1, "not a trace: it is empty; give", self.trace("", end=""), "-o", self.out)
+        self.fails(1, "not a trace: it is empty; wait", self.trace("", end=""), "-o", self.out)
         self.fails(1, "No such file", os.path.join(self.folder.name, "none"), "-o", self.out)
         self.fails(1, "is a folder", self.folder.name, "-o", self.out)
         self.assertFalse(os.path.exists(self.out), "a bad trace leaves nothing behind")
@@ -121,7 +128,8 @@ class MoetracePlot(unittest.TestCase):
     def test_plain_log_needs_the_number_of_experts(self):
         meta = {"type": "meta", "model_id": "m", "layers_logged": [0], "top_k": 2}
         log = self.trace(meta, ROUTE)
-        self.fails(1, "give --num-experts N", log, "-o", self.out)
+        self.fails(1, "t.jsonl: it does not say how many experts the model has, only that there are at least 4; give --num-experts N\n",
+                   log, "-o", self.out)
         self.fails(1, "line 2: expert id 3 is out of range (0 to 1, as was given): there are at least 4 experts; "
                       "give a larger --num-experts\n", log, "-o", self.out, "--num-experts", "2")
         self.assertEqual(self.plot(log, "-o", self.out, "--num-experts", "60").returncode, 0)
@@ -131,6 +139,45 @@ class MoetracePlot(unittest.TestCase):
         self.assertIsNone(metrics["torn"])
         self.fails(1, "the trace has 8 experts, not 60", self.trace(META), "-o", self.out,
                    "--num-experts", "60")
+
+    def metrics_of(self, *arguments, said=""):
+        done = self.plot(*arguments, "-o", self.out)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stderr, said)
+        with open(os.path.join(self.out, "expert_metrics.json")) as file:
+            return json.load(file)
+
+    def test_a_trace_that_is_being_written(self):
+        """Cut at any byte behind its meta line, it is drawn; one line says what was left out."""
+        whole = "".join(json.dumps(line) + "\n" for line in (META, ROUTE, ROUTE))
+        first = len(json.dumps(META)) + 1
+        for size in range(first, len(whole) + 1, 7):
+            text = whole[:size]
+            last = text.rsplit("\n", 1)[1]
+            rows = text.count("\n") - 1 + last.endswith("]}")
+            path = self.trace(text, end="")
+            said = (f"moetrace-plot: {path}: left out 1 unfinished line: line {text.count(chr(10)) + 1} has {len(last)} bytes and no "
+                    "newline; wait until its writer has ended the line\n").replace(" 1 bytes", " 1 byte") if last and not last.endswith("]}") else ""
+            with self.subTest(size):
+                self.assertEqual(self.metrics_of(path, said=said)["rows"], rows)
+
+    def test_a_file_given_twice_counts_once(self):
+        path = self.trace(META, ROUTE)
+        other = os.path.join(self.folder.name, "other.jsonl")
+        os.link(path, other)
+        said = f"moetrace-plot: {other}: is the same file as {path}: counted once; give each file once\n"
+        self.assertEqual(self.metrics_of(path, other, said=said)["rows"], 1)
+        self.fails(1, "is the same trace as", path, self.trace(META, ROUTE, name="copy.jsonl"), "-o", self.out)
+
+    def test_standard_input(self):
+        with open(self.trace(META, ROUTE), "rb") as file:
+            text = file.read()
+        for given in (text, gzip.compress(text)):
+            done = subprocess.run([PLOT, "-", "-o", self.out], input=given, capture_output=True, timeout=60)
+            self.assertEqual((done.returncode, done.stderr), (0, b""))
+        done = subprocess.run([PLOT, "-", "-o", self.out], input=b"", capture_output=True, timeout=60)
+        self.assertEqual((done.returncode, done.stderr.split(b";")[0]),
+                         (1, b"moetrace-plot: standard input: not a trace: it is empty"))
 
     def test_wrong_usage(self):
         log = self.trace(META, ROUTE)

@@ -7,13 +7,19 @@
 #include <memory>
 #include <string>
 
+#include "plotter/byte_source.hpp"
 #include "plotter/row_reader.hpp"
 
 namespace {
 
+using moetrace::trace::ByteSource;
 using moetrace::trace::RowReader;
 
 constexpr const char* kNoMemory = "out of memory";
+
+std::optional<uint32_t> known(uint32_t num_experts) {
+  return num_experts == 0 ? std::nullopt : std::optional(num_experts);
+}
 
 }  // namespace
 
@@ -22,10 +28,35 @@ struct moetrace_reader {
   bool failed = false;  // for want of memory
 };
 
+struct moetrace_reader_unpacked {
+  ByteSource bytes;
+  std::string error;
+};
+
+namespace {
+
+int64_t read(moetrace_reader* reader, std::string_view text, moetrace_reader_place* place,
+             moetrace_reader_rows* rows, int64_t only, bool last) try {
+  const uint64_t begin = place->byte;
+  reader->failed = false;
+  if (!reader->rows.read(text, *place, rows, only, last)) return -1;
+  return static_cast<int64_t>(place->byte - begin);
+} catch (const std::exception&) {
+  reader->failed = true;
+  return -1;
+}
+
+}  // namespace
+
+moetrace_reader* moetrace_reader_begin(uint32_t num_experts) try {
+  return new moetrace_reader{RowReader(known(num_experts))};
+} catch (const std::exception&) {
+  return nullptr;
+}
+
 moetrace_reader* moetrace_reader_open(const char* meta, size_t meta_bytes, uint32_t num_experts,
                                       char* why, size_t why_bytes) try {
-  const auto given = num_experts == 0 ? std::nullopt : std::optional(num_experts);
-  auto rows = RowReader::open({meta, meta_bytes}, given);
+  auto rows = RowReader::open({meta, meta_bytes}, known(num_experts));
   if (rows) return new moetrace_reader{std::move(*rows)};
   std::snprintf(why, why_bytes, "line 1: %s", rows.error().message.c_str());
   return nullptr;
@@ -40,18 +71,28 @@ void moetrace_reader_close(moetrace_reader* reader) {
 
 int64_t moetrace_reader_read(moetrace_reader* reader, const char* text, size_t bytes,
                              moetrace_reader_place* place, moetrace_reader_rows* rows,
-                             int64_t only) try {
-  const uint64_t begin = place->byte;
-  reader->failed = false;
-  if (!reader->rows.read({text, bytes}, *place, rows, only)) return -1;
-  return static_cast<int64_t>(place->byte - begin);
-} catch (const std::exception&) {
-  reader->failed = true;
-  return -1;
+                             int64_t only) {
+  return read(reader, {text, bytes}, place, rows, only, false);
+}
+
+int64_t moetrace_reader_read_last(moetrace_reader* reader, const char* text, size_t bytes,
+                                  moetrace_reader_place* place, moetrace_reader_rows* rows,
+                                  int64_t only) {
+  return read(reader, {text, bytes}, place, rows, only, true);
 }
 
 const char* moetrace_reader_error(const moetrace_reader* reader) {
   return reader->failed ? kNoMemory : reader->rows.error().c_str();
+}
+
+const char* moetrace_reader_what_to_try(const moetrace_reader* reader) {
+  return reader->failed ? "" : reader->rows.remedy().c_str();
+}
+
+const char* moetrace_reader_meta(const moetrace_reader* reader, size_t* bytes) {
+  const std::string& meta = reader->rows.meta();
+  *bytes = meta.size();
+  return meta.empty() ? nullptr : meta.data();
 }
 
 moetrace_reader_place moetrace_reader_counted(const moetrace_reader* reader) {
@@ -91,12 +132,49 @@ int moetrace_reader_get_request(const moetrace_reader* reader, uint64_t index,
 int moetrace_reader_get_counts(const moetrace_reader* reader, uint32_t layer, int64_t* counts) {
   if (layer >= moetrace::trace::kMaxLayers) return 0;
   const auto& of = reader->rows.counts(layer);
-  std::ranges::copy(of, counts);
-  return of.empty() ? 0 : 1;
+  const uint32_t experts = reader->rows.info().num_experts;
+  if (of.empty() || experts == 0) return 0;
+  std::ranges::fill(std::ranges::copy(of, counts).out, counts + experts, 0);
+  return 1;
 }
 
 const char* moetrace_reader_end(const moetrace_reader* reader, size_t* bytes) {
   const std::string& end = reader->rows.end();
   *bytes = end.size();
   return end.empty() ? nullptr : end.data();
+}
+
+int moetrace_reader_is_packed(const char* first, size_t bytes) {
+  return moetrace::trace::packing_of({first, bytes}) != moetrace::trace::Packing::kNone ? 1 : 0;
+}
+
+moetrace_reader_unpacked* moetrace_reader_unpack(int fd, char* why, size_t why_bytes) try {
+  auto bytes = ByteSource::of(fd);
+  if (bytes) return new moetrace_reader_unpacked{std::move(*bytes), {}};
+  std::snprintf(why, why_bytes, "%s", bytes.error().message.c_str());
+  return nullptr;
+} catch (const std::exception&) {
+  std::snprintf(why, why_bytes, "%s", kNoMemory);
+  return nullptr;
+}
+
+int64_t moetrace_reader_unpack_read(moetrace_reader_unpacked* unpacked, char* room, size_t bytes,
+                                    int* cut) try {
+  const long got = unpacked->bytes.read(room, bytes);
+  *cut = unpacked->bytes.cut() ? 1 : 0;
+  if (got < 0) {
+    const auto& error = unpacked->bytes.error();
+    unpacked->error = error.message + "; " + what_to_try(error);
+  }
+  return got;
+} catch (const std::exception&) {
+  return -1;
+}
+
+const char* moetrace_reader_unpack_error(const moetrace_reader_unpacked* unpacked) {
+  return unpacked->error.empty() ? kNoMemory : unpacked->error.c_str();
+}
+
+void moetrace_reader_unpack_close(moetrace_reader_unpacked* unpacked) {
+  delete unpacked;
 }

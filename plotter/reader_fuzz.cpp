@@ -37,17 +37,28 @@ struct Columns {
 // All rows, the text given in pieces and the rows taken in portions.
 Columns read_all(std::string_view text, size_t piece, size_t portion) {
   Columns all;
-  const size_t newline = text.find('\n');
-  char why[200] = "";
-  const std::string_view meta = text.substr(0, newline);
-  const Reader reader(moetrace_reader_open(meta.data(), meta.size(), 0, why, sizeof why));
-  check((reader == nullptr) == (why[0] != '\0'));
-  if (reader == nullptr || newline == std::string_view::npos) return all;
+  const Reader reader(moetrace_reader_begin(0));
+  const auto read = [&](moetrace_reader_place& place, moetrace_reader_rows* rows, size_t end) {
+    const auto given = text.substr(place.byte, end - place.byte);
+    const auto function = end == text.size() ? &moetrace_reader_read_last : &moetrace_reader_read;
+    const int64_t taken =
+        function(reader.get(), given.data(), given.size(), &place, rows, MOETRACE_READER_ALL);
+    check((taken < 0) == (*moetrace_reader_error(reader.get()) != '\0'));
+    check(moetrace_reader_counted(reader.get()).byte >= place.byte);
+    return taken;
+  };
+  // Looks until the size of a row is known.
   moetrace_reader_info info{.size = sizeof info};
-  moetrace_reader_get_info(reader.get(), &info);
+  moetrace_reader_place look{.byte = 0, .line = 1};
+  for (size_t upto = 0; info.top_k == 0;) {
+    if (upto == text.size()) return all;
+    upto = std::min(text.size(), upto + piece);
+    if (read(look, nullptr, upto) < 0) upto = text.size();
+    moetrace_reader_get_info(reader.get(), &info);
+  }
   const size_t k = info.top_k;
-  moetrace_reader_place place{.byte = newline + 1, .line = 2};
-  size_t end = newline + 1;
+  moetrace_reader_place place{.byte = 0, .line = 1};
+  size_t end = 0;
   Columns some{std::vector<int64_t>(portion),  std::vector<int64_t>(portion),
                std::vector<int64_t>(portion),  std::vector<int64_t>(portion),
                std::vector<int16_t>(portion),  std::vector<int32_t>(portion * k),
@@ -57,11 +68,8 @@ Columns read_all(std::string_view text, size_t piece, size_t portion) {
                               some.request.data(), some.step.data(),  some.token_idx.data(),
                               some.seq.data(),     some.layer.data(), some.ids.data(),
                               some.weights.data()};
-    const auto given = text.substr(place.byte, end - place.byte);
-    const int64_t taken = moetrace_reader_read(reader.get(), given.data(), given.size(), &place,
-                                               &rows, MOETRACE_READER_ALL);
-    check((taken < 0) == (*moetrace_reader_error(reader.get()) != '\0'));
-    check(rows.count <= portion && moetrace_reader_counted(reader.get()).byte == place.byte);
+    const int64_t taken = read(place, &rows, end);
+    check(rows.count <= portion);
     const auto append = [](auto& to, const auto& from, size_t count) {
       to.insert(to.end(), from.begin(), from.begin() + static_cast<std::ptrdiff_t>(count));
     };

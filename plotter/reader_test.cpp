@@ -218,7 +218,7 @@ TEST(Reader, KeepsTheEnd) {
 }
 
 TEST(Reader, SaysWhatIsWrongAndWhere) {
-  EXPECT_EQ(Reader("nonsense").why_, "line 1: not JSON");
+  EXPECT_EQ(Reader("nonsense").why_, "line 1: not a meta line");
   EXPECT_EQ(Reader(kMeta, 1, 9).why_, "line 1: the trace has 8 experts, not 9");
 
   Reader reader(kMeta);
@@ -231,10 +231,11 @@ TEST(Reader, SaysWhatIsWrongAndWhere) {
   EXPECT_EQ(reader.error(route(0, 0, 0, "[1]")), R"(line 3: "topk_ids" has 1 entries, top_k is 2)");
   EXPECT_EQ(reader.error(std::string(9, '\0') + "\n"), "line 3: not JSON: a byte that is no text");
   EXPECT_EQ(reader.error(route(INT64_MAX, 0, 0)), "line 3: a number is 2^63 - 1 or larger");
-  EXPECT_EQ(reader.error(kMeta + "\n"), "line 3: a second meta line");
+  EXPECT_EQ(reader.error(kMeta + "\n"), "line 3: a second trace begins here");
   EXPECT_EQ(reader.error(good.substr(0, 60) + "\n"),
             "line 3: not JSON: the line ends in the middle");
-  EXPECT_EQ(reader.error(std::string((16 << 20) + 1, ' ')), "line 3: longer than 16 MiB, no trace");
+  EXPECT_EQ(reader.error(std::string((16 << 20) + 1, ' ')),
+            "line 3: longer than 16 MiB, the most that a line of a trace may have");
   EXPECT_EQ(reader.read(good), good.size());
   EXPECT_STREQ(moetrace_reader_error(reader.get()), "");
 

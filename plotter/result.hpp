@@ -12,11 +12,11 @@ enum class ErrorCode {
   kOpen,           // the file is missing, is a folder, or may not be read
   kRead,           // the operating system failed while reading
   kEmpty,          // the file has no line at all
-  kTornLine,       // the last line has no newline: a writer was cut off, or is still writing
+  kNoEnd,          // the only line is unfinished: a writer was cut off, or is still writing
   kTooLong,        // a line is longer than kMaxLineBytes
   kBadJson,        // a line is not a JSON object
-  kNoMeta,         // the first line is not a meta line: the file is no trace
-  kBadMeta,        // the meta line misses a key or contradicts itself
+  kNoMeta,         // the first line is neither a meta line nor a row: the file is not a trace
+  kBadMeta,        // a meta line misses a key, or contradicts itself or what came before
   kBadLine,        // a key is missing, has the wrong type, or a value is out of range
   kNoExperts,      // nobody says how many experts the model has
   kMismatch,       // files that do not belong together
@@ -29,11 +29,12 @@ enum class ErrorCode {
 
 struct Error {
   ErrorCode code;
-  std::string message;  // "what: why", without a newline; for a trace "FILE: line N: why"
+  std::string message;      // "what: why", without a newline; for a trace "FILE: line N: why"
+  std::string remedy = {};  // what to try about this one; empty: as about all of its code
 };
 
 // What to try about an error of the trace reader, or of the pictures.
-std::string_view what_to_try(ErrorCode code);
+std::string what_to_try(const Error& error);
 
 // Boost.System's result stands in for C++23's std::expected.
 template <class T>

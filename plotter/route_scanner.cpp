@@ -75,6 +75,7 @@ class Cursor {
 }  // namespace
 
 bool RouteScanner::scan(std::string_view line, Route& route) {
+  if (limits_.top_k == 0) return false;
   Cursor cursor(line);
   const auto take_id = [&](size_t index) {
     uint64_t id = 0;

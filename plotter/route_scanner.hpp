@@ -18,6 +18,8 @@ class RouteScanner {
  public:
   explicit RouteScanner(const Limits& limits) : limits_(limits) {}
 
+  void set_limits(const Limits& limits) { limits_ = limits; }
+
   // False: not that form, and `route` is unspecified. What `route` points to is valid until the
   // next call, and as long as `line` is.
   bool scan(std::string_view line, Route& route);

@@ -5,7 +5,7 @@
 #include <limits>
 #include <utility>
 
-#include "plotter/meta_parser.hpp"
+#include "plotter/json_cursor.hpp"
 #include "plotter/trace_reader.hpp"
 
 namespace moetrace::trace {
@@ -13,7 +13,7 @@ namespace {
 
 // One less than an int64 holds, so that a count of positions fits, too.
 constexpr uint64_t kMostInColumn = std::numeric_limits<int64_t>::max() - 1;
-constexpr const char* kTooLarge = "a number is 2^63 - 1 or larger";
+const Error kTooLarge{ErrorCode::kBadLine, "a number is 2^63 - 1 or larger"};
 
 int64_t column(const std::optional<uint64_t>& value) {
   return value ? static_cast<int64_t>(*value) : -1;
@@ -25,83 +25,105 @@ bool fits(const std::optional<uint64_t>& value) {
 
 }  // namespace
 
-Result<RowReader> RowReader::open(std::string_view text, std::optional<uint32_t> given) {
-  auto meta = parse_meta(text);
-  if (!meta) return meta.error();
-  if (given && meta->num_experts && *given != *meta->num_experts) {
-    return Error{ErrorCode::kMismatch, "the trace has " + std::to_string(*meta->num_experts) +
-                                           " experts, not " + std::to_string(*given)};
-  }
-  const std::optional<uint32_t> experts = meta->num_experts ? meta->num_experts : given;
-  return RowReader(std::move(*meta), experts, text.size());
-}
+RowReader::RowReader(std::optional<uint32_t> num_experts)
+    : parser_(num_experts), counted_{.byte = 0, .line = 1} {}
 
-RowReader::RowReader(Meta meta, std::optional<uint32_t> num_experts, size_t meta_bytes)
-    : meta_(std::move(meta)),
-      num_experts_(num_experts),
-      limits_{.top_k = meta_.top_k,
-              .num_experts = num_experts.value_or(kMaxExperts),
-              .num_layers = meta_.num_layers.value_or(kMaxLayers),
-              .plain = meta_.plain(),
-              .experts_given = num_experts && !meta_.num_experts},
-      scanner_(limits_),
-      parser_(limits_),
-      counted_{.byte = meta_bytes + 1, .line = 2} {
-  for (const uint16_t layer : meta_.layers_logged) {
-    layers_seen_ = std::max<uint32_t>(layers_seen_, layer + 1U);
-  }
+Result<RowReader> RowReader::open(std::string_view text, std::optional<uint32_t> num_experts) {
+  RowReader reader(num_experts);
+  const bool wrong = reader.parser_.take(text, 1, reader.content_) == FileParser::Taken::kWrong;
+  if (wrong && reader.parser_.error().code != ErrorCode::kNoMeta) return reader.parser_.error();
+  if (reader.meta().empty()) return Error{ErrorCode::kNoMeta, "not a meta line"};
+  reader.counted_ = {.byte = text.size() + 1, .line = 2};
+  return reader;
 }
 
 moetrace_reader_info RowReader::info() const {
+  const Meta& meta = parser_.meta();
+  uint32_t layers = layers_seen_;
+  for (const uint16_t layer : meta.layers_logged) layers = std::max<uint32_t>(layers, layer + 1U);
   return {.size = sizeof(moetrace_reader_info),
-          .top_k = meta_.top_k,
-          .num_experts = num_experts_.value_or(0),
-          .num_layers = meta_.num_layers.value_or(layers_seen_),
-          .plain = meta_.plain() ? 1U : 0U,
+          .top_k = meta.top_k,
+          .num_experts = parser_.num_experts().value_or(0),
+          .num_layers = meta.num_layers.value_or(layers),
+          .plain = meta.plain() ? 1U : 0U,
           .requests = requests_.size()};
 }
 
-bool RowReader::fail(const std::string& why) {
-  error_ = "line " + std::to_string(here_.line) + ": " + why;
+// What is wrong with the line here.
+bool RowReader::fail(const Error& error) {
+  error_ = error.code == ErrorCode::kNoMeta
+               ? "not a trace: " + error.message
+               : "line " + std::to_string(here_.line) + ": " + error.message;
+  remedy_ = error.remedy;
+  if (remedy_.empty() && error.code == ErrorCode::kNoMeta) remedy_ = what_to_try(error);
   return false;
 }
 
+void RowReader::advance(size_t bytes, size_t lines) {
+  const uint64_t behind = here_.byte + bytes;
+  // A line whose newline was still to come is counted already: then its rest is blank.
+  const bool counts = here_.byte <= counted_.byte && counted_.byte < behind;
+  here_ = {.byte = behind, .line = here_.line + lines};
+  if (counts) counted_ = here_;
+}
+
 bool RowReader::read(std::string_view text, moetrace_reader_place& place,
-                     moetrace_reader_rows* rows, int64_t only) {
+                     moetrace_reader_rows* rows, int64_t only, bool last) {
   error_.clear();
+  remedy_.clear();
   here_ = place;
-  while (rows == nullptr || rows->count < rows->capacity) {
+  if (rows != nullptr && parser_.meta().top_k == 0) return true;  // nor is the size of a row
+  while (!text.empty() && (rows == nullptr || rows->count < rows->capacity)) {
     const size_t newline = text.find('\n');
-    if (std::min(newline, text.size()) > kMaxLineBytes) {
-      return fail("longer than " + std::to_string(kMaxLineBytes >> 20) + " MiB, no trace");
+    const size_t length = std::min(newline, text.size());
+    if (length > kMaxLineBytes) {
+      const std::string why = "longer than " + std::to_string(kMaxLineBytes >> 20) +
+                              " MiB, the most that a line of a trace may have";
+      return parser_.begun()
+                 ? fail({ErrorCode::kTooLong, why, "give a file with one JSON object a line"})
+                 : fail({ErrorCode::kNoMeta, "its first line is " + why});
     }
-    if (newline == std::string_view::npos) break;
-    if (!take_line(text.substr(0, newline), rows, only)) return false;
-    text.remove_prefix(newline + 1);
-    const bool counts = here_.byte == counted_.byte;
-    here_.byte += newline + 1;
-    ++here_.line;
-    if (counts) counted_ = here_;
+    if (newline == std::string_view::npos && !last) break;
+    const std::string_view line = text.substr(0, length);
+    if (newline == std::string_view::npos) {
+      if (take_last(line, rows, only)) advance(length, 0);
+      place = here_;
+      return error_.empty();
+    }
+    if (!take_line(line, rows, only)) return false;
+    advance(length + 1, 1);
+    text.remove_prefix(length + 1);
     place = here_;
   }
   return true;
 }
 
-// The short way for nearly all lines, the general way for the rest.
 bool RowReader::take_line(std::string_view line, moetrace_reader_rows* rows, int64_t only) {
-  auto* route = std::get_if<Route>(&content_);
-  if (route == nullptr) route = &content_.emplace<Route>();
-  if (scanner_.scan(line, *route)) return take_route(*route, line, rows, only);
-  if (!parser_.parse(line, content_)) return fail(parser_.error().message);
-  if (const auto* general = std::get_if<Route>(&content_)) {
-    return take_route(*general, line, rows, only);
+  switch (parser_.take(line, here_.line, content_)) {
+    case FileParser::Taken::kWrong:
+      return fail(parser_.error());
+    case FileParser::Taken::kNothing:
+      return true;
+    case FileParser::Taken::kContent:
+      break;
   }
-  if (const auto* request = std::get_if<Request>(&content_)) {
-    return take_request(*request);
+  return take_content(line, rows, only);
+}
+
+bool RowReader::take_last(std::string_view line, moetrace_reader_rows* rows, int64_t only) {
+  bool unfinished = false;
+  const FileParser::Taken taken = parser_.take_last(line, here_.line, content_, unfinished);
+  if (taken == FileParser::Taken::kWrong) return fail(parser_.error());
+  if (taken == FileParser::Taken::kNothing) return !unfinished && !is_blank_text(line);
+  return take_content(line, rows, only);
+}
+
+bool RowReader::take_content(std::string_view line, moetrace_reader_rows* rows, int64_t only) {
+  if (const auto* route = std::get_if<Route>(&content_)) {
+    return take_route(*route, line, rows, only);
   }
-  if (const auto* ended = std::get_if<RequestEnd>(&content_)) {
-    return take_request_end(*ended);
-  }
+  if (const auto* request = std::get_if<Request>(&content_)) return take_request(*request);
+  if (const auto* ended = std::get_if<RequestEnd>(&content_)) return take_request_end(*ended);
   if (std::holds_alternative<End>(content_)) end_ = line;
   return true;
 }
@@ -120,12 +142,11 @@ bool RowReader::take_route(const Route& route, std::string_view line, moetrace_r
       request->end_byte = here_.byte + line.size() + 1;
       request->positions = std::max(request->positions, column(route.token_idx) + 1);
     }
-    if (num_experts_) {
-      std::vector<int64_t>& counts = counts_[route.layer];
-      if (counts.empty()) counts.resize(*num_experts_);
-      for (const uint16_t id : route.expert_ids) {
-        if (id != kNoExpert) ++counts[id];
-      }
+    std::vector<int64_t>& counts = counts_[route.layer];
+    for (const uint16_t id : route.expert_ids) {
+      if (id == kNoExpert) continue;
+      if (id >= counts.size()) counts.resize(id + size_t{1});
+      ++counts[id];
     }
   }
   if (rows == nullptr || (only != MOETRACE_READER_ALL && only != number)) return true;
@@ -135,19 +156,19 @@ bool RowReader::take_route(const Route& route, std::string_view line, moetrace_r
   rows->token_idx[row] = column(route.token_idx);
   rows->seq[row] = column(route.seq);
   rows->layer[row] = static_cast<int16_t>(route.layer);
-  int32_t* const ids = rows->ids + row * limits_.top_k;
-  for (uint32_t k = 0; k < limits_.top_k; ++k) {
+  const size_t top_k = route.expert_ids.size();
+  int32_t* const ids = rows->ids + row * top_k;
+  for (size_t k = 0; k < top_k; ++k) {
     ids[k] = route.expert_ids[k] == kNoExpert ? -1 : route.expert_ids[k];
   }
-  std::memcpy(rows->weights + row * limits_.top_k, route.weights.data(),
-              limits_.top_k * sizeof(float));
+  std::memcpy(rows->weights + row * top_k, route.weights.data(), top_k * sizeof(float));
   return true;
 }
 
 // A plain log has names only; in a trace the number counts, because a name may come again.
 RequestRecord* RowReader::request_of(std::optional<uint64_t> given,
                                      std::optional<std::string_view> req_id) {
-  if (limits_.plain) return req_id ? &by_name(*req_id) : nullptr;
+  if (parser_.meta().plain()) return req_id ? &by_name(*req_id) : nullptr;
   if (!given) return nullptr;
   const auto number = static_cast<int64_t>(*given);
   RequestRecord*& recent = recent_[static_cast<size_t>(number) % recent_.size()];

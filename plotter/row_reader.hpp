@@ -10,10 +10,9 @@
 #include <unordered_map>
 #include <vector>
 
-#include "plotter/line_parser.hpp"
+#include "plotter/file_parser.hpp"
 #include "plotter/reader.h"
 #include "plotter/result.hpp"
-#include "plotter/route_scanner.hpp"
 #include "plotter/trace_lines.hpp"
 
 namespace moetrace::trace {
@@ -34,44 +33,49 @@ struct RequestRecord {
 
 class RowReader {
  public:
-  // `meta`: the first line, without its newline. Errors: of parse_meta, kMismatch.
+  // Reads text from its first byte on.
+  explicit RowReader(std::optional<uint32_t> num_experts);
+  // `meta`: the first line, without its newline. Errors: the message is the "why" alone.
   static Result<RowReader> open(std::string_view meta, std::optional<uint32_t> num_experts);
 
-  // As moetrace_reader_read. False: see error(); `place` is at the wrong line.
+  // As moetrace_reader_read, or with `last` as moetrace_reader_read_last. False: see error();
+  // `place` is at the wrong line.
   bool read(std::string_view text, moetrace_reader_place& place, moetrace_reader_rows* rows,
-            int64_t only);
+            int64_t only, bool last);
 
   [[nodiscard]] const std::string& error() const { return error_; }
+  [[nodiscard]] const std::string& remedy() const { return remedy_; }
   [[nodiscard]] moetrace_reader_place counted() const { return counted_; }
   [[nodiscard]] moetrace_reader_info info() const;
   [[nodiscard]] const std::deque<RequestRecord>& requests() const { return requests_; }
-  // Empty where no row was seen, or the number of experts is not known.
+  [[nodiscard]] const std::string& meta() const { return parser_.meta().text; }
+  // Up to the highest id that was seen; empty where no row was.
   [[nodiscard]] const std::vector<int64_t>& counts(uint32_t layer) const { return counts_[layer]; }
   // Empty: none has come.
   [[nodiscard]] const std::string& end() const { return end_; }
 
  private:
-  RowReader(Meta meta, std::optional<uint32_t> num_experts, size_t meta_bytes);
-
   bool take_line(std::string_view line, moetrace_reader_rows* rows, int64_t only);
+  // What stands after the last newline; false also if it is unfinished.
+  bool take_last(std::string_view line, moetrace_reader_rows* rows, int64_t only);
+  bool take_content(std::string_view line, moetrace_reader_rows* rows, int64_t only);
+  // Behind the next `bytes`, which hold `lines` newlines.
+  void advance(size_t bytes, size_t lines);
   bool take_route(const Route& route, std::string_view line, moetrace_reader_rows* rows,
                   int64_t only);
   bool take_request(const Request& line);
   bool take_request_end(const RequestEnd& line);
-  bool fail(const std::string& why);
+  bool fail(const Error& error);
 
   // The request that a line is about; null: none. Makes a record of one that is new.
   RequestRecord* request_of(std::optional<uint64_t> given, std::optional<std::string_view> req_id);
   RequestRecord& by_number(int64_t number, std::optional<std::string_view> req_id);
   RequestRecord& by_name(std::string_view req_id);
 
-  Meta meta_;
-  std::optional<uint32_t> num_experts_;
-  Limits limits_;
-  RouteScanner scanner_;
-  LineParser parser_;
+  FileParser parser_;
   Content content_;
   std::string error_;
+  std::string remedy_;
 
   moetrace_reader_place here_{};     // the line being read
   moetrace_reader_place counted_{};  // up to here, lines are in what follows

@@ -35,7 +35,8 @@ struct Ranks {
   uint32_t tp = 0, dp = 0, pp = 0, ep = 0;
 };
 
-// The first line. Owns its strings. Only top_k and layers_logged are sure to be there.
+// The first line; in a plain log there may be several, or none. Owns its strings. Only in a trace
+// are top_k and layers_logged sure to be there.
 struct Meta {
   std::optional<std::string> model_id;
   std::optional<std::string> vllm_version;
@@ -43,7 +44,7 @@ struct Meta {
   std::optional<std::string> device;
   std::optional<int64_t> seed;
   std::vector<uint16_t> layers_logged;  // in file order, each below kMaxLayers
-  uint32_t top_k = 0;                   // 1 to kMaxTopK
+  uint32_t top_k = 0;                   // 1 to kMaxTopK; 0: not known
   std::optional<uint32_t> num_experts;  // 1 to kMaxExperts; plain logs lack it
   std::string schema;                   // "moetrace/1"; empty in a plain log
   std::optional<std::string> trace_id;
@@ -57,7 +58,7 @@ struct Meta {
   std::optional<std::string> host;
   std::optional<double> created_at;  // Unix seconds
   std::vector<std::string> notes;    // what a reader must know
-  std::string text;                  // the line as it stands in the file, without its newline
+  std::string text;  // the line as it stands in the file, without its newline; empty: none came
 
   [[nodiscard]] bool plain() const { return schema.empty(); }
 };
@@ -82,6 +83,7 @@ struct Totals {
   std::optional<uint64_t> filtered;
   std::optional<uint64_t> dropped;
   std::optional<uint64_t> torn;
+  std::optional<uint64_t> event_lost;  // the part of dropped whose step was never announced
 };
 
 struct Step {
@@ -113,8 +115,9 @@ struct RequestEnd {
 struct Loss {
   uint64_t dropped = 0;
   uint64_t dropped_total = 0;
-  std::string_view cause;             // "ring_full" or "event_ring_full"
-  std::optional<uint64_t> after_seq;  // empty if no route came before
+  std::string_view cause;                    // "ring_full" or "event_ring_full"
+  std::optional<uint64_t> after_seq;         // empty if no route came before
+  std::optional<uint64_t> event_lost_total;  // may be absent
 };
 
 struct Torn {
@@ -122,8 +125,10 @@ struct Torn {
   uint64_t count = 0;
 };
 
-// Where a file that started late begins; the second line if it is there at all.
+// Where a file begins that is not the start of its trace: a `base` line if its collector started
+// late, a `part` line if the file goes on with an earlier one. The second line, if it is there.
 struct Base {
+  std::optional<uint64_t> part;  // from 2 on; empty in a `base` line
   uint64_t seq = 0;
   uint64_t event = 0;
   std::optional<uint64_t> step;
@@ -136,6 +141,7 @@ struct Control {
   std::span<const uint16_t> layers;
   uint64_t sample_every = 0;  // 0: count without recording
   uint64_t from_step = 0;
+  std::optional<uint64_t> event;  // may be absent
 };
 
 struct End {
@@ -144,7 +150,7 @@ struct End {
   uint64_t filtered = 0;
   uint64_t dropped = 0;
   uint64_t torn = 0;
-  std::string_view status;  // "closed" or "producer died"
+  std::string_view status;  // "closed", "producer died", "continued" or "bad segment"
 };
 
 // A type that this reader does not know. Consumers ignore it.

@@ -1,5 +1,5 @@
-// libFuzzer: whatever is in a file, the reader gives lines or an error, and each line keeps its
-// promises.
+// libFuzzer: whatever is in a file, compressed or not, the reader gives lines or an error, and each
+// line keeps its promises.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -38,7 +38,9 @@ void check_line(const Line& line, const Limits& limits, LineParser& general) {
   for (const uint16_t id : route->expert_ids) check(id < limits.num_experts || id == kNoExpert);
   check(route->layer < limits.num_layers);
   Content again;
-  check(general.parse(line.text, again));
+  std::string_view text = line.text;
+  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
+  check(general.parse(text, again));
   check_same(*route, std::get<Route>(again));
 }
 
@@ -50,17 +52,21 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   check(::write(fd, data, size) == static_cast<ssize_t>(size));
   auto reader = TraceReader::open("/proc/self/fd/" + std::to_string(fd));
   if (reader) {
-    const Meta& meta = reader->meta();
-    const Limits limits{.top_k = meta.top_k,
-                        .num_experts = reader->num_experts().value_or(kMaxExperts),
-                        .num_layers = meta.num_layers.value_or(kMaxLayers),
-                        .plain = meta.plain()};
+    Limits limits{};
     LineParser general(limits);
-    uint64_t number = 1;
+    uint64_t number = 0;
     for (;;) {
       const auto line = reader->next();
       if (!line || *line == nullptr) break;
-      check((*line)->number == ++number);
+      // Meta lines may come between the others.
+      const Meta& meta = reader->meta();
+      limits = {.top_k = meta.top_k,
+                .num_experts = reader->num_experts().value_or(kMaxExperts),
+                .num_layers = meta.num_layers.value_or(kMaxLayers),
+                .plain = meta.plain()};
+      general.set_limits(limits);
+      check((*line)->number > number);
+      number = (*line)->number;
       check_line(**line, limits, general);
     }
   }

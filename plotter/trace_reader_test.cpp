@@ -291,13 +291,23 @@ TEST_F(TraceReaderTest, ManyBlocksGiveEveryLineOnce) {
 
 TEST_F(TraceReaderTest, FilesThatAreNoTrace) {
   EXPECT_EQ(error_of(""), "not a trace: it is empty");
-  EXPECT_EQ(error_of("nonsense\n"), "not a trace: its first line is not JSON");
-  EXPECT_EQ(error_of("nonsense"), "not a trace: its first line is not JSON");
-  EXPECT_EQ(error_of("\n"), "not a trace: its first line is not JSON");
-  EXPECT_EQ(error_of(kRoute), "not a trace: its first line is JSON, but no meta line");
-  EXPECT_EQ(error_of("[1]"), "not a trace: its first line is JSON, but no meta line");
-  EXPECT_EQ(error_of(kMeta.substr(0, 40)),
-            "line 1: torn: the file ends inside this line (no newline)");
+  EXPECT_EQ(error_of("\n \n"), "not a trace: it is empty");
+  for (const char* text : {"nonsense\n", "nonsense", "[1]", "5\n", "[07:12] started\n"}) {
+    EXPECT_EQ(error_of(text), "not a trace: its first line is not a JSON object") << text;
+  }
+  EXPECT_EQ(error_of("[{\"type\":\"meta\"}]\n"), "not a trace: it is a JSON array");
+  EXPECT_EQ(error_of("{\n  \"type\": \"meta\"\n}\n"),
+            "not a trace: its JSON objects stretch over several lines");
+  EXPECT_EQ(error_of(R"({"type":"step","step":0,"rows":1,"layers":1,"time_ns":1,"seq":0,)"
+                     R"("dropped_total":0,"event":0})"
+                     "\n"),
+            "not a trace: its first line is neither a meta line nor a row");
+  EXPECT_EQ(error_of(kMeta.substr(0, 40)), "line 1: unfinished: it has no newline");
+  const auto bytes = [](auto& text) { return std::string(text, sizeof text - 1); };
+  EXPECT_EQ(error_of(bytes("\xFF\xFE{\0\"\0t\0\n\0")), "not a trace: it is UTF-16 text");
+  EXPECT_EQ(error_of(bytes("\0{\0\"\0t\0\n")), "not a trace: it is UTF-16 text");
+  EXPECT_EQ(error_of(bytes("\x89PNG\r\n\x1A\n\0\0\0\rIHDR")), "not a trace: it is binary data");
+  EXPECT_EQ(error_of(bytes("MOETRACE\x01\0\0\0")), "not a trace: it is a ring segment");
   EXPECT_EQ(TraceReader::open(folder_.at("none")).error().message,
             folder_.at("none") + ": No such file or directory");
   std::filesystem::create_directory(folder_.at("folder"));
@@ -325,17 +335,53 @@ TEST_F(TraceReaderTest, MetaThatCannotBe) {
   EXPECT_EQ(error_of(kMeta, {.num_experts = 60}), "line 1: the trace has 8 experts, not 60");
 }
 
-TEST_F(TraceReaderTest, TornLastLine) {
-  EXPECT_EQ(error_of(kMeta + kRoute + kRoute.substr(0, 50)),
-            "line 3: torn: the file ends inside this line (no newline)");
-  // Complete JSON, but the newline is missing: more may have been meant to come.
-  EXPECT_EQ(error_of(kMeta + kRoute.substr(0, kRoute.size() - 1)),
-            "line 2: torn: the file ends inside this line (no newline)");
+// A last line without a newline is one only if nothing of it can be missing.
+TEST_F(TraceReaderTest, UnfinishedLastLine) {
+  const auto rows_and_rest = [&](const std::string& text) {
+    auto reader = open(text);
+    EXPECT_TRUE(reader) << reader.error().message;
+    uint64_t rows = 0;
+    for (;;) {
+      const auto line = reader->next();
+      EXPECT_TRUE(line) << line.error().message;
+      if (!line || *line == nullptr) break;
+      ++rows;
+    }
+    EXPECT_EQ(*reader->next(), nullptr);
+    const std::string& rest = reader->left_out();
+    return std::to_string(rows) + (rest.empty() ? "" : rest.substr(folder_.at("t.jsonl").size()));
+  };
+  const std::string whole = kRoute.substr(0, kRoute.size() - 1);
+  EXPECT_EQ(rows_and_rest(kMeta + kRoute), "1");
+  EXPECT_EQ(rows_and_rest(kMeta + kRoute + whole), "2");
+  EXPECT_EQ(rows_and_rest(kMeta + kRoute + whole + " \r"), "2");
+  EXPECT_EQ(rows_and_rest(kMeta + kRoute + "\n  \t"), "1");
+  for (size_t cut = 1; cut < whole.size(); ++cut) {
+    EXPECT_EQ(rows_and_rest(kMeta + kRoute + whole.substr(0, cut)),
+              "1: left out 1 unfinished line: line 3 has " + std::to_string(cut) +
+                  (cut == 1 ? " byte" : " bytes") +
+                  " and no newline; wait until its writer has ended the line");
+  }
+  for (const char* rest : {"nonsense", "5", "[1]", "{}}", "{nonsense}", "{\"type\":\"x\"} {"}) {
+    EXPECT_TRUE(rows_and_rest(kMeta + rest).starts_with("0: left out 1 unfinished line")) << rest;
+  }
+  EXPECT_EQ(rows_and_rest(kMeta.substr(0, kMeta.size() - 1)), "0");
+  // Whole, but wrong.
+  EXPECT_EQ(error_of(kMeta + R"({"type":"route"})"), "line 2: missing key \"req_id\"");
+}
+
+TEST_F(TraceReaderTest, BlankLinesAndByteOrderMarksSayNothing) {
+  auto reader = open("\xEF\xBB\xBF\n \n" + kMeta + "\n\r\n" + kRoute);
+  ASSERT_TRUE(reader) << reader.error().message;
+  const auto line = reader->next();
+  ASSERT_TRUE(line) << line.error().message;
+  EXPECT_EQ((*line)->number, 6U);
+  EXPECT_EQ(*reader->next(), nullptr);
+  EXPECT_EQ(error_of("\xEF\xBB\xBF" + kMeta + kRoute), "");
 }
 
 TEST_F(TraceReaderTest, LinesThatAreNotJson) {
   for (const char* line : {
-           "",
            "nonsense",
            "[]",
            "5",
@@ -374,7 +420,7 @@ TEST_F(TraceReaderTest, LinesTornAtAnyByte) {
               R"({"type":"route","req_id":null,"token_idx":0,"layer":0,"topk_ids":[null,1],"topk_weights":[null,1e-3]})"),
       }) {
     ASSERT_EQ(line_error(line), "");
-    for (size_t size = 0; size < line.size(); ++size) {
+    for (size_t size = 1; size < line.size(); ++size) {
       const std::string error = line_error(line.substr(0, size));
       EXPECT_TRUE(error.starts_with("line 2: ")) << line.substr(0, size) << " gave: " << error;
     }
@@ -423,7 +469,7 @@ TEST_F(TraceReaderTest, LinesThatAreNotOfTheSchema) {
   EXPECT_EQ(line_error(R"({"type":5})"), R"(line 2: "type" must be a string)");
   EXPECT_EQ(line_error(R"({"type":"loss","dropped":1,"dropped_total":1,"cause":3,"after_seq":1})"),
             R"(line 2: "cause" must be a string, not 3)");
-  EXPECT_EQ(error_of(kMeta + kMeta), "line 2: a second meta line");
+  EXPECT_EQ(error_of(kMeta + kMeta), "line 2: a second trace begins here");
   EXPECT_EQ(
       line_error(R"({"type":"later","x":)" + std::string(100, '[') + std::string(100, ']') + "}"),
       "line 2: nested too deeply");

@@ -2,23 +2,26 @@
 
 namespace moetrace::trace {
 
-std::string_view what_to_try(ErrorCode code) {
+namespace {
+
+std::string_view about_all(ErrorCode code) {
   switch (code) {
     case ErrorCode::kOpen:
       return "give a trace file that can be read";
     case ErrorCode::kRead:
       return "copy the file to another disk";
     case ErrorCode::kEmpty:
+      return "wait until its collector has written to it, or give another file";
     case ErrorCode::kNoMeta:
       return "give a file that moetraced or moetrace run has written, or a log of vLLM's MoE patch";
-    case ErrorCode::kTornLine:
-      return "wait for its collector, or start it again, to end the line";
-    case ErrorCode::kBadMeta:
-      return "record it again, or use the moetrace that has written it";
+    case ErrorCode::kNoEnd:
+      return "wait until its writer has ended the line";
     case ErrorCode::kTooLong:
+      return "give a file with one JSON object a line";
+    case ErrorCode::kBadMeta:
     case ErrorCode::kBadJson:
     case ErrorCode::kBadLine:
-      return "record it again, or cut the file before it";
+      return "look at the line";
     case ErrorCode::kNoExperts:
       return "give --num-experts N";
     case ErrorCode::kMismatch:
@@ -35,6 +38,12 @@ std::string_view what_to_try(ErrorCode code) {
       return "give -o a folder that can be written";
   }
   return "";
+}
+
+}  // namespace
+
+std::string what_to_try(const Error& error) {
+  return error.remedy.empty() ? std::string(about_all(error.code)) : error.remedy;
 }
 
 }  // namespace moetrace::trace

@@ -14,6 +14,8 @@
 #include <string_view>
 #include <vector>
 
+#include "shm/ring_access.hpp"
+
 namespace moetrace {
 namespace {
 
@@ -61,23 +63,26 @@ UniqueFd open_claim(const std::string& path, int access) {
   return UniqueFd(::open(path.c_str(), access | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
 }
 
-// A collector whose file we may not open is in none of our groups, and could not open our rings
-// either, unless it is root's.
-bool serves_us(const std::string& path) {
+// A collector whose file we may not open can open our rings if it is root's, or if they are for a
+// group, which it may be in.
+bool serves_us(const std::string& directory, const std::string& name) {
+  const std::string path = directory + "/" + name;
   struct stat status {};
   if (const UniqueFd fd = open_claim(path, O_RDONLY); fd.valid())
     return is_regular(fd.get(), status) && FileLock::held_elsewhere(fd.get(), kLockedByte);
-  return errno == EACCES && ::lstat(path.c_str(), &status) == 0 && status.st_uid == 0 &&
-         S_ISREG(status.st_mode) && listed_as_locked(status);
+  if (errno != EACCES || ::lstat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode))
+    return false;
+  const bool may_open = status.st_uid == 0 || (ring_access(directory).ctl_mode & S_IRWXG) != 0;
+  return may_open && listed_as_locked(status);
 }
 
 // False if there is none and none can be made.
-bool make_file(const std::string& path) {
-  const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0660));
+bool make_file(const std::string& path, const RingAccess& access) {
+  const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!fd.valid()) return errno == EEXIST;
-  // The umask must not take the group's rights away: those who may serve the same rings must see
-  // the lock.
-  return ::fchmod(fd.get(), 0660) == 0;
+  // Those who may serve the same rings must see the lock.
+  grant_access(fd, access, access.ctl_mode);
+  return true;
 }
 
 // Why a file with our name is not ours, or "". Anyone may make one in a directory for all: a link,
@@ -117,7 +122,8 @@ Result<SessionClaim> SessionClaim::take(const std::string& directory, const std:
   const std::string own = file_prefix(session) + std::to_string(::geteuid()) + std::string(kSuffix);
   const std::string own_path = directory + "/" + own;
   SessionClaim claim;
-  for (int tries = 0; tries < kMostTries && make_file(own_path); ++tries) {
+  const RingAccess access = ring_access(directory);
+  for (int tries = 0; tries < kMostTries && make_file(own_path, access); ++tries) {
     if (const std::string why = not_ours(own_path); !why.empty()) {
       claim.problem_ = own_path + ": " + why +
                        ", so engines don't see that this collector runs; have it removed";
@@ -149,7 +155,7 @@ Result<SessionClaim> SessionClaim::take(const std::string& directory, const std:
 bool SessionClaim::held(const std::string& directory, const std::string& session) {
   const std::vector<std::string> names = claim_files(directory, session);
   return std::any_of(names.begin(), names.end(),
-                     [&](const std::string& name) { return serves_us(directory + "/" + name); });
+                     [&](const std::string& name) { return serves_us(directory, name); });
 }
 
 std::vector<std::string> SessionClaim::remove_dead(const std::string& directory,

@@ -4,7 +4,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 
 #include "daemon/cli/segments.hpp"
@@ -29,19 +28,13 @@ bool in_use(const std::string& ctl) {
 }
 
 std::string undelivered_text(const CollectorSegment& segment) {
+  if (const std::uint64_t rows = waiting_rows(segment); rows > 0)
+    return counted(rows, "row") + " not delivered";
   const SegmentMap& map = segment.map();
   // relaxed: its producer is dead, and no collector is at work on it.
   const auto word = [](std::uint64_t* at) {
     return SharedWord(at).load(std::memory_order_relaxed);
   };
-  const std::uint64_t consumed = word(&map.ctl()->route_consumed);
-  const RingReader<MappedRing> routes(map.route_ring(), map.header().route_slots, consumed);
-  // Records of a step that its producer did not end are in no snapshot, but in the ring.
-  const std::uint64_t recorded = read_counters(segment).recorded;
-  const std::uint64_t rows =
-      std::max(recorded > consumed ? recorded - consumed : 0,
-               valid_routes_end(map, routes, consumed, map.header().route_slots) - consumed);
-  if (rows > 0) return counted(rows, "row") + " not delivered";
   const bool events = word(&map.state()->host.events_claimed) > word(&map.ctl()->event_consumed);
   return events ? "requests and the end of its trace are not delivered" : "";
 }

@@ -12,12 +12,15 @@ namespace {
 Outcome replay(const ReplayOptions& options) {
   auto replayer = Replayer::open(options);
   if (!replayer) return replayer.error();
+  if (const std::string& line = (*replayer)->warning(); !line.empty())
+    std::fprintf(stderr, "moetrace: %s\n", line.c_str());
   const ReplayTotals totals = (*replayer)->run();
-  std::printf("%s: %llu rows in %llu steps, %llu dropped, trace %s\n", options.file.c_str(),
-              static_cast<unsigned long long>(totals.rows),
+  std::printf("%s: %llu rows in %llu steps, %llu dropped, trace %s\n",
+              trace::shown_name(options.file).c_str(), static_cast<unsigned long long>(totals.rows),
               static_cast<unsigned long long>(totals.steps),
               static_cast<unsigned long long>(totals.dropped), totals.trace_id.c_str());
   if (!totals.failure.empty()) return Failure{kFailed, totals.failure};
+  if (!totals.left_out.empty()) std::fprintf(stderr, "moetrace: %s\n", totals.left_out.c_str());
   return kOk;
 }
 
@@ -26,7 +29,8 @@ Outcome replay(const ReplayOptions& options) {
 void add_replay(CLI::App& app, Command& chosen) {
   auto* sub = app.add_subcommand("replay", "Send a trace file through a ring, as an engine would");
   auto options = std::make_shared<ReplayOptions>();
-  sub->add_option("FILE", options->file, "A trace file, or a plain log of the public format")
+  sub->add_option("FILE", options->file,
+                  "A trace file, or a plain log; also .gz or .zst, or - for standard input")
       ->required();
   sub->add_option("--rate", options->rows_per_second,
                   "Rows a second, in real time: what doesn't fit is dropped and counted. Without "

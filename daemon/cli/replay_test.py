@@ -114,15 +114,15 @@ class ReplayTest(CliTest):
         self.assertFalse(os.path.exists(self.path("nowhere")))
 
     def replay_cut(self, source, rows, *options):
-        """Replays `source`, cut in the middle of its next row after `rows`; checks that they all come out."""
+        """Replays `source`, cut in the middle of its next row after `rows`; checks that they all come out, and that it says so."""
         with open(source, encoding="utf-8") as file:
             lines = file.read().splitlines(keepends=True)
         at = [n for n, line in enumerate(lines) if json.loads(line)["type"] == "route"][rows]
         with open(self.path("cut.jsonl"), "w", encoding="utf-8") as file:
             file.write("".join(lines[:at]) + lines[at][:20])
-        self.moetrace("run", "-o", "out.jsonl", "--", program("moetrace"), "replay", *options, "cut.jsonl", code=1)
-        self.assertIn(f"moetrace: cut.jsonl: line {at + 1}: torn: the file ends inside this line (no newline); what stands before it was "
-                      "replayed; wait for its collector, or start it again, to end the line\n", self.err)
+        self.moetrace("run", "-o", "out.jsonl", "--", program("moetrace"), "replay", *options, "cut.jsonl")
+        self.assertIn(f"moetrace: cut.jsonl: left out 1 unfinished line: line {at + 1} has 20 bytes and no newline; wait until its writer "
+                      "has ended the line\n", self.err)
         self.moetrace("verify", "out.jsonl")
         self.assertEqual(rows_of(self.path("out.jsonl")), rows_of(source)[:rows])
         self.assertEqual([end["status"] for end in lines_of(self.path("out.jsonl"), "end")], ["closed"])
@@ -147,7 +147,7 @@ class ReplayTest(CliTest):
             file.writelines(lines)
         self.moetrace("run", "-o", "out.jsonl", "--", program("moetrace"), "replay", "--num-experts", "16", "wrong.jsonl", code=1)
         self.assertRegex(self.err, "moetrace: wrong.jsonl: line 33: its req_id has .* carries 255; what stands before it was replayed; "
-                                   "record it again, or cut the file before it\n")
+                                   "look at it: sed -n 33p FILE\n")
         self.moetrace("verify", "out.jsonl")
         self.assertEqual(rows_of(self.path("out.jsonl")), rows_of(self.path("plain.jsonl"))[:31])
 
@@ -165,24 +165,35 @@ class ReplayTest(CliTest):
     # ---- verify
 
     def test_verify_says_what_is_no_trace(self):
-        give = "; give a file that moetraced or moetrace run has written, or a log of vLLM's MoE patch\n"
-        for content, what in ((b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "its first line is not JSON"), (b"\xff" * 5000, "its first line is not JSON"),
-                              (b"Dear reader,\nhello\n", "its first line is not JSON"), (b"no newline", "its first line is not JSON"),
-                              (b'{"a": 1}', "its first line is JSON, but no meta line"), (b'[1]\n', "its first line is JSON, but no meta line"),
-                              (b'{"type": "route"}\n', "its first line is JSON, but no meta line"), (b"", "it is empty"),
-                              (b'{\n  "a": 1\n}\n', "its first line is not JSON"), (b"x" * (17 << 20), "its first line is longer than any of a trace")):
+        give = "give a file that moetraced or moetrace run has written, or a log of vLLM's MoE patch"
+        for content, what, remedy in (
+                (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "it is binary data", give), (b"\xff" * 5000, "it is binary data", give),
+                (b"Dear reader,\nhello\n", "its first line is not a JSON object", give),
+                (b"no newline", "its first line is not a JSON object", give), (b'[1]\n', "its first line is not a JSON object", give),
+                (b'{"type": "a"}', "its first line is neither a meta line nor a row", give),
+                (b'[{"type": "meta"}]', "it is a JSON array", "write its elements one a line: jq -c '.[]' FILE"),
+                (b'{\n  "a": 1\n}\n', "its JSON objects stretch over several lines", "write one object a line: jq -c . FILE"),
+                (b"", "it is empty", "wait until its collector has written to it, or give another file"),
+                ("{}".encode("utf-16"), "it is UTF-16 text", "convert it: iconv -f UTF-16 -t UTF-8 FILE"),
+                (b"MOETRACE\x01\0", "it is a ring segment", "run moetraced, which drains the ring into a trace file"),
+                (b"x" * (17 << 20), "its first line is longer than 16 MiB, the most that a line of a trace may have", give)):
             with open(self.path("thing"), "wb") as file:
                 file.write(content)
             self.moetrace("verify", "thing", code=1)
-            self.assertEqual(self.err, f"moetrace: thing: not a trace: {what}{give}")
+            self.assertEqual(self.err, f"moetrace: thing: not a trace: {what}; {remedy}\n")
         self.moetrace("verify", ".", code=1)
-        self.assertEqual(self.err, "moetrace: .: is a folder, not a trace file; give a trace file that can be read\n")
+        self.assertEqual(self.err, "moetrace: .: is a folder, not a trace file; give the files in it\n")
         self.moetrace("verify", "nowhere", code=1)
         self.assertEqual(self.err, "moetrace: nowhere: No such file or directory; give a trace file that can be read\n")
         with open(self.path("thing"), "wb") as file:
             file.write(b'{"type":"meta","schema":"moetr')
         self.moetrace("verify", "thing", code=1)
-        self.assertIn("thing: line 1: torn: ", self.err)
+        self.assertEqual(self.err, "moetrace: thing: line 1: unfinished: it has no newline; wait until its writer has ended the line\n")
+        # A line in the middle: how to see it.
+        with open(self.path("thing"), "wb") as file:
+            file.write(b'{"type":"meta","top_k":1}\nnonsense\n{"type":"route","layer":0,"topk_ids":[1]}\n')
+        self.moetrace("verify", "thing", code=1)
+        self.assertRegex(self.err, "^moetrace: thing: line 2: not JSON: [^;]*; look at it: sed -n 2p FILE\n$")
 
     def test_verify_names_the_first_wrong_line(self):
         plain_log(self.path("plain.jsonl"))

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <set>
 #include <thread>
 
 #include "producer/layer_mask.hpp"
@@ -24,6 +26,26 @@ std::uint32_t tokens(std::optional<std::uint64_t> count) {
 
 const char* text(const std::optional<std::string>& value) {
   return value ? value->c_str() : nullptr;
+}
+
+// What a plain log says of the model may come after its rows, or in part nowhere but in them: its
+// meta, with all layers that it has rows of. Nothing where it can be read only once, or is wrong.
+std::optional<trace::Meta> survey(const std::string& file, const trace::ReadOptions& options) {
+  std::error_code failed;
+  if (!std::filesystem::is_regular_file(file, failed)) return std::nullopt;
+  auto reader = trace::TraceReader::open(file, options);
+  if (!reader || !reader->meta().plain()) return std::nullopt;
+  std::set<std::uint16_t> layers;
+  for (;;) {
+    const auto line = reader->next();
+    if (!line || *line == nullptr) break;
+    const auto* route = std::get_if<trace::Route>(&(*line)->content);
+    if (route != nullptr) layers.insert(route->layer);
+  }
+  trace::Meta meta = reader->meta();
+  layers.insert(meta.layers_logged.begin(), meta.layers_logged.end());
+  meta.layers_logged.assign(layers.begin(), layers.end());
+  return meta;
 }
 
 // A plain log doesn't say how many layers the model has: up to the last one that it logged.
@@ -97,21 +119,29 @@ boost::system::result<std::unique_ptr<Replayer>, Failure> Replayer::open(
   trace::ReadOptions read;
   read.num_experts = options.num_experts;
   auto reader = trace::TraceReader::open(options.file, read);
-  if (!reader)
-    return Failure{kFailed, reader.error().message + "; " +
-                                std::string(trace::what_to_try(reader.error().code))};
-  if (!reader->num_experts()) {
-    return Failure{
-        kUsage,
-        options.file +
-            ": its meta line does not say how many experts the model has; give --num-experts N"};
+  if (!reader) {
+    return Failure{kFailed, reader.error().message + "; " + trace::what_to_try(reader.error())};
   }
-  const auto settings = settings_for(reader->meta(), *reader->num_experts());
+  const auto surveyed =
+      reader->meta().plain() ? survey(options.file, read) : std::optional<trace::Meta>();
+  const trace::Meta& meta = surveyed ? *surveyed : reader->meta();
+  const auto num_experts = meta.num_experts ? meta.num_experts : options.num_experts;
+  if (!num_experts) {
+    return Failure{kUsage, trace::shown_name(options.file) +
+                               ": it does not say how many experts the model has; give "
+                               "--num-experts N"};
+  }
+  if (meta.top_k == 0) {
+    return Failure{kFailed,
+                   trace::shown_name(options.file) + ": it has no rows; give a log that has some"};
+  }
+  const auto settings = settings_for(meta, *num_experts);
   if (!settings) return Failure{kFailed, settings.error().message};
   auto producer = Producer::open(*settings);
   if (!producer) return Failure{kFailed, producer.error().message};
   std::unique_ptr<Replayer> replayer(
       new Replayer(options, std::move(*reader), std::move(*producer)));
+  replayer->warning_ = settings->warning;
   const std::string ctl = settings->directory + "/" + replayer->producer_->name().ctl_file();
   replayer->ctl_ = UniqueFd(::open(ctl.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
   return replayer;
@@ -131,6 +161,7 @@ Replayer::Replayer(const ReplayOptions& options, trace::TraceReader reader,
 
 ReplayTotals Replayer::run() {
   totals_.failure = take_lines();
+  totals_.left_out = reader_.left_out();
   grouper_.finish_step();
   wait_for_room([](Producer& producer) { return producer.requests().flush(); });
   totals_.steps = producer_->announcer().steps();
@@ -141,18 +172,19 @@ ReplayTotals Replayer::run() {
 // ---- lines
 
 std::string Replayer::take_lines() {
-  const auto stopped = [](const std::string& why, trace::ErrorCode code) {
-    return why + "; what stands before it was replayed; " + std::string(trace::what_to_try(code));
+  const auto stopped = [](const std::string& why, const std::string& remedy) {
+    return why + "; what stands before it was replayed; " + remedy;
   };
   while (true) {
     const auto line = reader_.next();
-    if (!line) return stopped(line.error().message, line.error().code);
+    if (!line) return stopped(line.error().message, trace::what_to_try(line.error()));
     if (*line == nullptr) return {};
     const std::string why =
         std::visit([this](const auto& content) { return take(content); }, (*line)->content);
     if (!why.empty()) {
-      return stopped(options_.file + ": line " + std::to_string((*line)->number) + ": " + why,
-                     trace::ErrorCode::kBadLine);
+      const std::string number = std::to_string((*line)->number);
+      return stopped(trace::shown_name(options_.file) + ": line " + number + ": " + why,
+                     "look at it: sed -n " + number + "p FILE");
     }
   }
 }
@@ -235,8 +267,9 @@ std::string Replayer::take(const trace::Step& step) {
 void Replayer::send(const StepBatch& batch) {
   moetrace_layer_mask layers{};
   for (const std::uint16_t layer : batch.layers) add_layer(layers, layer);
+  // One more for a layer that was not selected so far.
   wait_for_room([&](Producer& producer) {
-    return producer.events().fits(Announcer::slots_for(batch.spans.size()));
+    return producer.events().fits(1 + Announcer::slots_for(batch.spans.size()));
   });
   producer_->begin_replayed_step(batch.rows, batch.spans, layers);
   const std::size_t entries = std::size_t{batch.rows} * top_k_;

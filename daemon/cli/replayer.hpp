@@ -27,17 +27,20 @@ struct ReplayTotals {
   std::uint64_t steps = 0;
   std::uint64_t dropped = 0;  // rows that found no room
   std::string failure;        // why the rest of the file was not replayed; "": all of it was
+  std::string left_out;       // at the file's end, because it is unfinished: a line; "": nothing
 };
 
 class Replayer {
  public:
-  // Reads the file's meta line and creates the segment (directory, session and ring size from the
-  // environment).
+  // Reads the file's beginning, of a plain log all of it, and creates the segment (directory,
+  // session and ring size from the environment).
   static boost::system::result<std::unique_ptr<Replayer>, Failure> open(
       const ReplayOptions& options);
 
   // The whole file, or what stands before a line that can't be replayed.
   ReplayTotals run();
+  // One line about the ring; may be empty.
+  const std::string& warning() const { return warning_; }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -76,6 +79,7 @@ class Replayer {
   std::optional<std::uint64_t> file_step_;                         // of the rows in grouper_
   std::unordered_map<std::uint64_t, std::uint64_t> requests_;      // the file's number -> ours
   std::unordered_map<std::string, std::uint64_t> plain_requests_;  // id -> ours
+  std::string warning_;
   ReplayTotals totals_;
   std::uint64_t paced_rows_ = 0;
   Clock::time_point start_;

@@ -3,22 +3,22 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <string_view>
 
 #include "daemon/cli/child.hpp"
-#include "daemon/cli/segments.hpp"
-#include "shm/segment.hpp"
-#include "shm/session_claim.hpp"
 
 namespace moetrace::cli {
 namespace {
 
-constexpr int kReadyTimeoutMs = 30'000;  // it takes some 10 ms; a machine under load gets patience
+// It takes some 10 ms; a machine under load gets patience.
+constexpr auto kReadyTimeout = std::chrono::seconds(30);
 
 }  // namespace
 
@@ -30,7 +30,11 @@ std::string RunCollector::start(int interrupt_fd) {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0)
     return std::string("can't make a pipe: ") + std::strerror(errno);
-  const UniqueFd ready(ends[0]);
+  read_lines();  // the last words of one that ran before
+  lines_ = UniqueFd(ends[0]);
+  ::fcntl(lines_.get(), F_SETFL, O_NONBLOCK);
+  unread_.clear();
+  ready_ = false;
   UniqueFd write_end(ends[1]);
   ChildSetup setup;
   setup.arguments = {
@@ -46,80 +50,74 @@ std::string RunCollector::start(int interrupt_fd) {
     return "can't start " + setup.arguments[0] + ": " + std::strerror(child.error_number);
   pid_ = child.pid;
   write_end.reset();
-  return wait_until_ready(ready, interrupt_fd);
+  return wait_until_ready(interrupt_fd);
 }
 
-std::string RunCollector::wait_until_ready(const UniqueFd& ready, int interrupt_fd) {
-  pollfd descriptors[2] = {{ready.get(), POLLIN, 0}, {interrupt_fd, POLLIN, 0}};
-  const int woken = ::poll(descriptors, 2, kReadyTimeoutMs);
-  char first = 0;
-  if (woken > 0 && descriptors[0].revents != 0 && ::read(ready.get(), &first, 1) == 1) return {};
-  if (woken > 0 && descriptors[0].revents == 0)
-    return {};  // interrupted: that is handled by whoever asked us
-  if (woken == 0) return "it was not ready in time";
-  // It closed the pipe: it is ending, and has said why.
-  int status = 0;
-  ::waitpid(pid_, &status, 0);
-  note_end(status);
-  return "it did not start";
+std::string RunCollector::wait_until_ready(int interrupt_fd) {
+  const auto deadline = std::chrono::steady_clock::now() + kReadyTimeout;
+  while (!ready_) {
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+        deadline - std::chrono::steady_clock::now());
+    if (left.count() <= 0) return "it was not ready in time";
+    pollfd descriptors[2] = {{lines_.get(), POLLIN, 0}, {interrupt_fd, POLLIN, 0}};
+    ::poll(descriptors, 2, static_cast<int>(left.count()));
+    if (descriptors[1].revents != 0) return {};  // the caller handles the interrupt
+    if (descriptors[0].revents == 0) continue;
+    read_lines();
+    if (ready_ || lines_.valid()) continue;
+    // It closed the pipe: it is ending, and has said why.
+    int status = 0;
+    while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
+    }
+    note_child(pid_, status);
+    return "it did not start";
+  }
+  return {};
 }
 
-void RunCollector::note_end(int wait_status) {
+void RunCollector::read_lines() {
+  char text[4096];
+  while (lines_.valid()) {
+    const ssize_t got = ::read(lines_.get(), text, sizeof text);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && errno == EAGAIN) return;
+    if (got <= 0) {
+      lines_.reset();
+      return;
+    }
+    unread_.append(text, static_cast<std::size_t>(got));
+    for (std::size_t end; (end = unread_.find('\n')) != std::string::npos;) {
+      take_line(unread_.substr(0, end));
+      unread_.erase(0, end + 1);
+    }
+  }
+}
+
+void RunCollector::take_line(const std::string& line) {
+  constexpr std::string_view kTrace = "trace ";
+  if (!line.starts_with(kTrace)) {
+    ready_ = ready_ || line.starts_with("ready");
+    return;
+  }
+  // A collector that was started again tells of the traces that it goes on with.
+  std::string path = line.substr(kTrace.size());
+  if (std::find(traces_.begin(), traces_.end(), path) == traces_.end())
+    traces_.push_back(std::move(path));
+}
+
+bool RunCollector::note_child(pid_t pid, int wait_status) {
+  if (pid_ <= 0 || pid != pid_) return false;
   pid_ = -1;
   const int code = exit_code_of(wait_status);
   ended_well_ = code == 0;
   how_it_ended_ = WIFSIGNALED(wait_status) ? "signal " + std::to_string(WTERMSIG(wait_status))
                                            : "status " + std::to_string(code);
-}
-
-bool RunCollector::reap() {
-  int status = 0;
-  if (pid_ <= 0 || ::waitpid(pid_, &status, WNOHANG) != pid_) return false;
-  note_end(status);
+  read_lines();
   return true;
 }
 
-bool RunCollector::stop(int interrupt_fd) {
-  if (pid_ <= 0) return false;
-  ::kill(pid_, SIGTERM);
-  // A descriptor for the process: readable once it has ended.
-  const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
-  pollfd descriptors[2] = {{process.get(), POLLIN, 0}, {interrupt_fd, POLLIN, 0}};
-  while (process.valid() && ::poll(descriptors, 2, -1) < 0 && errno == EINTR) {
-  }
-  if (process.valid() && descriptors[0].revents == 0)
-    ::kill(pid_, SIGKILL);  // the user has no more patience
-  int status = 0;
-  while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
-  }
-  note_end(status);
-  return ended_well_;
-}
-
-std::optional<std::uint64_t> uncollected(const std::string& session) {
-  const std::string directory = default_ring_directory();
-  const auto names = list_segments(directory, session);
-  if (!names || names->empty()) return std::nullopt;
-  std::uint64_t consumed = 0;
-  for (const SegmentName& name : *names) {
-    const auto segment =
-        CollectorSegment::open(directory, name, CollectorSegment::Access::kObserve);
-    if (segment) consumed += read_counters(*segment).consumed;
-  }
-  return consumed;
-}
-
-void remove_dead_segments(const std::string& session) {
-  const std::string directory = default_ring_directory();
-  // Takes over what a killed collector has left of its claim; it goes with ours.
-  const auto claim = SessionClaim::take(directory, session);
-  const auto names = list_segments(directory, session);
-  if (!names) return;
-  for (const SegmentName& name : *names) {
-    const auto segment =
-        CollectorSegment::open(directory, name, CollectorSegment::Access::kCollect);
-    if (segment && !segment->producer_alive()) segment->unlink();
-  }
+void RunCollector::send(int number) const {
+  if (pid_ > 0) ::kill(pid_, number);
 }
 
 }  // namespace moetrace::cli

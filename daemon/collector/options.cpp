@@ -103,7 +103,8 @@ Result<ParsedOptions> parse_collector_options(int argc, const char* const* argv)
   app.add_flag("--once", given.once, "end when the first trace has ended");
   app.add_flag("--quiet", given.quiet, "say only what goes wrong, not when traces begin and end");
   app.add_option("--ready-fd", given.ready_fd,
-                 "write a line \"ready ENDPOINT...\" to this descriptor when ready")
+                 "write a line \"ready ENDPOINT...\" to this descriptor when ready, then a line "
+                 "\"trace PATH\" for each trace file that is begun or gone on with")
       ->group("")
       ->check(command_line::whole_number<int>(0));
   try {

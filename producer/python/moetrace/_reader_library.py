@@ -9,7 +9,7 @@ import pathlib
 from .errors import ReadError
 
 ALL = -2  # MOETRACE_READER_ALL
-ERROR_BYTES = 512  # room for moetrace_reader_open's line
+ERROR_BYTES = 512  # room for the line of moetrace_reader_open and moetrace_reader_unpack
 
 _U32, _U64, _I64, _SIZE, _P = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int64, ctypes.c_size_t, ctypes.c_void_p
 
@@ -44,15 +44,24 @@ class Request(ctypes.Structure):
 
 # Result and arguments of each function of the API, without the prefix.
 SIGNATURES = {
+    "begin": (_P, [_U32]),
     "open": (_P, [ctypes.c_char_p, _SIZE, _U32, ctypes.c_char_p, _SIZE]),
     "close": (None, [_P]),
     "read": (_I64, [_P, _P, _SIZE, ctypes.POINTER(Place), ctypes.POINTER(Rows), _I64]),
+    "read_last": (_I64, [_P, _P, _SIZE, ctypes.POINTER(Place), ctypes.POINTER(Rows), _I64]),
     "error": (ctypes.c_char_p, [_P]),
+    "what_to_try": (ctypes.c_char_p, [_P]),
+    "meta": (_P, [_P, ctypes.POINTER(_SIZE)]),
     "counted": (Place, [_P]),
     "get_info": (None, [_P, ctypes.POINTER(Info)]),
     "get_request": (ctypes.c_int, [_P, _U64, ctypes.POINTER(Request)]),
     "get_counts": (ctypes.c_int, [_P, _U32, _P]),
     "end": (_P, [_P, ctypes.POINTER(_SIZE)]),
+    "is_packed": (ctypes.c_int, [ctypes.c_char_p, _SIZE]),
+    "unpack": (_P, [ctypes.c_int, ctypes.c_char_p, _SIZE]),
+    "unpack_read": (_I64, [_P, _P, _SIZE, ctypes.POINTER(ctypes.c_int)]),
+    "unpack_error": (ctypes.c_char_p, [_P]),
+    "unpack_close": (None, [_P]),
 }
 
 

@@ -98,21 +98,28 @@ def empty_columns(rows: int, top_k: int) -> dict[str, Any]:
     return {**columns, "topk_ids": numpy().empty((rows, top_k), "int32"), "topk_weights": numpy().empty((rows, top_k), "float32")}
 
 
+class Wrong(NamedTuple):
+    """A line that can't be read: "line N: why", and what to try; "": look at the line."""
+
+    why: str
+    remedy: str
+
+
 class RowReader:
     """A moetrace_reader of one trace. Any thread may use it; they take turns."""
 
-    def __init__(self, meta: bytes, num_experts: Optional[int]):
-        """`meta`: the trace's first line. ReadError: "line 1: why"."""
+    def __init__(self, meta: Optional[bytes], num_experts: Optional[int]):
+        """`meta`: the trace's first line; None: `read` begins with it. ReadError: "line 1: why"."""
         if num_experts is not None and not 1 <= num_experts <= 65535:
             raise ValueError(f"num_experts is {num_experts}; it must be from 1 to 65535")
         self._library = _reader_library.load()
         self._lock = threading.Lock()
-        why = ctypes.create_string_buffer(_reader_library.ERROR_BYTES)
-        self._pointer = self._library.moetrace_reader_open(meta, len(meta), num_experts or 0, why, len(why))
+        self._meta: dict[str, Any] = {}
+        why = ctypes.create_string_buffer(b"out of memory", _reader_library.ERROR_BYTES)
+        self._pointer = (self._library.moetrace_reader_begin(num_experts or 0) if meta is None else
+                         self._library.moetrace_reader_open(meta, len(meta), num_experts or 0, why, len(why)))
         if not self._pointer:
             raise ReadError(why.value.decode(errors="replace"))
-        self.meta = load_json(meta, "line 1")
-        self.top_k = self.info().top_k
 
     def __del__(self) -> None:
         if getattr(self, "_pointer", None):
@@ -123,19 +130,37 @@ class RowReader:
         self._library.moetrace_reader_get_info(self._pointer, ctypes.byref(info))
         return info
 
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The first meta line; empty: none has come."""
+        if not self._meta:
+            text = self._text(self._library.moetrace_reader_meta)
+            self._meta = {} if text is None else load_json(text, "the meta line")
+        return self._meta
+
+    def begun(self) -> bool:
+        """A row or a meta line has come."""
+        return bool(self.top_k) or self._text(self._library.moetrace_reader_meta) is not None
+
+    @property
+    def top_k(self) -> int:
+        """0: no line has said it."""
+        return self.info().top_k
+
     def counted(self) -> _reader_library.Place:
         """Up to where the trace's text is in `requests`, `experts` and `end`."""
         return self._library.moetrace_reader_counted(self._pointer)
 
     def read(self, address: int, size: int, place: _reader_library.Place, rows: Optional["RowBuffer"] = None,
-             only: int = _reader_library.ALL) -> tuple[int, Optional[str]]:
-        """Takes whole lines of the text at `address`, which begins at `place`, until `rows` is full; None: looks only.
-        Returns the bytes taken, and what is wrong with the line behind them ("line N: why") or None."""
-        begin = place.byte
+             only: int = _reader_library.ALL, last: bool = False) -> tuple[int, Optional[Wrong]]:
+        """Takes whole lines of the text at `address`, which begins at `place`, until `rows` is full; None: looks only. `last`: the
+        file ends with the text. Returns the bytes taken, and what is wrong with the line behind them."""
+        begin, library = place.byte, self._library
         with self._lock:
-            taken = self._library.moetrace_reader_read(self._pointer, address, size, ctypes.byref(place),
-                                                       ctypes.byref(rows.struct) if rows else None, only)
-            wrong = None if taken >= 0 else self._library.moetrace_reader_error(self._pointer).decode(errors="replace")
+            read = library.moetrace_reader_read_last if last else library.moetrace_reader_read
+            taken = read(self._pointer, address, size, ctypes.byref(place), ctypes.byref(rows.struct) if rows else None, only)
+            wrong = None if taken >= 0 else Wrong(*(text(self._pointer).decode(errors="replace") for text in
+                                                    (library.moetrace_reader_error, library.moetrace_reader_what_to_try)))
         return place.byte - begin, wrong
 
     def records(self) -> list[_reader_library.Request]:
@@ -169,11 +194,14 @@ class RowReader:
         return counts
 
     def end(self) -> Optional[dict]:
+        text = self._text(self._library.moetrace_reader_end)
+        return None if text is None else load_json(text, "its end line")
+
+    def _text(self, function: Any) -> Optional[bytes]:
         with self._lock:
             size = ctypes.c_size_t()
-            text = self._library.moetrace_reader_end(self._pointer, ctypes.byref(size))
-            line = ctypes.string_at(text, size.value) if text else None
-        return None if line is None else load_json(line, "its end line")
+            text = function(self._pointer, ctypes.byref(size))
+            return ctypes.string_at(text, size.value) if text else None
 
 
 class RowBuffer:

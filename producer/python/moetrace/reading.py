@@ -1,23 +1,32 @@
 """`open`: a trace file as numpy arrays."""
 from __future__ import annotations
 
+import logging
 import os
-import stat
-from typing import Any, Iterator, Optional, Union
+from typing import Any, BinaryIO, Callable, Iterator, Optional, Union
 
 from . import _reader_library, _rows
 from ._reader_library import numpy
 from ._rows import Batch, RequestInfo
+from ._trace_file import TraceFile
 from .errors import ReadError
+
+_log = logging.getLogger("moetrace")
 
 BLOCK_BYTES = 512 * 1024  # a read; fits a level 2 cache
 MOST_UNRECORDED = 1 << 20  # positions of a request that have no row: a prefix cache may hold that many
 
 
-def open(path: Union[str, os.PathLike], num_experts: Optional[int] = None) -> "Trace":
-    """Opens a trace file: moetrace's, or a plain log of the public format. `num_experts`: for logs that don't say it.
+Source = Union[str, os.PathLike, BinaryIO]
 
-    The file may still grow: each use reads up to its last whole line. ReadError, with one line, if it is no trace.
+
+def open(path: Source, num_experts: Optional[int] = None) -> "Trace":
+    """Opens a trace file: moetrace's, or a plain log of another hook. `num_experts`: for logs that don't say it. path: also "-" for
+    standard input, or a file object that gives bytes, which is read from its start if it is a regular file's. What is compressed
+    with gzip or zstd is unpacked, whatever it is called.
+
+    The file may still grow: each use reads up to its last whole line, and a line of the logger "moetrace" says once that there was
+    an unfinished one. ReadError, with one line, if it is no trace.
     """
     return Trace(path, num_experts)
 
@@ -28,7 +37,7 @@ class Routing:
     ids: int32 [tokens, num_layers, top_k], -1: no expert, or no row. weights: float32, the same shape, NaN: not known, or no row.
     Where a position comes twice in a layer (after a preemption), the last one counts. recorded: bool [tokens, num_layers], what
     has a row. positions, layers: int64, those that have any. request: its `RequestInfo`. Rows whose position is not known are
-    not in it.
+    not in it. left_out: how many rows are not in it, for that reason or because a later one has their place.
     """
 
     def __init__(self, request: RequestInfo, tokens: int, num_layers: int, top_k: int):
@@ -36,8 +45,10 @@ class Routing:
         self.ids = numpy().full((tokens, num_layers, top_k), -1, "int32")
         self.weights = numpy().full((tokens, num_layers, top_k), numpy().nan, "float32")
         self.recorded = numpy().zeros((tokens, num_layers), bool)
+        self._rows = 0
 
     def put(self, batch: Batch) -> None:
+        self._rows += len(batch)
         known = batch.token_idx >= 0
         where = batch.token_idx[known], batch.layer[known]
         self.ids[where], self.weights[where] = batch.topk_ids[known], batch.topk_weights[known]  # the last of equal places stays
@@ -46,9 +57,13 @@ class Routing:
     def __repr__(self) -> str:
         tokens, layers, top_k = self.ids.shape
         parts = [f"{self.recorded.sum()} rows of top-{top_k}", _rows.extent("positions", self.positions),
-                 _rows.extent("layers", self.layers)]
+                 _rows.extent("layers", self.layers), f"{self.left_out} left out" if self.left_out else ""]
         return (f"<moetrace.Routing of {self.request.req_id!r}, request {self.request.number}: {', '.join(filter(None, parts))}; "
                 f"[{tokens}, {layers}, {top_k}]>")
+
+    @property
+    def left_out(self) -> int:
+        return self._rows - int(self.recorded.sum())
 
     @property
     def positions(self) -> Any:
@@ -62,27 +77,26 @@ class Routing:
 class Trace:
     """A trace file. Its rows come from `batches`, all at once from `read`, or of one request from `request`.
 
-    meta: the first line, a dict. path. Memory is bounded but for what `read` and `request` return and a record a request. The
-    file is read once for all of `requests`, `experts` and `end`, and from where it ended when it has grown; passes of `batches`
-    count for it. Any thread may use it.
+    path: its name. Memory is bounded but for what `read` and `request` return and a record a request. The file is read once for
+    all of `requests`, `experts` and `end`, and from where it ended when it has grown; passes of `batches` count for it. Any thread
+    may use it.
     """
 
-    def __init__(self, path: Union[str, os.PathLike], num_experts: Optional[int] = None):
-        self.path = os.fspath(path)
-        self._file: Optional[int] = None
+    def __init__(self, path: Source, num_experts: Optional[int] = None):
         numpy()
-        try:
-            self._file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            if not stat.S_ISREG(os.fstat(self._file).st_mode):
-                raise self._error("is not a regular file; give a trace file")
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-            raise self._error(f"{getattr(error, 'strerror', None) or error}; give a trace file") from None
-        try:
-            self._reader = _rows.RowReader(self._first_line(), num_experts)
-        except ReadError as error:
-            raise self._error(f"{error}; is it a trace of moetrace, or a log of the public format?") from None
-        self.meta: dict[str, Any] = self._reader.meta
+        self._file = TraceFile(path)
+        self.path = self._file.name
+        self._reader = _rows.RowReader(None, num_experts)
         self._names: dict[int, Optional[str]] = {}
+        self._rest = (0, 0, False)  # behind the last whole line when it was last looked for: line, bytes, compressed data cut
+        self._warned = False
+        self._counted_size = -1  # of a compressed file when all of it was counted
+        for _ in self._passes(_reader_library.Place(0, 1), None, _reader_library.ALL, None, until=self._reader.begun):
+            pass
+        if not self._reader.begun():
+            raise self._error("its first line has no end, as yet; wait until its writer has ended it" if self._rest[1] else
+                              "is empty, as yet; wait until its collector has written to it, or give another file")
+        _ = self.meta  # ReadError where it is more than Python's json takes
 
     def __enter__(self) -> "Trace":
         return self
@@ -90,25 +104,35 @@ class Trace:
     def __exit__(self, *error: Any) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        self.close()
-
     def __repr__(self) -> str:
         return f"<moetrace.Trace {self.path}>"
 
     def close(self) -> None:
         """Closes the file; a second call does nothing."""
-        file, self._file = getattr(self, "_file", None), None
-        if file is not None:
-            os.close(file)
+        self._file.close()
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The first meta line, as far as the file was read; empty: a plain log has none so far."""
+        try:
+            return self._reader.meta
+        except ReadError as error:
+            raise self._error(f"{error}; write it on one line of less depth") from None
+
+    @property
+    def unfinished(self) -> int:
+        """Bytes of the last line, which were left out because it is not whole, as yet."""
+        self._count()
+        return self._rest[1]
 
     @property
     def top_k(self) -> int:
+        """0: a plain log has neither rows nor a meta line that says it, as yet."""
         return self._reader.top_k
 
     @property
     def num_experts(self) -> Optional[int]:
-        """Routed experts of a layer; None: neither the file nor `open` says it."""
+        """Routed experts of a layer; None: neither the file, as far as it was read, nor `open` says it."""
         return self._reader.info().num_experts or None
 
     @property
@@ -139,7 +163,8 @@ class Trace:
         """The routing of one request, by its req_id or its number. Only the part of the file that it is in is read again.
 
         Where a req_id was used for several requests (see `requests`), they are told apart by their numbers. A plain log has
-        names only, so that there all rows of a name are one request's. ReadError also where its rows have no positions, as under
+        names only, so that there all rows of a name are one request's, and a line of the logger "moetrace" says how many of them
+        are left out because others have their place. ReadError also where its rows have no positions, as under
         vLLM's asynchronous speculative decoding.
         """
         self._count()
@@ -156,11 +181,18 @@ class Trace:
         if record.positions > record.rows + MOST_UNRECORDED:
             raise self._error(f"request {which!r} has {record.rows} rows and a token_idx of {record.positions - 1}; batches() "
                               "gives them as they are")
-        routing = Routing(info, record.positions, self.num_layers, self.top_k)
+        try:
+            routing = Routing(info, record.positions, self.num_layers, self.top_k)
+        except MemoryError:
+            raise self._error(f"request {which!r}: [{record.positions}, {self.num_layers}, {self.top_k}] needs more memory than there "
+                              "is; batches() gives its rows as they are") from None
         if info.rows:
             place = _reader_library.Place(record.first.byte, record.first.line)
             for batch in self._batches(65536, place, info.number, record.end_byte):
                 routing.put(batch)
+        if routing.left_out and self._reader.info().plain:
+            _log.warning("moetrace: %s: request %r: left out %d of its %d rows, whose positions are not known or come again, as names "
+                         "do in a plain log; batches() has them all", self.path, which, routing.left_out, info.rows)
         return routing
 
     def batches(self, rows: int = 65536) -> Iterator[Batch]:
@@ -168,7 +200,7 @@ class Trace:
         behind the rows before it."""
         if rows < 1:
             raise ValueError(f"batches: rows is {rows}; it must be 1 or more")
-        return self._batches(rows, _reader_library.Place(self._first_row, 2), _reader_library.ALL, None)
+        return self._batches(rows, _reader_library.Place(0, 1), _reader_library.ALL, None)
 
     def read(self) -> Batch:
         """All rows in memory, 34 + 8 * top_k bytes each."""
@@ -189,52 +221,50 @@ class Trace:
         return self._names.get(number)
 
     def _error(self, why: Any) -> ReadError:
-        return ReadError(f"{self.path}: {why}")
+        return self._file.error(why)
 
-    def _first_line(self) -> bytes:
-        text = b""
-        while b"\n" not in text:
-            block = self._pread(bytearray(BLOCK_BYTES), len(text))
-            text += block
-            if not block:
-                raise ReadError("is empty, as yet" if not text else "its first line has no end, as yet")
-        line = text[:text.index(b"\n")]
-        self._first_row = len(line) + 1
-        return line
-
-    def _pread(self, room: Any, offset: int) -> Any:
-        """Up to as many bytes as there is room for; their part of it."""
-        if self._file is None:
-            raise self._error("is closed; open it again")
-        try:
-            return memoryview(room)[:os.preadv(self._file, [room], offset)]
-        except OSError as error:
-            raise self._error(f"can't be read: {error.strerror}") from None
+    def _wrong(self, wrong: _rows.Wrong, line: int) -> ReadError:
+        show = f"{self._file.unpacks_with} FILE | sed -n {line}p" if self._file.packed else f"sed -n {line}p FILE"
+        return self._error(f"{wrong.why}; {wrong.remedy or 'look at it: ' + show}")
 
     def _count(self) -> None:
         """Reads what has not been counted yet, if there is anything."""
+        size = self._file.size()
+        if self._file.packed and size == self._counted_size:  # else it would be unpacked to see that there is nothing
+            return
         for _ in self._passes(self._reader.counted(), None, _reader_library.ALL, None):
             pass
+        self._counted_size = size
 
     def _batches(self, rows: int, place: _reader_library.Place, only: int, end: Optional[int]) -> Iterator[Batch]:
-        for buffer in self._passes(place, rows, only, end):
-            yield buffer.batch(self)
+        if not self.top_k:
+            self._count()  # no row has come: perhaps one has now
+        if self.top_k:
+            for buffer in self._passes(place, rows, only, end):
+                yield buffer.batch(self)
 
-    def _passes(self, place: _reader_library.Place, rows: Optional[int], only: int,
-                end: Optional[int]) -> Iterator[_rows.RowBuffer]:
-        """Reads lines from `place` to the byte `end`, or the file's; gives rows whenever there are `rows` of them."""
+    def _passes(self, place: _reader_library.Place, rows: Optional[int], only: int, end: Optional[int],
+                until: Optional[Callable[[], bool]] = None) -> Iterator[_rows.RowBuffer]:
+        """Reads lines from `place` to the byte `end`, or the file's, or a block at a time `until` that is true; gives rows whenever
+        there are `rows` of them."""
         text = numpy().empty(BLOCK_BYTES, "uint8")
+        source = self._file.text()
         begin = have = 0  # of the text, that is there and not yet taken: [begin, have)
+        last = False  # the file ends with the text
         buffer = None if rows is None else _rows.RowBuffer(rows, self.top_k)
         while True:
-            taken, wrong = self._reader.read(text.ctypes.data + begin, have - begin, place, buffer, only)
+            taken, wrong = self._reader.read(text.ctypes.data + begin, have - begin, place, buffer, only, last)
             begin += taken
+            if until is not None and until():
+                return
             if buffer is not None and (buffer.full or wrong and buffer.count):
                 yield buffer
                 buffer = _rows.RowBuffer(rows, self.top_k)
                 continue
             if wrong:
-                raise self._error(f"{wrong}; `moetrace verify` says more")
+                raise self._wrong(wrong, place.line)
+            if last:
+                break
             left = have - begin
             if left == len(text):
                 text = numpy().concatenate([text, numpy().empty(len(text), "uint8")])
@@ -242,9 +272,23 @@ class Trace:
                 text[:left] = text[begin:have].copy()
             begin, have = 0, left
             wanted = len(text) - have if end is None else min(len(text) - have, end - place.byte - have)
-            got = len(self._pread(memoryview(text)[have:have + wanted], place.byte + have)) if wanted > 0 else 0
-            if got == 0:
-                break
+            got = source.read(memoryview(text)[have:have + wanted], place.byte + have) if wanted > 0 else 0
+            last = got == 0
             have += got
+        if end is None:
+            self._leave_out(place.line, len(text[begin:have].tobytes().strip()), source.cut)
         if buffer is not None and buffer.count:
             yield buffer
+
+    def _leave_out(self, line: int, size: int, cut: bool) -> None:
+        self._rest = (line, size, cut)
+        if self._warned or not (size or cut) or not self._reader.begun():
+            return
+        self._warned = True
+        in_bytes = f"{size} byte" if size == 1 else f"{size} bytes"
+        if cut:
+            _log.warning("moetrace: %s: the compressed data end early, in line %d, of which %s were left out; copy the file again, or "
+                         "wait until its writer has ended", self.path, line, in_bytes)
+        else:
+            _log.warning("moetrace: %s: left out 1 unfinished line: line %d has %s and no newline; wait until its writer has ended the "
+                         "line", self.path, line, in_bytes)

@@ -140,7 +140,7 @@ class LiveTrace:
         self.rows += buffer.count
         if wrong or taken < len(payload) or buffer.count < rows:
             self.rows_missed += rows - buffer.count
-            raise ReadError(wrong or f"it has other rows than the {rows} that its header says")
+            raise ReadError(wrong.why if wrong else f"it has other rows than the {rows} that its header says")
         last = self._reader.end()
         if last is not None and before is None:
             self._last, self._last_came = last, time.monotonic()

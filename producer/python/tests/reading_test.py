@@ -3,11 +3,19 @@
 MOETRACE_LIBRARY, MOETRACE_READER_LIBRARY, MOETRACED and MOETRACE_CLI name the libraries and the programs; the package is on
 PYTHONPATH.
 """
+import contextlib
+import gzip
 import importlib.util
+import io
 import json
+import logging
+import os
 import pathlib
 import resource
+import shutil
+import subprocess
 import sys
+import threading
 import unittest
 
 import numpy
@@ -26,6 +34,13 @@ PLAIN_META = {"type": "meta", "model_id": "m", "layers_logged": [0], "top_k": 2}
 def route(token=0, layer=0, ids=(3, 0), weights=(0.5, 0.25), request=0, **more):
     return {"type": "route", "req_id": f"r{request}", "token_idx": token, "layer": layer, "topk_ids": list(ids),
             "topk_weights": list(weights), "request": request, "step": token, "seq": 0, **more}
+
+
+def packings(text):
+    """(name, compressed text) for each compression that there is a program for."""
+    yield "gzip", gzip.compress(text)
+    if shutil.which("zstd"):
+        yield "zstd", subprocess.run(["zstd", "-q"], input=text, capture_output=True, check=True).stdout
 
 
 class Case(harness.Case):
@@ -246,13 +261,154 @@ class Written(Case):
         experts = self.open(path, num_experts=60).experts()
         self.assertEqual((experts.shape, experts.sum(), experts[0, 5]), ((1, 60), 6, 1))
 
-    def test_the_last_line_is_cut(self):
-        path = self.write(META, route(0), json.dumps(route(1))[:50].encode(), end="")
+    def test_a_last_line_without_a_newline(self):
+        """It counts if it is whole, and is else left out; one line of the log says so."""
+        whole = json.dumps(route(1)).encode()
+        for size in (1, 30, len(whole) - 1):
+            trace = self.open(self.write(META, route(0), whole[:size], end=""))
+            with self.assertLogs("moetrace", "WARNING") as log:
+                self.assertEqual(trace.read().token_idx.tolist(), [0])
+                self.assertEqual((trace.requests()[0].rows, trace.unfinished), (1, size))
+            self.assertEqual([record.getMessage() for record in log.records],
+                             [f"moetrace: {trace.path}: left out 1 unfinished line: line 3 has {size} byte{'s' * (size > 1)} and no "
+                              "newline; wait until its writer has ended the line"])
+        with self.assertNoLogs("moetrace") if hasattr(self, "assertNoLogs") else contextlib.nullcontext():
+            trace = self.open(self.write(META, route(0), whole, end=""))
+            self.assertEqual((trace.read().token_idx.tolist(), trace.requests()[1:], trace.unfinished), ([0, 1], [], 0))
+            self.assertEqual((trace.requests()[0].rows, trace.request("r0").ids.shape[0], trace.experts().sum()), (2, 2, 4))
+            self.assertEqual(len(self.open(self.write(META, end="")).read()), 0)
+            self.assertEqual(self.open(self.write(META, route(0), b"\n  ", end="")).unfinished, 0)
+
+    def test_a_file_that_grows_byte_by_byte(self):
+        """Whatever was there of a line when it was looked at: every row comes once, in numbers and in lines."""
+        logging.disable(logging.WARNING)  # each of many traces says that it has an unfinished line
+        self.addCleanup(logging.disable, logging.NOTSET)
+        text = b"".join(json.dumps(line).encode() + b"\n" for line in (META, route(0), route(1), route(2, request=1)))
+        path = self.write(b"", end="")
+        path.write_bytes(text[:len(json.dumps(META))])
+        trace, looks = self.open(path), 0
+        for size in range(len(json.dumps(META)), len(text) + 1):
+            path.write_bytes(text[:size])
+            with contextlib.closing(self.open(path)) as fresh:
+                whole = fresh.read().token_idx.tolist()
+            self.assertEqual(trace.experts().sum(), 2 * len(whole), size)
+            self.assertEqual(trace.read().token_idx.tolist(), whole, size)
+            self.assertEqual(sum(request.rows for request in trace.requests()), len(whole), size)
+            looks += 1
+        self.assertEqual((whole, looks), ([0, 1, 2], len(text) - len(json.dumps(META)) + 1))
+        path.write_bytes(text + b"nonsense\n")  # the number of the line is right after all that
+        self.assert_wrong("line 5: not JSON", path)
+        with self.assertRaisesRegex(moetrace.ReadError, "line 5: not JSON"):
+            trace.requests()
+        # A line that goes on behind what was whole.
+        path.write_bytes(text[:-1])
         trace = self.open(path)
-        self.assertEqual(trace.read().token_idx.tolist(), [0])
-        self.assertEqual(trace.requests()[0].rows, 1)
-        path.write_bytes(path.read_bytes() + b'"')  # still not whole
-        self.assertEqual(trace.requests()[0].rows, 1)
+        self.assertEqual(len(trace.read()), 3)
+        path.write_bytes(text[:-1] + b" and more\n")
+        with self.assertRaisesRegex(moetrace.ReadError, "line 4: not JSON"):
+            trace.requests()
+
+    def test_blank_lines_and_a_byte_order_mark(self):
+        trace = self.open(self.write(b"\xef\xbb\xbf" + json.dumps(META).encode(), b"", b" \t\r", route(0), b"", b"nonsense"))
+        with self.assertRaisesRegex(moetrace.ReadError, "line 6: not JSON"):
+            trace.requests()
+        self.assertEqual(next(trace.batches()).token_idx.tolist(), [0])
+
+    def test_a_file_without_a_newline(self):
+        """Refused after as much of it as a line may have, in a time that grows with that."""
+        path = self.folder / "one_line"
+        with path.open("wb") as file:
+            file.truncate(4 << 30)  # zeros that take no room
+        self.assert_wrong("not a trace: its first line is longer than 16 MiB", path)
+        with path.open("r+b") as file:
+            file.write(json.dumps(META).encode() + b"\n{")
+        self.assert_wrong("line 2: longer than 16 MiB, the most that a line of a trace may have; give", path)
+
+    def test_logs_of_other_hooks(self):
+        bare = {"type": "route", "layer": 1, "topk_ids": [3, 0]}
+        trace = self.open(self.write(bare, {**bare, "req_id": "r", "token_idx": 4, "topk_weights": None}))
+        batch = trace.read()
+        self.assertEqual((batch.request.tolist(), batch.token_idx.tolist(), batch.req_id.tolist()), ([-1, 0], [-1, 4], [None, "r"]))
+        self.assertTrue(numpy.isnan(batch.topk_weights).all())
+        self.assertEqual((trace.meta, trace.top_k, trace.num_experts, trace.num_layers), ({}, 2, None, 2))
+        with self.assertRaisesRegex(moetrace.ReadError, "give num_experts$"):
+            trace.experts()
+        self.assertEqual(self.open(trace.path, num_experts=4).experts().tolist(), [[0] * 4, [2, 0, 0, 2]])
+        # The meta line comes late, and again.
+        late = {"type": "meta", "model_id": "m", "num_experts": 4}
+        trace = self.open(self.write(bare, late, bare, late))
+        self.assertEqual((trace.experts().tolist(), trace.meta), ([[0] * 4, [2, 0, 0, 2]], late))
+        self.assert_wrong('line 4: the meta line says "model_id" is "n", before it was "m"; give each log as a file of its own',
+                          self.write(bare, late, bare, {**late, "model_id": "n"}))
+        # A meta line without top_k, and a row only later.
+        path = self.write(late)
+        trace = self.open(path)
+        self.assertEqual((trace.top_k, list(trace.batches()), len(trace.read())), (0, [], 0))
+        path.write_bytes(path.read_bytes() + json.dumps(bare).encode() + b"\n")
+        self.assertEqual(trace.read().topk_ids.tolist(), [[3, 0]])
+
+    def test_a_name_that_comes_again_in_a_plain_log(self):
+        keys = ("type", "req_id", "token_idx", "layer", "topk_ids")
+        rows = [{key: row[key] for key in keys} for row in (route(0), route(1), route(0, ids=(5, 6)), route(None))]
+        trace = self.open(self.write(PLAIN_META, *rows))
+        with self.assertLogs("moetrace", "WARNING") as log:
+            routing = trace.request("r0")
+        self.assertEqual((routing.left_out, routing.ids.tolist()), (2, [[[5, 6]], [[3, 0]]]))
+        self.assertRegex(log.records[0].getMessage(), "request 'r0': left out 2 of its 4 rows, .*; batches")
+        self.assertIn(", 2 left out; [2, 1, 2]>", repr(routing))
+
+    def test_compressed_files(self):
+        text = b"\n".join(json.dumps(line).encode() for line in (META, *(route(n, request=n % 7) for n in range(5000)))) + b"\n"
+        plain = self.write(text[:-1])
+        expected = self.open(plain)
+        for name, packed in packings(text):
+            path = self.folder / f"{name}.jsonl"  # not told by its name
+            path.write_bytes(packed)
+            trace = self.open(path)
+            for column in ("token_idx", "topk_ids", "topk_weights"):
+                numpy.testing.assert_array_equal(getattr(trace.read(), column), getattr(expected.read(), column))
+            self.assertEqual(trace.requests(), expected.requests())
+            numpy.testing.assert_array_equal(trace.request("r5").ids, expected.request("r5").ids)
+            batches = trace.batches(100)  # two passes at once
+            self.assertEqual([len(next(batches)), len(trace.read()), len(next(batches))], [100, 5000, 100])
+            # Still being written: what is there of it.
+            path.write_bytes(packed[:len(packed) // 2])
+            trace = self.open(path)
+            with self.assertLogs("moetrace", "WARNING") as log:
+                some = len(trace.read())
+                self.assertEqual(sum(request.rows for request in trace.requests()), some)
+            self.assertRegex(log.records[0].getMessage(), "the compressed data end early, in line ")
+            self.assertEqual(len(log.records), 1)
+            path.write_bytes(packed)
+            self.assertEqual((len(trace.read()), sum(request.rows for request in trace.requests())), (5000, 5000))
+            path.write_bytes(packed[:200] + bytes(50) + packed[250:])
+            self.assert_wrong("the compressed data are damaged: .*; test the file with|line [0-9]+: not JSON", path)
+            with contextlib.suppress(StopIteration):
+                path.write_bytes(next(again for kind, again in packings(text + b"nonsense\n") if kind == name))
+                self.assert_wrong("line 5002: not JSON.*cat FILE | sed -n 5002p", path)
+
+    def test_what_is_no_regular_file(self):
+        text = "".join(json.dumps(line) + "\n" for line in (META, route(0), route(1))).encode()
+        path = self.write(text[:-1])
+        with path.open("rb") as file, self.open(file) as trace:
+            self.assertEqual((len(trace.read()), trace.path), (2, str(path)))
+        with self.open(io.BytesIO(text)) as trace:
+            self.assertEqual((len(trace.read()), trace.requests()[0].rows), (2, 2))
+        self.assert_wrong("gives text, not bytes; open it in binary mode", io.StringIO(text.decode()))
+        self.assert_wrong("is not a regular file; give a trace file", "/dev/null")
+        script = "import moetrace; t = moetrace.open('-'); print(len(t.read()), t.requests()[0].rows, t.path)"
+        for given in (text, *(packed for _, packed in packings(text))):
+            done = subprocess.run([sys.executable, "-c", script], input=given, capture_output=True, timeout=60, check=True)
+            self.assertEqual((done.stdout, done.stderr), (b"2 2 standard input\n", b""))
+        with path.open("rb") as file:
+            done = subprocess.run([sys.executable, "-c", script], stdin=file, capture_output=True, timeout=60, check=True)
+        self.assertEqual(done.stdout, b"2 2 standard input\n")
+        fifo = self.folder / "fifo"
+        os.mkfifo(fifo)
+        writer = threading.Thread(target=fifo.write_bytes, args=(text,))
+        writer.start()
+        self.assertEqual(len(self.open(fifo).read()), 2)
+        writer.join()
 
     def assert_wrong(self, pattern, path, use=lambda trace: trace.requests(), **options):
         with self.assertRaises(moetrace.ReadError) as caught:
@@ -262,15 +418,19 @@ class Written(Case):
 
     def test_files_that_are_no_trace(self):
         self.assert_wrong("No such file or directory; give", self.folder / "none")
-        self.assert_wrong("is not a regular file; give", self.folder)
+        self.assert_wrong("is a folder, not a trace file; give the files in it", self.folder)
         self.assert_wrong("embedded null byte; give", "a\0b")
-        self.assert_wrong("is empty, as yet", self.write(b"", end=""))
-        self.assert_wrong("its first line has no end, as yet", self.write(META, end=""))
-        for first in (b"nonsense", b"", b"\0" * 100, b"[" * 100_000, b"\x1f\x8b\x08"):
-            self.assert_wrong("line 1: not JSON", self.write(first))
-        self.assert_wrong("line 1: the first line must be the meta line", self.write(route()))
+        for nothing in (b"", b"\n", b" \n\t\n  "):
+            self.assert_wrong("is empty, as yet; wait", self.write(nothing, end=""))
+        self.assert_wrong("its first line has no end, as yet; wait", self.write(b'{"type":"meta","top', end=""))
+        for first in (b"nonsense", b"[" * 100_000, b"[1]", b"\n5"):
+            self.assert_wrong("not a trace: its first line is not a JSON object; give a file", self.write(first))
+        for what, first in (("binary data", b"\0" * 100), ("compressed with xz", b"\xfd7zXZ\0"), ("a JSON array", b'[{"type": "meta"}]'),
+                            ("UTF-16 text", json.dumps(META).encode("utf-16")), ("a ring segment", b"MOETRACE\x01\0")):
+            self.assert_wrong(f"not a trace: it is {what}", self.write(first))
+        self.assert_wrong("not a trace: its first line is neither a meta line nor a row; give", self.write({"type": "later"}))
         self.assert_wrong("line 1: .*top_k", self.write({**META, "top_k": 33}))
-        self.assert_wrong("line 1: .*seed", self.write({**META, "seed": 1 << 70}))
+        self.assert_wrong("line 1: .*seed.*; look at it: sed -n 1p FILE", self.write({**META, "seed": 1 << 70}))
         self.assert_wrong("line 1: ", self.write(b'{"type":"meta","top_k":2,"x":' + b"[" * 5000 + b"]" * 5000 + b"}"))
         self.assert_wrong("line 1: the trace has 8 experts, not 9", self.write(META), num_experts=9)
 
@@ -288,7 +448,7 @@ class Written(Case):
                 ('"topk_weights" must be a list of float32', route(weights=(1e300, 1))),
                 ('"seq" must be a whole number or null, not 1000000000', route(seq=10 ** 30)),
                 ("a number is 2\\^63 - 1 or larger", route((1 << 63) - 1)),
-                ("a second meta line", META),
+                ("a second trace begins here; give each", META),
                 ("nested too deeply", b'{"type":"later","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
                 ('missing key "layer"', {"type": "route", "req_id": "r", "token_idx": 0}),
                 ("longer than 16 MiB", b" " * ((16 << 20) + 1))):

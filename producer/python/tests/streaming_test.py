@@ -320,7 +320,7 @@ class Hostile(Case):
                 ("it has other rows than the 1", [b"route", route, b'{"type":"later"}\n']),
                 ("line 1: expert id 8 is out of range", [b"route", route, ROUTE.replace(b"[3", b"[8") % 0]),
                 ("line 1: not JSON", [b"route", route, b"\0\0\0\n"]),
-                ("line 1: not JSON", [b"meta", json.dumps(self.header(trace_id="u")).encode(), b'{"type":"meta"\n']),
+                ("line 1: not a meta line", [b"meta", json.dumps(self.header(trace_id="u")).encode(), b'{"type":"meta"\n']),
                 ("its statistics: ", [b"stats", good, b"x\n"]),
                 ("its statistics have no counts", [b"stats", good, b'{"counts":[[1],[2,3]]}\n']),
                 ("its statistics have no counts", [b"stats", good, b'{"counts":[[1' + b"0" * 30 + b"]]}\n"]),

@@ -1,0 +1,42 @@
+#include "daemon/ready_pipe.hpp"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+namespace moetrace {
+
+ReadyPipe::ReadyPipe(int fd) : fd_(fd) {
+  // The reader waits for the end of the collector, not for that of a plotter that it started.
+  if (fd_.valid()) ::fcntl(fd_.get(), F_SETFD, FD_CLOEXEC);
+}
+
+void ReadyPipe::write_line(const std::string& line) {
+  if (!fd_.valid()) return;
+  pending_ += line + "\n";
+  flush();
+}
+
+void ReadyPipe::flush() {
+  while (fd_.valid() && !pending_.empty()) {
+    // A pipe that polls as writable takes PIPE_BUF bytes at once. O_NONBLOCK would belong to
+    // everyone who shares the descriptor, a terminal's other users among them.
+    pollfd writable{fd_.get(), POLLOUT, 0};
+    if (::poll(&writable, 1, 0) <= 0) return;
+    const std::size_t count = std::min<std::size_t>(pending_.size(), PIPE_BUF);
+    const ssize_t wrote = ::write(fd_.get(), pending_.data(), count);
+    if (wrote < 0 && errno == EINTR) continue;
+    if (wrote < 0) {
+      fd_.reset();  // the reader has all that it wanted
+      pending_.clear();
+      return;
+    }
+    pending_.erase(0, static_cast<std::size_t>(wrote));
+  }
+}
+
+}  // namespace moetrace
