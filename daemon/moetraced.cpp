@@ -1,6 +1,7 @@
 // The collector daemon.
 #include <poll.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
@@ -9,7 +10,7 @@
 
 #include "command_line/program.hpp"
 #include "daemon/collector/collector.hpp"
-#include "daemon/collector/output_path.hpp"
+#include "daemon/collector/output_names.hpp"
 #include "daemon/endpoints.hpp"
 #include "daemon/ready_pipe.hpp"
 #include "shm/file_lock.hpp"
@@ -24,15 +25,23 @@ void say(const std::string& line) {
   std::fprintf(stderr, "moetraced: %s\n", line.c_str());
 }
 
-// SIGINT and SIGTERM as a descriptor: the loop ends between two rounds.
-moetrace::UniqueFd stop_signals() {
+// SIGINT, SIGTERM and SIGHUP as a descriptor: they are seen between two rounds.
+moetrace::UniqueFd take_signals() {
   sigset_t set;
   ::sigemptyset(&set);
-  ::sigaddset(&set, SIGINT);
-  ::sigaddset(&set, SIGTERM);
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) ::sigaddset(&set, number);
   ::sigprocmask(SIG_BLOCK, &set, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGXFSZ, SIG_IGN);  // a file size limit is an error of write()
   return moetrace::UniqueFd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+// Each trace takes five descriptors: as many as we may have.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 std::string ready_text(const moetrace::CollectorOptions& options,
@@ -51,17 +60,28 @@ std::string ready_line(const std::vector<std::string>& endpoints) {
   return line;
 }
 
-// Waits for a signal, a subscriber or the time. True: asked to stop. Work that follows work waits
-// for nothing; an idle collector sleeps up to 2 ms beside a living trace (its ring holds far more
-// than that) and up to 50 ms without one.
-bool wait(int signals, int publisher, bool moved, bool no_trace, int& idle_rounds) {
+// Waits for a signal or the time. Work that follows work waits for nothing; an idle collector
+// sleeps up to 2 ms beside a living trace (its ring holds far more than that) and up to 50 ms
+// without one.
+void wait(int signals, bool moved, bool no_trace, int& idle_rounds) {
   idle_rounds = moved ? 0 : idle_rounds + 1;
   timespec pause{0, 0};
   if (idle_rounds > 0)
     pause.tv_nsec = no_trace ? 50'000'000 : std::min(idle_rounds * 50'000, 2'000'000);
-  pollfd descriptors[2] = {{signals, POLLIN, 0}, {publisher, POLLIN, 0}};
-  ::ppoll(descriptors, publisher >= 0 ? 2 : 1, &pause, nullptr);
-  return (descriptors[0].revents & POLLIN) != 0;
+  pollfd descriptor{signals, POLLIN, 0};
+  ::ppoll(&descriptor, 1, &pause, nullptr);
+}
+
+struct Asked {
+  bool stop = false;
+  bool hang_up = false;
+};
+Asked read_signals(int signals) {
+  Asked asked;
+  for (signalfd_siginfo signal{}; ::read(signals, &signal, sizeof signal) == sizeof signal;) {
+    (signal.ssi_signo == SIGHUP ? asked.hang_up : asked.stop) = true;
+  }
+  return asked;
 }
 
 }  // namespace
@@ -81,7 +101,8 @@ int main(int argc, char** argv) {
   if (options.publish.empty()) options.publish = {moetrace::default_endpoint(options.session)};
   if (options.publish.front() == "none") options.publish.clear();
 
-  const moetrace::UniqueFd signals = stop_signals();
+  const moetrace::UniqueFd signals = take_signals();
+  raise_descriptor_limit();
   if (const auto segments = moetrace::list_segments(options.directory, options.session);
       !segments) {
     say(segments.error().message);
@@ -96,26 +117,30 @@ int main(int argc, char** argv) {
     say(error->message);
     return kFailed;
   }
-  auto publisher = moetrace::Publisher::bind(options.publish);
+  auto publisher = moetrace::Publisher::bind(options.publish, say);
   if (!publisher) {
     say(publisher.error().message);
     return kFailed;
   }
   const std::vector<std::string> endpoints = publisher->endpoints();
 
-  moetrace::Collector collector(options, std::move(*publisher), say);
+  moetrace::ReadyPipe starter(options.ready_fd);
+  moetrace::Collector collector(options, std::move(*publisher),
+                                {.say = say, .writes = [&](const std::string& path) {
+                                   starter.write_line("trace " + path);
+                                 }});
   const moetrace::EndpointList listed(options.session, endpoints);
   if (!options.quiet) say(ready_text(options, endpoints));
   ::sd_notify(0, "READY=1");
-  moetrace::ReadyPipe starter(options.ready_fd);
   starter.write_line(ready_line(endpoints));
-  collector.on_trace([&](const std::string& path) { starter.write_line("trace " + path); });
   bool moved = true;
-  for (int idle_rounds = 0; !wait(signals.get(), collector.publisher().descriptor(), moved,
-                                  collector.idle(), idle_rounds);) {
+  for (int idle_rounds = 0; !collector.done();) {
+    wait(signals.get(), moved, collector.idle(), idle_rounds);
+    const Asked asked = read_signals(signals.get());
+    if (asked.stop) break;
+    if (asked.hang_up) collector.hang_up();
     moved = collector.round();
     starter.flush();
-    if (collector.done()) break;
   }
   ::sd_notify(0, "STOPPING=1");
   collector.stop();

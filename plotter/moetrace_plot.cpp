@@ -93,9 +93,12 @@ int run(int argc, char** argv) {
     return kFailed;
   }
   if (!plot::font_has("·–×…")) {
-    std::cerr << "moetrace-plot: there is no font here that has all signs of the pictures, some "
-                 "are boxes; "
+    std::cerr << "moetrace-plot: no font here has all signs of the pictures, boxes stand for some; "
                  "install the package fonts-dejavu-core, and run it again\n";
+  } else if (!plot::font_has(load->model_id)) {
+    std::cerr << "moetrace-plot: no font here has all letters of the model's name, boxes stand for "
+                 "some; install a font of its script, such as the package fonts-noto-cjk, and run "
+                 "it again\n";
   }
   for (const std::string& path : *written) std::cout << path << '\n';
   return 0;

@@ -36,13 +36,19 @@ Result<FileLock> FileLock::acquire(const std::string& path, int byte) {
     return Error{code, path + ": can't open it to lock it: " + std::strerror(errno) +
                            "; check who owns the ring directory"};
   }
+  const auto taken = take(lock.fd_.get(), byte);
+  if (taken) return lock;
+  return Error{taken.error().code, path + ": " + taken.error().message};
+}
+
+Result<void> FileLock::take(int fd, int byte) {
   struct flock range = byte_range(byte);
-  if (::fcntl(lock.fd_.get(), F_OFD_SETLK, &range) == 0) return lock;
+  if (::fcntl(fd, F_OFD_SETLK, &range) == 0) return {};
   if (errno == EAGAIN || errno == EACCES) {
     return Error{ErrorCode::kInUse,
-                 path + ": somebody else holds its lock; one collector serves a segment"};
+                 "another process holds its lock; one collector serves a segment"};
   }
-  return Error{ErrorCode::kSystem, path + ": can't lock it: " + std::strerror(errno) +
+  return Error{ErrorCode::kSystem, std::string("can't lock it: ") + std::strerror(errno) +
                                        "; the ring directory must be on a local file system"};
 }
 

@@ -35,6 +35,9 @@ class FileLock {
   // Takes the write lock on byte `byte` of `path` through a descriptor that is opened for this
   // alone. kInUse if it is taken.
   static Result<FileLock> acquire(const std::string& path, int byte);
+  // The same on a descriptor that stays the caller's; the lock goes with it. kSystem if the file
+  // system has no locks.
+  static Result<void> take(int fd, int byte);
   // Whether the lock on that byte of the open file is held through another descriptor than `fd`, be
   // it ours or somebody else's. True also if the file can't be asked: better drained late than
   // unlinked early.

@@ -16,6 +16,7 @@ enum class ErrorCode {
   kInUse,         // somebody else holds the lock
   kWrongVersion,  // a segment of another ABI version
   kBadSegment,    // the bytes contradict themselves
+  kBadFile,       // a trace file contradicts itself
   kSystem,        // any other system call failed
 };
 

@@ -2,36 +2,40 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 
-#include "daemon/collector/output_path.hpp"
 #include "daemon/collector/stats_line.hpp"
 
 namespace moetrace {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 // Listing a directory takes some 20 us; an engine's start takes seconds.
 constexpr auto kDiscoverEvery = std::chrono::milliseconds(50);
 constexpr auto kStatsEvery = std::chrono::seconds(1);
+// What failed is tried again after the first, then ever later, at last after the second.
+constexpr auto kFirstRetry = std::chrono::milliseconds(100);
+constexpr auto kLastRetry = std::chrono::seconds(10);
+constexpr auto kReplaceEvery = std::chrono::seconds(1);
 
 }  // namespace
 
-Collector::Collector(CollectorOptions options, Publisher publisher,
-                     std::function<void(const std::string&)> say)
-    : options_(std::move(options)), publisher_(std::move(publisher)), say_(std::move(say)) {}
+Collector::Collector(CollectorOptions options, Publisher publisher, Report report)
+    : options_(std::move(options)), publisher_(std::move(publisher)), report_(std::move(report)) {}
+
+Collector::Trace::Trace(OutputNames names_, std::string id, std::uint64_t generation)
+    : names(std::move(names_)) {
+  channel.trace_id = std::move(id);
+  channel.generation = generation;
+}
 
 bool Collector::round() {
   const auto now = Clock::now();
   if (now - discovered_ >= kDiscoverEvery) {
     discovered_ = now;
     discover();
-    for (const std::string& failure : plots_.reap(false)) say_(failure);
+    for (const std::string& failure : plots_.reap(false)) report_.say(failure);
   }
-  publisher_.take_subscriptions();
-  for (auto& [id, trace] : traces_)
-    publisher_.publish_meta_if_due(trace.channel, trace.drain->totals());
   const bool moved = drain_all();
   if (now - stats_ >= kStatsEvery) {
     stats_ = now;
@@ -44,13 +48,20 @@ void Collector::discover() {
   remove_abandoned(options_.directory, options_.session);
   const auto segments = list_segments(options_.directory, options_.session);
   if (!segments) {
-    if (!directory_failed_) say_(segments.error().message);
+    if (!directory_failed_) report_.say(segments.error().message);
     directory_failed_ = true;
     return;
   }
   directory_failed_ = false;
+  std::erase_if(waiting_, [&](const auto& entry) {
+    return std::none_of(segments->begin(), segments->end(),
+                        [&](const SegmentName& name) { return name.trace_id == entry.first; });
+  });
+  const auto now = Clock::now();
   for (const SegmentName& name : *segments) {
-    if (!traces_.contains(name.trace_id) && !quarantined_.contains(name.trace_id)) attach(name);
+    if (traces_.contains(name.trace_id) || quarantined_.contains(name.trace_id)) continue;
+    const auto waiting = waiting_.find(name.trace_id);
+    if (waiting == waiting_.end() || waiting->second.again <= now) attach(name);
   }
 }
 
@@ -58,25 +69,31 @@ void Collector::attach(const SegmentName& name) {
   auto segment =
       CollectorSegment::open(options_.directory, name, CollectorSegment::Access::kCollect);
   if (!segment) {
-    if (segment.error().code == ErrorCode::kNotFound) return;  // its collector has just removed it
-    if (segment.error().code == ErrorCode::kInUse) {
+    const Error& error = segment.error();
+    if (error.code == ErrorCode::kNotFound) return;  // its collector has just removed it
+    if (error.code == ErrorCode::kInUse) {
       // Not ours for now; its collector may die, then it is.
-      if (served_elsewhere_.insert(name.trace_id).second) say_(segment.error().message);
+      if (served_elsewhere_.insert(name.trace_id).second) report_.say(error.message);
       return;
     }
-    return quarantine(name, segment.error().message);
+    if (error.code == ErrorCode::kBadSegment || error.code == ErrorCode::kWrongVersion)
+      return quarantine(name, error.message);
+    return try_later(name, error.message);
   }
   served_elsewhere_.erase(name.trace_id);
 
-  Result<TraceFile> file = Error{ErrorCode::kInUse, ""};
-  for (const std::string& path :
-       output_candidates(options_, name.trace_id, segment->map().header().rank)) {
-    file = TraceFile::open(path, name.trace_id);
-    if (file || file.error().code != ErrorCode::kInUse) break;
-  }
-  if (!file) return quarantine(name, file.error().message);
-
+  const OutputNames names(options_, name.trace_id, segment->map().header().rank);
   moetrace_ctl* ctl = segment->map().ctl();
+  const auto ledger = segment->map().ledger().read();
+  // acquire: pairs with the release of the collector that moved it.
+  const Consumed consumed{SharedWord(&ctl->route_consumed).load(std::memory_order_acquire),
+                          ledger ? ledger->payload[3] : 0};
+  auto place = place_trace(names, name.trace_id, meta_line(segment->map().header(), name.trace_id),
+                           consumed);
+  if (!place) return try_later(name, place.error().message);
+  if (!place->warning.empty()) report_.say(place->warning);
+  waiting_.erase(name.trace_id);
+
   const SharedWord generation(&ctl->collector_generation);
   // relaxed: only we, who hold the collector's lock, write these two; others show them.
   const std::uint64_t number = generation.load(std::memory_order_relaxed) + 1;
@@ -84,20 +101,27 @@ void Collector::attach(const SegmentName& name) {
   SharedWord(&ctl->collector_pid)
       .store(static_cast<std::uint64_t>(::getpid()), std::memory_order_relaxed);
 
-  Trace& trace = traces_[name.trace_id];
-  trace.channel.trace_id = name.trace_id;
-  trace.channel.generation = number;
+  Trace& trace = traces_.try_emplace(name.trace_id, names, name.trace_id, number).first->second;
   auto drain = SegmentDrain::attach(
-      std::move(*segment), std::move(*file), options_.layers,
+      std::move(*segment), std::move(*place), options_.layers,
       [this, &trace](const Batch& batch) { publisher_.publish(trace.channel, batch); });
   if (!drain) {
     traces_.erase(name.trace_id);
     return quarantine(name, drain.error().message);
   }
   trace.drain = std::move(*drain);
-  trace.channel.meta = trace.drain->meta();
+  publisher_.begin(trace.channel, trace.drain->meta(), trace.drain->totals());
+  report_.writes(trace.drain->file().path());
   say_begun(*trace.drain);
-  if (tell_) tell_(trace.drain->file().path());
+}
+
+void Collector::try_later(const SegmentName& name, const std::string& why) {
+  Waiting& waiting = waiting_[name.trace_id];
+  if (waiting.why != why) report_.say(why);
+  waiting.why = why;
+  waiting.interval =
+      std::clamp<std::chrono::milliseconds>(2 * waiting.interval, kFirstRetry, kLastRetry);
+  waiting.again = Clock::now() + waiting.interval;
 }
 
 void Collector::say_begun(const SegmentDrain& drain) const {
@@ -105,27 +129,31 @@ void Collector::say_begun(const SegmentDrain& drain) const {
   const moetrace_ring_header& header = drain.segment().map().header();
   // As JSON: a name with a line break in it is still one line here.
   const std::string model = *header.model_id == '\0' ? "unknown" : json_string(header.model_id);
-  say_("trace " + drain.segment().name().trace_id +
-       (drain.file().position() ? " goes on" : " begins") + ": model " + model + ", pid " +
-       std::to_string(header.producer_pid) + ", file " + drain.file().path());
+  report_.say("trace " + drain.segment().name().trace_id +
+              (drain.file().position() || drain.part() > 1 ? " goes on" : " begins") + ": model " +
+              model + ", pid " + std::to_string(header.producer_pid) + ", file " +
+              drain.file().path());
 }
 
 void Collector::say_ended(const SegmentDrain& drain) const {
   if (options_.quiet) return;
-  std::string how = "its file was complete before";
+  std::string how = "its trace file was already complete";
   if (const auto& end = drain.end()) {
-    how = std::string(end->status) + ", " + std::to_string(end->totals.delivered) + " delivered, " +
-          std::to_string(end->totals.dropped()) + " dropped, " +
+    const std::uint64_t lost = drain.lost_rows();
+    how = std::string(end->status) + ", " + std::to_string(end->totals.delivered - lost) +
+          " delivered, " + std::to_string(end->totals.dropped()) + " dropped, " +
           std::to_string(end->totals.torn()) + " torn";
+    if (lost > 0) how += ", " + std::to_string(lost) + " lost with a file that was removed or cut";
   }
-  say_("trace " + drain.segment().name().trace_id + " has ended: " + how);
+  report_.say("trace " + drain.segment().name().trace_id + " has ended: " + how);
 }
 
 void Collector::quarantine(const SegmentName& name, const std::string& why) {
+  waiting_.erase(name.trace_id);
   quarantined_.insert(name.trace_id);
   failed_ = true;
   ++ended_;
-  say_(why);
+  report_.say(why);
 }
 
 bool Collector::drain_all() {
@@ -140,18 +168,76 @@ bool Collector::drain_all() {
       quarantine(name, why);
       continue;
     }
-    const bool blocked = *state == SegmentDrain::State::kBlocked;
-    if (blocked && !trace.blocked) say_(trace.drain->file().error());
-    trace.blocked = blocked;
-    moved = moved || *state == SegmentDrain::State::kBusy;
     if (*state == SegmentDrain::State::kEnded) {
       end(trace);
       it = traces_.erase(it);
       continue;
     }
+    moved = moved || *state == SegmentDrain::State::kBusy;
+    if (*state == SegmentDrain::State::kFileLost) {
+      replace_lost_file(trace);
+    } else if (*state == SegmentDrain::State::kBlocked) {
+      say_blocked(trace, trace.drain->file().error());
+    } else {
+      trace.blocked_by.clear();
+      if (trace.change_file && trace.drain->can_change_file()) change_file(trace);
+    }
     ++it;
   }
   return moved;
+}
+
+// Once for each reason.
+void Collector::say_blocked(Trace& trace, const std::string& why) {
+  if (trace.blocked_by != why) report_.say(why);
+  trace.blocked_by = why;
+}
+
+void Collector::hang_up() {
+  for (auto& [id, trace] : traces_) trace.change_file = true;
+  for (auto& [id, waiting] : waiting_) waiting.again = {};
+}
+
+void Collector::change_file(Trace& trace) {
+  trace.change_file = false;
+  SegmentDrain& drain = *trace.drain;
+  // Nothing to keep apart: it has only its first lines.
+  if (drain.file().has_its_name() && !drain.has_lines()) return;
+  auto next = next_file(trace.names, drain.meta());
+  if (!next) {
+    report_.say(next.error().message + "; the trace goes on in the file that it has");
+    return;
+  }
+  const std::string path = next->path();
+  drain.go_on_in(std::move(*next));
+  report_.writes(path);
+  if (!options_.quiet)
+    report_.say("trace " + trace.channel.trace_id + ": part " + std::to_string(drain.part() + 1) +
+                " in " + path);
+}
+
+void Collector::replace_lost_file(Trace& trace) {
+  const auto now = Clock::now();
+  if (now < trace.replace) return;
+  trace.replace = now + kReplaceEvery;
+  SegmentDrain& drain = *trace.drain;
+  const std::string what = drain.file().path() +
+                           ": was removed or cut by another program while trace " +
+                           trace.channel.trace_id + " was written to it";
+  const std::uint64_t lost_before = drain.lost_rows();
+  if (!drain.go_on_in_emptied_file()) {
+    auto next = next_file(trace.names, drain.meta());
+    if (!next) {
+      say_blocked(trace, what + ", and no other file can be made: " + next.error().message);
+      return;
+    }
+    drain.replace_file(std::move(*next));
+  }
+  const std::string path = drain.file().path();
+  report_.writes(path);
+  report_.say(what + ": " + std::to_string(drain.lost_rows() - lost_before) +
+              " rows are lost with it; the trace goes on in " + path + ", part " +
+              std::to_string(drain.part()) + "; to rotate it, move it and send SIGHUP");
 }
 
 void Collector::publish_stats(Trace& trace) {
@@ -169,10 +255,12 @@ void Collector::end(Trace& trace) {
   if (options_.plot_dir.empty()) return;
   const auto directory = std::filesystem::path(options_.plot_dir) / trace.channel.trace_id;
   std::string why;
-  if (!plots_.start(trace.drain->file().path(), directory.string(), why)) say_(why);
+  if (!plots_.start(trace_files(trace.names, trace.channel.trace_id), directory.string(), why))
+    report_.say(why);
 }
 
 void Collector::stop() {
+  for (auto& [id, waiting] : waiting_) waiting.again = {};
   discover();
   // Producers that live may go on writing for ever: a few passes more than a full ring takes are
   // the end of it.
@@ -182,9 +270,10 @@ void Collector::stop() {
   }
   while (rounds-- > 0 && drain_all()) {
   }
-  for (const auto& [id, trace] : traces_) failed_ = failed_ || trace.blocked;
+  for (const auto& [id, trace] : traces_) failed_ = failed_ || !trace.blocked_by.empty();
+  failed_ = failed_ || !waiting_.empty();
   traces_.clear();
-  for (const std::string& failure : plots_.reap(true)) say_(failure);
+  for (const std::string& failure : plots_.reap(true)) report_.say(failure);
 }
 
 }  // namespace moetrace

@@ -108,9 +108,12 @@ double drain_once(const std::string& directory, const Routing& routing, std::uin
   if (!segment) fail(segment.error().message);
   const std::string path = directory + "/trace.jsonl";
   ::unlink(path.c_str());
-  auto file = TraceFile::open(path, name.trace_id);
-  if (!file) fail(file.error().message);
-  auto drain = SegmentDrain::attach(std::move(*segment), std::move(*file),
+  CollectorOptions options;
+  options.output = path;
+  auto place = place_trace(OutputNames(options, name.trace_id, 0), name.trace_id,
+                           meta_line(segment->map().header(), name.trace_id), {});
+  if (!place) fail(place.error().message);
+  auto drain = SegmentDrain::attach(std::move(*segment), std::move(*place),
                                     first_layers(MOETRACE_MAX_LAYERS), [](const Batch&) {});
   if (!drain) fail(drain.error().message);
   const auto start = std::chrono::steady_clock::now();

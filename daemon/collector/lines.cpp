@@ -84,13 +84,17 @@ std::string meta_line(const moetrace_ring_header& h, const std::string& trace_id
   return meta.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
-void append_base(LineBuffer& out, const Totals& t, std::uint64_t seq, std::uint64_t event,
-                 std::optional<std::uint64_t> step) {
-  out.append("{\"type\":\"base\",\"seq\":", seq, ",\"event\":", event, ",\"step\":", step,
-             ",\"open\":", t.open(), ",\"dropped_total\":", t.dropped(),
-             ",\"attempted_total\":", t.attempted, ",\"delivered_total\":", t.delivered,
-             ",\"filtered_total\":", t.filtered, ",\"torn_total\":", t.torn(),
-             ",\"event_lost_total\":", t.event_lost, "}\n");
+void append_start(LineBuffer& out, std::uint64_t part, const Totals& t, std::uint64_t seq,
+                  std::uint64_t event, std::optional<std::uint64_t> step) {
+  if (part == 1) {
+    out.append("{\"type\":\"base\"");
+  } else {
+    out.append("{\"type\":\"part\",\"part\":", part);
+  }
+  out.append(",\"seq\":", seq, ",\"event\":", event, ",\"step\":", step, ",\"open\":", t.open(),
+             ",\"dropped_total\":", t.dropped(), ",\"attempted_total\":", t.attempted,
+             ",\"delivered_total\":", t.delivered, ",\"filtered_total\":", t.filtered,
+             ",\"torn_total\":", t.torn(), ",\"event_lost_total\":", t.event_lost, "}\n");
 }
 
 void append_request(LineBuffer& out, const RequestEvent& r, std::optional<std::uint64_t> event) {
@@ -137,7 +141,7 @@ void append_torn(LineBuffer& out, std::optional<std::uint64_t> first_seq, std::u
 }
 
 void append_end(LineBuffer& out, const Totals& t, std::string_view status,
-                const std::optional<Cost>& cost) {
+                const std::optional<Cost>& cost, std::uint64_t open) {
   std::optional<std::uint64_t> announce_ns;
   std::optional<std::uint64_t> hook_ns;
   if (cost) {
@@ -147,7 +151,9 @@ void append_end(LineBuffer& out, const Totals& t, std::string_view status,
   out.append("{\"type\":\"end\",\"attempted\":", t.attempted, ",\"delivered\":", t.delivered,
              ",\"filtered\":", t.filtered, ",\"dropped\":", t.dropped(), ",\"torn\":", t.torn(),
              ",\"status\":\"", status, "\",\"cost\":{\"announce_ns\":", announce_ns,
-             ",\"hook_ns\":", hook_ns, "}}\n");
+             ",\"hook_ns\":", hook_ns, "}");
+  if (status == kContinued) out.append(",\"open\":", open);
+  out.append("}\n");
 }
 
 RouteOrigin route_origin(const std::string& json_id, std::optional<std::uint64_t> request) {

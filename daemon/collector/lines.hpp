@@ -60,6 +60,11 @@ class LineBuffer {
   std::size_t size_ = 0;
 };
 
+// How a file ends: the "status" of its `end` line.
+inline constexpr std::string_view kClosed = "closed";
+inline constexpr std::string_view kProducerDied = "producer died";
+inline constexpr std::string_view kContinued = "continued";  // in the trace's next part
+
 // Running totals of a trace, in route records.
 struct Totals {
   std::uint64_t attempted = 0;  // announced, the step under way included
@@ -73,14 +78,28 @@ struct Totals {
   std::uint64_t dropped() const { return hook_dropped + event_lost; }
   std::uint64_t torn() const { return holes + unclaimed; }
   std::uint64_t open() const { return attempted - delivered - filtered - dropped() - torn(); }
+
+  // What has come since `start`; what was open then counts as attempted since.
+  Totals since(const Totals& start) const {
+    return {attempted - (start.attempted - start.open()),
+            delivered - start.delivered,
+            filtered - start.filtered,
+            hook_dropped - start.hook_dropped,
+            event_lost - start.event_lost,
+            holes - start.holes,
+            unclaimed - start.unclaimed};
+  }
 };
 
 // A JSON string with its quotes; bytes that are not UTF-8 are replaced.
 std::string json_string(std::string_view text);
 
 std::string meta_line(const moetrace_ring_header& header, const std::string& trace_id);
-void append_base(LineBuffer& out, const Totals& totals, std::uint64_t seq, std::uint64_t event,
-                 std::optional<std::uint64_t> step);
+// Where a file starts that does not begin with the trace: the first slots in it, and of what is
+// announced already the step that is under way. `part` 1: a `base` line, the collector came late
+// and found no file; above: a `part` line.
+void append_start(LineBuffer& out, std::uint64_t part, const Totals& totals, std::uint64_t seq,
+                  std::uint64_t event, std::optional<std::uint64_t> step);
 // `event` is nothing where the request is only known from the segment's table.
 void append_request(LineBuffer& out, const RequestEvent& request,
                     std::optional<std::uint64_t> event);
@@ -92,9 +111,11 @@ void append_control(LineBuffer& out, const ControlEvent& control, std::uint64_t 
 void append_loss(LineBuffer& out, std::uint64_t dropped, const Totals& totals,
                  std::string_view cause, std::optional<std::uint64_t> after_seq);
 void append_torn(LineBuffer& out, std::optional<std::uint64_t> first_seq, std::uint64_t count);
-// `cost`: of the whole trace; nothing where the producer does not say it.
+// `totals`: of the file. `cost`: of the whole trace; nothing where the producer does not say it.
+// `open`: with kContinued, the announced rows that are left to the next part; `totals` are without
+// them.
 void append_end(LineBuffer& out, const Totals& totals, std::string_view status,
-                const std::optional<Cost>& cost);
+                const std::optional<Cost>& cost, std::uint64_t open = 0);
 
 // The part of a route line that all rows of a span share.
 struct RouteOrigin {

@@ -22,10 +22,14 @@ std::string sibling_program(const std::string& name) {
   return name;
 }
 
-bool PlotJobs::start(const std::string& trace_file, const std::string& output_dir,
+bool PlotJobs::start(const std::vector<std::string>& trace_files, const std::string& output_dir,
                      std::string& why) {
   const std::string program = sibling_program("moetrace-plot");
-  std::vector<std::string> words = {program, trace_file, "-o", output_dir};
+  std::string files;
+  for (const std::string& file : trace_files) files += (files.empty() ? "" : " ") + file;
+  std::vector<std::string> words = {program};
+  words.insert(words.end(), trace_files.begin(), trace_files.end());
+  words.insert(words.end(), {"-o", output_dir});
   std::vector<char*> arguments;
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
@@ -43,10 +47,10 @@ bool PlotJobs::start(const std::string& trace_file, const std::string& output_di
   ::posix_spawnattr_destroy(&attributes);
   if (failed != 0) {
     why = program + ": can't start it: " + std::strerror(failed) +
-          "; draw later with moetrace-plot " + trace_file;
+          "; draw later with moetrace-plot " + files;
     return false;
   }
-  jobs_.push_back({pid, trace_file});
+  jobs_.push_back({pid, std::move(files)});
   return true;
 }
 
@@ -56,7 +60,7 @@ std::vector<std::string> PlotJobs::reap(bool wait) {
     int status = 0;
     if (::waitpid(job.pid, &status, wait ? 0 : WNOHANG) != job.pid) return false;
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-      failures.push_back("pictures of " + job.trace_file +
+      failures.push_back("pictures of " + job.trace_files +
                          ": moetrace-plot failed; run it by hand to see why");
     }
     return true;

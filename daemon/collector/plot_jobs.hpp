@@ -14,15 +14,15 @@ std::string sibling_program(const std::string& name);
 class PlotJobs {
  public:
   // False if it can't be started; `why` says so.
-  bool start(const std::string& trace_file, const std::string& output_dir, std::string& why);
+  bool start(const std::vector<std::string>& trace_files, const std::string& output_dir,
+             std::string& why);
   // Takes the ended ones; returns a line for each that failed.
   std::vector<std::string> reap(bool wait);
-  bool empty() const { return jobs_.empty(); }
 
  private:
   struct Job {
     pid_t pid;
-    std::string trace_file;
+    std::string trace_files;  // as a command line has them
   };
   std::vector<Job> jobs_;
 };

@@ -12,42 +12,64 @@ namespace {
 
 using Json = nlohmann::json;
 constexpr std::size_t kBlock = 1 << 20;
+// A `meta` line has some kB; with the notes and names of 256 layers it stays far below this.
+constexpr std::size_t kMostOpening = 1 << 20;
 
-// Reads [offset, offset + bytes) as far as the file goes.
-std::string read_at(int fd, std::uint64_t offset, std::size_t bytes) {
+Error unreadable(const std::string& path, const std::string& why) {
+  return {
+      ErrorCode::kSystem,
+      path + ": can't read it: " + why +
+          "; nothing in it was changed, the ring keeps its rows, and the collector tries again"};
+}
+
+Result<std::uint64_t> size_of(int fd, const std::string& path) {
+  struct stat status {};
+  if (::fstat(fd, &status) != 0) return unreadable(path, std::strerror(errno));
+  return static_cast<std::uint64_t>(status.st_size);
+}
+
+// Reads [offset, offset + bytes), all of which the file's size promises.
+Result<std::string> read_at(int fd, const std::string& path, std::uint64_t offset,
+                            std::size_t bytes) {
   std::string text(bytes, '\0');
   std::size_t have = 0;
   while (have < bytes) {
     const ssize_t got =
         ::pread(fd, text.data() + have, bytes - have, static_cast<off_t>(offset + have));
     if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) break;
+    if (got < 0) return unreadable(path, std::strerror(errno));
+    if (got == 0) {
+      return unreadable(
+          path, "it ends at byte " + std::to_string(offset + have) + ", before its size says so");
+    }
     have += static_cast<std::size_t>(got);
   }
-  text.resize(have);
   return text;
 }
 
 // The last position below `end` where `needle` stands, searching backwards block by block.
-std::optional<std::uint64_t> find_last(int fd, std::uint64_t end, std::string_view needle) {
+Result<std::optional<std::uint64_t>> find_last(int fd, const std::string& path, std::uint64_t end,
+                                               std::string_view needle) {
   std::uint64_t stop = end;
   while (stop > 0) {
     const std::uint64_t start = stop > kBlock ? stop - kBlock : 0;
     // A needle may straddle the blocks' border.
     const std::uint64_t until = std::min<std::uint64_t>(stop + needle.size() - 1, end);
-    const std::string text = read_at(fd, start, static_cast<std::size_t>(until - start));
-    if (const std::size_t at = text.rfind(needle); at != std::string::npos) return start + at;
+    const auto text = read_at(fd, path, start, static_cast<std::size_t>(until - start));
+    if (!text) return text.error();
+    if (const std::size_t at = text->rfind(needle); at != std::string::npos)
+      return std::optional<std::uint64_t>(start + at);
     stop = start;
   }
-  return std::nullopt;
+  return std::optional<std::uint64_t>();
 }
 
-// Follows the lines from the last step line (or from the file's start) and keeps the account.
-class Account {
+// Follows the lines from the last step line (or from the file's start) and keeps the totals. What
+// can't be a collector's line, or makes a sum that can't be, is refused.
+class Follower {
  public:
   TracePosition position;
 
-  // False if the line is not one that the collector writes.
   bool follow(std::string_view line) {
     constexpr std::string_view kRoute = "{\"type\":\"route\"";
     if (line.starts_with(kRoute)) return follow_route(line);
@@ -68,7 +90,9 @@ class Account {
     std::uint64_t seq = 0;
     const char* first = line.data() + at + kSeq.size();
     const auto [end, failed] = std::from_chars(first, line.data() + line.size(), seq);
-    if (failed != std::errc{} || *end != '}' || seq < position.next_seq) return false;
+    if (failed != std::errc{} || end == line.data() + line.size() || *end != '}' ||
+        seq < position.next_seq || seq == UINT64_MAX)
+      return false;
     // Slots that were left out on purpose leave a gap; holes have their torn line.
     position.totals.filtered += seq - position.next_seq;
     position.next_seq = seq + 1;
@@ -76,129 +100,159 @@ class Account {
     return true;
   }
 
+  // Throws Json::type_error unless it is an integer >= 0.
+  static std::uint64_t number(const Json& json, const char* key) {
+    return json.at(key).get_ref<const Json::number_unsigned_t&>();
+  }
+
   bool follow_object(const Json& json) {
     const std::string& type = json.at("type").get_ref<const std::string&>();
-    if (json.contains("event") && !json.at("event").is_null() && type != "base")
-      position.last_event = json.at("event");
-    Totals& totals = position.totals;
-    if (type == "step" || type == "base") {
-      read_totals(json);
-      position.next_seq = json.at("seq");
-      if (!json.at("step").is_null()) position.last_step = json.at("step");
-      const std::uint64_t torn = json.at("torn_total");
-      totals.holes = position.next_seq - totals.delivered - totals.filtered;
-      totals.unclaimed = torn - totals.holes;
-      if (type == "base") {
-        position.base = totals;
-        if (const std::uint64_t event = json.at("event"); event > 0)
-          position.last_event = event - 1;
-      }
-    } else if (type == "loss") {
-      const std::uint64_t event_lost = json.at("event_lost_total");
-      totals.attempted += event_lost - totals.event_lost;
-      totals.event_lost = event_lost;
-      totals.hook_dropped = json.at("dropped_total").get<std::uint64_t>() - event_lost;
-    } else if (type == "torn") {
-      const std::uint64_t count = json.at("count");
-      if (json.at("first_seq").is_null()) {
-        totals.unclaimed += count;
-      } else {
-        const std::uint64_t first = json.at("first_seq");
-        totals.filtered += first - position.next_seq;
-        totals.holes += count;
-        position.next_seq = first + count;
-      }
-    } else if (type == "end") {
+    const bool starts = type == "base" || type == "part";
+    if (json.contains("event") && !json.at("event").is_null() && !starts)
+      position.last_event = number(json, "event");
+    if (type == "step") return follow_totals(json);
+    if (starts) return follow_start(json, type == "part");
+    if (type == "loss") return follow_loss(json);
+    if (type == "torn") return follow_torn(json);
+    if (type == "end") {
       position.ended = true;
+      position.end_status = json.at("status").get<std::string>();
     }
     return true;
   }
 
-  void read_totals(const Json& json) {
+  bool follow_start(const Json& json, bool is_part) {
+    if (!follow_totals(json)) return false;
+    position.base = position.totals;
+    if (is_part) position.part = number(json, "part");
+    if (const std::uint64_t event = number(json, "event"); event > 0)
+      position.last_event = event - 1;
+    return true;
+  }
+
+  bool follow_totals(const Json& json) {
     Totals& totals = position.totals;
-    totals.attempted = json.at("attempted_total");
-    totals.delivered = json.at("delivered_total");
-    totals.filtered = json.at("filtered_total");
-    totals.event_lost = json.at("event_lost_total");
-    totals.hook_dropped = json.at("dropped_total").get<std::uint64_t>() - totals.event_lost;
+    totals.attempted = number(json, "attempted_total");
+    totals.delivered = number(json, "delivered_total");
+    totals.filtered = number(json, "filtered_total");
+    totals.event_lost = number(json, "event_lost_total");
+    const std::uint64_t dropped = number(json, "dropped_total");
+    const std::uint64_t torn = number(json, "torn_total");
+    position.next_seq = number(json, "seq");
+    // Every number below `seq` was delivered, filtered or a hole.
+    std::uint64_t seen = 0;
+    if (__builtin_add_overflow(totals.delivered, totals.filtered, &seen) ||
+        seen > position.next_seq || dropped < totals.event_lost)
+      return false;
+    totals.hook_dropped = dropped - totals.event_lost;
+    totals.holes = position.next_seq - seen;
+    if (torn < totals.holes) return false;
+    totals.unclaimed = torn - totals.holes;
+    return true;
   }
-};
 
-// The first lines that give where the file starts: meta, and base if it is there.
-struct Opening {
-  std::string trace_id;
-  std::optional<std::string> base_line;
-};
-
-std::optional<Opening> read_opening(int fd) {
-  const std::string text = read_at(fd, 0, kBlock);
-  const std::size_t end = text.find('\n');
-  if (end == std::string::npos) return std::nullopt;
-  const Json meta = Json::parse(text.substr(0, end), nullptr, false);
-  if (!meta.is_object() || meta.value("type", "") != "meta" || !meta.contains("trace_id") ||
-      !meta.at("trace_id").is_string()) {
-    return std::nullopt;
+  bool follow_loss(const Json& json) {
+    Totals& totals = position.totals;
+    const std::uint64_t event_lost = number(json, "event_lost_total");
+    const std::uint64_t dropped = number(json, "dropped_total");
+    if (event_lost < totals.event_lost || dropped < event_lost) return false;
+    totals.attempted += event_lost - totals.event_lost;
+    totals.event_lost = event_lost;
+    totals.hook_dropped = dropped - event_lost;
+    return true;
   }
-  Opening opening{meta.at("trace_id"), std::nullopt};
-  constexpr std::string_view kBase = "{\"type\":\"base\"";
-  if (text.compare(end + 1, kBase.size(), kBase) == 0) {
-    if (const std::size_t stop = text.find('\n', end + 1); stop != std::string::npos) {
-      opening.base_line = text.substr(end + 1, stop - end - 1);
+
+  bool follow_torn(const Json& json) {
+    Totals& totals = position.totals;
+    const std::uint64_t count = number(json, "count");
+    if (json.at("first_seq").is_null()) {
+      totals.unclaimed += count;
+      return true;
     }
+    const std::uint64_t first = number(json, "first_seq");
+    if (first < position.next_seq || count > UINT64_MAX - first) return false;
+    totals.filtered += first - position.next_seq;
+    totals.holes += count;
+    position.next_seq = first + count;
+    return true;
   }
-  return opening;
-}
+};
 
 }  // namespace
 
-Result<std::optional<ResumePoint>> find_resume_point(int fd, const std::string& path,
-                                                     const std::string& trace_id) {
-  struct stat status {};
-  if (::fstat(fd, &status) != 0)
-    return Error{ErrorCode::kSystem, path + ": can't read its size; check the file system"};
-  const auto size = static_cast<std::uint64_t>(status.st_size);
-  const auto last_newline = find_last(fd, size, "\n");
-  const auto opening = read_opening(fd);
-  if (!last_newline) {
-    // Nothing, or the beginning of a first line that a dying collector could not finish; anything
-    // else is somebody's file.
-    constexpr std::string_view kMeta = "{\"type\":\"meta\"";
-    if (kMeta.starts_with(read_at(fd, 0, kMeta.size()))) return std::optional<ResumePoint>();
+Result<std::optional<Opening>> read_opening(int fd, const std::string& path) {
+  const auto size = size_of(fd, path);
+  if (!size) return size.error();
+  const auto text =
+      read_at(fd, path, 0, static_cast<std::size_t>(std::min<std::uint64_t>(*size, kMostOpening)));
+  if (!text) return text.error();
+  const std::size_t end = text->find('\n');
+  if (end == std::string::npos) return std::optional<Opening>();
+  const Json meta = Json::parse(text->substr(0, end), nullptr, false);
+  const auto is_text = [&](const char* key) {
+    return meta.contains(key) && meta.at(key).is_string();
+  };
+  if (!meta.is_object() || !is_text("type") || meta.at("type") != "meta" || !is_text("trace_id"))
+    return std::optional<Opening>();
+  Opening opening;
+  opening.trace_id = meta.at("trace_id");
+  const std::size_t stop = text->find('\n', end + 1);
+  if (stop == std::string::npos) return std::optional(opening);
+  std::string second = text->substr(end + 1, stop - end - 1);
+  const bool is_part = second.starts_with("{\"type\":\"part\"");
+  if (!is_part && !second.starts_with("{\"type\":\"base\"")) return std::optional(opening);
+  if (is_part) {
+    const Json part = Json::parse(second, nullptr, false);
+    if (part.is_object() && part.contains("part") && part.at("part").is_number_unsigned())
+      opening.part = part.at("part");
   }
-  if (!opening || opening->trace_id != trace_id) {
-    return Error{ErrorCode::kInUse,
-                 path + ": holds something else than this trace; give another output"};
-  }
+  opening.start_line = std::move(second);
+  return std::optional(opening);
+}
 
-  const std::uint64_t end = *last_newline + 1;
+Result<bool> is_beginning_of(int fd, const std::string& path, std::string_view text) {
+  const auto size = size_of(fd, path);
+  if (!size) return size.error();
+  if (*size > text.size()) return false;
+  const auto have = read_at(fd, path, 0, static_cast<std::size_t>(*size));
+  if (!have) return have.error();
+  return text.starts_with(*have);
+}
+
+Result<ResumePoint> find_resume_point(int fd, const std::string& path, const Opening& opening) {
+  const auto size = size_of(fd, path);
+  if (!size) return size.error();
+  const auto last_newline = find_last(fd, path, *size, "\n");
+  if (!last_newline) return last_newline.error();
+  const std::uint64_t end = last_newline->value_or(0) + 1;  // behind `meta` at least
   constexpr std::string_view kStep = "\n{\"type\":\"step\"";
-  const auto step = find_last(fd, end, kStep);
-  Account account;
-  if (step && opening->base_line) {
-    // Where this file starts is not in its last lines.
-    account.follow(*opening->base_line);
-  }
-  std::uint64_t offset = step ? *step + 1 : 0;
+  const auto step = find_last(fd, path, end, kStep);
+  if (!step) return step.error();
+
+  const auto bad = [&](std::uint64_t near) {
+    return Error{ErrorCode::kBadFile,
+                 path + ": has a line that no collector wrote, near byte " + std::to_string(near)};
+  };
+  Follower follower;
+  // Where this file starts is not in its last lines.
+  if (*step && opening.start_line && !follower.follow(*opening.start_line)) return bad(0);
+  std::uint64_t offset = *step ? **step + 1 : 0;
   std::string carry;
   while (offset < end) {
-    const std::string block = read_at(
-        fd, offset, static_cast<std::size_t>(std::min<std::uint64_t>(kBlock, end - offset)));
-    if (block.empty()) break;
-    offset += block.size();
+    const auto block = read_at(
+        fd, path, offset, static_cast<std::size_t>(std::min<std::uint64_t>(kBlock, end - offset)));
+    if (!block) return block.error();
+    offset += block->size();
     std::size_t start = 0;
-    for (std::size_t stop; (stop = block.find('\n', start)) != std::string::npos;
+    for (std::size_t stop; (stop = block->find('\n', start)) != std::string::npos;
          start = stop + 1) {
-      carry.append(block, start, stop - start);
-      if (!account.follow(carry)) {
-        return Error{ErrorCode::kInUse, path + ": has a line that no collector wrote, near byte " +
-                                            std::to_string(offset) +
-                                            "; move the file away and start again"};
-      }
+      carry.append(*block, start, stop - start);
+      if (!follower.follow(carry)) return bad(offset - block->size() + start);
       carry.clear();
     }
-    carry.append(block, start, std::string::npos);
+    carry.append(*block, start, std::string::npos);
   }
-  return std::optional<ResumePoint>(ResumePoint{account.position, end});
+  return ResumePoint{std::move(follower.position), end};
 }
 
 }  // namespace moetrace

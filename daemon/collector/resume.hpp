@@ -1,21 +1,52 @@
-// Finds a trace file's position from its own last lines.
+// Finds a trace file's position from its own lines.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
-#include "daemon/collector/trace_file.hpp"
+#include "daemon/collector/lines.hpp"
+#include "shm/result.hpp"
 
 namespace moetrace {
 
-struct ResumePoint {
-  TracePosition position;
-  std::uint64_t whole_bytes;  // up to the end of the last whole line
+// Where a file's own last lines say that it ends.
+struct TracePosition {
+  bool ended = false;      // it has its `end` line
+  std::string end_status;  // that line's "status"
+  std::uint64_t part = 1;  // which part of its trace the file is
+  Totals totals;           // of the trace
+  Totals base;             // what `totals` were where the file starts
+  std::uint64_t next_seq = 0;
+  std::optional<std::uint64_t> last_event;  // the last event that has its line
+
+  // The trace goes on in another part.
+  bool continued() const { return ended && end_status == kContinued; }
 };
 
-// `fd`: the file, readable. Nothing if it is empty, or holds no whole line. kInUse if its first
-// line is not this trace's meta.
-Result<std::optional<ResumePoint>> find_resume_point(int fd, const std::string& path,
-                                                     const std::string& trace_id);
+// What the first lines of a file say.
+struct Opening {
+  std::string trace_id;
+  std::uint64_t part = 1;
+  std::optional<std::string> start_line;  // `base` or `part`: where the file starts
+};
+
+struct ResumePoint {
+  TracePosition position;
+  std::uint64_t whole_bytes = 0;  // up to the end of the last whole line
+};
+
+// `fd`: a readable file; `path`: its name in errors. A read that fails, or that gives less than the
+// file's size promises, is kSystem: whoever can't read a file knows nothing about it.
+
+// Nothing if the file does not begin with a whole `meta` line of a trace.
+Result<std::optional<Opening>> read_opening(int fd, const std::string& path);
+
+// Whether the whole file is the beginning of `text`, as a collector leaves it that dies in its
+// first write. True for an empty file.
+Result<bool> is_beginning_of(int fd, const std::string& path, std::string_view text);
+
+// kBadFile if a line stands there that no collector writes.
+Result<ResumePoint> find_resume_point(int fd, const std::string& path, const Opening& opening);
 
 }  // namespace moetrace

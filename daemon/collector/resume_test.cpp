@@ -134,18 +134,22 @@ TEST_F(ResumeTest, LostFileStartsLateInTheMiddleOfAStep) {
   expect_account(end);
 }
 
-TEST_F(ResumeTest, SomebodyElsesFileIsLeftAlone) {
-  for (const std::string text :
-       {"important notes\n", "{\"type\":\"meta\",\"trace_id\":\"another\"}\n", "no newline"}) {
+// Another file's name is taken: the trace gets the next one.
+TEST_F(ResumeTest, FileOfAnotherIsLeftAlone) {
+  const std::string second = directory.file("trace.2.jsonl");
+  for (const std::string text : {"important notes\n", "no newline", "{\"type\":\"meta\"}\n",
+                                 "{\"type\":\"meta\",\"trace_id\":\"another\"}\n"}) {
     write_text(path, text);
+    std::filesystem::remove(second);
     const auto collector = attach(directory, name, path);
-    ASSERT_FALSE(collector);
-    EXPECT_EQ(collector.error().code, ErrorCode::kInUse);
+    ASSERT_TRUE(collector) << collector.error().message;
     EXPECT_EQ(read_text(path), text);
+    EXPECT_EQ((*collector)->file().path(), second);
   }
 }
 
-TEST_F(ResumeTest, FileThatLostItsEndIsRefused) {
+// A file that has lost its end stays as it is, and a new part begins where the ledger says.
+TEST_F(ResumeTest, FileThatLostItsEndIsFollowedByAPart) {
   const std::uint64_t request = producer->requests().begin("r0", 1, 0);
   run_step(*producer, request, 0, 5);
   {
@@ -155,10 +159,47 @@ TEST_F(ResumeTest, FileThatLostItsEndIsRefused) {
   std::string text = read_text(path);
   text.resize(text.rfind("{\"type\":\"route\""));
   write_text(path, text);
-  const auto collector = attach(directory, name, path);
-  ASSERT_FALSE(collector);
-  EXPECT_EQ(collector.error().code, ErrorCode::kInUse);
+  run_step(*producer, request, 5, 3);
+  producer.reset();
+  auto collector = attach(directory, name, path);
+  ASSERT_TRUE(collector) << collector.error().message;
+  ASSERT_EQ(*drain(**collector), SegmentDrain::State::kEnded);
   EXPECT_EQ(read_text(path), text);
+  const auto lines = read_lines(directory.file("trace.2.jsonl"));
+  EXPECT_EQ(lines[1].at("type"), "part");
+  EXPECT_EQ(lines[1].at("part"), 2);
+  EXPECT_EQ(lines[1].at("seq"), 10);
+  EXPECT_EQ(lines.back().at("delivered"), 6);
+  expect_account(lines.back());
+}
+
+TEST_F(ResumeTest, FileWithALineThatCannotBeIsFollowedByAPart) {
+  const std::uint64_t request = producer->requests().begin("r0", 1, 0);
+  run_step(*producer, request, 0, 5);
+  {
+    auto collector = attach(directory, name, path);
+    ASSERT_TRUE(drain(**collector));
+  }
+  const std::string good = read_text(path);
+  const char* const bad[] = {
+      "not JSON\n",
+      "{\"type\":\"route\",\"seq\":18446744073709551615}\n",
+      "{\"type\":\"route\",\"seq\":3}\n",
+      "{\"type\":\"torn\",\"first_seq\":99,\"count\":18446744073709551615}\n",
+      "{\"type\":\"torn\",\"first_seq\":null,\"count\":-1}\n",
+      "{\"type\":\"loss\",\"dropped_total\":1,\"event_lost_total\":2}\n",
+      "{\"type\":\"step\",\"seq\":11,\"attempted_total\":1,\"delivered_total\":"
+      "18446744073709551615,"
+      "\"filtered_total\":9,\"event_lost_total\":0,\"dropped_total\":0,\"torn_total\":0}\n",
+  };
+  for (const char* line : bad) {
+    std::filesystem::remove(directory.file("trace.2.jsonl"));
+    write_text(path, good + line);
+    auto collector = attach(directory, name, path);
+    ASSERT_TRUE(collector) << line << collector.error().message;
+    EXPECT_EQ((*collector)->part(), 2u) << line;
+    EXPECT_EQ(read_text(path), good + line);
+  }
 }
 
 }  // namespace

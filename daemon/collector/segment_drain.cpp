@@ -17,6 +17,8 @@ constexpr std::uint64_t kSlotsAPass = 1024;
 constexpr auto kGpuAfterlife = std::chrono::milliseconds(200);
 // Asking for the producer's lock opens a file; this often is soon enough.
 constexpr auto kProbeEvery = std::chrono::milliseconds(50);
+// So soon an idle trace's file is found to be gone. A busy one's is looked at with each write.
+constexpr auto kLookEvery = std::chrono::milliseconds(250);
 
 std::uint64_t shared_word(std::uint64_t* word) {
   // acquire: pairs with the release stores of the producer's counters and of a former collector's
@@ -26,12 +28,13 @@ std::uint64_t shared_word(std::uint64_t* word) {
 
 }  // namespace
 
-Result<std::unique_ptr<SegmentDrain>> SegmentDrain::attach(CollectorSegment segment, TraceFile file,
+Result<std::unique_ptr<SegmentDrain>> SegmentDrain::attach(CollectorSegment segment,
+                                                           TracePlace place,
                                                            const moetrace_layer_mask& filter,
                                                            Publish publish) {
   std::unique_ptr<SegmentDrain> drain(
-      new SegmentDrain(std::move(segment), std::move(file), filter, std::move(publish)));
-  const auto error = drain->start();
+      new SegmentDrain(std::move(segment), std::move(place.file), filter, std::move(publish)));
+  const auto error = drain->start(place.part, place.position);
   if (!drain->segment_.intact()) return drain->cut();
   if (error) return *error;
   return drain;
@@ -62,106 +65,31 @@ Error SegmentDrain::cut() const {
   return bad("one of its files was cut while it was in use");
 }
 
-// ---- finding the place
-
-std::optional<Error> SegmentDrain::start() {
-  const SegmentMap& map = segment_.map();
-  const std::uint64_t event_consumed = events_.position();
-  events_entered_ = event_consumed;
-  if (const auto ledger = map.ledger().read()) ledger_number_ = ledger->number;
-  // Requests that began before the events that are still in the ring.
-  for (const RequestEvent& request : requests_in_table(map, event_consumed))
-    join_.add_request(request);
-
-  if (!file_.position()) return start_late(event_consumed);
-  const TracePosition& position = *file_.position();
-  if (position.ended) {
-    finished_ = true;
-    return std::nullopt;
-  }
-  totals_ = position.totals;
-  base_ = position.base;
-  events_written_ = position.last_event ? *position.last_event + 1 : 0;
-  const bool filtering = count_layers(filter_) < MOETRACE_MAX_LAYERS;
-  if (position.next_seq < route_) {
-    // Slots that were consumed without a line: left out on purpose, or the file has lost its end
-    // since.
-    if (!filtering) {
-      return Error{ErrorCode::kInUse,
-                   file_.path() +
-                       ": ends before what was already written to it; it was cut, move it "
-                       "away and start again"};
-    }
-    totals_.filtered += route_ - position.next_seq;
-  } else {
-    route_ = position.next_seq;
-  }
-  if (route_ - routes_.published() > map.header().route_slots)
-    return bad("its trace file is ahead of it");
-  if (auto error = read_events()) return error;
-  while (!pending_.empty() && pending_.front().position < events_written_) {
-    apply_event(pending_.front());
-    pending_.pop_front();
-  }
-  return std::nullopt;
-}
-
-std::optional<Error> SegmentDrain::start_late(std::uint64_t event_consumed) {
-  const SegmentMap& map = segment_.map();
-  out_.append(meta_);
-  mark(false, 0, std::nullopt);
-  const auto ledger = map.ledger().read();
-  if (!ledger) {
-    if (route_ != 0 || event_consumed != 0) return bad("consumed positions without a ledger");
-    return std::nullopt;
-  }
-  // {route, event, attempted, filtered, dropped, event_lost, unclaimed}, as in moetrace_ledger.
-  const auto& words = ledger->payload;
-  if (words[0] < route_ || words[0] - route_ > map.header().route_slots ||
-      words[1] < event_consumed || words[1] - event_consumed > map.header().event_slots ||
-      words[3] > words[0]) {
-    return bad("a ledger that does not fit the consumed positions");
-  }
-  route_ = words[0];
-  events_written_ = words[1];
-  totals_.attempted = words[2];
-  totals_.filtered = words[3];
-  totals_.delivered = route_ - words[3];
-  totals_.hook_dropped = words[4];
-  totals_.event_lost = words[5];
-  totals_.unclaimed = words[6];
-  base_ = totals_;
-  if (auto error = read_events()) return error;
-  while (!pending_.empty() && pending_.front().position < events_written_) {
-    apply_event(pending_.front());
-    pending_.pop_front();
-  }
-  std::optional<std::uint64_t> step;
-  if (totals_.open() > 0 && join_.step()) step = join_.step()->step;
-  const std::size_t begin = out_.size();
-  append_base(out_, totals_, route_, events_written_, step);
-  mark(false, begin, std::nullopt);
-  for (const RequestEvent& request : requests_in_table(map, events_written_)) {
-    const std::size_t line = out_.size();
-    append_request(out_, request, std::nullopt);
-    mark(false, line, std::nullopt);
-  }
-  return std::nullopt;
-}
-
 // ---- one pass
 
 Result<SegmentDrain::State> SegmentDrain::pass() {
-  if (!out_.empty() && !flush()) return State::kBlocked;
+  if (file_lost_) return State::kFileLost;
+  if (!head_.empty() || !out_.empty()) {
+    if (const State state = flush(); state != State::kBusy) return state;
+  }
+  if (next_file_) return change_file();
   if (finished_) {
+    if (file_.state() != TraceFile::State::kWhole) return lose_file();
+    if (!file_.sync()) return State::kBlocked;
     segment_.unlink();
     return State::kEnded;
   }
   const auto state = read();
   // Zeros may have been read since, and nothing of them has left out_.
   if (!segment_.intact()) return cut();
-  if (!state || *state == State::kIdle) return state;
-  return flush() ? State::kBusy : State::kBlocked;
+  if (!state) return state;
+  if (*state == State::kIdle) {
+    const auto now = Clock::now();
+    if (now - last_look_ < kLookEvery) return state;
+    last_look_ = now;
+    return file_.state() == TraceFile::State::kWhole ? state : lose_file();
+  }
+  return flush();
 }
 
 Result<SegmentDrain::State> SegmentDrain::read() {
@@ -340,7 +268,7 @@ void SegmentDrain::apply_event(const Event& event) {
     step_event_ = event.position;
     step_over_ = false;
   } else if (const auto* request = std::get_if<RequestEvent>(&event.body)) {
-    join_.add_request(*request);
+    join_.add_request(*request, event.position);
   } else if (const auto* end = std::get_if<RequestEndEvent>(&event.body)) {
     join_.end_request(end->request);
   }
@@ -405,17 +333,11 @@ std::optional<Error> SegmentDrain::finish(std::uint64_t hook_dropped) {
   for (; !pending_.empty(); pending_.pop_front()) write_event(pending_.front());
   if (auto error = settle_losses(hook_dropped)) return error;
   settle_missing();
-  Totals in_file = totals_;
-  in_file.attempted -= base_.attempted - base_.open();
-  in_file.delivered -= base_.delivered;
-  in_file.filtered -= base_.filtered;
-  in_file.hook_dropped -= base_.hook_dropped;
-  in_file.event_lost -= base_.event_lost;
-  in_file.holes -= base_.holes;
-  in_file.unclaimed -= base_.unclaimed;
+  // The end line is written alone, so that it can be replaced should its file get lost.
+  if (!out_.empty()) return std::nullopt;
   const std::size_t begin = out_.size();
-  end_ = TraceEnd{in_file, closed_ ? "closed" : "producer died"};
-  append_end(out_, in_file, end_->status, read_cost(segment_.map()));
+  end_ = TraceEnd{totals_.since(known_from_), closed_ ? kClosed : kProducerDied};
+  append_end(out_, totals_.since(base_), end_->status, read_cost(segment_.map()));
   mark(false, begin, std::nullopt);
   finished_ = true;
   return std::nullopt;
@@ -433,21 +355,28 @@ void SegmentDrain::mark(bool route, std::size_t begin, std::optional<std::uint64
 
 // Lines into the file, then to the subscribers, then the ledger, then the positions: whoever dies
 // in between has lost nothing and repeats nothing, because the file itself says how far it goes.
-bool SegmentDrain::flush() {
-  if (!file_.append(out_.view())) return false;
+SegmentDrain::State SegmentDrain::flush() {
+  // What is in a file that another program has removed or cut is not delivered: it stays in out_.
+  // Looked at before, because an emptied file can be gone on with, and after, because it counts.
+  if (file_.state() != TraceFile::State::kWhole) return lose_file();
+  const bool written = write_head() && file_.append(out_.view());
+  const auto file = file_.state();
+  if (file == TraceFile::State::kRemoved || (written && file != TraceFile::State::kWhole))
+    return lose_file();
+  if (!written) return State::kBlocked;
   if (!out_.empty()) {
     batch_.text = out_.view();
     publish_(batch_);
     out_.clear();
     batch_.runs.clear();
   }
-  if (finished_) file_.sync();
   segment_.map().ledger().write(++ledger_number_,
                                 {route_, events_entered_, totals_.attempted, totals_.filtered,
                                  totals_.hook_dropped, totals_.event_lost, totals_.unclaimed});
   routes_.publish(route_);
   events_.publish(releasable_events());
-  return true;
+  commit();
+  return State::kBusy;
 }
 
 }  // namespace moetrace

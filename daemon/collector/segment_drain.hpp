@@ -13,34 +13,51 @@
 #include "daemon/collector/event_reader.hpp"
 #include "daemon/collector/route_text.hpp"
 #include "daemon/collector/step_join.hpp"
-#include "daemon/collector/trace_file.hpp"
+#include "daemon/collector/trace_place.hpp"
 #include "shm/segment.hpp"
 
 namespace moetrace {
 
 struct TraceEnd {
-  Totals totals;            // of the file
-  std::string_view status;  // "closed" or "producer died"
+  Totals totals;  // of the trace, as far back as its files go that were found
+  std::string_view status;
 };
 
 class SegmentDrain {
  public:
   enum class State {
-    kIdle,     // nothing new
-    kBusy,     // something was written; come again at once
-    kBlocked,  // the file can't take it now; nothing is lost, come again later
-    kEnded,    // the producer has ended, and everything is in the file
+    kIdle,      // nothing new
+    kBusy,      // something was written; come again at once
+    kBlocked,   // the file can't take it now, file().error() says why; nothing is lost, come again
+                // later
+    kFileLost,  // another program has removed or cut the file; give another one (replace_file)
+    kEnded,     // the producer has ended, and everything is in the file and on the disk
   };
   using Publish = std::function<void(const Batch&)>;
 
-  // Continues where `file` ends. `filter`: the only layers that are written. kBadSegment, or kInUse
-  // if the file and the segment don't belong together.
-  static Result<std::unique_ptr<SegmentDrain>> attach(CollectorSegment segment, TraceFile file,
+  // Goes on in `place`. `filter`: the only layers that are written. kBadSegment if the segment
+  // can't be, or does not belong to what its file says.
+  static Result<std::unique_ptr<SegmentDrain>> attach(CollectorSegment segment, TracePlace place,
                                                       const moetrace_layer_mask& filter,
                                                       Publish publish);
 
   // One bounded piece of work. kBadSegment ends all work on this segment.
   Result<State> pass();
+
+  // Ends the file with status "continued" and goes on in `next`, the trace's next part. Only
+  // where can_change_file().
+  void go_on_in(TraceFile next);
+  // Everything read so far is written, and the trace has not ended.
+  bool can_change_file() const;
+  // Whether the file has lines behind those that it began with.
+  bool has_lines() const { return file_.size() > head_bytes_; }
+  // After kFileLost: goes on in the same file, which was cut to nothing, or in `next`. What was in
+  // the lost one counts as lost.
+  bool go_on_in_emptied_file();
+  void replace_file(TraceFile next);
+  std::uint64_t part() const { return part_; }
+  // Rows that were written and whose files are gone.
+  std::uint64_t lost_rows() const { return lost_rows_; }
 
   const CollectorSegment& segment() const { return segment_; }
   const TraceFile& file() const { return file_; }
@@ -53,8 +70,9 @@ class SegmentDrain {
   SegmentDrain(CollectorSegment segment, TraceFile file, const moetrace_layer_mask& filter,
                Publish publish);
 
-  std::optional<Error> start();
-  std::optional<Error> start_late(std::uint64_t event_consumed);
+  std::optional<Error> start(std::uint64_t part, const std::optional<TracePosition>& position);
+  std::optional<Error> start_late();
+  std::optional<Error> apply_written_events();
   // What is new goes into out_.
   Result<State> read();
   std::optional<Error> read_events();
@@ -70,7 +88,13 @@ class SegmentDrain {
   void settle_missing();
   std::optional<Error> finish(std::uint64_t hook_dropped);
   std::uint64_t releasable_events() const;
-  bool flush();
+  // kBusy: all is written.
+  State flush();
+  bool write_head();
+  void commit();
+  void begin_part();
+  State change_file();
+  State lose_file();
   void mark(bool route, std::size_t begin, std::optional<std::uint64_t> seq);
   bool producer_gone();
   Error bad(const std::string& why) const;
@@ -94,7 +118,16 @@ class SegmentDrain {
   StepJoin join_;
   RouteText text_;
   Totals totals_;
-  Totals base_;  // totals where the file starts
+  Totals base_;        // totals where the file starts
+  Totals known_from_;  // totals where the first file starts that was found
+  // What the lines say that are in the file: a next part starts here.
+  struct Committed {
+    Totals totals;
+    std::uint64_t route = 0;
+    std::uint64_t events = 0;           // as events_written_
+    std::optional<std::uint64_t> step;  // under way
+  };
+  Committed committed_;
   std::uint64_t ledger_number_ = 0;
 
   std::uint64_t hole_first_ = 0;
@@ -107,6 +140,14 @@ class SegmentDrain {
   bool closed_ = false;
   bool finished_ = false;  // the end line is in out_
   std::optional<TraceEnd> end_;
+
+  std::uint64_t part_ = 1;
+  LineBuffer head_;               // the first lines of a part, to be written before out_
+  std::uint64_t head_bytes_ = 0;  // how long they are in the file
+  std::optional<TraceFile> next_file_;
+  bool file_lost_ = false;
+  std::uint64_t lost_rows_ = 0;
+  std::chrono::steady_clock::time_point last_look_;
 
   LineBuffer out_;
   Batch batch_;

@@ -4,17 +4,34 @@
 
 namespace moetrace {
 
-void StepJoin::add_request(const RequestEvent& request) {
+void StepJoin::add_request(const RequestEvent& request, std::uint64_t event) {
   std::string id = json_string(request.id);
   RouteOrigin origin = route_origin(id, request.request);
-  requests_.insert_or_assign(request.request, Request{std::move(id), std::move(origin)});
+  requests_.insert_or_assign(request.request,
+                             Request{request, event, std::move(id), std::move(origin)});
   std::fill(origins_.begin(), origins_.end(), nullptr);
 }
 
 void StepJoin::end_request(std::uint64_t request) {
-  requests_.erase(request);
-  // The step that was entered may have pointed at it.
+  ended_.push_back(request);
+}
+
+void StepJoin::forget_ended() {
+  if (ended_.empty()) return;
+  for (const std::uint64_t request : ended_) requests_.erase(request);
+  ended_.clear();
+  // The step that was entered may have pointed at one of them.
   std::fill(origins_.begin(), origins_.end(), nullptr);
+}
+
+std::vector<RequestEvent> StepJoin::live_at(std::uint64_t event) const {
+  std::vector<RequestEvent> live;
+  for (const auto& [number, request] : requests_) {
+    if (request.event < event) live.push_back(request.began);
+  }
+  std::sort(live.begin(), live.end(),
+            [](const RequestEvent& a, const RequestEvent& b) { return a.request < b.request; });
+  return live;
 }
 
 std::string StepJoin::json_id(std::uint64_t request) const {

@@ -15,9 +15,13 @@ namespace moetrace {
 
 class StepJoin {
  public:
-  void add_request(const RequestEvent& request);
-  // Its rows are all behind us.
+  // `event`: its position; 0 for one that is older than the events that are read.
+  void add_request(const RequestEvent& request, std::uint64_t event);
+  // Its rows have all been read. It stays known until forget_ended().
   void end_request(std::uint64_t request);
+  void forget_ended();
+  // The requests that began before `event` and are known, by number.
+  std::vector<RequestEvent> live_at(std::uint64_t event) const;
   // The request's id as a JSON string, "null" if it isn't known.
   std::string json_id(std::uint64_t request) const;
 
@@ -34,12 +38,15 @@ class StepJoin {
 
  private:
   struct Request {
+    RequestEvent began;
+    std::uint64_t event;
     std::string json_id;
     RouteOrigin origin;
   };
   const RouteOrigin* origin_of(std::uint64_t request) const;
 
   std::unordered_map<std::uint64_t, Request> requests_;
+  std::vector<std::uint64_t> ended_;
   std::optional<StepEvent> step_;
   std::vector<const RouteOrigin*> origins_;  // per span, once it was needed
   std::size_t last_span_ = 0;                // rows come mostly in order

@@ -60,9 +60,14 @@ inline Result<std::unique_ptr<SegmentDrain>> attach(
     const moetrace_layer_mask& filter = kEveryLayer) {
   auto segment = CollectorSegment::open(directory.path(), name, CollectorSegment::Access::kCollect);
   if (!segment) return segment.error();
-  auto file = TraceFile::open(path, name.trace_id);
-  if (!file) return file.error();
-  return SegmentDrain::attach(std::move(*segment), std::move(*file), filter, [](const Batch&) {});
+  CollectorOptions options;
+  options.output = path;
+  const OutputNames names(options, name.trace_id, 0);
+  const auto ledger = segment->map().ledger().read();
+  auto place = place_trace(names, name.trace_id, meta_line(segment->map().header(), name.trace_id),
+                           {segment->map().ctl()->route_consumed, ledger ? ledger->payload[3] : 0});
+  if (!place) return place.error();
+  return SegmentDrain::attach(std::move(*segment), std::move(*place), filter, [](const Batch&) {});
 }
 
 // Passes until nothing moves, or the trace has ended.

@@ -1,40 +1,142 @@
 #include "daemon/collector/trace_file.hpp"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-
-#include "daemon/collector/resume.hpp"
+#include <vector>
 
 namespace moetrace {
+namespace {
 
-Result<TraceFile> TraceFile::open(const std::string& path, const std::string& trace_id) {
-  std::error_code ignored;
+constexpr int kLockedByte = 0;
+constexpr auto kFirstSyncInterval = std::chrono::milliseconds(100);
+constexpr auto kLastSyncInterval = std::chrono::seconds(10);
+
+Error cannot(const std::string& path, const std::string& doing, int error_number) {
+  const bool forbidden = error_number == EACCES || error_number == EPERM || error_number == EROFS;
+  const char* what_to_try = "; give an output that can be written";
+  if (error_number == EMFILE || error_number == ENFILE)
+    what_to_try = "; raise the limit of open files (ulimit -n); a trace takes five";
+  if (error_number == EIO) what_to_try = "; check the disk, the collector tries again";
+  return {forbidden ? ErrorCode::kPermission : ErrorCode::kSystem,
+          path + ": can't " + doing + ": " + std::strerror(error_number) + what_to_try};
+}
+
+Error in_use(const std::string& path) {
+  return {ErrorCode::kInUse, path + ": holds something else than this trace; give another output"};
+}
+
+// In a folder where all may write, such as /tmp, another user may have put a file of its own under
+// a name that can be foreseen: what is written there would be that user's.
+bool planted(const std::string& path, const struct stat& file) {
+  if (file.st_uid == ::geteuid()) return false;
+  struct stat folder {};
   const auto parent = std::filesystem::path(path).parent_path();
+  if (::stat(parent.empty() ? "." : parent.c_str(), &folder) != 0) return true;
+  return (folder.st_mode & S_IWOTH) != 0;
+}
+
+}  // namespace
+
+TraceFile::Lock TraceFile::lock() {
+  const auto taken = FileLock::take(fd_.get(), kLockedByte);
+  if (taken) return Lock::kOurs;
+  return taken.error().code == ErrorCode::kInUse ? Lock::kTaken : Lock::kNone;
+}
+
+Result<TraceFile> TraceFile::take_new(const Name& name, std::string_view meta) {
+  std::error_code ignored;
+  const auto parent = std::filesystem::path(name.path).parent_path();
   if (!parent.empty()) std::filesystem::create_directories(parent, ignored);
 
+  const int flags = O_RDWR | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+  const int follow = name.may_be_link ? 0 : O_NOFOLLOW;
   TraceFile file;
-  file.path_ = path;
+  file.path_ = name.path;
   // A trace is as private as the text: routing can give tokens away.
-  file.fd_ = UniqueFd(::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0640));
-  if (!file.fd_.valid()) {
-    return Error{
-        errno == EACCES ? ErrorCode::kPermission : ErrorCode::kSystem,
-        path + ": can't open it: " + std::strerror(errno) + "; give an output that can be written"};
+  file.fd_ = UniqueFd(::open(name.path.c_str(), flags | O_CREAT | O_EXCL, 0640));
+  const bool made = file.fd_.valid();
+  if (!made && errno != EEXIST) return cannot(name.path, "make it", errno);
+  if (!made) {
+    file.fd_ = UniqueFd(::open(name.path.c_str(), flags | follow));
+    // The user's own link, to what is not there yet.
+    if (!file.fd_.valid() && errno == ENOENT && name.may_be_link)
+      file.fd_ = UniqueFd(::open(name.path.c_str(), flags | O_CREAT, 0640));
+    const bool out_of_descriptors = errno == EMFILE || errno == ENFILE;
+    if (!file.fd_.valid() && (errno == EIO || out_of_descriptors))
+      return cannot(name.path, "open it", errno);
+    // A link, a folder, a socket, another user's file: the name is taken.
+    if (!file.fd_.valid()) return in_use(name.path);
   }
-  auto point = find_resume_point(file.fd_.get(), path, trace_id);
-  if (!point) return point.error();
-  const std::uint64_t whole = *point ? (*point)->whole_bytes : 0;
-  // A torn line at the end was never counted as consumed: its rows are still in the ring and are
-  // written again, whole.
-  if (::ftruncate(file.fd_.get(), static_cast<off_t>(whole)) != 0) {
-    return Error{ErrorCode::kSystem, path + ": can't cut a torn line off: " + std::strerror(errno)};
-  }
-  if (*point) file.position_ = (*point)->position;
+  struct stat status {};
+  if (::fstat(file.fd_.get(), &status) != 0) return cannot(name.path, "look at it", errno);
+  if (!S_ISREG(status.st_mode) || (!made && planted(name.path, status))) return in_use(name.path);
+  const Lock locked = file.lock();
+  // Without locks exclusive creation is the only guard.
+  if (locked == Lock::kTaken || (locked == Lock::kNone && !made)) return in_use(name.path);
+  // Between opening and locking it may have been filled by another trace, or removed.
+  if (!file.has_its_name()) return in_use(name.path);
+  const auto empty = is_beginning_of(file.fd_.get(), name.path, meta);
+  if (!empty) return empty.error();
+  if (!*empty) return in_use(name.path);
+  // All of it has been read and is the beginning of what is written now.
+  if (::ftruncate(file.fd_.get(), 0) != 0) return cannot(name.path, "empty it", errno);
   return file;
+}
+
+Result<std::optional<Opening>> TraceFile::look(const Name& name, const std::string& trace_id) {
+  const int follow = name.may_be_link ? 0 : O_NOFOLLOW;
+  const UniqueFd fd(
+      ::open(name.path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | follow));
+  if (!fd.valid()) {
+    const int failed = errno;
+    if (failed == ENOENT || failed == ELOOP || failed == ENXIO) return std::optional<Opening>();
+    // Ours can be read by us.
+    if (failed == EACCES) return std::optional<Opening>();
+    return cannot(name.path, "open it", failed);
+  }
+  struct stat status {};
+  if (::fstat(fd.get(), &status) != 0) return cannot(name.path, "look at it", errno);
+  if (!S_ISREG(status.st_mode) || planted(name.path, status)) return std::optional<Opening>();
+  auto opening = read_opening(fd.get(), name.path);
+  if (!opening) return opening.error();
+  if (*opening && (*opening)->trace_id != trace_id) return std::optional<Opening>();
+  return opening;
+}
+
+Result<TraceFile> TraceFile::go_on(const Name& name, const std::string& trace_id) {
+  const int follow = name.may_be_link ? 0 : O_NOFOLLOW;
+  TraceFile file;
+  file.path_ = name.path;
+  file.fd_ = UniqueFd(
+      ::open(name.path.c_str(), O_RDWR | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | follow));
+  if (!file.fd_.valid()) return cannot(name.path, "open it", errno);
+  if (file.lock() == Lock::kTaken) {
+    return Error{ErrorCode::kInUse,
+                 name.path + ": another collector writes this file; one collector serves a trace"};
+  }
+  const auto opening = read_opening(file.fd_.get(), name.path);
+  if (!opening) return opening.error();
+  if (!*opening || (*opening)->trace_id != trace_id) return in_use(name.path);
+  auto point = find_resume_point(file.fd_.get(), name.path, **opening);
+  if (!point) return point.error();
+  // A torn line at the end was never counted as consumed: its rows are still in the ring and are
+  // written again, whole. Every byte before it has been read.
+  if (::ftruncate(file.fd_.get(), static_cast<off_t>(point->whole_bytes)) != 0)
+    return cannot(name.path, "cut a torn line off", errno);
+  file.position_ = std::move(point->position);
+  file.size_ = point->whole_bytes;
+  return file;
+}
+
+bool TraceFile::fails(const std::string& what, int error_number, const char* what_to_try) {
+  error_ = path_ + ": can't " + what + ": " + std::strerror(error_number) + what_to_try;
+  return false;
 }
 
 bool TraceFile::append(std::string_view text) {
@@ -42,18 +144,90 @@ bool TraceFile::append(std::string_view text) {
     const ssize_t wrote = ::write(fd_.get(), text.data() + written_, text.size() - written_);
     if (wrote < 0 && errno == EINTR) continue;
     if (wrote <= 0) {
-      error_ = path_ + ": can't write: " + std::strerror(wrote < 0 ? errno : ENOSPC) +
-               "; make room, the rings hold what comes meanwhile";
-      return false;
+      const int failed = wrote < 0 ? errno : ENOSPC;
+      return fails("write", failed,
+                   failed == EFBIG
+                       ? "; raise the file size limit (ulimit -f), the rings hold what comes "
+                         "meanwhile"
+                       : "; make room, the rings hold what comes meanwhile");
     }
     written_ += static_cast<std::size_t>(wrote);
+    size_ += static_cast<std::uint64_t>(wrote);
   }
   written_ = 0;
   return true;
 }
 
-void TraceFile::sync() {
-  ::fdatasync(fd_.get());
+// After a failure the kernel takes the pages for clean, and the next fdatasync would succeed
+// without having written them. So they are made dirty again first.
+bool TraceFile::sync() {
+  if (sync_failed_) {
+    if (Clock::now() < next_sync_) return false;
+    sync_interval_ = std::clamp<std::chrono::milliseconds>(2 * sync_interval_, kFirstSyncInterval,
+                                                           kLastSyncInterval);
+    next_sync_ = Clock::now() + sync_interval_;
+    if (!write_again()) return false;
+  }
+  int failed = 0;
+  do {
+    failed = ::fdatasync(fd_.get()) == 0 ? 0 : errno;
+  } while (failed == EINTR);
+  // A file system that can't sync has nothing to wait for.
+  if (failed == 0 || failed == EINVAL || failed == ENOSYS || failed == EOPNOTSUPP) {
+    synced_ = size_;
+    sync_failed_ = false;
+    return true;
+  }
+  sync_failed_ = true;
+  return fails("bring it to the disk", failed,
+               "; check the disk, the ring stays until that has worked");
+}
+
+bool TraceFile::write_again() {
+  // Not through fd_: with O_APPEND, pwrite() appends.
+  const UniqueFd fd(::open(("/proc/self/fd/" + std::to_string(fd_.get())).c_str(),
+                           O_RDWR | O_CLOEXEC | O_NONBLOCK));
+  constexpr const char* kWhatToTry = "; check the disk, the ring stays until that has worked";
+  if (!fd.valid()) return fails("open it again", errno, kWhatToTry);
+  std::vector<char> block(1 << 20);
+  for (std::uint64_t at = synced_; at < size_;) {
+    const auto bytes = static_cast<std::size_t>(std::min<std::uint64_t>(block.size(), size_ - at));
+    const ssize_t got = ::pread(fd.get(), block.data(), bytes, static_cast<off_t>(at));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return fails("read it back", got < 0 ? errno : EIO, kWhatToTry);
+    for (ssize_t done = 0; done < got;) {
+      const ssize_t wrote =
+          ::pwrite(fd.get(), block.data() + done, static_cast<std::size_t>(got - done),
+                   static_cast<off_t>(at + static_cast<std::uint64_t>(done)));
+      if (wrote < 0 && errno == EINTR) continue;
+      if (wrote <= 0) return fails("write it again", wrote < 0 ? errno : ENOSPC, kWhatToTry);
+      done += wrote;
+    }
+    at += static_cast<std::uint64_t>(got);
+  }
+  return true;
+}
+
+TraceFile::State TraceFile::state() const {
+  struct stat status {};
+  if (::fstat(fd_.get(), &status) != 0) return State::kWhole;  // it can't be asked: no news
+  if (status.st_nlink == 0) return State::kRemoved;
+  return static_cast<std::uint64_t>(status.st_size) == size_ ? State::kWhole : State::kChanged;
+}
+
+bool TraceFile::has_its_name() const {
+  struct stat here {};
+  struct stat there {};
+  return ::fstat(fd_.get(), &here) == 0 && ::stat(path_.c_str(), &there) == 0 &&
+         here.st_dev == there.st_dev && here.st_ino == there.st_ino;
+}
+
+bool TraceFile::begin_anew() {
+  struct stat status {};
+  if (::fstat(fd_.get(), &status) != 0 || status.st_size != 0 || !has_its_name()) return false;
+  position_.reset();
+  size_ = synced_ = written_ = 0;
+  return true;
 }
 
 }  // namespace moetrace

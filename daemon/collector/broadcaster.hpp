@@ -1,0 +1,39 @@
+// The thread that publishes. The collector's thread only puts messages into its queue, so that no
+// subscriber, however slow or hostile, delays the drain.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "daemon/collector/message_queue.hpp"
+#include "daemon/collector/xpub_socket.hpp"
+
+namespace moetrace {
+
+class Broadcaster {
+ public:
+  explicit Broadcaster(std::unique_ptr<XpubSocket> socket);
+  // Publishes what is queued, then ends.
+  ~Broadcaster();
+  Broadcaster(const Broadcaster&) = delete;
+  Broadcaster& operator=(const Broadcaster&) = delete;
+
+  MessageQueue& queue() { return queue_; }
+
+ private:
+  void run();
+  void take(Message message);
+  void publish_due_metas();
+  void send(PublishedTrace& trace, Topic topic, Run run, std::string lines);
+  void lead_with_meta_if_due(PublishedTrace& trace, Run& run, std::string& lines);
+
+  MessageQueue queue_;
+  std::unique_ptr<XpubSocket> socket_;
+  std::vector<std::shared_ptr<PublishedTrace>> traces_;
+  std::thread thread_;
+};
+
+}  // namespace moetrace

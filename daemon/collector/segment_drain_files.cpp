@@ -1,0 +1,170 @@
+// Where a drain stands in its trace's files: at its start, and from part to part.
+#include "daemon/collector/segment_drain.hpp"
+
+namespace moetrace {
+
+// ---- finding the place
+
+std::optional<Error> SegmentDrain::start(std::uint64_t part,
+                                         const std::optional<TracePosition>& position) {
+  const SegmentMap& map = segment_.map();
+  const std::uint64_t event_consumed = events_.position();
+  part_ = part;
+  events_entered_ = event_consumed;
+  if (const auto ledger = map.ledger().read()) ledger_number_ = ledger->number;
+  // Requests that began before the events that are still in the ring.
+  for (const RequestEvent& request : requests_in_table(map, event_consumed))
+    join_.add_request(request, 0);
+
+  if (!position) return start_late();
+  totals_ = position->totals;
+  base_ = position->base;
+  if (part_ == 1) known_from_ = base_;
+  events_written_ = position->last_event ? *position->last_event + 1 : 0;
+  if (position->next_seq < route_) {
+    // Slots that were consumed without a line were left out on purpose: place_trace() refuses a
+    // file that has lost its end.
+    totals_.filtered += route_ - position->next_seq;
+  } else {
+    route_ = position->next_seq;
+  }
+  if (route_ - routes_.published() > map.header().route_slots)
+    return bad("its trace file is ahead of it");
+  if (auto error = apply_written_events()) return error;
+  commit();
+  if (!file_.position()) begin_part();
+  finished_ = position->ended && file_.position();
+  return std::nullopt;
+}
+
+std::optional<Error> SegmentDrain::start_late() {
+  const SegmentMap& map = segment_.map();
+  const std::uint64_t event_consumed = events_.position();
+  out_.append(meta_);
+  mark(false, 0, std::nullopt);
+  const auto ledger = map.ledger().read();
+  if (!ledger) {
+    if (route_ != 0 || event_consumed != 0) return bad("consumed positions without a ledger");
+    return std::nullopt;
+  }
+  // {route, event, attempted, filtered, dropped, event_lost, unclaimed}, as in moetrace_ledger.
+  const auto& words = ledger->payload;
+  if (words[0] < route_ || words[0] - route_ > map.header().route_slots ||
+      words[1] < event_consumed || words[1] - event_consumed > map.header().event_slots ||
+      words[3] > words[0]) {
+    return bad("a ledger that does not fit the consumed positions");
+  }
+  route_ = words[0];
+  events_written_ = words[1];
+  totals_.attempted = words[2];
+  totals_.filtered = words[3];
+  totals_.delivered = route_ - words[3];
+  totals_.hook_dropped = words[4];
+  totals_.event_lost = words[5];
+  totals_.unclaimed = words[6];
+  base_ = known_from_ = totals_;
+  if (auto error = apply_written_events()) return error;
+  commit();
+  const std::size_t begin = out_.size();
+  append_start(out_, part_, totals_, route_, events_written_, committed_.step);
+  mark(false, begin, std::nullopt);
+  for (const RequestEvent& request : requests_in_table(map, events_written_)) {
+    const std::size_t line = out_.size();
+    append_request(out_, request, std::nullopt);
+    mark(false, line, std::nullopt);
+  }
+  return std::nullopt;
+}
+
+// What the file, or one before it, has already: only its effect is needed.
+std::optional<Error> SegmentDrain::apply_written_events() {
+  if (auto error = read_events()) return error;
+  while (!pending_.empty() && pending_.front().position < events_written_) {
+    apply_event(pending_.front());
+    pending_.pop_front();
+  }
+  join_.forget_ended();
+  return std::nullopt;
+}
+
+// ---- from part to part
+
+void SegmentDrain::commit() {
+  join_.forget_ended();
+  committed_ = {totals_, route_, events_written_, std::nullopt};
+  if (totals_.open() > 0 && join_.step()) committed_.step = join_.step()->step;
+}
+
+// Nobody is told of these lines: subscribers follow the trace, and parts are how its files are cut.
+void SegmentDrain::begin_part() {
+  base_ = committed_.totals;
+  head_bytes_ = 0;
+  head_.clear();
+  head_.append(meta_);
+  append_start(head_, part_, base_, committed_.route, committed_.events, committed_.step);
+  for (const RequestEvent& request : join_.live_at(committed_.events))
+    append_request(head_, request, std::nullopt);
+}
+
+bool SegmentDrain::write_head() {
+  if (head_.empty()) return true;
+  if (!file_.append(head_.view())) return false;
+  head_.clear();
+  head_bytes_ = file_.size();
+  return true;
+}
+
+bool SegmentDrain::can_change_file() const {
+  return !finished_ && !file_lost_ && !next_file_ && head_.empty() && out_.empty();
+}
+
+void SegmentDrain::go_on_in(TraceFile next) {
+  // Not published, as the lines of begin_part() are not.
+  Totals here = totals_.since(base_);
+  here.attempted -= totals_.open();
+  append_end(out_, here, kContinued, read_cost(segment_.map()), totals_.open());
+  next_file_ = std::move(next);
+}
+
+SegmentDrain::State SegmentDrain::change_file() {
+  // What a failed sync may have lost can only be written again while the file is ours.
+  if (file_.state() != TraceFile::State::kWhole) {
+    lost_rows_ += totals_.delivered - base_.delivered;
+  } else if (!file_.sync()) {
+    return State::kBlocked;
+  }
+  file_ = std::move(*next_file_);
+  next_file_.reset();
+  ++part_;
+  begin_part();
+  return flush();
+}
+
+SegmentDrain::State SegmentDrain::lose_file() {
+  file_lost_ = true;
+  return State::kFileLost;
+}
+
+bool SegmentDrain::go_on_in_emptied_file() {
+  if (!file_.begin_anew()) return false;
+  replace_file(std::move(file_));
+  return true;
+}
+
+void SegmentDrain::replace_file(TraceFile next) {
+  lost_rows_ += committed_.totals.delivered - base_.delivered;
+  file_ = std::move(next);
+  file_lost_ = false;
+  // An end line stands alone in out_, and tells of the file that is gone. Where the trace has
+  // ended, the next pass writes another one.
+  if (next_file_ || finished_) {
+    out_.clear();
+    batch_.runs.clear();
+  }
+  next_file_.reset();
+  finished_ = false;
+  ++part_;
+  begin_part();
+}
+
+}  // namespace moetrace

@@ -1,0 +1,90 @@
+#include "daemon/collector/trace_place.hpp"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+namespace moetrace {
+namespace {
+
+struct Part {
+  std::uint64_t part = 0;
+  std::uint64_t name = 0;  // number of its name
+
+  friend bool operator<(const Part& a, const Part& b) {
+    return std::pair(a.part, a.name) < std::pair(b.part, b.name);
+  }
+};
+
+// Ascending; of two with one number, the one with the later name is the later one.
+Result<std::vector<Part>> find_parts(const OutputNames& names, const std::string& trace_id) {
+  const auto taken = names.taken();
+  if (!taken) return taken.error();
+  std::vector<Part> parts;
+  for (const std::uint64_t number : *taken) {
+    const auto opening =
+        TraceFile::look({names.name(number), names.chosen_by_user(number)}, trace_id);
+    if (!opening) return opening.error();
+    if (*opening) parts.push_back({(*opening)->part, number});
+  }
+  std::sort(parts.begin(), parts.end());
+  return parts;
+}
+
+Result<TracePlace> new_part(const OutputNames& names, std::string_view meta, std::uint64_t part,
+                            std::optional<TracePosition> position, std::string warning) {
+  auto file = next_file(names, meta);
+  if (!file) return file.error();
+  if (!warning.empty()) warning += "; the trace goes on in " + file->path();
+  return TracePlace{std::move(*file), part, std::move(position), std::move(warning)};
+}
+
+// Rows that were left out at the end have no line.
+bool lost_its_end(const TracePosition& position, const Consumed& consumed) {
+  const std::uint64_t left_out =
+      consumed.filtered - std::min(consumed.filtered, position.totals.filtered);
+  return position.next_seq < consumed.rows && left_out < consumed.rows - position.next_seq;
+}
+
+}  // namespace
+
+std::vector<std::string> trace_files(const OutputNames& names, const std::string& trace_id) {
+  std::vector<std::string> files;
+  const auto parts = find_parts(names, trace_id);
+  if (!parts) return files;
+  for (const Part& part : *parts) files.push_back(names.name(part.name));
+  return files;
+}
+
+Result<TraceFile> next_file(const OutputNames& names, std::string_view meta) {
+  const auto taken = names.taken();
+  if (!taken) return taken.error();
+  // Names that are taken while we look leave more than enough further ones.
+  const std::uint64_t last = (taken->empty() ? 1 : taken->back()) + 1000;
+  for (std::uint64_t number = 1;; ++number) {
+    auto file = TraceFile::take_new({names.name(number), names.chosen_by_user(number)}, meta);
+    if (file || file.error().code != ErrorCode::kInUse || number >= last) return file;
+  }
+}
+
+Result<TracePlace> place_trace(const OutputNames& names, const std::string& trace_id,
+                               std::string_view meta, const Consumed& consumed) {
+  const auto parts = find_parts(names, trace_id);
+  if (!parts) return parts.error();
+  if (parts->empty()) return new_part(names, meta, 1, std::nullopt, "");
+  const Part last = parts->back();
+  auto file = TraceFile::go_on({names.name(last.name), names.chosen_by_user(last.name)}, trace_id);
+  if (!file && file.error().code == ErrorCode::kBadFile)
+    return new_part(names, meta, last.part + 1, std::nullopt, file.error().message);
+  if (!file) return file.error();
+  TracePosition position = *file->position();
+  if (lost_its_end(position, consumed)) {
+    return new_part(names, meta, position.part + 1, std::nullopt,
+                    file->path() + ": ends before what was already written to it, so it was cut");
+  }
+  if (position.continued())
+    return new_part(names, meta, position.part + 1, std::move(position), "");
+  return TracePlace{std::move(*file), position.part, std::move(position), ""};
+}
+
+}  // namespace moetrace

@@ -1,0 +1,192 @@
+#include "daemon/collector/xpub_socket.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "daemon/endpoints.hpp"
+
+namespace moetrace {
+namespace {
+
+// Messages of at most some 200 kB that one slow subscriber may make us hold: 50 MB. It holds a
+// thousand more itself, unless told otherwise; beyond that it misses some.
+constexpr int kHighWaterMark = 256;
+// What all slow subscribers together may make us hold; from the first number on the one that has
+// not read for the longest time is disconnected. One alone gets neither.
+constexpr std::size_t kCrowded = 60 << 20;
+constexpr std::size_t kMostHeld = 80 << 20;
+// Of a message from a subscriber, and of its greeting, in which a name of its own may stand. Who
+// sends a longer one is disconnected by libzmq.
+constexpr std::int64_t kMostMessageBytes = 1024;
+// Messages from subscribers that are taken in one go.
+constexpr int kPortion = 256;
+// The last batches still go out when we end; a stopped reader can't keep us.
+constexpr std::chrono::milliseconds kLinger{1000};
+constexpr const char* kEventsEndpoint = "inproc://accepted";
+constexpr std::string_view kMeta = "meta";
+
+struct HeldLines {
+  std::string text;
+  std::shared_ptr<std::atomic<std::size_t>> held;
+};
+
+// Called by libzmq, in any of its threads, when no subscriber needs the lines any more.
+void release(void*, void* hint) {
+  const std::unique_ptr<HeldLines> lines(static_cast<HeldLines*>(hint));
+  lines->held->fetch_sub(lines->text.size(), std::memory_order_relaxed);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<XpubSocket>> XpubSocket::bind(const std::vector<std::string>& endpoints,
+                                                     Say say) {
+  std::unique_ptr<XpubSocket> made(new XpubSocket(std::move(say)));
+  try {
+    made->open();
+  } catch (const zmq::error_t& error) {
+    return Error{ErrorCode::kSystem, std::string("publish: can't make a socket: ") + error.what() +
+                                         "; give --publish none"};
+  }
+  for (const std::string& endpoint : endpoints) {
+    if (const auto why = made->bind_to(endpoint)) {
+      return Error{ErrorCode::kBadArgument,
+                   "publish " + endpoint + ": can't bind: " + *why +
+                       "; give a free endpoint such as ipc:///tmp/moe.pub or tcp://127.0.0.1:5556"};
+    }
+  }
+  return made;
+}
+
+XpubSocket::~XpubSocket() {
+  close(kLinger);
+}
+
+void XpubSocket::open() {
+  context_ = std::make_unique<zmq::context_t>();
+  socket_ = zmq::socket_t(*context_, zmq::socket_type::xpub);
+  socket_.set(zmq::sockopt::sndhwm, kHighWaterMark);
+  // A message from a subscriber waits in its connection until we have taken the one before.
+  socket_.set(zmq::sockopt::rcvhwm, 1);
+  socket_.set(zmq::sockopt::maxmsgsize, kMostMessageBytes);
+  // Also the subscriptions and their ends that change nothing: each subscription to `meta` makes
+  // the first line come again, and each counts for the limits.
+  socket_.set(zmq::sockopt::xpub_verboser, true);
+  if (::zmq_socket_monitor(socket_.handle(), kEventsEndpoint, ZMQ_EVENT_ACCEPTED) != 0)
+    throw zmq::error_t();
+  events_ = zmq::socket_t(*context_, zmq::socket_type::pair);
+  events_.set(zmq::sockopt::rcvhwm, 0);  // else libzmq's thread would wait for us
+  events_.connect(kEventsEndpoint);
+}
+
+void XpubSocket::close(std::chrono::milliseconds linger) {
+  if (!context_) return;
+  ::zmq_socket_monitor(socket_.handle(), nullptr, 0);
+  events_.set(zmq::sockopt::linger, 0);
+  events_.close();
+  socket_.set(zmq::sockopt::linger, static_cast<int>(linger.count()));
+  socket_.close();
+  context_.reset();
+}
+
+// Why it can't, or nothing.
+std::optional<std::string> XpubSocket::bind_to(const std::string& endpoint) {
+  try {
+    // libzmq would take the file away from whoever listens there.
+    const auto file = socket_file(endpoint);
+    if (file && answers(*file)) throw zmq::error_t(EADDRINUSE);
+    socket_.bind(endpoint);
+    endpoints_.push_back(socket_.get(zmq::sockopt::last_endpoint));
+  } catch (const zmq::error_t& error) {
+    return error.what();
+  }
+  return std::nullopt;
+}
+
+void XpubSocket::wait(int descriptor, std::chrono::milliseconds time) {
+  if (unknown_peers_flood_) drop_all();
+  if (limits_.any()) time = std::min(time, SubscriberLimits::kLookEvery);
+  zmq_pollitem_t items[2] = {{nullptr, descriptor, ZMQ_POLLIN, 0},
+                             {socket_.handle(), 0, ZMQ_POLLIN, 0}};
+  ::zmq_poll(items, socket_ ? 2 : 1, static_cast<long>(time.count()));
+}
+
+bool XpubSocket::take_subscriptions() {
+  if (!socket_) return true;
+  const auto now = std::chrono::steady_clock::now();
+  if (now >= look_at_) {
+    take_accepted();
+    look_at_ = now + limits_.look(held_->load(std::memory_order_relaxed) > kCrowded);
+  }
+  for (int taken = 0; taken < kPortion; ++taken) {
+    zmq::message_t message;
+    if (!socket_.recv(message, zmq::recv_flags::dontwait)) return true;
+    take(message);
+  }
+  return false;
+}
+
+// First byte: 1 subscribes, 0 unsubscribes; the topic, a prefix, follows.
+void XpubSocket::take(zmq::message_t& message) {
+  const std::string_view text = message.to_string_view();
+  const bool subscribes = text.starts_with('\1');
+  if (subscribes && kMeta.starts_with(text.substr(1))) ++meta_subscriptions_;
+  // The end of a connection ends its subscriptions, which is told without a sender.
+  const int sender = ::zmq_msg_get(message.handle(), ZMQ_SRCFD);
+  if (sender < 0 && !subscribes) return;
+  if (!limits_.allow(sender, text) && sender < 0) unknown_peers_flood_ = true;
+}
+
+void XpubSocket::take_accepted() {
+  for (zmq::message_t part; events_.recv(part, zmq::recv_flags::dontwait);) {
+    // {event, 2 bytes; descriptor, 4 bytes}, then a frame with the endpoint
+    std::int32_t fd = -1;
+    if (!part.more() || part.size() != 6) continue;
+    std::memcpy(&fd, static_cast<const char*>(part.data()) + 2, sizeof fd);
+    limits_.accepted(fd);
+  }
+}
+
+// The last resort: which connection to shut down is not known.
+void XpubSocket::drop_all() {
+  unknown_peers_flood_ = false;
+  const std::vector<std::string> endpoints = std::move(endpoints_);
+  endpoints_.clear();
+  close(std::chrono::milliseconds(0));
+  limits_.clear();
+  try {
+    open();
+  } catch (const zmq::error_t& error) {
+    socket_.close();
+    return say_(std::string("publish: can't make a socket: ") + error.what() +
+                "; nothing is published any more, start moetraced again");
+  }
+  for (const std::string& endpoint : endpoints) {
+    if (const auto why = bind_to(endpoint))
+      say_("publish " + endpoint + ": can't bind again: " + *why + "; start moetraced again");
+  }
+}
+
+bool XpubSocket::send_topic(std::string_view topic) {
+  if (unknown_peers_flood_) drop_all();
+  if (held_->load(std::memory_order_relaxed) > kMostHeld) return false;
+  try {
+    return socket_.send(zmq::buffer(topic), zmq::send_flags::sndmore).has_value();
+  } catch (const zmq::error_t&) {
+    return false;
+  }
+}
+
+void XpubSocket::send_rest(std::string_view header, std::string lines) {
+  held_->fetch_add(lines.size(), std::memory_order_relaxed);
+  auto* held = new HeldLines{std::move(lines), held_};
+  zmq::message_t payload(held->text.data(), held->text.size(), release, held);
+  try {
+    socket_.send(zmq::buffer(header), zmq::send_flags::sndmore);
+    socket_.send(payload, zmq::send_flags::none);
+  } catch (const zmq::error_t&) {
+    // Like any other miss: the message has its number.
+  }
+}
+
+}  // namespace moetrace

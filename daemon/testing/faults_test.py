@@ -1,0 +1,178 @@
+"""Every read and write of a trace file fails, comes short or is interrupted: nothing that was written is lost or repeated, and the
+collector says in a line what is wrong and goes on when it is not any more."""
+import errno
+import os
+import re
+import unittest
+
+from harness import Case, Collector, Replay, meta_line, make_steps, routes_in, wait_until
+
+FAULTS = os.environ["MOETRACE_FAULTS"]
+# What a fault on each call is said to be.
+SAID = {"pread": "can't read it", "ftruncate": "can't cut a torn line off", "open": "can.t (open|make) it", "write": "can't write",
+        "fdatasync": "can't bring it to the disk"}
+
+
+class Faults(Case):
+    def setUp(self):
+        super().setUp()
+        self.faults = self.folder / "faults"
+        self.set_faults()
+
+    def set_faults(self, *lines):
+        """In one go: the collector reads it at each call."""
+        new = self.folder / "faults.new"
+        new.write_text("".join(f"{line}\n" for line in lines))
+        new.rename(self.faults)
+
+    def start(self):
+        env = {"LD_PRELOAD": FAULTS, "MOETRACE_TEST_FAULTS": str(self.faults),
+               # The preloaded library stands before the sanitizer's.
+               "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"}
+        return Collector(self, "--output-dir", self.traces, env=env)
+
+    def begin_trace(self, seed=3):
+        """A living trace that has rows in its file, and a source with all its rows."""
+        self.source = self.write_log(seed, 6_000)
+        lines = self.source.read_text().splitlines(keepends=True)
+        replay = Replay(self)
+        replay.feed("".join(lines[:3_000]))
+        self.rest = "".join(lines[3_000:])
+        return replay
+
+    def end_trace(self, replay, collector):
+        replay.feed(self.rest)
+        self.assertEqual(replay.wait(), 0, replay.stderr())
+        self.wait_drained()
+        self.assertEqual(collector.stop(), 0, collector.stderr())
+        [path] = self.trace_files()
+        done = self.check(path, self.source)
+        self.assertEqual((done.dropped, done.torn, done.base), (0, 0, None))
+
+    def said_once(self, collector, call):
+        said = collector.stderr().splitlines()
+        self.assertEqual(len(said), 1, said)
+        self.assertRegex(said[0], rf"\Amoetraced: .*\.jsonl: {SAID[call]}")
+
+    def test_short_and_interrupted_calls_are_unseen(self):
+        for what in ("short", errno.EINTR):
+            with self.subTest(what):
+                replay = self.begin_trace()
+                self.set_faults(*(f"{call} {what}" for call in ("pread", "write", "fdatasync", "pwrite")))
+                first = self.start()
+                path = wait_until(self.trace_files, "no trace file")[-1]
+                wait_until(lambda: routes_in(path) > 500, "no rows")
+                first.kill()
+                collector = self.start()
+                replay.feed(self.rest)
+                self.assertEqual(replay.wait(), 0, replay.stderr())
+                self.wait_drained()
+                self.assertEqual((collector.stop(), collector.stderr()), (0, ""))
+                self.check(path, self.source)
+                path.unlink()
+
+    def test_a_file_that_can_not_be_read_is_kept(self):
+        """The rows in it are not written again, and none of them is cut off."""
+        for call in ("pread", "ftruncate", "open"):
+            for number in (errno.EIO, errno.EACCES if call == "open" else errno.EIO):
+                with self.subTest(call=call, errno=errno.errorcode[number]):
+                    replay = self.begin_trace()
+                    first = self.start()
+                    [path] = wait_until(self.trace_files, "no trace file")
+                    wait_until(lambda: routes_in(path) > 500, "no rows")
+                    self.wait_emptied()
+                    first.kill()
+                    before = path.read_bytes()
+                    self.set_faults(f"{call} {number}")
+                    collector = self.start()
+                    wait_until(collector.stderr, "the collector says nothing")
+                    self.assertEqual(path.read_bytes(), before)
+                    self.set_faults()
+                    self.end_trace(replay, collector)
+                    said = collector.stderr().splitlines()
+                    self.assertEqual(len(said), 1, said)
+                    path.unlink()
+
+    def test_a_write_that_fails(self):
+        for number in (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            with self.subTest(errno.errorcode[number]):
+                replay = self.begin_trace()
+                collector = self.start()
+                [path] = wait_until(self.trace_files, "no trace file")
+                wait_until(lambda: routes_in(path) > 500, "no rows")
+                self.set_faults(f"write {number}")
+                replay.feed(self.rest)
+                self.rest = ""
+                wait_until(collector.stderr, "the collector says nothing")
+                self.set_faults()
+                self.end_trace(replay, collector)
+                self.said_once(collector, "write")
+                path.unlink()
+
+    def test_the_ring_stays_until_the_data_is_on_the_disk(self):
+        replay = self.begin_trace()
+        self.set_faults(f"fdatasync {errno.EIO}")
+        collector = self.start()
+        replay.feed(self.rest)
+        self.assertEqual(replay.wait(), 0, replay.stderr())
+        wait_until(collector.stderr, "the collector says nothing")
+        self.assertEqual(len(self.segment_files()), 2)
+        # What the kernel took for written is written again, and that fails, too.
+        self.set_faults(f"fdatasync {errno.EIO}", f"pwrite {errno.ENOSPC}")
+        wait_until(lambda: "can't write it again" in collector.stderr(), "it does not write again")
+        self.assertEqual(len(self.segment_files()), 2)
+        self.set_faults()
+        self.wait_drained()
+        self.assertEqual(collector.stop(), 0, collector.stderr())
+        [path] = self.trace_files()
+        self.check(path, self.source)
+
+    def test_stopped_before_the_data_is_on_the_disk(self):
+        replay = self.begin_trace()
+        self.set_faults(f"fdatasync {errno.EIO}")
+        collector = self.start()
+        replay.feed(self.rest)
+        self.assertEqual(replay.wait(), 0, replay.stderr())
+        wait_until(collector.stderr, "the collector says nothing")
+        self.assertEqual(collector.stop(), 1)
+        self.assertEqual(len(self.segment_files()), 2)
+        self.set_faults()
+        later = self.start()
+        self.wait_drained()
+        self.assertEqual(later.stop(), 0, later.stderr())
+        [path] = self.trace_files()
+        self.check(path, self.source)
+
+    def test_a_file_that_can_not_be_made(self):
+        replay = self.begin_trace()
+        self.set_faults(f"open {errno.EMFILE}")
+        collector = self.start()
+        wait_until(collector.stderr, "the collector says nothing")
+        self.assertIn("ulimit -n", collector.stderr())
+        self.set_faults()
+        self.end_trace(replay, collector)
+        self.said_once(collector, "open")
+
+    def test_few_descriptors(self):
+        """Thirty rings, and room for a few: each is drained in its turn."""
+        import resource
+        source = self.write_log(4, 100)
+        for _ in range(30):
+            replay = Replay(self, source, rate=1e9)
+            self.assertEqual(replay.wait(), 0, replay.stderr())
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (40, hard))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        collector = self.start()
+        # It takes all that it may have.
+        resource.prlimit(collector.process.pid, resource.RLIMIT_NOFILE, (40, 40))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        self.wait_drained()
+        self.assertEqual(collector.stop(), 0, collector.stderr())
+        self.assertEqual(len(self.trace_files()), 30)
+        for path in self.trace_files():
+            self.check(path, source)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
