@@ -39,6 +39,12 @@ inline moetrace_layer_mask intersect(const moetrace_layer_mask& a, const moetrac
   return both;
 }
 
+inline moetrace_layer_mask unite(const moetrace_layer_mask& a, const moetrace_layer_mask& b) {
+  moetrace_layer_mask either;
+  for (int w = 0; w < 4; ++w) either.words[w] = a.words[w] | b.words[w];
+  return either;
+}
+
 inline moetrace_layer_mask without(const moetrace_layer_mask& a, const moetrace_layer_mask& b) {
   moetrace_layer_mask rest;
   for (int w = 0; w < 4; ++w) rest.words[w] = a.words[w] & ~b.words[w];

@@ -60,8 +60,8 @@ typedef struct moetrace_options {
   /* Where. NULL or 0: from the environment, else the default. */
   const char* directory; /* MOETRACE_DIR, else /run/moetrace, else /dev/shm */
   const char* session;   /* MOETRACE_SESSION, else "default" */
-  double ring_mb; /* MOETRACE_RING_MB, else 64: size of the route ring in MiB, rounded down to a
-                     power of two of slots */
+  double ring_mb; /* MOETRACE_RING_MB: size of the route ring in MiB, rounded up to a power of two
+                     of slots; else 64, or less where that is more than half of what is free */
 
   /* The model. Required. */
   uint32_t num_layers;                   /* 1 to 256: all layers of the model, also dense ones */
@@ -110,7 +110,8 @@ MOETRACE_API int moetrace_enabled(void);
 
 /* Creates the segment. NULL if that fails; `error` (may be NULL) then holds one line without a
  * newline. The engine should print it and run on untraced. Else `error` is empty, or a line that
- * the engine should print as a warning: layers were asked for that are no MoE layers. */
+ * the engine should print as a warning: layers without experts were asked for, the ring has another
+ * size than was asked for or is usual, or MOETRACE_GROUP can't have it. */
 MOETRACE_API moetrace_producer* moetrace_open(const moetrace_options* options, char* error,
                                               size_t error_bytes);
 

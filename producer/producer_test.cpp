@@ -26,7 +26,7 @@ class CApi : public ::testing::Test {
     moetrace_options_init(&options, sizeof options);
     options.directory = directory_.path().c_str();
     options.session = "test";
-    options.ring_mb = 0.1;
+    options.ring_mb = 0.0625;
     options.layers = "all";
     options.sample_every = 1;
     options.num_layers = 2;

@@ -12,6 +12,8 @@
 #include <string_view>
 
 #include "producer/layer_mask.hpp"
+#include "producer/ring_size.hpp"
+#include "shm/ring_access.hpp"
 
 namespace moetrace {
 namespace {
@@ -46,13 +48,14 @@ void copy_text(char (&to)[N], const char* from) {
   to[length] = '\0';
 }
 
-Result<double> ring_size(const moetrace_options& options) {
+Result<RingSize> ring_size(const moetrace_options& options, const std::string& directory,
+                           const moetrace_ring_header& header) {
   double mb = options.ring_mb;
   std::string source = "ring_mb";
   std::string text = std::to_string(mb);
   if (mb == 0) {
     const auto set = environment("MOETRACE_RING_MB");
-    if (!set) return 64.0;
+    if (!set) return default_ring_size(directory, header);
     source = "MOETRACE_RING_MB";
     text = *set;
     const auto [end, failed] = std::from_chars(set->data(), set->data() + set->size(), mb);
@@ -60,7 +63,7 @@ Result<double> ring_size(const moetrace_options& options) {
   }
   if (!(mb > 0) || mb > 1024 * 1024)
     return bad(source, text, "give the route ring's size in MiB, such as 64 or 0.5");
-  return mb;
+  return wanted_ring_size(mb, source, directory, header);
 }
 
 struct LayerChoice {
@@ -114,6 +117,16 @@ Result<std::uint32_t> sampling(const moetrace_options& options) {
   return static_cast<std::uint32_t>(every);
 }
 
+// Those that are not empty, in one line.
+std::string sentences(std::initializer_list<std::string> texts) {
+  std::string line;
+  for (const std::string& text : texts) {
+    if (!line.empty() && !text.empty()) line += ". ";
+    line += text;
+  }
+  return line;
+}
+
 }  // namespace
 
 Result<bool> tracing_wanted() {
@@ -141,8 +154,6 @@ Result<Settings> resolve_settings(const moetrace_options& options) {
   }
   if (!std::isfinite(options.router_scaling))
     return bad("router_scaling", "not finite", "give a number");
-  const auto ring_mb = ring_size(options);
-  if (!ring_mb) return ring_mb.error();
   moetrace_layer_mask moe_layers = first_layers(options.num_layers);
   if (options.moe_layers != nullptr) moe_layers = intersect(moe_layers, *options.moe_layers);
   const auto choice = chosen_layers(options, moe_layers);
@@ -157,8 +168,6 @@ Result<Settings> resolve_settings(const moetrace_options& options) {
   settings.session = options.session != nullptr
                          ? options.session
                          : std::string(environment("MOETRACE_SESSION").value_or("default"));
-  settings.sizes = sizes_for(*ring_mb, options.top_k);
-  settings.warning = choice->warning;
 
   moetrace_ring_header& h = settings.header;
   if (options.cuda_device >= 0) {
@@ -171,6 +180,11 @@ Result<Settings> resolve_settings(const moetrace_options& options) {
   h.moe_layers = moe_layers;
   h.layers_logged = choice->layers;
   h.sample_every = *sample_every;
+  const auto ring = ring_size(options, settings.directory, h);
+  if (!ring) return ring.error();
+  settings.sizes = ring->sizes;
+  settings.warning =
+      sentences({choice->warning, ring->warning, ring_access(settings.directory).warning});
   if (options.has_seed != 0) {
     h.flags |= MOETRACE_HAS_SEED;
     h.seed = options.seed;

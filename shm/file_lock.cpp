@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "shm/system_error.hpp"
+
 namespace moetrace {
 namespace {
 
@@ -29,13 +31,8 @@ void UniqueFd::reset() {
 Result<FileLock> FileLock::acquire(const std::string& path, int byte) {
   FileLock lock;
   lock.fd_ = UniqueFd(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
-  if (!lock.fd_.valid()) {
-    const ErrorCode code = errno == ENOENT   ? ErrorCode::kNotFound
-                           : errno == EACCES ? ErrorCode::kPermission
-                                             : ErrorCode::kSystem;
-    return Error{code, path + ": can't open it to lock it: " + std::strerror(errno) +
-                           "; check who owns the ring directory"};
-  }
+  if (!lock.fd_.valid())
+    return system_error(path, "can't open it to lock it", errno, RingFile::kOther);
   const auto taken = take(lock.fd_.get(), byte);
   if (taken) return lock;
   return Error{taken.error().code, path + ": " + taken.error().message};

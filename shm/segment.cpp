@@ -6,7 +6,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <boost/interprocess/file_mapping.hpp>
 #include <boost/uuid/random_generator.hpp>
 #include <boost/uuid/uuid_io.hpp>
 #include <cerrno>
@@ -16,6 +15,8 @@
 #include <mutex>
 
 #include "shm/header_check.hpp"
+#include "shm/ring_access.hpp"
+#include "shm/system_error.hpp"
 
 namespace moetrace {
 namespace {
@@ -23,25 +24,6 @@ namespace {
 namespace ipc = boost::interprocess;
 
 constexpr std::uint64_t kPage = 4096;
-
-Error system_error(const std::string& what, const std::string& doing, int error_number) {
-  const std::string why = what + ": " + doing + ": " + std::strerror(error_number);
-  switch (error_number) {
-    case ENOSPC:
-      return {ErrorCode::kNoSpace, why + "; set MOETRACE_RING_MB lower or make the tmpfs larger"};
-    case EFBIG:
-      return {ErrorCode::kNoSpace,
-              why + "; set MOETRACE_RING_MB lower or raise the file size limit (ulimit -f)"};
-    case EACCES:
-    case EPERM:
-      return {ErrorCode::kPermission, why + "; set MOETRACE_DIR to a directory that you may write"};
-    case ENOENT:
-    case ENOTDIR:
-      return {ErrorCode::kNoDirectory, why + "; create the ring directory or set MOETRACE_DIR"};
-    default:
-      return {ErrorCode::kSystem, why + "; the ring directory must be a local tmpfs"};
-  }
-}
 
 std::int64_t clock_ns(clockid_t clock) {
   timespec now{};
@@ -71,9 +53,20 @@ void lay_out(moetrace_ring_header& h, const SegmentSizes& sizes) {
   h.ctl_bytes = sizeof(moetrace_ctl);
 }
 
+}  // namespace
+
+std::uint64_t segment_bytes(const moetrace_ring_header& model, const SegmentSizes& sizes) {
+  moetrace_ring_header header = model;
+  lay_out(header, sizes);
+  return header.ring_bytes + header.ctl_bytes;
+}
+
+namespace {
+
 // A file of exactly `bytes` bytes that are really there, so that a full tmpfs is an error now and
 // never a SIGBUS later.
-Result<UniqueFd> make_file(const std::string& path, std::uint64_t bytes, mode_t mode) {
+Result<UniqueFd> make_file(const std::string& path, std::uint64_t bytes, const RingAccess& access,
+                           mode_t mode) {
   // Beyond this limit the allocation raises SIGXFSZ, which would end the engine.
   rlimit limit{};
   if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && bytes > limit.rlim_cur) {
@@ -82,8 +75,8 @@ Result<UniqueFd> make_file(const std::string& path, std::uint64_t bytes, mode_t 
                                          std::to_string(limit.rlim_cur) +
                                          "; raise it (ulimit -f), or lower MOETRACE_RING_MB"};
   }
-  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode));
-  if (!fd.valid()) return system_error(path, "can't create it", errno);
+  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!fd.valid()) return system_error(path, "can't create it", errno, RingFile::kOwn);
   int failed = EINTR;
   // A signal interrupts the allocation on tmpfs, which then starts over; an engine with a fast
   // timer must not starve here.
@@ -91,11 +84,11 @@ Result<UniqueFd> make_file(const std::string& path, std::uint64_t bytes, mode_t 
     failed = ::posix_fallocate(fd.get(), 0, static_cast<off_t>(bytes));
   }
   if (failed != 0) {
-    return system_error(
-        path, "no room for its " + std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB", failed);
+    return system_error(path,
+                        "no room for its " + std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB",
+                        failed, RingFile::kOwn);
   }
-  // The umask must not take the group's rights away: the collector may run as another user.
-  if (::fchmod(fd.get(), mode) != 0) return system_error(path, "can't set its mode", errno);
+  grant_access(fd, access, mode);
   return fd;
 }
 
@@ -108,7 +101,7 @@ Result<UniqueFd> open_file(const std::string& path, int access) {
     return Error{ErrorCode::kNotFound,
                  path + ": there is no such segment; it may have been drained already"};
   }
-  return system_error(path, "can't open it", failed);
+  return system_error(path, "can't open it", failed, RingFile::kOther);
 }
 
 std::uint64_t file_bytes(const UniqueFd& fd) {
@@ -118,16 +111,22 @@ std::uint64_t file_bytes(const UniqueFd& fd) {
              : 0;
 }
 
+// An open file, as Boost.Interprocess wants it.
+struct MappableFile {
+  int fd;
+  ipc::mapping_handle_t get_mapping_handle() const { return {fd, false}; }
+};
+
 // Maps the very file that `fd` has open: its name may mean another one by now.
-Result<ipc::mapped_region> map_file(const UniqueFd& fd, const std::string& path, ipc::mode_t mode) {
+Result<ipc::mapped_region> map_file(const UniqueFd& fd, const std::string& path, ipc::mode_t mode,
+                                    RingFile whose) {
   try {
-    const ipc::file_mapping file(("/proc/self/fd/" + std::to_string(fd.get())).c_str(), mode);
-    ipc::mapped_region region(file, mode);
+    ipc::mapped_region region(MappableFile{fd.get()}, mode);
     // A forked child must not find the ring: it would write into its parent's records.
     ::madvise(region.get_address(), region.get_size(), MADV_DONTFORK);
     return region;
   } catch (const ipc::interprocess_exception& error) {
-    return system_error(path, "can't map it", error.get_native_error());
+    return system_error(path, "can't map it", error.get_native_error(), whose);
   }
 }
 
@@ -144,7 +143,8 @@ struct LockedCtl {
 // producer's. Then all begins anew, under a new name: whoever was about to unlink the old one may
 // do so at any later time. With the lock in our hand, on a file that still has its name, nobody is:
 // they unlink while they hold it.
-Result<LockedCtl> make_locked_ctl(const std::string& directory, const std::string& session) {
+Result<LockedCtl> make_locked_ctl(const std::string& directory, const std::string& session,
+                                  const RingAccess& access) {
   std::string path;
   for (int tries = 0; tries < 16; ++tries) {
     LockedCtl ctl;
@@ -156,7 +156,7 @@ Result<LockedCtl> make_locked_ctl(const std::string& directory, const std::strin
     }
     ctl.name = {session, boost::uuids::to_string(ctl.id)};
     path = directory + "/" + std::string(kBuildingPrefix) + ctl.name.ctl_file();
-    auto fd = make_file(path, sizeof(moetrace_ctl), 0660);
+    auto fd = make_file(path, sizeof(moetrace_ctl), access, access.ctl_mode);
     if (!fd) {
       ::unlink(path.c_str());
       return fd.error();
@@ -208,7 +208,8 @@ Result<ProducerSegment> ProducerSegment::create(const std::string& directory,
                  "segment: " + *wrong + "; correct the options of the producer"};
   }
 
-  auto locked = make_locked_ctl(directory, session);
+  const RingAccess access = ring_access(directory);
+  auto locked = make_locked_ctl(directory, session, access);
   if (!locked) return locked.error();
   std::memcpy(header.trace_id, locked->id.data, sizeof header.trace_id);
   ProducerSegment segment;
@@ -221,12 +222,12 @@ Result<ProducerSegment> ProducerSegment::create(const std::string& directory,
   const std::string hidden_ring = root + std::string(kBuildingPrefix) + segment.name_.ring_file();
 
   Cleanup cleanup{{hidden_ring, hidden_ctl}};
-  const auto ring_fd = make_file(hidden_ring, header.ring_bytes, 0640);
+  const auto ring_fd = make_file(hidden_ring, header.ring_bytes, access, access.ring_mode);
   if (!ring_fd) return ring_fd.error();
 
-  auto ctl = map_file(locked->fd, hidden_ctl, ipc::read_write);
+  auto ctl = map_file(locked->fd, hidden_ctl, ipc::read_write, RingFile::kOwn);
   if (!ctl) return ctl.error();
-  auto ring = map_file(*ring_fd, hidden_ring, ipc::read_write);
+  auto ring = map_file(*ring_fd, hidden_ring, ipc::read_write, RingFile::kOwn);
   if (!ring) return ring.error();
   segment.map_.ctl_ = std::move(*ctl);
   segment.map_.ring_ = std::move(*ring);
@@ -250,10 +251,10 @@ Result<ProducerSegment> ProducerSegment::create(const std::string& directory,
 
   // A collector finds a segment by its .ring, so that comes last.
   if (::rename(hidden_ctl.c_str(), ctl_path.c_str()) != 0)
-    return system_error(ctl_path, "can't rename to it", errno);
+    return system_error(ctl_path, "can't rename to it", errno, RingFile::kOwn);
   cleanup.files.back() = ctl_path;
   if (::rename(hidden_ring.c_str(), ring_path.c_str()) != 0) {
-    return system_error(ring_path, "can't rename to it", errno);
+    return system_error(ring_path, "can't rename to it", errno, RingFile::kOwn);
   }
   cleanup.files.clear();
   return segment;
@@ -299,7 +300,7 @@ Result<CollectorSegment> CollectorSegment::open(const std::string& directory,
   };
   const std::uint64_t ring_bytes = file_bytes(segment.ring_fd_);
   if (ring_bytes < kPage) return bad(ring_path, "shorter than a header");
-  auto ring = map_file(segment.ring_fd_, ring_path, ipc::read_only);
+  auto ring = map_file(segment.ring_fd_, ring_path, ipc::read_only, RingFile::kOther);
   if (!ring) return ring.error();
   if (ring->get_size() < ring_bytes) return bad(ring_path, "changed its size while it was opened");
   segment.map_.ring_ = std::move(*ring);
@@ -325,7 +326,7 @@ Result<CollectorSegment> CollectorSegment::open(const std::string& directory,
 
   if (file_bytes(segment.ctl_fd_) != sizeof(moetrace_ctl))
     return bad(ctl_path, "has the wrong size");
-  auto ctl = map_file(segment.ctl_fd_, ctl_path, ipc::read_write);
+  auto ctl = map_file(segment.ctl_fd_, ctl_path, ipc::read_write, RingFile::kOther);
   if (!ctl) return ctl.error();
   segment.map_.ctl_ = std::move(*ctl);
   segment.ctl_guard_ = CutGuard(segment.map_.ctl_);
@@ -358,10 +359,15 @@ Result<FileLock> CollectorSegment::lock_control() const {
   return FileLock::acquire(directory_ + "/" + name_.ctl_file(), MOETRACE_LOCK_CONTROL);
 }
 
-void CollectorSegment::unlink() const {
+std::string CollectorSegment::unlink() const {
   // .ring first: a .ctl alone is known to be a leftover, a .ring alone would look like a segment.
-  ::unlink((directory_ + "/" + name_.ring_file()).c_str());
+  const std::string ring_path = directory_ + "/" + name_.ring_file();
+  if (::unlink(ring_path.c_str()) != 0 && errno != ENOENT) {
+    return ring_path + ": drained, but can't be removed: " + std::strerror(errno) +
+           "; its owner may remove it and the .ctl file beside it";
+  }
   ::unlink((directory_ + "/" + name_.ctl_file()).c_str());
+  return {};
 }
 
 std::uint64_t valid_routes_end(const SegmentMap& map, const RingReader<MappedRing>& routes,

@@ -28,6 +28,8 @@ std::string default_ring_directory();
 
 // "default", "gpu-3": 1 to 64 letters, digits, '-' and '_'.
 bool is_session_name(std::string_view session);
+// A UUID in lower case, with its dashes.
+bool is_trace_id(std::string_view text);
 
 // What a file's name begins with while its segment is being built: hidden, so that nobody takes it
 // for one.
@@ -56,9 +58,13 @@ struct SegmentSizes {
   std::uint32_t request_slots = 0;
 };
 
-// The largest ring of at most `ring_mb` MiB (at least 64 slots) for a top-k, and an event ring to
-// go with it.
+// A ring of so many route slots, a power of two, and an event ring to go with it.
+SegmentSizes sizes_of_slots(std::uint64_t route_slots);
+// The smallest of these, of 64 slots or more, that holds `ring_mb` MiB of records of this top-k;
+// the largest, if none is large enough.
 SegmentSizes sizes_for(double ring_mb, std::uint32_t top_k);
+// What a segment's two files take for this model.
+std::uint64_t segment_bytes(const moetrace_ring_header& model, const SegmentSizes& sizes);
 
 // Slots of 64 bytes that a route record of this top-k takes, 1 to 4.
 constexpr std::uint32_t route_stride_for(std::uint32_t top_k) {
@@ -213,8 +219,8 @@ class CollectorSegment {
   bool intact() const;
   // A lock on the control words, for as long as it lives.
   Result<FileLock> lock_control() const;
-  // Removes both names. The mappings stay.
-  void unlink() const;
+  // Removes both names. The mappings stay. Empty, or one line that says why the names stay, too.
+  std::string unlink() const;
 
  private:
   std::string directory_;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <optional>
@@ -16,17 +17,6 @@ namespace moetrace {
 namespace {
 
 constexpr std::string_view kPrefix = "moetrace.v1.";
-
-bool is_uuid(std::string_view text) {
-  if (text.size() != 36) return false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const bool dash = i == 8 || i == 13 || i == 18 || i == 23;
-    const char c = text[i];
-    const bool hex = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-    if (dash ? c != '-' : !hex) return false;
-  }
-  return true;
-}
 
 std::optional<std::vector<std::string>> file_names(const std::string& directory) {
   DIR* handle = ::opendir(directory.c_str());
@@ -48,7 +38,7 @@ std::optional<SegmentName> parse(std::string_view file, std::string_view suffix)
   const std::size_t dot = file.find('.');
   if (dot == std::string_view::npos) return std::nullopt;
   SegmentName name{std::string(file.substr(0, dot)), std::string(file.substr(dot + 1))};
-  if (!is_session_name(name.session) || !is_uuid(name.trace_id)) return std::nullopt;
+  if (!is_session_name(name.session) || !is_trace_id(name.trace_id)) return std::nullopt;
   return name;
 }
 
@@ -82,6 +72,17 @@ bool is_session_name(std::string_view session) {
          });
 }
 
+bool is_trace_id(std::string_view text) {
+  if (text.size() != 36) return false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+    const char c = text[i];
+    const bool hex = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+    if (dash ? c != '-' : !hex) return false;
+  }
+  return true;
+}
+
 std::string SegmentName::ring_file() const {
   return std::string(kPrefix) + session + "." + trace_id + ".ring";
 }
@@ -93,9 +94,13 @@ Result<std::vector<SegmentName>> list_segments(const std::string& directory,
                                                std::string_view session) {
   const auto names = file_names(directory);
   if (!names) {
+    const int failed = errno;
     return Error{ErrorCode::kNoDirectory,
-                 directory + ": can't read the ring directory: " + std::strerror(errno) +
-                     "; create it or set MOETRACE_DIR"};
+                 directory + ": can't read the ring directory: " + std::strerror(failed) +
+                     (failed == ENOENT ? "; create it or set MOETRACE_DIR"
+                      : failed == EMFILE || failed == ENFILE
+                          ? "; raise the limit of open files (ulimit -n)"
+                          : "; set MOETRACE_DIR to a directory that you may read")};
   }
   std::vector<SegmentName> segments;
   for (const std::string& file : *names) {
@@ -127,10 +132,14 @@ void remove_abandoned(const std::string& directory, std::string_view session) {
 }
 
 SegmentSizes sizes_for(double ring_mb, std::uint32_t top_k) {
-  const double slots = ring_mb * 1024 * 1024 / route_stride_for(top_k);
+  const double slots = std::ceil(ring_mb * 1024 * 1024 / route_stride_for(top_k));
   const double limited = std::clamp(slots, 64.0, static_cast<double>(MOETRACE_MAX_ROUTE_SLOTS));
+  return sizes_of_slots(std::bit_ceil(static_cast<std::uint64_t>(limited)));
+}
+
+SegmentSizes sizes_of_slots(std::uint64_t route_slots) {
   SegmentSizes sizes;
-  sizes.route_slots = std::bit_floor(static_cast<std::uint64_t>(limited));
+  sizes.route_slots = route_slots;
   // A decode step of one request takes two event slots for (layers) route slots; one eighth keeps
   // up with 16 layers and more, and below that the step rate is what it is.
   sizes.event_slots = std::max<std::uint64_t>(sizes.route_slots / 8, 4096);

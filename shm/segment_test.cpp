@@ -9,8 +9,12 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
+#include <optional>
 
+#include "shm/session_claim.hpp"
+#include "shm/system_error.hpp"
 #include "shm/test_directory.hpp"
 
 namespace moetrace {
@@ -105,13 +109,87 @@ TEST(Segment, BothSidesSeeTheSameMemory) {
   EXPECT_EQ(producer.map().ctl()->route_consumed, 1u);
 }
 
-TEST(Segment, RightsDoNotDependOnTheUmask) {
+// Modes of .ring and .ctl, and of a collector's claim, under a umask that allows all or nothing.
+void expect_modes(const TestDirectory& directory, mode_t ring, mode_t ctl,
+                  std::optional<gid_t> group = std::nullopt) {
+  for (const mode_t mask : {077, 0}) {
+    const mode_t before = ::umask(mask);
+    const ProducerSegment producer = make(directory);
+    const auto claim = SessionClaim::take(directory.path(), "default");
+    ::umask(before);
+    const std::string ring_path = directory.file(producer.name().ring_file());
+    const std::string ctl_path = directory.file(producer.name().ctl_file());
+    const std::string claim_path =
+        directory.file("moetrace.v1.default." + std::to_string(::geteuid()) + ".collector");
+    EXPECT_EQ(mode_of(ring_path), ring);
+    EXPECT_EQ(mode_of(ctl_path), ctl);
+    EXPECT_EQ(mode_of(claim_path), ctl);
+    for (const std::string& path : {ring_path, ctl_path, claim_path}) {
+      struct stat status {};
+      ASSERT_EQ(::stat(path.c_str(), &status), 0) << path;
+      EXPECT_EQ(status.st_gid, group.value_or(::getegid())) << path;
+    }
+  }
+}
+
+TEST(Segment, IsPrivate) {
   const TestDirectory directory;
-  const mode_t before = ::umask(077);
-  const ProducerSegment producer = make(directory);
-  ::umask(before);
-  EXPECT_EQ(mode_of(directory.file(producer.name().ring_file())), 0640u);
-  EXPECT_EQ(mode_of(directory.file(producer.name().ctl_file())), 0660u);
+  expect_modes(directory, 0600, 0600);
+}
+
+TEST(Segment, BelongsToTheGroupOfASetGroupIdDirectory) {
+  const TestDirectory directory;
+  gid_t group = ::getegid();
+  if (::geteuid() == 0) group = 64003;
+  ASSERT_EQ(::chown(directory.path().c_str(), static_cast<uid_t>(-1), group), 0);
+  ASSERT_EQ(::chmod(directory.path().c_str(), 02770), 0);
+  expect_modes(directory, 0640, 0660, group);
+}
+
+TEST(Segment, BelongsToTheGroupThatIsNamed) {
+  const TestDirectory directory;
+  ::setenv("MOETRACE_GROUP", std::to_string(::getegid()).c_str(), 1);
+  expect_modes(directory, 0640, 0660);
+  ::setenv("MOETRACE_GROUP", "no-such-group", 1);
+  expect_modes(directory, 0600, 0600);
+  if (::geteuid() == 0) {
+    ::setenv("MOETRACE_GROUP", "64003", 1);
+    expect_modes(directory, 0640, 0660, 64003);
+  }
+  ::unsetenv("MOETRACE_GROUP");
+}
+
+// Mapping goes through no path, so it needs neither /proc nor the name.
+TEST(Segment, WrongLimitsAreNamed) {
+  const TestDirectory directory;
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  rlimit none = before;
+  none.rlim_cur = 0;
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  const auto files =
+      ProducerSegment::create(directory.path(), "default", small_header(), kSmallSizes);
+  const auto listed = list_segments(directory.path(), "default");
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  ASSERT_FALSE(files);
+  EXPECT_NE(files.error().message.find("ulimit -n"), std::string::npos) << files.error().message;
+  ASSERT_FALSE(listed);
+  EXPECT_NE(listed.error().message.find("ulimit -n"), std::string::npos) << listed.error().message;
+}
+
+TEST(Segment, ErrorsOfTheSystemSayWhatToTry) {
+  const auto said = [](int number, RingFile file) {
+    return system_error("x", "can't open it", number, file).message;
+  };
+  for (const RingFile file : {RingFile::kOwn, RingFile::kOther}) {
+    EXPECT_NE(said(ENOMEM, file).find("ulimit -v"), std::string::npos);
+    EXPECT_NE(said(EAGAIN, file).find("ulimit -l"), std::string::npos);
+    EXPECT_NE(said(EMFILE, file).find("ulimit -n"), std::string::npos);
+    EXPECT_NE(said(ENFILE, file).find("fs.file-max"), std::string::npos);
+    EXPECT_NE(said(EOPNOTSUPP, file).find("local tmpfs"), std::string::npos);
+  }
+  EXPECT_NE(said(EACCES, RingFile::kOther).find("MOETRACE_GROUP"), std::string::npos);
+  EXPECT_NE(said(EACCES, RingFile::kOwn).find("MOETRACE_DIR"), std::string::npos);
 }
 
 TEST(Segment, EveryPageIsAllocatedFromTheStart) {

@@ -12,6 +12,8 @@
 #include <string_view>
 #include <vector>
 
+#include "shm/ring_access.hpp"
+
 namespace moetrace {
 namespace {
 
@@ -46,12 +48,12 @@ Claimed is_locked(const std::string& path, int access) {
 }
 
 // False if there is none and none can be made.
-bool make_file(const std::string& path) {
-  const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0660));
+bool make_file(const std::string& path, const RingAccess& access) {
+  const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!fd.valid()) return errno == EEXIST;
-  // The umask must not take the group's rights away: those who may serve the same rings must see
-  // the lock.
-  return ::fchmod(fd.get(), 0660) == 0;
+  // Those who may serve the same rings must see the lock.
+  grant_access(fd, access, access.ctl_mode);
+  return true;
 }
 
 Error served(const std::string& path, const std::string& directory, const std::string& session) {
@@ -68,7 +70,8 @@ Error served(const std::string& path, const std::string& directory, const std::s
 Result<SessionClaim> SessionClaim::take(const std::string& directory, const std::string& session) {
   const std::string own = file_prefix(session) + std::to_string(::geteuid()) + std::string(kSuffix);
   SessionClaim claim;
-  for (int tries = 0; tries < kMostTries && make_file(directory + "/" + own); ++tries) {
+  const RingAccess access = ring_access(directory);
+  for (int tries = 0; tries < kMostTries && make_file(directory + "/" + own, access); ++tries) {
     auto lock = FileLock::acquire(directory + "/" + own, kLockedByte);
     if (!lock && lock.error().code == ErrorCode::kInUse)
       return served(directory + "/" + own, directory, session);

@@ -12,6 +12,8 @@ namespace {
 Outcome replay(const ReplayOptions& options) {
   auto replayer = Replayer::open(options);
   if (!replayer) return replayer.error();
+  if (const std::string& line = (*replayer)->warning(); !line.empty())
+    std::fprintf(stderr, "moetrace: %s\n", line.c_str());
   const ReplayTotals totals = (*replayer)->run();
   std::printf("%s: %llu rows in %llu steps, %llu dropped, trace %s\n", options.file.c_str(),
               static_cast<unsigned long long>(totals.rows),

@@ -38,6 +38,8 @@ class Replayer {
 
   // The whole file, or what stands before a line that can't be replayed.
   ReplayTotals run();
+  // One line about the ring; may be empty.
+  const std::string& warning() const { return warning_; }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -76,6 +78,7 @@ class Replayer {
   std::optional<std::uint64_t> file_step_;                         // of the rows in grouper_
   std::unordered_map<std::uint64_t, std::uint64_t> requests_;      // the file's number -> ours
   std::unordered_map<std::string, std::uint64_t> plain_requests_;  // id -> ours
+  std::string warning_;
   ReplayTotals totals_;
   std::uint64_t paced_rows_ = 0;
   Clock::time_point start_;

@@ -6,7 +6,7 @@
 
 #include "daemon/cli/next_step.hpp"
 #include "daemon/cli/text.hpp"
-#include "daemon/cli/verifier.hpp"
+#include "daemon/cli/verify_files.hpp"
 #include "plotter/trace_reader.hpp"
 
 namespace moetrace::cli {

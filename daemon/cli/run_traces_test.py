@@ -110,8 +110,8 @@ class RunTracesTest(RunCase):
         limit = 3 << 20  # the ring fits, the trace does not
         run = self.start("moetrace", "run", "-o", "odd name.jsonl", "--", program("moetrace"), "replay", "--num-experts", "16",
                          "plain.jsonl", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
-        self.assertEqual(run.stderr.readline(), f"moetraced: odd name.jsonl: can't write: File too large; make room, the rings hold what "
-                                                "comes meanwhile\n")
+        self.assertEqual(run.stderr.readline(), "moetraced: odd name.jsonl: can't write: File too large; raise the file size limit "
+                                                "(ulimit -f), the rings hold what comes meanwhile\n")
         self.wait_for(lambda: children(run.pid) == self.collectors_of(run), "the command's end")
         run.send_signal(signal.SIGINT)  # or it waits 10 s for room
         _, err = run.communicate(timeout=60)

@@ -57,9 +57,15 @@ void Collector::discover() {
     return std::none_of(segments->begin(), segments->end(),
                         [&](const SegmentName& name) { return name.trace_id == entry.first; });
   });
+  std::erase_if(left_behind_, [&](const std::string& trace_id) {
+    return std::none_of(segments->begin(), segments->end(),
+                        [&](const SegmentName& name) { return name.trace_id == trace_id; });
+  });
   const auto now = Clock::now();
   for (const SegmentName& name : *segments) {
-    if (traces_.contains(name.trace_id) || quarantined_.contains(name.trace_id)) continue;
+    if (traces_.contains(name.trace_id) || quarantined_.contains(name.trace_id) ||
+        left_behind_.contains(name.trace_id))
+      continue;
     const auto waiting = waiting_.find(name.trace_id);
     if (waiting == waiting_.end() || waiting->second.again <= now) attach(name);
   }
@@ -168,6 +174,7 @@ bool Collector::drain_all() {
       quarantine(name, why);
       continue;
     }
+    if (const std::string line = trace.drain->take_warning(); !line.empty()) report_.say(line);
     if (*state == SegmentDrain::State::kEnded) {
       end(trace);
       it = traces_.erase(it);
@@ -251,6 +258,10 @@ void Collector::publish_stats(Trace& trace) {
 void Collector::end(Trace& trace) {
   ++ended_;
   say_ended(*trace.drain);
+  if (const std::string& why = trace.drain->left_behind(); !why.empty()) {
+    left_behind_.insert(trace.channel.trace_id);
+    report_.say(why);
+  }
   publish_stats(trace);
   if (options_.plot_dir.empty()) return;
   const auto directory = std::filesystem::path(options_.plot_dir) / trace.channel.trace_id;

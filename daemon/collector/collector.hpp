@@ -87,6 +87,7 @@ class Collector {
   std::map<std::string, Waiting> waiting_;  // by trace id
   std::set<std::string> quarantined_;       // trace ids that are not looked at again
   std::set<std::string> served_elsewhere_;  // said once
+  std::set<std::string> left_behind_;       // drained, and not ours to remove
   Clock::time_point discovered_;
   Clock::time_point stats_;
   bool directory_failed_ = false;

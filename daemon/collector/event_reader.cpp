@@ -38,6 +38,8 @@ Result<std::optional<Event>> EventReader::next() {
   const auto kind = static_cast<std::uint8_t>(*upper);
   const std::uint64_t slots = *upper >> 16;
   if (slots == 0 || slots > capacity_) return bad("a group of " + std::to_string(slots) + " slots");
+  if (position_ + slots - ring_.published() > capacity_)
+    return bad("more than a ring after the consumed position");
 
   Result<std::optional<Event>> event = std::optional<Event>();
   switch (kind) {
@@ -84,8 +86,8 @@ Result<std::optional<Event>> EventReader::read_step(std::uint64_t slots) {
   for (std::uint64_t n = 1; n < slots; ++n) {
     if (!continues(position_ + n, MOETRACE_EVENT_SPAN)) return bad("a step without its spans");
     const auto pair = copy_slot<moetrace_span_event>(position_ + n);
-    for (const moetrace_span& span : pair.span) {
-      if (step.spans.size() < raw.spans) step.spans.push_back(span);
+    for (std::uint64_t half = 0; half < 2 && 2 * (n - 1) + half < raw.spans; ++half) {
+      if (pair.span[half].rows > 0) step.spans.push_back(pair.span[half]);
     }
   }
   std::sort(
@@ -135,6 +137,10 @@ std::vector<RequestEvent> requests_in_table(const SegmentMap& map, std::uint64_t
   }
   std::sort(requests.begin(), requests.end(),
             [](const RequestEvent& a, const RequestEvent& b) { return a.request < b.request; });
+  const auto same = [](const RequestEvent& a, const RequestEvent& b) {
+    return a.request == b.request;
+  };
+  requests.erase(std::unique(requests.begin(), requests.end(), same), requests.end());
   return requests;
 }
 

@@ -15,7 +15,7 @@ struct StepEvent {
   std::int64_t time_ns = 0;
   std::uint32_t rows = 0;
   std::uint32_t layers = 0;
-  std::vector<moetrace_span> spans;  // sorted by first_row
+  std::vector<moetrace_span> spans;  // those of at least one row, sorted by first_row
 };
 
 struct RequestEvent {
@@ -50,7 +50,9 @@ class EventReader {
  public:
   EventReader(const SegmentMap& map, std::uint64_t position);
 
-  // The next whole event, if it is there. kBadSegment if what is there can't be an event.
+  // The next whole event, if it is there. kBadSegment if what is there can't be an event, or lies
+  // more than a ring after the consumed position: its producer does not wait for us, and what we
+  // hold of its events would grow for ever.
   Result<std::optional<Event>> next();
 
   std::uint64_t position() const { return position_; }
@@ -71,7 +73,8 @@ class EventReader {
   std::uint64_t position_;
 };
 
-// The live requests that the segment's table names and whose request event lies below `event`.
+// The live requests that the segment's table names and whose request event lies below `event`, in
+// the order of their numbers, each once.
 std::vector<RequestEvent> requests_in_table(const SegmentMap& map, std::uint64_t event);
 
 }  // namespace moetrace

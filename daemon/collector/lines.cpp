@@ -35,6 +35,20 @@ std::vector<std::string> lines_of(const char* text) {
 
 }  // namespace
 
+bool Totals::possible() const {
+  for (const std::uint64_t number :
+       {attempted, delivered, filtered, hook_dropped, event_lost, holes, unclaimed}) {
+    if (number > kMostRecords) return false;
+  }
+  return accounted() <= attempted;
+}
+
+bool Totals::follow(const Totals& start) const {
+  return attempted >= start.attempted && delivered >= start.delivered &&
+         filtered >= start.filtered && hook_dropped >= start.hook_dropped &&
+         event_lost >= start.event_lost && holes >= start.holes && unclaimed >= start.unclaimed;
+}
+
 std::string json_string(std::string_view text) {
   return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }

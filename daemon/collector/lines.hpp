@@ -63,7 +63,11 @@ class LineBuffer {
 // How a file ends: the "status" of its `end` line.
 inline constexpr std::string_view kClosed = "closed";
 inline constexpr std::string_view kProducerDied = "producer died";
-inline constexpr std::string_view kContinued = "continued";  // in the trace's next part
+inline constexpr std::string_view kContinued = "continued";        // in the trace's next part
+inline constexpr std::string_view kBadSegmentEnd = "bad segment";  // which said what can't be
+
+// No trace has more records than this, and sums of a few such numbers do not overflow.
+inline constexpr std::uint64_t kMostRecords = std::uint64_t{1} << 60;
 
 // Running totals of a trace, in route records.
 struct Totals {
@@ -77,7 +81,14 @@ struct Totals {
 
   std::uint64_t dropped() const { return hook_dropped + event_lost; }
   std::uint64_t torn() const { return holes + unclaimed; }
-  std::uint64_t open() const { return attempted - delivered - filtered - dropped() - torn(); }
+  std::uint64_t accounted() const { return delivered + filtered + dropped() + torn(); }
+  // Announced and still to come. Ask possible() first where the numbers are not our own.
+  std::uint64_t open() const { return attempted - accounted(); }
+  // False if no trace can have these totals: a number is beyond kMostRecords, or more records are
+  // accounted for than were announced.
+  bool possible() const;
+  // Whether they can be later totals of the trace that has these; else since() makes no sense.
+  bool follow(const Totals& start) const;
 
   // What has come since `start`; what was open then counts as attempted since.
   Totals since(const Totals& start) const {

@@ -110,7 +110,11 @@ class Follower {
     const bool starts = type == "base" || type == "part";
     if (json.contains("event") && !json.at("event").is_null() && !starts)
       position.last_event = number(json, "event");
-    if (type == "step") return follow_totals(json);
+    if (type == "step") {
+      position.last_step = number(json, "step");
+      position.last_time_ns = json.value("time_ns", std::int64_t{0});
+      return follow_totals(json);
+    }
     if (starts) return follow_start(json, type == "part");
     if (type == "loss") return follow_loss(json);
     if (type == "torn") return follow_torn(json);
@@ -252,6 +256,10 @@ Result<ResumePoint> find_resume_point(int fd, const std::string& path, const Ope
     }
     carry.append(*block, start, std::string::npos);
   }
+  const TracePosition& position = follower.position;
+  if (!position.base.possible() || !position.totals.possible() ||
+      !position.totals.follow(position.base))
+    return bad(end);
   return ResumePoint{std::move(follower.position), end};
 }
 

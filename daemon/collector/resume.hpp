@@ -19,6 +19,8 @@ struct TracePosition {
   Totals base;             // what `totals` were where the file starts
   std::uint64_t next_seq = 0;
   std::optional<std::uint64_t> last_event;  // the last event that has its line
+  std::optional<std::uint64_t> last_step;   // of the last step line
+  std::int64_t last_time_ns = 0;            // likewise
 
   // The trace goes on in another part.
   bool continued() const { return ended && end_status == kContinued; }

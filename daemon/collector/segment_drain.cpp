@@ -13,6 +13,13 @@ using Clock = std::chrono::steady_clock;
 // Slots a pass: about 200 kB of text, enough for a write to be worth its system call and little
 // enough to stay in the cache.
 constexpr std::uint64_t kSlotsAPass = 1024;
+// The same for events, and twice that to read, so that reading leads.
+constexpr std::uint64_t kEventsAPass = 1024;
+constexpr std::uint64_t kEventSlotsAPass = 2 * kEventsAPass;
+// Looking at a slot of a dead producer's ring takes some 5 ns.
+constexpr std::uint64_t kScannedSlotsAPass = 1 << 16;
+// Live requests may take as much as their segment does, and this much in a tiny one.
+constexpr std::uint64_t kLeastRequestBytes = 1 << 20;
 // A GPU may outlive its process for a moment.
 constexpr auto kGpuAfterlife = std::chrono::milliseconds(200);
 // Asking for the producer's lock opens a file; this often is soon enough.
@@ -34,9 +41,12 @@ Result<std::unique_ptr<SegmentDrain>> SegmentDrain::attach(CollectorSegment segm
                                                            Publish publish) {
   std::unique_ptr<SegmentDrain> drain(
       new SegmentDrain(std::move(segment), std::move(place.file), filter, std::move(publish)));
-  const auto error = drain->start(place.part, place.position);
-  if (!drain->segment_.intact()) return drain->cut();
-  if (error) return *error;
+  auto error = drain->start(place.part, place.position);
+  if (!drain->segment_.intact()) error = drain->cut();
+  if (!error) return drain;
+  // Passes write the end, unless the file has one.
+  if (error->code != ErrorCode::kBadSegment || drain->finished_) return *error;
+  drain->begin_bad_end(*error);
   return drain;
 }
 
@@ -51,6 +61,9 @@ SegmentDrain::SegmentDrain(CollectorSegment segment, TraceFile file,
               shared_word(&segment_.map().ctl()->route_consumed)),
       route_(routes_.published()),
       events_(segment_.map(), shared_word(&segment_.map().ctl()->event_consumed)),
+      order_(segment_.map().header()),
+      allowed_layers_(segment_.map().header().layers_logged),
+      join_(std::max(segment_.map().header().ring_bytes, kLeastRequestBytes)),
       text_(segment_.map().header().num_layers, segment_.map().header().num_experts,
             segment_.map().header().top_k),
       last_new_(Clock::now()) {}
@@ -73,16 +86,26 @@ Result<SegmentDrain::State> SegmentDrain::pass() {
     if (const State state = flush(); state != State::kBusy) return state;
   }
   if (next_file_) return change_file();
+  if (bad_ && !finished_) {
+    // Its cost is not to be believed, either.
+    write_end(kBadSegmentEnd, std::nullopt);
+    return flush();
+  }
   if (finished_) {
     if (file_.state() != TraceFile::State::kWhole) return lose_file();
     if (!file_.sync()) return State::kBlocked;
-    segment_.unlink();
+    if (bad_) return *bad_;
+    left_behind_ = segment_.unlink();
     return State::kEnded;
   }
-  const auto state = read();
+  auto state = read();
+  if (state && !totals_.possible()) state = bad("more records than it announced");
   // Zeros may have been read since, and nothing of them has left out_.
-  if (!segment_.intact()) return cut();
-  if (!state) return state;
+  if (!segment_.intact()) state = cut();
+  if (!state) {
+    begin_bad_end(state.error());
+    return flush();
+  }
   if (*state == State::kIdle) {
     const auto now = Clock::now();
     if (now - last_look_ < kLookEvery) return state;
@@ -100,34 +123,38 @@ Result<SegmentDrain::State> SegmentDrain::read() {
   const std::uint64_t end = final_end_ ? std::min(route_ + kSlotsAPass, *final_end_)
                                        : valid_routes_end(map, routes_, route_, kSlotsAPass);
   const auto snapshot = map.snapshots().read();
+  // A producer reserves no slot more than a ring after the consumed position.
+  if (beyond_ring(end) || (snapshot && beyond_ring(snapshot->payload[1])) ||
+      beyond_ring(shared_word(&map.state()->published.routes))) {
+    return bad("routes more than a ring after the consumed position");
+  }
   event_lost_seen_ = shared_word(&map.state()->host.event_lost);
   if (auto error = read_events()) return *error;
+  events_left_ = kEventsAPass;
 
   const std::uint64_t route_before = route_;
   const std::uint64_t events_before = events_entered_;
   if (auto error = write_routes(end)) return *error;
   // payload: {steps_done, claimed, dropped}
-  if (snapshot && route_ >= snapshot->payload[1]) {
+  if (snapshot && route_ >= snapshot->payload[1] && !events_behind_) {
     if (auto error = settle(*snapshot)) return *error;
   }
-  const bool moved = route_ != route_before || events_entered_ != events_before || !out_.empty();
-  if (moved) last_new_ = Clock::now();
+  const bool moved =
+      route_ != route_before || events_entered_ != events_before || events_behind_ || !out_.empty();
+  if (moved) {
+    last_new_ = Clock::now();
+    scanned_.reset();
+  }
 
   if (gone && !moved) {
     if (!final_end_) {
       const bool gpu = map.header().claimer == MOETRACE_CLAIMER_GPU && !closed_;
       if (gpu && Clock::now() - last_new_ < kGpuAfterlife) return State::kIdle;
-      // Valid slots behind a hole are delivered, and so is nothing else: look at the whole ring
-      // once. What a GPU did not publish may be half there.
-      std::uint64_t last = route_;
-      const std::uint64_t lap = routes_.published() + map.header().route_slots;
-      for (std::uint64_t slot = route_; slot < lap; ++slot) {
-        if (valid_routes_end(map, routes_, slot, 1) > slot) last = slot + 1;
-      }
-      if (snapshot) last = std::max(last, std::min(snapshot->payload[1], lap));
-      final_end_ = last;
+      if (!find_final_end(snapshot)) return State::kBusy;
     }
     if (route_ == *final_end_) {
+      while (!pending_.empty() && events_left_ > 0) write_next_event();
+      if (!pending_.empty()) return State::kBusy;
       if (auto error = finish(snapshot ? snapshot->payload[2] : totals_.hook_dropped))
         return *error;
     }
@@ -135,7 +162,30 @@ Result<SegmentDrain::State> SegmentDrain::read() {
   // Also what left no line (filtered rows, the end of a step) must be given back, or the producer
   // would wait for ever.
   const bool release = route_ != routes_.published() || releasable_events() != events_.published();
-  return out_.empty() && !release && !final_end_ ? State::kIdle : State::kBusy;
+  return out_.empty() && !release && !final_end_ && !events_behind_ ? State::kIdle : State::kBusy;
+}
+
+bool SegmentDrain::beyond_ring(std::uint64_t route) const {
+  return route > routes_.published() &&
+         route - routes_.published() > segment_.map().header().route_slots;
+}
+
+// Valid slots behind a hole are delivered, and so is nothing else: looks at the whole ring once,
+// some of it in each pass. What a GPU did not publish may be half there. False: go on in the next
+// pass.
+bool SegmentDrain::find_final_end(
+    const std::optional<AlternatingLines<MappedLines>::Line>& snapshot) {
+  const SegmentMap& map = segment_.map();
+  const std::uint64_t lap = routes_.published() + map.header().route_slots;
+  if (!scanned_) scanned_ = scan_end_ = route_;
+  const std::uint64_t stop = std::min(*scanned_ + kScannedSlotsAPass, lap);
+  for (std::uint64_t slot = *scanned_; slot < stop; ++slot) {
+    if (valid_routes_end(map, routes_, slot, 1) > slot) scan_end_ = slot + 1;
+  }
+  scanned_ = stop;
+  if (stop < lap) return false;
+  final_end_ = snapshot ? std::max(scan_end_, snapshot->payload[1]) : scan_end_;
+  return true;
 }
 
 // The spans of a step that is under way are needed again by whoever comes after us.
@@ -156,13 +206,25 @@ bool SegmentDrain::producer_gone() {
   return true;
 }
 
+Result<std::optional<Event>> SegmentDrain::next_event() {
+  auto event = events_.next();
+  if (!event) return bad(event.error().message);
+  if (!*event) return event;
+  if (const std::string why = order_.take(**event); !why.empty())
+    return bad("event slot " + std::to_string((*event)->position) + ": " + why);
+  return event;
+}
+
 std::optional<Error> SegmentDrain::read_events() {
-  while (true) {
-    auto event = events_.next();
-    if (!event) return bad(event.error().message);
-    if (!*event) return std::nullopt;
+  const std::uint64_t enough = events_.position() + kEventSlotsAPass;
+  while (events_.position() < enough) {
+    auto event = next_event();
+    if (!event) return event.error();
+    events_behind_ = event->has_value();
+    if (!events_behind_) return std::nullopt;
     pending_.push_back(std::move(**event));
   }
+  return std::nullopt;
 }
 
 // ---- routes
@@ -174,24 +236,31 @@ std::optional<Error> SegmentDrain::write_routes(std::uint64_t end) {
       write_hole(route_);
       continue;
     }
-    if (auto error = write_route(route_, *step_low)) {
-      if (!final_end_) return error;
+    std::optional<Error> wrong;
+    const Entered entered = enter_step(*step_low);
+    if (entered == Entered::kLater) break;
+    if (entered == Entered::kYes) {
+      wrong = write_route(route_);
+    } else {
+      wrong = bad("a route of a step that was not announced");
+    }
+    if (wrong) {
+      if (!final_end_) return wrong;
       write_hole(route_);  // the last words of a dying producer
     }
   }
-  flush_hole();
-  return std::nullopt;
+  return settle_holes();
 }
 
-std::optional<Error> SegmentDrain::write_route(std::uint64_t position, std::uint32_t step_low) {
+std::optional<Error> SegmentDrain::write_route(std::uint64_t position) {
   const moetrace_ring_header& header = segment_.map().header();
   const std::byte* slot = routes_.memory().slot(position);
   moetrace_route_head head;
   std::memcpy(&head, slot, sizeof head);
-  if (!enter_step(step_low)) return bad("a route of a step that nobody announced");
-  if (head.layer >= header.num_layers) return bad("a route of layer " + std::to_string(head.layer));
-  if (head.row >= join_.step()->rows) return bad("a route of row " + std::to_string(head.row));
-  flush_hole();
+  if (auto error = check_place(head)) return error;
+  if (hole_count_ > 0) {
+    if (auto error = settle_holes()) return error;
+  }
   if (!has_layer(filter_, head.layer)) {
     ++totals_.filtered;
     return std::nullopt;
@@ -213,46 +282,90 @@ void SegmentDrain::write_hole(std::uint64_t position) {
   if (hole_count_++ == 0) hole_first_ = position;
 }
 
+// As many as the announced rows explain; the others are of a step whose line comes next.
 void SegmentDrain::flush_hole() {
-  if (hole_count_ == 0) return;
+  const std::uint64_t count = std::min(hole_count_, totals_.open());
+  if (count == 0) return;
   const std::size_t begin = out_.size();
-  append_torn(out_, hole_first_, hole_count_);
-  totals_.holes += hole_count_;
+  append_torn(out_, hole_first_, count);
+  totals_.holes += count;
+  step_left_ = std::min(step_left_, totals_.open());
   mark(false, begin, std::nullopt);
-  hole_count_ = 0;
+  hole_first_ += count;
+  hole_count_ -= count;
+}
+
+std::optional<Error> SegmentDrain::settle_holes() {
+  flush_hole();
+  while (hole_count_ > 0 && !pending_.empty()) {
+    write_next_event();
+    flush_hole();
+  }
+  if (hole_count_ > 0) return bad("more reserved slots than announced rows");
+  return std::nullopt;
+}
+
+// Every hook fills the slots of a step layer by layer, and those of a layer row by row.
+std::optional<Error> SegmentDrain::check_place(const moetrace_route_head& head) {
+  const std::uint64_t place = std::uint64_t{head.layer} << 32 | head.row;
+  if (step_left_ == 0) return bad("a route of a step that is over");
+  if (place < next_place_) {
+    return bad("a route of layer " + std::to_string(head.layer) + ", row " +
+               std::to_string(head.row) + " after those that follow it");
+  }
+  if (head.row >= join_.step()->rows) return bad("a route of row " + std::to_string(head.row));
+  if (head.layer != layer_) {
+    if (!has_layer(allowed_layers_, head.layer))
+      return bad("a route of layer " + std::to_string(head.layer) + ", which was not selected");
+    if (layers_seen_ == join_.step()->layers)
+      return bad("a route of one layer more than its step announced");
+    ++layers_seen_;
+    layer_ = head.layer;
+  }
+  next_place_ = place + 1;
+  --step_left_;
+  return std::nullopt;
 }
 
 // Writes the events up to the step that this route belongs to.
-bool SegmentDrain::enter_step(std::uint32_t step_low) {
-  const auto is_it = [&](const StepEvent& step) {
-    return static_cast<std::uint32_t>(step.step) == step_low;
+SegmentDrain::Entered SegmentDrain::enter_step(std::uint32_t step_low) {
+  // How far the route's step lies after `step`: the steps of a ring are less than 2^31 apart.
+  const auto after = [&](const StepEvent& step) {
+    return static_cast<std::int32_t>(step_low - static_cast<std::uint32_t>(step.step));
   };
-  if (join_.step() && is_it(*join_.step())) return true;
-  const auto due = std::find_if(pending_.begin(), pending_.end(), [&](const Event& event) {
-    const auto* step = std::get_if<StepEvent>(&event.body);
-    return step != nullptr && is_it(*step);
-  });
-  if (due == pending_.end()) return false;
-  const auto count = due - pending_.begin() + 1;
-  for (std::ptrdiff_t n = 0; n < count; ++n) {
-    write_event(pending_.front());
-    pending_.pop_front();
+  if (join_.step() && after(*join_.step()) == 0) return Entered::kYes;
+  while (!pending_.empty()) {
+    const auto* step = std::get_if<StepEvent>(&pending_.front().body);
+    if (step != nullptr && after(*step) < 0) return Entered::kUnknown;
+    if (events_left_ == 0) return Entered::kLater;
+    const bool found = step != nullptr && after(*step) == 0;
+    write_next_event();
+    if (found) return Entered::kYes;
   }
-  return true;
+  return events_behind_ ? Entered::kLater : Entered::kUnknown;
 }
 
 // ---- events
+
+void SegmentDrain::write_next_event() {
+  write_event(pending_.front());
+  pending_.pop_front();
+  if (events_left_ > 0) --events_left_;
+}
 
 void SegmentDrain::write_event(const Event& event) {
   flush_hole();
   const std::size_t begin = out_.size();
   if (const auto* step = std::get_if<StepEvent>(&event.body)) {
     totals_.attempted += std::uint64_t{step->rows} * step->layers;
-    append_step(out_, *step, totals_, route_, event.position);
+    // Holes that no earlier step explains are of this one.
+    append_step(out_, *step, totals_, route_ - hole_count_, event.position);
   } else if (const auto* request = std::get_if<RequestEvent>(&event.body)) {
     append_request(out_, *request, event.position);
   } else if (const auto* request_end = std::get_if<RequestEndEvent>(&event.body)) {
-    append_request_end(out_, *request_end, join_.json_id(request_end->request), event.position);
+    // Of a request that was forgotten, or was not in the table, the trace can't say more.
+    if (const RequestEvent* live = join_.request(request_end->request))
+      append_request_end(out_, *request_end, json_string(live->id), event.position);
   } else if (const auto* control = std::get_if<ControlEvent>(&event.body)) {
     append_control(out_, *control, event.position);
   }
@@ -267,10 +380,16 @@ void SegmentDrain::apply_event(const Event& event) {
     text_.enter(step->step);
     step_event_ = event.position;
     step_over_ = false;
+    step_left_ = std::uint64_t{step->rows} * step->layers;
+    next_place_ = 0;
+    layer_ = -1;
+    layers_seen_ = 0;
   } else if (const auto* request = std::get_if<RequestEvent>(&event.body)) {
     join_.add_request(*request, event.position);
   } else if (const auto* end = std::get_if<RequestEndEvent>(&event.body)) {
     join_.end_request(end->request);
+  } else if (const auto* control = std::get_if<ControlEvent>(&event.body)) {
+    allowed_layers_ = unite(allowed_layers_, control->layers);
   }
   events_entered_ = event.position + event.slots;
 }
@@ -287,11 +406,12 @@ std::optional<Error> SegmentDrain::settle(const AlternatingLines<MappedLines>::L
     if (step != nullptr && step->step >= steps_done) break;
     // What follows a step that is under way waits for it.
     if (join_.step() && join_.step()->step >= steps_done) break;
-    write_event(pending_.front());
-    pending_.pop_front();
+    if (events_left_ == 0) return std::nullopt;
+    write_next_event();
   }
   if (join_.step() && join_.step()->step >= steps_done) return std::nullopt;
   step_over_ = true;
+  step_left_ = 0;
   if (auto error = settle_losses(snapshot.payload[2])) return error;
   settle_missing();
   return std::nullopt;
@@ -310,6 +430,7 @@ void SegmentDrain::settle_missing() {
 std::optional<Error> SegmentDrain::settle_losses(std::uint64_t hook_dropped) {
   if (hook_dropped < totals_.hook_dropped || event_lost_seen_ < totals_.event_lost)
     return bad("a counter that went back");
+  if (event_lost_seen_ > kMostRecords) return bad("more lost records than a trace can have");
   const std::optional<std::uint64_t> after = route_ > 0 ? std::optional(route_ - 1) : std::nullopt;
   if (const std::uint64_t lost = event_lost_seen_ - totals_.event_lost; lost > 0) {
     totals_.event_lost += lost;
@@ -328,19 +449,53 @@ std::optional<Error> SegmentDrain::settle_losses(std::uint64_t hook_dropped) {
   return std::nullopt;
 }
 
-// The producer is gone, and every slot is accounted for.
+// The producer is gone, every slot is accounted for, and every event has its line.
 std::optional<Error> SegmentDrain::finish(std::uint64_t hook_dropped) {
-  for (; !pending_.empty(); pending_.pop_front()) write_event(pending_.front());
   if (auto error = settle_losses(hook_dropped)) return error;
   settle_missing();
   // The end line is written alone, so that it can be replaced should its file get lost.
-  if (!out_.empty()) return std::nullopt;
+  if (out_.empty()) write_end(closed_ ? kClosed : kProducerDied, read_cost(segment_.map()));
+  return std::nullopt;
+}
+
+void SegmentDrain::write_end(std::string_view status, const std::optional<Cost>& cost) {
   const std::size_t begin = out_.size();
-  end_ = TraceEnd{totals_.since(known_from_), closed_ ? kClosed : kProducerDied};
-  append_end(out_, totals_.since(base_), end_->status, read_cost(segment_.map()));
+  end_ = TraceEnd{totals_.since(known_from_), status};
+  append_end(out_, totals_.since(base_), status, cost);
   mark(false, begin, std::nullopt);
   finished_ = true;
-  return std::nullopt;
+}
+
+// What the segment says can't be. The trace ends with what is known: what was announced and is not
+// there is torn. Nothing of out_ is in the file yet.
+void SegmentDrain::begin_bad_end(const Error& why) {
+  bad_ = why;
+  route_ -= hole_count_;  // torn, but without numbers
+  hole_count_ = 0;
+  const bool is_new = file_.size() == 0 && head_.empty();
+  // Lines that this pass has checked stay, unless zeros or totals that can't be are among them.
+  if (is_new || !totals_.possible() || !totals_.follow(committed_.totals) || !segment_.intact()) {
+    out_.clear();
+    batch_.runs.clear();
+    totals_ = committed_.totals;
+    route_ = committed_.route;
+    events_written_ = committed_.events;
+  }
+  if (is_new && part_ > 1) begin_part();
+  if (is_new && part_ == 1) {
+    base_ = known_from_ = totals_;
+    out_.append(meta_);
+    mark(false, 0, std::nullopt);
+  }
+  settle_missing();
+}
+
+std::string SegmentDrain::take_warning() {
+  if (forgetting_said_ || join_.forgotten() == 0) return {};
+  forgetting_said_ = true;
+  return segment_.name().ring_file() +
+         ": too many requests never end; the oldest are forgotten, and their rows have no req_id; "
+         "let the engine end its requests";
 }
 
 // ---- out
@@ -370,11 +525,13 @@ SegmentDrain::State SegmentDrain::flush() {
     out_.clear();
     batch_.runs.clear();
   }
-  segment_.map().ledger().write(++ledger_number_,
-                                {route_, events_entered_, totals_.attempted, totals_.filtered,
-                                 totals_.hook_dropped, totals_.event_lost, totals_.unclaimed});
-  routes_.publish(route_);
-  events_.publish(releasable_events());
+  if (!bad_) {  // else the segment is left as it is
+    segment_.map().ledger().write(++ledger_number_,
+                                  {route_, events_entered_, totals_.attempted, totals_.filtered,
+                                   totals_.hook_dropped, totals_.event_lost, totals_.unclaimed});
+    routes_.publish(route_);
+    events_.publish(releasable_events());
+  }
   commit();
   return State::kBusy;
 }

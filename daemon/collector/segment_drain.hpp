@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "daemon/collector/batch.hpp"
+#include "daemon/collector/event_order.hpp"
 #include "daemon/collector/event_reader.hpp"
 #include "daemon/collector/route_text.hpp"
 #include "daemon/collector/step_join.hpp"
@@ -41,7 +42,8 @@ class SegmentDrain {
                                                       const moetrace_layer_mask& filter,
                                                       Publish publish);
 
-  // One bounded piece of work. kBadSegment ends all work on this segment.
+  // One bounded piece of work. kBadSegment ends all work on this segment: the file has its `end`
+  // line by then, and the segment is left as it is.
   Result<State> pass();
 
   // Ends the file with status "continued" and goes on in `next`, the trace's next part. Only
@@ -65,6 +67,10 @@ class SegmentDrain {
   const std::string& meta() const { return meta_; }
   // What the `end` line says. Nothing before it is written, nor where the file had one already.
   const std::optional<TraceEnd>& end() const { return end_; }
+  // Why the segment is still there although its trace has ended; empty: it is gone.
+  const std::string& left_behind() const { return left_behind_; }
+  // One line about something that is wrong and ends nothing; empty: nothing new.
+  std::string take_warning();
 
  private:
   SegmentDrain(CollectorSegment segment, TraceFile file, const moetrace_layer_mask& filter,
@@ -73,20 +79,34 @@ class SegmentDrain {
   std::optional<Error> start(std::uint64_t part, const std::optional<TracePosition>& position);
   std::optional<Error> start_late();
   std::optional<Error> apply_written_events();
+  bool beyond_ring(std::uint64_t route) const;
+  // The next event, checked.
+  Result<std::optional<Event>> next_event();
   // What is new goes into out_.
   Result<State> read();
   std::optional<Error> read_events();
   std::optional<Error> write_routes(std::uint64_t end);
-  std::optional<Error> write_route(std::uint64_t position, std::uint32_t step_low);
+  std::optional<Error> write_route(std::uint64_t position);
+  std::optional<Error> check_place(const moetrace_route_head& head);
   void write_hole(std::uint64_t position);
   void flush_hole();
-  bool enter_step(std::uint32_t step_low);
+  std::optional<Error> settle_holes();
+  enum class Entered {
+    kYes,
+    kLater,
+    kUnknown
+  };  // later: more events must be read or written first
+  Entered enter_step(std::uint32_t step_low);
+  void write_next_event();
   void write_event(const Event& event);
   void apply_event(const Event& event);
   std::optional<Error> settle(const AlternatingLines<MappedLines>::Line& snapshot);
   std::optional<Error> settle_losses(std::uint64_t hook_dropped);
   void settle_missing();
+  bool find_final_end(const std::optional<AlternatingLines<MappedLines>::Line>& snapshot);
   std::optional<Error> finish(std::uint64_t hook_dropped);
+  void write_end(std::string_view status, const std::optional<Cost>& cost);
+  void begin_bad_end(const Error& why);
   std::uint64_t releasable_events() const;
   // kBusy: all is written.
   State flush();
@@ -109,12 +129,20 @@ class SegmentDrain {
   RingReader<MappedRing> routes_;
   std::uint64_t route_ = 0;  // next slot
   EventReader events_;
-  std::deque<Event> pending_;          // read, and not yet due
-  std::uint64_t events_written_ = 0;   // events whose head lies below have their line
-  std::uint64_t events_entered_ = 0;   // end of the last event that was written or applied
-  std::uint64_t step_event_ = 0;       // first slot of the entered step
-  bool step_over_ = true;              // every route of the entered step has been seen
-  std::uint64_t event_lost_seen_ = 0;  // read before the events of this pass
+  EventOrder order_;
+  std::deque<Event> pending_;             // read, and not yet due; all of them lie in the ring
+  bool events_behind_ = false;            // more events may be there than this pass has read
+  std::uint64_t events_left_ = 0;         // to be written in this pass
+  std::uint64_t events_written_ = 0;      // events whose head lies below have their line
+  std::uint64_t events_entered_ = 0;      // end of the last event that was written or applied
+  std::uint64_t step_event_ = 0;          // first slot of the entered step
+  bool step_over_ = true;                 // every route of the entered step has been seen
+  std::uint64_t step_left_ = 0;           // records of the entered step that can still come
+  std::uint64_t next_place_ = 0;          // in the entered step: layer * 2^32 + row, which rise
+  int layer_ = -1;                        // of its last route
+  std::uint32_t layers_seen_ = 0;         // of the entered step
+  moetrace_layer_mask allowed_layers_{};  // that were ever selected
+  std::uint64_t event_lost_seen_ = 0;     // read before the events of this pass
   StepJoin join_;
   RouteText text_;
   Totals totals_;
@@ -134,12 +162,18 @@ class SegmentDrain {
   std::uint64_t hole_count_ = 0;
   std::optional<std::uint64_t>
       final_end_;  // set once the producer is gone: no slot from here on will ever become valid
+  std::optional<std::uint64_t> scanned_;  // how far the ring was searched for it
+  std::uint64_t scan_end_ = 0;            // end of the last valid slot below
   std::chrono::steady_clock::time_point last_new_;
   std::chrono::steady_clock::time_point last_probe_;
   bool gone_ = false;
   bool closed_ = false;
   bool finished_ = false;  // the end line is in out_
   std::optional<TraceEnd> end_;
+  std::optional<Error>
+      bad_;  // why the segment is bad: what out_ holds is written, then the end line
+  bool forgetting_said_ = false;
+  std::string left_behind_;
 
   std::uint64_t part_ = 1;
   LineBuffer head_;               // the first lines of a part, to be written before out_

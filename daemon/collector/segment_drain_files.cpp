@@ -1,4 +1,6 @@
 // Where a drain stands in its trace's files: at its start, and from part to part.
+#include <algorithm>
+
 #include "daemon/collector/segment_drain.hpp"
 
 namespace moetrace {
@@ -12,28 +14,39 @@ std::optional<Error> SegmentDrain::start(std::uint64_t part,
   part_ = part;
   events_entered_ = event_consumed;
   if (const auto ledger = map.ledger().read()) ledger_number_ = ledger->number;
+  if (position) {
+    totals_ = position->totals;
+    base_ = position->base;
+    if (part_ == 1) known_from_ = base_;
+    events_written_ = position->last_event ? *position->last_event + 1 : 0;
+    committed_ = {totals_, position->next_seq, events_written_, std::nullopt};
+    finished_ = position->ended && file_.position();
+    if (finished_ && position->end_status == kBadSegmentEnd)
+      return bad("its trace has ended, because what it holds can't be");
+  }
+  if (route_ > kMostRecords || event_consumed > kMostRecords)
+    return bad("consumed positions that can't be");
   // Requests that began before the events that are still in the ring.
-  for (const RequestEvent& request : requests_in_table(map, event_consumed))
+  for (const RequestEvent& request : requests_in_table(map, event_consumed)) {
     join_.add_request(request, 0);
+    order_.take_request(request.request);
+  }
 
   if (!position) return start_late();
-  totals_ = position->totals;
-  base_ = position->base;
-  if (part_ == 1) known_from_ = base_;
-  events_written_ = position->last_event ? *position->last_event + 1 : 0;
   if (position->next_seq < route_) {
     // Slots that were consumed without a line were left out on purpose: place_trace() refuses a
     // file that has lost its end.
+    if (route_ - position->next_seq > totals_.open())
+      return bad("a consumed position after the last announced row");
     totals_.filtered += route_ - position->next_seq;
   } else {
     route_ = position->next_seq;
   }
-  if (route_ - routes_.published() > map.header().route_slots)
-    return bad("its trace file is ahead of it");
+  if (beyond_ring(route_)) return bad("its trace file is ahead of it");
   if (auto error = apply_written_events()) return error;
+  if (position->last_step) order_.take_step(*position->last_step, position->last_time_ns);
   commit();
   if (!file_.position()) begin_part();
-  finished_ = position->ended && file_.position();
   return std::nullopt;
 }
 
@@ -54,21 +67,18 @@ std::optional<Error> SegmentDrain::start_late() {
       words[3] > words[0]) {
     return bad("a ledger that does not fit the consumed positions");
   }
+  const Totals totals{words[2], words[0] - words[3], words[3], words[4], words[5], 0, words[6]};
+  if (!totals.possible()) return bad("a ledger of totals that can't be");
   route_ = words[0];
   events_written_ = words[1];
-  totals_.attempted = words[2];
-  totals_.filtered = words[3];
-  totals_.delivered = route_ - words[3];
-  totals_.hook_dropped = words[4];
-  totals_.event_lost = words[5];
-  totals_.unclaimed = words[6];
+  totals_ = totals;
   base_ = known_from_ = totals_;
   if (auto error = apply_written_events()) return error;
   commit();
   const std::size_t begin = out_.size();
   append_start(out_, part_, totals_, route_, events_written_, committed_.step);
   mark(false, begin, std::nullopt);
-  for (const RequestEvent& request : requests_in_table(map, events_written_)) {
+  for (const RequestEvent& request : join_.live_at(events_written_)) {
     const std::size_t line = out_.size();
     append_request(out_, request, std::nullopt);
     mark(false, line, std::nullopt);
@@ -78,12 +88,17 @@ std::optional<Error> SegmentDrain::start_late() {
 
 // What the file, or one before it, has already: only its effect is needed.
 std::optional<Error> SegmentDrain::apply_written_events() {
-  if (auto error = read_events()) return error;
-  while (!pending_.empty() && pending_.front().position < events_written_) {
-    apply_event(pending_.front());
-    pending_.pop_front();
+  while (events_.position() < events_written_) {
+    const auto event = next_event();
+    if (!event) return event.error();
+    if (!*event) break;
+    apply_event(**event);
   }
   join_.forget_ended();
+  // Some of the last one's records may have been seen before.
+  step_left_ = std::min(step_left_, totals_.open());
+  // Which of them were selected so far is not looked up again.
+  allowed_layers_ = segment_.map().header().moe_layers;
   return std::nullopt;
 }
 
@@ -115,7 +130,7 @@ bool SegmentDrain::write_head() {
 }
 
 bool SegmentDrain::can_change_file() const {
-  return !finished_ && !file_lost_ && !next_file_ && head_.empty() && out_.empty();
+  return !finished_ && !bad_ && !file_lost_ && !next_file_ && head_.empty() && out_.empty();
 }
 
 void SegmentDrain::go_on_in(TraceFile next) {

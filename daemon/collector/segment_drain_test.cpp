@@ -264,33 +264,5 @@ TEST_F(SegmentDrainTest, CountingStepsAndControlChangesHaveTheirLines) {
   EXPECT_EQ(control[1].at("from_step"), 2);
 }
 
-TEST_F(SegmentDrainTest, HostileRecordsQuarantineTheSegment) {
-  const auto spoil = [&](std::size_t offset, std::uint16_t value) {
-    open();
-    const std::uint64_t request = producer->requests().begin("r0", 1, 0);
-    run_step(*producer, request, 0, 1);
-    std::memcpy(producer->map().route_ring().slot(0) + offset, &value, sizeof value);
-    std::filesystem::remove(path);
-    const auto collector = attached();
-    const auto state = drain(*collector);
-    EXPECT_FALSE(state);
-    EXPECT_EQ(state.error().code, ErrorCode::kBadSegment);
-  };
-  spoil(offsetof(moetrace_route_head, step), 77);
-  spoil(offsetof(moetrace_route_head, layer), kTestLayers);
-  spoil(offsetof(moetrace_route_head, row), 9);
-}
-
-TEST_F(SegmentDrainTest, CutRingFileIsAnErrorAndNoSignal) {
-  open();
-  const auto collector = attached();
-  std::filesystem::resize_file(directory.file(name.ring_file()), 4096);
-  const auto state = collector->pass();
-  ASSERT_FALSE(state);
-  EXPECT_EQ(state.error().code, ErrorCode::kBadSegment);
-  std::filesystem::resize_file(directory.file(name.ring_file()),
-                               producer->map().header().ring_bytes);
-}
-
 }  // namespace
 }  // namespace moetrace

@@ -3,25 +3,55 @@
 #include <algorithm>
 
 namespace moetrace {
+namespace {
+
+// About what a live request takes: its texts, and 200 bytes of strings, node and allocator.
+std::size_t bytes_of(const RequestEvent& request, const RouteOrigin& origin) {
+  return 200 + request.id.size() + origin.prefix.size() + origin.suffix.size();
+}
+
+}  // namespace
 
 void StepJoin::add_request(const RequestEvent& request, std::uint64_t event) {
-  std::string id = json_string(request.id);
-  RouteOrigin origin = route_origin(id, request.request);
-  requests_.insert_or_assign(request.request,
-                             Request{request, event, std::move(id), std::move(origin)});
+  if (const auto old = requests_.find(request.request); old != requests_.end()) erase(old);
+  RouteOrigin origin = route_origin(json_string(request.id), request.request);
+  bytes_ += bytes_of(request, origin);
+  requests_.emplace(request.request, Request{request, event, false, std::move(origin)});
+  if (bytes_ > most_bytes_) forget_oldest();
   std::fill(origins_.begin(), origins_.end(), nullptr);
 }
 
 void StepJoin::end_request(std::uint64_t request) {
+  const auto found = requests_.find(request);
+  if (found == requests_.end()) return;
+  found->second.ended = true;
   ended_.push_back(request);
+  // The step that was entered may have pointed at it.
+  std::fill(origins_.begin(), origins_.end(), nullptr);
 }
 
 void StepJoin::forget_ended() {
-  if (ended_.empty()) return;
-  for (const std::uint64_t request : ended_) requests_.erase(request);
+  for (const std::uint64_t request : ended_) {
+    if (const auto found = requests_.find(request); found != requests_.end()) erase(found);
+  }
   ended_.clear();
-  // The step that was entered may have pointed at one of them.
-  std::fill(origins_.begin(), origins_.end(), nullptr);
+}
+
+void StepJoin::erase(std::unordered_map<std::uint64_t, Request>::iterator request) {
+  bytes_ -= bytes_of(request->second.began, request->second.origin);
+  requests_.erase(request);
+}
+
+// An eighth of them at a time, so that looking for the oldest costs each new one little.
+void StepJoin::forget_oldest() {
+  std::vector<std::uint64_t> numbers;
+  numbers.reserve(requests_.size());
+  for (const auto& [number, request] : requests_) numbers.push_back(number);
+  const std::size_t count = std::max<std::size_t>(numbers.size() / 8, 1);
+  std::nth_element(numbers.begin(), numbers.begin() + static_cast<std::ptrdiff_t>(count) - 1,
+                   numbers.end());
+  for (std::size_t n = 0; n < count; ++n) erase(requests_.find(numbers[n]));
+  forgotten_ += count;
 }
 
 std::vector<RequestEvent> StepJoin::live_at(std::uint64_t event) const {
@@ -34,9 +64,9 @@ std::vector<RequestEvent> StepJoin::live_at(std::uint64_t event) const {
   return live;
 }
 
-std::string StepJoin::json_id(std::uint64_t request) const {
-  const auto found = requests_.find(request);
-  return found == requests_.end() ? "null" : found->second.json_id;
+const RequestEvent* StepJoin::request(std::uint64_t number) const {
+  const auto found = requests_.find(number);
+  return found == requests_.end() || found->second.ended ? nullptr : &found->second.began;
 }
 
 void StepJoin::enter(StepEvent step) {
@@ -47,7 +77,7 @@ void StepJoin::enter(StepEvent step) {
 
 const RouteOrigin* StepJoin::origin_of(std::uint64_t request) const {
   const auto found = requests_.find(request);
-  return found == requests_.end() ? &unknown_ : &found->second.origin;
+  return found == requests_.end() || found->second.ended ? &unknown_ : &found->second.origin;
 }
 
 StepJoin::Place StepJoin::place(std::uint32_t row) {

@@ -78,6 +78,9 @@ Result<TracePlace> place_trace(const OutputNames& names, const std::string& trac
     return new_part(names, meta, last.part + 1, std::nullopt, file.error().message);
   if (!file) return file.error();
   TracePosition position = *file->position();
+  // Nothing follows, whatever its segment says.
+  if (position.end_status == kBadSegmentEnd)
+    return TracePlace{std::move(*file), position.part, std::move(position), ""};
   if (lost_its_end(position, consumed)) {
     return new_part(names, meta, position.part + 1, std::nullopt,
                     file->path() + ": ends before what was already written to it, so it was cut");

@@ -384,6 +384,46 @@ class Segments(Case):
                 said = self.refused("--publish", "none", directory=rings, user=64002, group=theirs, extra_groups=[])
                 self.assertIn(f"(pid {second.pid}) already serves", said)
 
+    @unittest.skipUnless(os.geteuid() == 0, "running as another user needs root")
+    def test_rings_of_another_user(self):
+        """A service drains what its group may open; what it can't remove, or can't open, it says once, whatever follows."""
+        engine, service, group = 64001, 64002, 64003
+        try:
+            subprocess.run([MOETRACED, "--version"], user=engine, cwd="/", stdout=subprocess.DEVNULL, check=True)
+        except PermissionError:
+            self.skipTest("other users can't start the program")
+        self.folder.chmod(0o777)
+        self.rings.chmod(0o755)
+        source = self.write_log(14, 500)
+        source.chmod(0o644)
+
+        def record(rings, user, **env):
+            subprocess.run([MOETRACE, "replay", source, "--rate", "1e9"], user=user, group=user, extra_groups=[group], cwd="/",
+                           env={**self.env, "MOETRACE_DIR": str(rings), **env}, stdout=subprocess.DEVNULL, check=True)
+
+        for name, mode, env, left, said in (
+                ("service", 0o2770, {}, 0, []),
+                ("sticky", 0o1777, {"MOETRACE_GROUP": str(group)}, 1, ["drained, but can't be removed"]),
+                ("private", 0o1777, {}, 1, ["MOETRACE_GROUP"])):
+            with self.subTest(name):
+                rings = self.rings / name
+                rings.mkdir()
+                os.chown(rings, 0, group)
+                rings.chmod(mode)
+                record(rings, engine, **env)
+                process = self.start_as(service, group, rings)
+                record(rings, service)
+                record(rings, service)
+                lines = [process.stderr.readline() for _ in range(4)]
+                wait_until(lambda: len([file for file in rings.iterdir() if file.suffix == ".ring"]) == left, "not drained")
+                process.terminate()
+                lines += process.stderr.readlines()
+                complaints = [line for line in lines if " begins: " not in line and " has ended: " not in line]
+                self.assertEqual(len(complaints), len(said), lines)
+                for line, part in zip(complaints, said):
+                    self.assertIn(part, line)
+                self.assertEqual(sum(" has ended: closed, " in line for line in lines), 2 if name == "private" else 3, lines)
+
     def start_as(self, user, group, rings):
         command = [MOETRACED, "--directory", rings, "--output-dir", self.folder / f"{rings.name}.{user}", "--publish", "none"]
         process = subprocess.Popen(command, env=self.env, cwd=self.folder, stderr=subprocess.PIPE, text=True, umask=0o077,

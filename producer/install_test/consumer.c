@@ -11,7 +11,7 @@ int main(int argc, char** argv) {
   moetrace_options_init(&options, sizeof options);
   options.directory = argv[1];
   options.session = "consumer";
-  options.ring_mb = 0.01;
+  options.ring_mb = 0.0625;
   options.layers = "all";
   options.sample_every = 1;
   options.num_layers = 1;
