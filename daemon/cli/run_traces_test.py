@@ -72,7 +72,7 @@ class RunTracesTest(RunCase):
     def assert_ring_is_kept(self, error_text, rows):
         """The line of a kept ring is there once; its command makes the trace whole."""
         [(path, held, command)] = re.findall(r"^moetrace: (\S+\.ring): holds (\S+) rows that are in no file, because the collector failed; "
-                                             r"mend what it says above, then run: (.*)$", error_text, re.MULTILINE)
+                                             r"fix the cause above, then run: (.*)$", error_text, re.MULTILINE)
         self.assertTrue(os.path.exists(path))
         self.assertNotIn("verified", error_text)
         trace = self.path("odd name.jsonl")
@@ -166,7 +166,7 @@ class RunTracesTest(RunCase):
     def test_run_waits_for_an_engine_in_the_background(self):
         plain_log(self.path("plain.jsonl"))
         run, feed = self.background("--wait")
-        self.assertRegex(run.stderr.readline(), r"COMMAND has ended; waits for an engine in the background, session run-\w+; Ctrl-C ends that")
+        self.assertRegex(run.stderr.readline(), r"COMMAND has ended; waiting for its engine in the background \(session run-\w+\); Ctrl-C stops the wait")
         with open(feed, "w", encoding="utf-8") as pipe, open(self.path("plain.jsonl"), encoding="utf-8") as log:
             pipe.write(log.read())
             pipe.flush()
@@ -183,7 +183,7 @@ class RunTracesTest(RunCase):
         run.send_signal(signal.SIGINT)
         _, err = run.communicate(timeout=60)
         self.assertEqual(run.returncode, 1, err)
-        self.assertIn("no longer waits for an engine", err)
+        self.assertIn("stopped waiting for an engine", err)
         self.assertIn("COMMAND made no ring", err)
         with open(feed, "w", encoding="utf-8"):  # the engine ends
             pass
@@ -198,7 +198,7 @@ class RunTracesTest(RunCase):
             pipe.flush()
             self.wait_for(lambda: os.path.exists(self.path("out.jsonl")), "the trace")
             run.send_signal(signal.SIGINT)
-            self.assertIn("no longer waits for an engine", run.stderr.readline())
+            self.assertIn("stopped waiting for an engine", run.stderr.readline())
             run.send_signal(signal.SIGINT)
             _, err = run.communicate(timeout=60)
             self.assertEqual(run.returncode, 1, err)
