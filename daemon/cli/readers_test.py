@@ -123,7 +123,7 @@ class ReadersTest(CliTest):
     def test_two_traces_in_one_file(self):
         # As a collector writes it.
         unknown = dict.fromkeys(("vllm_version", "torch_version", "engine", "engine_version", "rank", "world_size", "created_at",
-                                 "host", "router", "ranks"))
+                                 "host", "router", "ranks", "device", "seed"))
         trace = {**unknown, **META, "num_layers": None, "sample_every": 1, "schema": "moetrace/1",
                  "trace_id": "00000000-0000-4000-8000-000000000001"}
         self.assert_refused("line 2: a second trace begins here",

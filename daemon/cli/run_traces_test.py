@@ -125,7 +125,8 @@ class RunTracesTest(RunCase):
                               capture_output=True, text=True, timeout=60,
                               preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
         self.assertEqual(done.returncode, 1, done.stderr)
-        self.assertRegex(done.stderr, r"\Amoetrace: .*file size limit of 1048576; raise it \(ulimit -f\), or lower MOETRACE_RING_MB\n\Z")
+        self.assertRegex(done.stderr, r"\Amoetrace: .*: no room for its 3 MiB: File too large; set MOETRACE_RING_MB lower or raise the file "
+                         r"size limit \(ulimit -f\)\n\Z")
         self.assertEqual(os.listdir(self.rings), [])
 
     def test_verify_names_the_command_that_finishes_a_trace(self):
