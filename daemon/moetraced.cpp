@@ -8,6 +8,7 @@
 
 #include <cstdio>
 
+#include "command_line/program.hpp"
 #include "daemon/collector/collector.hpp"
 #include "daemon/collector/output_names.hpp"
 #include "daemon/endpoints.hpp"
@@ -86,6 +87,7 @@ Asked read_signals(int signals) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  moetrace::command_line::begin_program();
   const auto parsed = moetrace::parse_collector_options(argc, argv);
   if (!parsed) {
     say(parsed.error().message);
@@ -93,7 +95,7 @@ int main(int argc, char** argv) {
   }
   if (parsed->help) {
     std::fputs(parsed->help->c_str(), stdout);
-    return 0;
+    return moetrace::command_line::end_program("moetraced", 0);
   }
   moetrace::CollectorOptions options = parsed->options;
   if (options.publish.empty()) options.publish = {moetrace::default_endpoint(options.session)};

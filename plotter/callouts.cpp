@@ -12,6 +12,7 @@ constexpr double kGap = 5;           // between a label and what is below it, or
 constexpr double kAsideRoom = 0.25;  // between labels side by side, in labels
 constexpr double kSideStep = 4;      // sideways search
 constexpr double kNearEnough = 9;    // a label that close to its bar needs no line
+constexpr double kLeaderRoom = 22;   // between the bars and a row of labels, for their leaders
 
 // Costs in points of distance.
 constexpr double kAside = 1.2;
@@ -90,14 +91,19 @@ double distance(const CalloutRequest& request, const Callout& callout) {
   return kAside * aside + above;
 }
 
+// Whether a leader of one runs through the other's label, or their leaders meet: then the eye may
+// take one label for the other.
+bool tangled(const Callout& a, const Callout& b) {
+  return (a.leader && crosses(a, grown(b.box, 2, 2))) ||
+         (b.leader && crosses(b, grown(a.box, 2, 2))) || (a.leader && b.leader && meet(a, b));
+}
+
 // How much a leader disturbs: through a bar it can be followed, through a label hardly.
 double disturbance(const Callout& callout, const std::vector<Callout>& placed,
                    const std::vector<Box>& bars) {
   double sum = 0;
   for (const Callout& other : placed) {
-    if (callout.leader && crosses(callout, grown(other.box, 2, 2))) sum += kThroughLabel;
-    if (other.leader && crosses(other, grown(callout.box, 2, 2))) sum += kThroughLabel;
-    if (callout.leader && other.leader && meet(callout, other)) sum += kThroughLabel;
+    if (tangled(callout, other)) sum += kThroughLabel;
   }
   if (!callout.leader) return sum;
   const auto through = [&](const Box& bar) {
@@ -135,6 +141,65 @@ Placing place_one(const CalloutRequest& request, const std::vector<Callout>& pla
   return best;
 }
 
+// The nearest middles to the wanted ones, which rise, that are at least `apart` from one to the
+// next: labels that push each other share the way (isotonic regression by pooling adjacent
+// violators).
+std::vector<double> spread(const std::vector<double>& wanted, double apart) {
+  struct Pool {
+    double sum;
+    double size;
+    [[nodiscard]] double mean() const { return sum / size; }
+  };
+  std::vector<Pool> pools;
+  for (size_t n = 0; n < wanted.size(); ++n) {
+    pools.push_back({wanted[n] - static_cast<double>(n) * apart, 1});
+    while (pools.size() > 1 && pools[pools.size() - 2].mean() > pools.back().mean()) {
+      const Pool last = pools.back();
+      pools.pop_back();
+      pools.back() = {pools.back().sum + last.sum, pools.back().size + last.size};
+    }
+  }
+  std::vector<double> middles;
+  for (const Pool& pool : pools) {
+    for (double n = 0; n < pool.size; ++n) {
+      middles.push_back(pool.mean() + static_cast<double>(middles.size()) * apart);
+    }
+  }
+  return middles;
+}
+
+// All labels on one level, in the order of their bars, with room below for the leaders. So no
+// leader runs through a label, and none meets another.
+std::vector<Callout> place_row(const std::vector<CalloutRequest>& requests,
+                               const std::vector<Box>& bars, double left, double right) {
+  std::vector<size_t> order(requests.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::ranges::stable_sort(order, {}, [&](size_t index) { return requests[index].bar.middle(); });
+  double width = 0;
+  double height = 0;
+  std::vector<double> wanted;
+  for (const size_t index : order) {
+    width = std::max(width, requests[index].width);
+    height = std::max(height, requests[index].height);
+    wanted.push_back(requests[index].bar.middle());
+  }
+  std::vector<double> middles = spread(wanted, width * (1 + kAsideRoom));
+  const double row = middles.back() - middles.front();
+  const double first = std::clamp(middles.front(), left + width / 2,
+                                  std::max(left + width / 2, right - width / 2 - row));
+  const double shift = first - middles.front();
+  const double from = first - width / 2;
+  double top = bars_top(bars, from, row + width);
+  for (const CalloutRequest& request : requests) top = std::min(top, request.bar.y);
+  std::vector<Callout> callouts(requests.size());
+  for (size_t place = 0; place < order.size(); ++place) {
+    const CalloutRequest& request = requests[order[place]];
+    callouts[order[place]] =
+        callout_at(request, middles[place] + shift - request.width / 2, top - kLeaderRoom - height);
+  }
+  return callouts;
+}
+
 }  // namespace
 
 std::vector<Callout> place_callouts(const std::vector<CalloutRequest>& requests,
@@ -156,6 +221,11 @@ std::vector<Callout> place_callouts(const std::vector<CalloutRequest>& requests,
     best_cost = cost;
     for (size_t place = 0; place < order.size(); ++place) best[order[place]] = placed[place];
   } while (std::next_permutation(order.begin(), order.end()));
+  for (size_t a = 0; a < best.size(); ++a) {
+    for (size_t b = a + 1; b < best.size(); ++b) {
+      if (tangled(best[a], best[b])) return place_row(requests, bars, left, right);
+    }
+  }
   return best;
 }
 

@@ -20,10 +20,10 @@ struct Callout {
   bool leader = false;  // the label is far enough from its bar to need that line
 };
 
-// `bars` are all bars of the picture, from left to right; labels stay between `left` and `right`.
-// In the order of the requests, which must be few: all orders of placing are tried. Labels take
-// places above the bars, so one may end up above the plot's top: the caller then scales the bars
-// down and asks again.
+// No leader runs through another label, and no two meet but where they begin. `bars` are all bars
+// of the picture, from left to right; labels stay between `left` and `right`. In the order of the
+// requests, which must be few: all orders of placing are tried. Labels take places above the bars,
+// so one may end up above the plot's top: the caller then scales the bars down and asks again.
 std::vector<Callout> place_callouts(const std::vector<CalloutRequest>& requests,
                                     const std::vector<Box>& bars, double left, double right);
 

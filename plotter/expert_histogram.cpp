@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "plotter/callouts.hpp"
+#include "plotter/columns.hpp"
 #include "plotter/metrics.hpp"
 #include "plotter/ticks.hpp"
 
@@ -18,14 +19,26 @@ constexpr double kColumnGap = 14;     // between shares and counts on the left
 constexpr double kLabelGap = 8;       // between the axis and its labels
 constexpr int kMostCountSteps = 6;
 
-std::string finding(const Metrics& metrics) {
+// "The three busiest experts", and how many more are as busy as the third.
+std::string name_of_top_3(const Histogram& histogram, const Metrics& metrics) {
+  const auto last = static_cast<uint64_t>(
+      std::ranges::count(histogram.counts, metrics.top_3.back().count) -
+      std::ranges::count(metrics.top_3, metrics.top_3.back().count, &ExpertShare::count));
+  std::string text = "The three busiest experts";
+  if (last > 0)
+    text +=
+        " (" + with_thousands(last) + (last == 1 ? " more ties" : " more tie") + " with the third)";
+  return text;
+}
+
+std::string finding(const Histogram& histogram, const Metrics& metrics) {
   if (metrics.total_selections == 0) return {};
   char entropy[96];
   std::snprintf(entropy, sizeof entropy, "entropy %.2f of %.2f bits", *metrics.entropy_bits,
                 metrics.max_entropy_bits);
   std::string text;
   if (metrics.top_3.size() == 3) {
-    text = "The three busiest experts take " + as_percent(metrics.top_3_share(), 1) +
+    text = name_of_top_3(histogram, metrics) + " take " + as_share(metrics.top_3_share(), 1) +
            " of all selections; ";
   }
   text += entropy;
@@ -74,7 +87,7 @@ class HistogramLayout {
 
   Scene lay_out() {
     Header header = histogram_.header;
-    header.finding = finding(metrics_);
+    header.finding = finding(histogram_, metrics_);
     add_header(scene_, header);
     if (metrics_.total_selections == 0) {
       add_no_routes(scene_);
@@ -105,7 +118,10 @@ class HistogramLayout {
     counts_right_ = shares_right_ + kColumnGap + counts;
     plot_ = {counts_right_ + kLabelGap, kPlotTop, 0, kPlotBottom - kPlotTop};
     plot_.width = kSceneWidth - kRightMargin - plot_.x;
-    slot_ = plot_.width / static_cast<double>(histogram_.counts.size());
+    const auto experts = static_cast<uint32_t>(histogram_.counts.size());
+    column_experts_ = experts_a_column(experts, plot_.width);
+    columns_ = busiest_of_each(histogram_.counts, column_experts_);
+    slot_ = plot_.width / static_cast<double>(columns_.size() * column_experts_);
   }
 
   [[nodiscard]] double y_of(double count) const {
@@ -114,12 +130,22 @@ class HistogramLayout {
 
   void place_bars() {
     bars_.clear();
-    const double width = std::min(slot_ * (slot_ > 5 ? 0.78 : 0.88), 64.0);
-    for (size_t id = 0; id < histogram_.counts.size(); ++id) {
-      const double x = plot_.x + (static_cast<double>(id) + 0.5) * slot_ - width / 2;
-      const double y = y_of(static_cast<double>(histogram_.counts[id]));
+    const double slot = slot_ * column_experts_;
+    const double width = std::min(slot * (slot > 5 ? 0.78 : 0.88), 64.0);
+    for (size_t column = 0; column < columns_.size(); ++column) {
+      const double x = plot_.x + (static_cast<double>(column) + 0.5) * slot - width / 2;
+      const double y = y_of(static_cast<double>(columns_[column]));
       bars_.push_back({x, y, width, plot_.bottom() - y});
     }
+  }
+
+  [[nodiscard]] const Box& bar_of(uint32_t expert) const { return bars_[expert / column_experts_]; }
+
+  // The part of its bar that is the expert's own.
+  [[nodiscard]] Box place_of(uint32_t expert) const {
+    const Box& bar = bar_of(expert);
+    if (column_experts_ == 1) return bar;
+    return {plot_.x + expert * slot_, bar.y, slot_, bar.height};
   }
 
   // Labels stand above the bars, so the bars leave room: first for one label, then for more on top
@@ -129,7 +155,7 @@ class HistogramLayout {
     for (const ExpertShare& top : metrics_.top_3) {
       top_labels_.push_back(
           {"expert " + std::to_string(top.expert),
-           as_percent(top.share, top.share < 0.1 ? 2 : 1) + " · " + with_thousands(top.count)});
+           as_share(top.share, top.share < 0.1 ? 2 : 1) + " · " + with_thousands(top.count)});
     }
     const size_t levels = metrics_.top_3.size() + 2;
     for (size_t level = 1; level <= levels; ++level) {
@@ -137,7 +163,8 @@ class HistogramLayout {
       place_bars();
       std::vector<CalloutRequest> requests;
       for (size_t rank = 0; rank < metrics_.top_3.size(); ++rank) {
-        requests.push_back({bars_[metrics_.top_3[rank].expert], top_labels_[rank].width(), height});
+        requests.push_back(
+            {bar_of(metrics_.top_3[rank].expert), top_labels_[rank].width(), height});
       }
       callouts_ = place_callouts(requests, bars_, plot_.x + 4, plot_.right());
       const auto fits = [&](const Callout& callout) { return callout.box.y >= plot_.y; };
@@ -172,7 +199,7 @@ class HistogramLayout {
       if (bar.height > 0) scene_.shapes.emplace_back(Rect{bar, palette::kBar});
     }
     for (const ExpertShare& top : metrics_.top_3) {
-      scene_.shapes.emplace_back(Rect{bars_[top.expert], palette::kAccent});
+      scene_.shapes.emplace_back(Rect{bar_of(top.expert), palette::kAccent});
     }
   }
 
@@ -181,8 +208,10 @@ class HistogramLayout {
     const double y = y_of(static_cast<double>(metrics_.total_selections) / experts);
     scene_.shapes.emplace_back(Stroke{plot_.x, y, plot_.right() + 4, y, palette::kInk, 1.2, true});
     const double height = text_height(kLabelFont);
-    add_text("uniform", palette::kInk, Align::kLeft, plot_.right() + 8, y - height);
-    add_text(as_percent(1 / experts, 2), palette::kSoftInk, Align::kLeft, plot_.right() + 8, y);
+    // Beside the line, and above the ids.
+    const double middle = std::min(y, plot_.bottom() - height);
+    add_text("uniform", palette::kInk, Align::kLeft, plot_.right() + 8, middle - height);
+    add_text(as_share(1 / experts, 2), palette::kSoftInk, Align::kLeft, plot_.right() + 8, middle);
   }
 
   void add_id_axis() {
@@ -192,13 +221,13 @@ class HistogramLayout {
     const uint32_t step = id_step(ids, slot_, id_spacing(ids));
     const double labels_y = plot_.bottom() + 8;
     for (uint32_t id = 0; id < ids; id += step) {
-      const double x = bars_[id].middle();
+      const double x = plot_.x + (id + 0.5) * slot_;
       scene_.shapes.emplace_back(
           Stroke{x, plot_.bottom(), x, plot_.bottom() + 4, palette::kAxis, 1, false});
       add_text(std::to_string(id), palette::kInk, Align::kMiddle, x, labels_y);
     }
-    add_text("expert", palette::kSoftInk, Align::kMiddle, plot_.middle(),
-             labels_y + text_height(kLabelFont) + 5);
+    add_text(axis_of_experts(column_experts_, "bar"), palette::kSoftInk, Align::kMiddle,
+             plot_.middle(), labels_y + text_height(kLabelFont) + 5);
   }
 
   void add_callouts() {
@@ -223,11 +252,13 @@ class HistogramLayout {
   Scene scene_;
   uint64_t highest_ = 0;
   double headroom_ = 0;
-  double slot_ = 0;
+  double slot_ = 0;  // of one expert
+  uint32_t column_experts_ = 1;
   double shares_right_ = 0;
   double counts_right_ = 0;
   Box plot_;
   std::vector<CountTick> ticks_;
+  std::vector<uint64_t> columns_;  // by bar
   std::vector<Box> bars_;
   std::vector<TopLabel> top_labels_;
   std::vector<Callout> callouts_;

@@ -31,7 +31,10 @@ void add_header(Scene& scene, const Header& header) {
   const std::string model =
       shortened(header.model, kSubtitleFont, room - text_width(details, kSubtitleFont));
   add(header.title, kTitleFont, palette::kInk, 20);
-  add(model + details, kSubtitleFont, palette::kSoftInk, 54);
+  // A name in a script from right to left stays apart from what follows it.
+  constexpr const char* kIsolate = "\u2068";
+  constexpr const char* kEndOfIsolate = "\u2069";
+  add(kIsolate + model + kEndOfIsolate + details, kSubtitleFont, palette::kSoftInk, 54);
   if (!header.finding.empty()) add(header.finding, kSubtitleFont, palette::kInk, 77);
 }
 

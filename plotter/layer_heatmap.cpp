@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <limits>
 
+#include "plotter/columns.hpp"
 #include "plotter/header.hpp"
 #include "plotter/metrics.hpp"
 #include "plotter/ticks.hpp"
@@ -35,25 +36,30 @@ std::string as_factor(double factor) {
   return text;
 }
 
+constexpr double kPlotLeft = kSideMargin + 50;
+constexpr double kPlotWidth = kSceneWidth - kPanelRight - kPanelWidth - kPanelGap - kPlotLeft;
+
 // How the layers compare: what a row shows.
 struct LayerRow {
   uint16_t number;
-  std::vector<double> ratios;  // by expert: its share x num_experts, 1 is even
+  std::vector<double> ratios;  // by column: the busiest share x num_experts, 1 is even
   double busiest = 0;
+  size_t busiest_expert = 0;
 };
 
-std::vector<LayerRow> layer_rows(const ExpertLoad& load) {
+std::vector<LayerRow> layer_rows(const ExpertLoad& load, uint32_t column_experts) {
   std::vector<LayerRow> rows;
   for (const auto& [number, layer] : load.layers) {
-    const Metrics metrics = measure(layer.counts);
-    LayerRow row{.number = number, .ratios = {}, .busiest = 0};
-    if (metrics.total_selections > 0) {
-      const double even =
-          static_cast<double>(metrics.total_selections) / static_cast<double>(load.num_experts);
-      for (const uint64_t count : layer.counts) {
+    LayerRow row{.number = number, .ratios = {}, .busiest = 0, .busiest_expert = 0};
+    const uint64_t total = measure(layer.counts).total_selections;
+    if (total > 0) {
+      const double even = static_cast<double>(total) / static_cast<double>(load.num_experts);
+      for (const uint64_t count : busiest_of_each(layer.counts, column_experts)) {
         row.ratios.push_back(static_cast<double>(count) / even);
       }
       row.busiest = *std::ranges::max_element(row.ratios);
+      row.busiest_expert =
+          static_cast<size_t>(std::ranges::max_element(layer.counts) - layer.counts.begin());
     }
     rows.push_back(std::move(row));
   }
@@ -62,13 +68,16 @@ std::vector<LayerRow> layer_rows(const ExpertLoad& load) {
 
 class HeatmapLayout {
  public:
-  explicit HeatmapLayout(const ExpertLoad& load) : load_(load), rows_(layer_rows(load)) {
+  explicit HeatmapLayout(const ExpertLoad& load)
+      : load_(load),
+        column_experts_(experts_a_column(load.num_experts, kPlotWidth)),
+        rows_(layer_rows(load, column_experts_)) {
     for (const LayerRow& row : rows_) busiest_ = std::max(busiest_, row.busiest);
     const double rows = std::max<double>(1, static_cast<double>(rows_.size()));
-    plot_ = {kSideMargin + 50, kPlotTop, 0, std::max(48.0, std::min(rows * 22, 528.0))};
-    plot_.width = kSceneWidth - kPanelRight - kPanelWidth - kPanelGap - plot_.x;
+    plot_ = {kPlotLeft, kPlotTop, kPlotWidth, std::max(48.0, std::min(rows * 22, 528.0))};
     row_height_ = plot_.height / rows;
-    slot_ = plot_.width / static_cast<double>(load.num_experts);
+    const uint32_t columns = (load.num_experts + column_experts_ - 1) / column_experts_;
+    slot_ = plot_.width / (columns * column_experts_);
     // At least one doubling, so that the noise of an even load does not look like a pattern; at
     // most three, so that one hot expert does not fade the others.
     limit_ = std::clamp(std::ceil(std::log2(std::max(busiest_, 1.0))), 1.0, 3.0);
@@ -95,9 +104,8 @@ class HeatmapLayout {
   [[nodiscard]] std::string finding() const {
     if (busiest_ == 0) return {};
     const auto& row = *std::ranges::max_element(rows_, {}, &LayerRow::busiest);
-    const auto expert = std::ranges::max_element(row.ratios) - row.ratios.begin();
-    return "Busiest: expert " + std::to_string(expert) + " of layer " + std::to_string(row.number) +
-           ", " + as_factor(row.busiest) + " the uniform load";
+    return "Busiest: expert " + std::to_string(row.busiest_expert) + " of layer " +
+           std::to_string(row.number) + ", " + as_factor(row.busiest) + " the uniform load";
   }
 
   void add_text(std::string text, const Color& color, Align align, double x, double y,
@@ -159,8 +167,8 @@ class HeatmapLayout {
         const int shade = shade_of(ratios[first]);
         size_t last = first + 1;
         while (last < ratios.size() && shade_of(ratios[last]) == shade) ++last;
-        const double left = plot_.x + static_cast<double>(first) * slot_;
-        const double right = plot_.x + static_cast<double>(last) * slot_;
+        const double left = plot_.x + static_cast<double>(first) * slot_ * column_experts_;
+        const double right = plot_.x + static_cast<double>(last) * slot_ * column_experts_;
         // Cells reach half a point under their right neighbour: no viewer shows a seam.
         const double under = last < ratios.size() ? 0.5 : 0;
         add_rect({left, top, right - left + under, height}, color_of(shade));
@@ -194,8 +202,8 @@ class HeatmapLayout {
       add_stroke(x, y, x, y + 4, palette::kAxis);
       add_text(std::to_string(id), palette::kInk, Align::kMiddle, x, y + 7);
     }
-    add_text("expert", palette::kSoftInk, Align::kMiddle, plot_.middle(),
-             y + 11 + text_height(kLabelFont));
+    add_text(axis_of_experts(column_experts_, "cell"), palette::kSoftInk, Align::kMiddle,
+             plot_.middle(), y + 11 + text_height(kLabelFont));
   }
 
   // On the right: a bar a layer, as long as its busiest expert's load.
@@ -245,11 +253,12 @@ class HeatmapLayout {
   }
 
   const ExpertLoad& load_;
+  uint32_t column_experts_;
   std::vector<LayerRow> rows_;
   double busiest_ = 0;
   double limit_ = 1;
   double row_height_ = 0;
-  double slot_ = 0;
+  double slot_ = 0;  // of one expert
   Box plot_;
   Scene scene_;
 };

@@ -31,7 +31,8 @@ bool read_content(KeyReader& reader, std::string_view type, Content& content) {
                 Key{"attempted_total", &to.totals.attempted, kOptional},
                 Key{"delivered_total", &to.totals.delivered, kOptional},
                 Key{"filtered_total", &to.totals.filtered, kOptional},
-                Key{"torn_total", &to.totals.torn, kOptional});
+                Key{"torn_total", &to.totals.torn, kOptional},
+                Key{"event_lost_total", &to.totals.event_lost, kOptional});
   }
   if (type == "request") {
     auto& to = content.emplace<Request>();
@@ -47,25 +48,30 @@ bool read_content(KeyReader& reader, std::string_view type, Content& content) {
   if (type == "loss") {
     auto& to = content.emplace<Loss>();
     return keys(Key{"dropped", &to.dropped}, Key{"dropped_total", &to.dropped_total},
-                Key{"cause", &to.cause}, Key{"after_seq", &to.after_seq});
+                Key{"cause", &to.cause}, Key{"after_seq", &to.after_seq},
+                Key{"event_lost_total", &to.event_lost_total, kOptional});
   }
   if (type == "torn") {
     auto& to = content.emplace<Torn>();
     return keys(Key{"first_seq", &to.first_seq}, Key{"count", &to.count});
   }
-  if (type == "base") {
+  if (type == "base" || type == "part") {
     auto& to = content.emplace<Base>();
-    return keys(Key{"seq", &to.seq}, Key{"event", &to.event}, Key{"step", &to.step},
+    const bool is_part = type == "part";
+    return keys(Key{"part", is_part ? Slot{&to.part.emplace()} : Slot{Seen{}},
+                    is_part ? Presence::kRequired : kOptional},
+                Key{"seq", &to.seq}, Key{"event", &to.event}, Key{"step", &to.step},
                 Key{"open", &to.open}, Key{"dropped_total", &to.totals.dropped},
                 Key{"attempted_total", &to.totals.attempted, kOptional},
                 Key{"delivered_total", &to.totals.delivered, kOptional},
                 Key{"filtered_total", &to.totals.filtered, kOptional},
-                Key{"torn_total", &to.totals.torn, kOptional});
+                Key{"torn_total", &to.totals.torn, kOptional},
+                Key{"event_lost_total", &to.totals.event_lost, kOptional});
   }
   if (type == "control") {
     auto& to = content.emplace<Control>();
     return keys(Key{"layers", LayerList{&to.layers}}, Key{"sample_every", &to.sample_every},
-                Key{"from_step", &to.from_step});
+                Key{"from_step", &to.from_step}, Key{"event", &to.event, kOptional});
   }
   if (type == "end") {
     auto& to = content.emplace<End>();

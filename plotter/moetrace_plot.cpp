@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "command_line/program.hpp"
 #include "command_line/usage.hpp"
 #include "plotter/expert_load.hpp"
 #include "plotter/report.hpp"
@@ -78,9 +79,7 @@ std::optional<int> parse(int argc, char** argv, Arguments& arguments) {
   return std::nullopt;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   Arguments arguments;
   if (const auto over = parse(argc, argv, arguments)) return *over;
   const auto load = plot::read_expert_load(arguments.files, arguments.num_experts);
@@ -94,10 +93,20 @@ int main(int argc, char** argv) {
     return kFailed;
   }
   if (!plot::font_has("·–×…")) {
-    std::cerr << "moetrace-plot: there is no font here that has all signs of the pictures, some "
-                 "are boxes; "
+    std::cerr << "moetrace-plot: no font here has all signs of the pictures, boxes stand for some; "
                  "install the package fonts-dejavu-core, and run it again\n";
+  } else if (!plot::font_has(load->model_id)) {
+    std::cerr << "moetrace-plot: no font here has all letters of the model's name, boxes stand for "
+                 "some; install a font of its script, such as the package fonts-noto-cjk, and run "
+                 "it again\n";
   }
   for (const std::string& path : *written) std::cout << path << '\n';
   return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  command_line::begin_program();
+  return command_line::end_program("moetrace-plot", run(argc, argv));
 }

@@ -62,7 +62,14 @@ class MoetracePlot(unittest.TestCase):
         done = subprocess.run([PLOT, trace, "-o", self.out], capture_output=True, text=True, timeout=60,
                               env={**os.environ, "FONTCONFIG_FILE": nowhere})
         self.assertEqual(done.returncode, 0)
-        self.assertRegex(done.stderr, r"moetrace-plot: there is no font here that has all signs of the pictures, [^\n]*; install [^\n]*\n\Z")
+        self.assertRegex(done.stderr, r"moetrace-plot: no font here has all signs of the pictures, [^\n]*; install [^\n]*\n\Z")
+
+    def test_says_that_no_font_has_the_letters_of_a_name(self):
+        for name, why in (("模型", ""), ("\U00013000", "moetrace-plot: no font here has all letters of the model's name, ")):
+            done = self.plot(self.trace({**META, "model_id": name}, ROUTE), "-o", self.out)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertTrue(done.stderr.startswith(why), done.stderr)
+            self.assertEqual(done.stderr.count("\n"), 1 if why else 0, done.stderr)
 
     def peak_memory(self, steps):
         """Of a run over a trace that is `steps` long, each step with its request and a loss, in KiB."""

@@ -5,7 +5,8 @@
 
 #include <cmath>
 
-#include "plotter/cairo_text.hpp"
+#include "plotter/cairo_owners.hpp"
+#include "plotter/text_line.hpp"
 
 namespace moetrace::plot {
 namespace {
@@ -39,10 +40,8 @@ void draw(cairo_t* context, const Stroke& stroke) {
 }
 
 void draw(cairo_t* context, const Text& text) {
-  select_font(context, text.font);
   set_color(context, text.color);
-  cairo_move_to(context, text.box.x, text.baseline);
-  cairo_show_text(context, text.text.c_str());
+  TextLine(text.text, text.font, context).draw(text.box.x, text.baseline);
 }
 
 void draw(cairo_t* context, const Scene& scene) {

@@ -60,12 +60,11 @@ struct Scene {
 
 enum class Align { kLeft, kMiddle, kRight };
 
-// What a text in DejaVu Sans takes.
+// What a text takes in DejaVu Sans, and in other fonts where that lacks letters.
 double text_width(std::string_view text, const Font& font);
 double text_height(const Font& font);
 
-// Whether that font, or what this machine puts in its place, has a sign for each character of a
-// UTF-8 text.
+// Whether the fonts of this machine have each letter of a UTF-8 text.
 bool font_has(std::string_view text);
 
 // A text whose box starts, is centred, or ends at x, with its top at y.

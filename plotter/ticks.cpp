@@ -1,6 +1,7 @@
 #include "plotter/ticks.hpp"
 
 #include <bit>
+#include <cmath>
 #include <cstdio>
 
 namespace moetrace::plot {
@@ -25,6 +26,12 @@ std::string as_percent(double share, int decimals) {
   char text[32];
   std::snprintf(text, sizeof text, "%.*f%%", decimals, 100 * share);
   return text;
+}
+
+std::string as_share(double share, int decimals) {
+  int enough = decimals;  // for its first digit that is not 0
+  while (share > 0 && enough < 9 && 100 * share * std::pow(10, enough) < 1) ++enough;
+  return as_percent(share, enough > decimals ? enough + 1 : decimals);
 }
 
 std::string counted(uint64_t number, const std::string& what) {

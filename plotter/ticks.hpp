@@ -13,6 +13,9 @@ std::string with_thousands(uint64_t number);
 // 0.0813 as "8.13%": `decimals` digits behind the point.
 std::string as_percent(double share, int decimals);
 
+// The same for a share that may be tiny: with more digits where these would show only zeros.
+std::string as_share(double share, int decimals);
+
 // "12,805 tokens", "1 token".
 std::string counted(uint64_t number, const std::string& what);
 

@@ -82,6 +82,7 @@ struct Totals {
   std::optional<uint64_t> filtered;
   std::optional<uint64_t> dropped;
   std::optional<uint64_t> torn;
+  std::optional<uint64_t> event_lost;  // the part of dropped whose step was never announced
 };
 
 struct Step {
@@ -113,8 +114,9 @@ struct RequestEnd {
 struct Loss {
   uint64_t dropped = 0;
   uint64_t dropped_total = 0;
-  std::string_view cause;             // "ring_full" or "event_ring_full"
-  std::optional<uint64_t> after_seq;  // empty if no route came before
+  std::string_view cause;                    // "ring_full" or "event_ring_full"
+  std::optional<uint64_t> after_seq;         // empty if no route came before
+  std::optional<uint64_t> event_lost_total;  // may be absent
 };
 
 struct Torn {
@@ -122,8 +124,10 @@ struct Torn {
   uint64_t count = 0;
 };
 
-// Where a file that started late begins; the second line if it is there at all.
+// Where a file begins that is not the start of its trace: a `base` line if its collector started
+// late, a `part` line if the file goes on with an earlier one. The second line, if it is there.
 struct Base {
+  std::optional<uint64_t> part;  // from 2 on; empty in a `base` line
   uint64_t seq = 0;
   uint64_t event = 0;
   std::optional<uint64_t> step;
@@ -136,6 +140,7 @@ struct Control {
   std::span<const uint16_t> layers;
   uint64_t sample_every = 0;  // 0: count without recording
   uint64_t from_step = 0;
+  std::optional<uint64_t> event;  // may be absent
 };
 
 struct End {
@@ -144,7 +149,7 @@ struct End {
   uint64_t filtered = 0;
   uint64_t dropped = 0;
   uint64_t torn = 0;
-  std::string_view status;  // "closed" or "producer died"
+  std::string_view status;  // "closed", "producer died", "continued" or "bad segment"
 };
 
 // A type that this reader does not know. Consumers ignore it.

@@ -210,6 +210,19 @@ TEST(Announcer, ReplayChoosesItsOwnLayers) {
   EXPECT_EQ(bench.host().attempted, 2u);
 }
 
+TEST(Announcer, ReplaySelectsWhatItSends) {
+  moetrace_ring_header header = small_header();
+  header.layers_logged = {{0b001, 0, 0, 0}};
+  Bench bench(header);
+  bench.announcer.announce_layers(2, {}, {{0b001, 0, 0, 0}});
+  bench.announcer.announce_layers(2, {}, {{0b100, 0, 0, 0}});
+  bench.announcer.announce_layers(2, {}, {{0b101, 0, 0, 0}});
+  const auto events = bench.reader.events();
+  ASSERT_EQ(events.size(), 4u);
+  EXPECT_EQ(events[1].as<moetrace_control_event>().layers.words[0], 0b101u);
+  EXPECT_EQ(events[1].as<moetrace_control_event>().from_step, 1u);
+}
+
 TEST(Announcer, CloseIsSeen) {
   Bench bench;
   EXPECT_EQ(bench.host().closed, 0u);

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -66,6 +67,11 @@ namespace {
 // never a SIGBUS later.
 Result<UniqueFd> make_file(const std::string& path, std::uint64_t bytes, const RingAccess& access,
                            mode_t mode) {
+  // Beyond this limit the allocation raises SIGXFSZ, which would end the engine.
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && bytes > limit.rlim_cur)
+    return system_error(path, "it takes " + std::to_string(bytes) + " bytes", EFBIG,
+                        RingFile::kOwn);
   UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!fd.valid()) return system_error(path, "can't create it", errno, RingFile::kOwn);
   int failed = EINTR;

@@ -28,6 +28,8 @@ std::string default_ring_directory();
 
 // "default", "gpu-3": 1 to 64 letters, digits, '-' and '_'.
 bool is_session_name(std::string_view session);
+// A UUID in lower case, with its dashes.
+bool is_trace_id(std::string_view text);
 
 // What a file's name begins with while its segment is being built: hidden, so that nobody takes it
 // for one.

@@ -18,17 +18,6 @@ namespace {
 
 constexpr std::string_view kPrefix = "moetrace.v1.";
 
-bool is_uuid(std::string_view text) {
-  if (text.size() != 36) return false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const bool dash = i == 8 || i == 13 || i == 18 || i == 23;
-    const char c = text[i];
-    const bool hex = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-    if (dash ? c != '-' : !hex) return false;
-  }
-  return true;
-}
-
 std::optional<std::vector<std::string>> file_names(const std::string& directory) {
   DIR* handle = ::opendir(directory.c_str());
   if (handle == nullptr) return std::nullopt;
@@ -49,7 +38,7 @@ std::optional<SegmentName> parse(std::string_view file, std::string_view suffix)
   const std::size_t dot = file.find('.');
   if (dot == std::string_view::npos) return std::nullopt;
   SegmentName name{std::string(file.substr(0, dot)), std::string(file.substr(dot + 1))};
-  if (!is_session_name(name.session) || !is_uuid(name.trace_id)) return std::nullopt;
+  if (!is_session_name(name.session) || !is_trace_id(name.trace_id)) return std::nullopt;
   return name;
 }
 
@@ -81,6 +70,17 @@ bool is_session_name(std::string_view session) {
            return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
                   c == '-' || c == '_';
          });
+}
+
+bool is_trace_id(std::string_view text) {
+  if (text.size() != 36) return false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+    const char c = text[i];
+    const bool hex = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+    if (dash ? c != '-' : !hex) return false;
+  }
+  return true;
 }
 
 std::string SegmentName::ring_file() const {

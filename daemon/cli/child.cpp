@@ -16,7 +16,8 @@ namespace moetrace::cli {
 namespace {
 
 void become_helper(pid_t parent) {
-  ::setpgid(0, 0);
+  ::setsid();
+  ::signal(SIGHUP, SIG_IGN);
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (::getppid() != parent) ::_exit(0);  // it died before we could ask for that
   const int null = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -28,6 +29,7 @@ void become_helper(pid_t parent) {
 int become(const ChildSetup& setup, pid_t parent, char* const* arguments) {
   if (setup.helper) become_helper(parent);
   ::signal(SIGPIPE, SIG_DFL);
+  ::signal(SIGXFSZ, SIG_DFL);
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);

@@ -14,8 +14,8 @@ struct ChildSetup {
   std::vector<std::string> arguments;  // the program first; looked up in PATH if it has no slash
   std::vector<std::pair<std::string, std::string>> environment;  // beside ours
   int inherited_fd = -1;  // stays open in the child under its number
-  // A helper: a process group of its own, so that Ctrl-C in the terminal is not for it; no input;
-  // its output goes to standard error; SIGTERM if we die.
+  // A helper: a session of its own, so that Ctrl-C in the terminal, and its end, are not for it; no
+  // input; its output goes to standard error; SIGTERM if we die.
   bool helper = false;
 };
 
@@ -24,7 +24,7 @@ struct Spawned {
   int error_number = 0;  // why exec failed; pid is -1 then
 };
 
-// The child starts with no signal blocked and SIGPIPE at its default.
+// The child starts with no signal blocked, and SIGPIPE and SIGXFSZ at their defaults.
 Spawned spawn(const ChildSetup& setup);
 
 // How a child ended, from waitpid()'s status: its exit code, or 128 + the signal.

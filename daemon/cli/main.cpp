@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "command_line/program.hpp"
 #include "command_line/usage.hpp"
 #include "daemon/cli/commands.hpp"
 
@@ -26,9 +27,7 @@ int end_parsing(const CLI::App& app, const CLI::ParseError& error) {
   return report({moetrace::cli::kUsage, moetrace::command_line::usage_line(app, error)});
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run_program(int argc, char** argv) {
   // What follows the first `--` of `run` is somebody else's command line, options and all.
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   const auto dashes = std::find(arguments.begin(), arguments.end(), "--");
@@ -66,4 +65,11 @@ int main(int argc, char** argv) {
     // The last resort, such as no memory: still one line, never a stack.
     return report({moetrace::cli::kFailed, std::string("failed: ") + error.what()});
   }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  moetrace::command_line::begin_program();
+  return moetrace::command_line::end_program("moetrace", run_program(argc, argv));
 }

@@ -236,8 +236,9 @@ std::string Replayer::take(const trace::Step& step) {
 void Replayer::send(const StepBatch& batch) {
   moetrace_layer_mask layers{};
   for (const std::uint16_t layer : batch.layers) add_layer(layers, layer);
+  // One more for a layer that was not selected so far.
   wait_for_room([&](Producer& producer) {
-    return producer.events().fits(Announcer::slots_for(batch.spans.size()));
+    return producer.events().fits(1 + Announcer::slots_for(batch.spans.size()));
   });
   producer_->begin_replayed_step(batch.rows, batch.spans, layers);
   const std::size_t entries = std::size_t{batch.rows} * top_k_;

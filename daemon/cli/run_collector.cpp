@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,9 +13,6 @@
 #include <string_view>
 
 #include "daemon/cli/child.hpp"
-#include "daemon/cli/segments.hpp"
-#include "shm/segment.hpp"
-#include "shm/session_claim.hpp"
 
 namespace moetrace::cli {
 namespace {
@@ -71,8 +67,9 @@ std::string RunCollector::wait_until_ready(int interrupt_fd) {
     if (ready_ || lines_.valid()) continue;
     // It closed the pipe: it is ending, and has said why.
     int status = 0;
-    ::waitpid(pid_, &status, 0);
-    note_end(status);
+    while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
+    }
+    note_child(pid_, status);
     return "it did not start";
   }
   return {};
@@ -108,63 +105,19 @@ void RunCollector::take_line(const std::string& line) {
     traces_.push_back(std::move(path));
 }
 
-void RunCollector::note_end(int wait_status) {
+bool RunCollector::note_child(pid_t pid, int wait_status) {
+  if (pid_ <= 0 || pid != pid_) return false;
   pid_ = -1;
   const int code = exit_code_of(wait_status);
   ended_well_ = code == 0;
   how_it_ended_ = WIFSIGNALED(wait_status) ? "signal " + std::to_string(WTERMSIG(wait_status))
                                            : "status " + std::to_string(code);
-}
-
-bool RunCollector::reap() {
-  int status = 0;
-  if (pid_ <= 0 || ::waitpid(pid_, &status, WNOHANG) != pid_) return false;
-  note_end(status);
+  read_lines();
   return true;
 }
 
-bool RunCollector::stop(int interrupt_fd) {
-  if (pid_ <= 0) return false;
-  ::kill(pid_, SIGTERM);
-  // A descriptor for the process: readable once it has ended.
-  const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
-  pollfd descriptors[2] = {{process.get(), POLLIN, 0}, {interrupt_fd, POLLIN, 0}};
-  while (process.valid() && ::poll(descriptors, 2, -1) < 0 && errno == EINTR) {
-  }
-  if (process.valid() && descriptors[0].revents == 0)
-    ::kill(pid_, SIGKILL);  // the user has no more patience
-  int status = 0;
-  while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
-  }
-  note_end(status);
-  read_lines();
-  return ended_well_;
-}
-
-std::optional<std::uint64_t> uncollected(const std::string& session) {
-  const std::string directory = default_ring_directory();
-  const auto names = list_segments(directory, session);
-  if (!names || names->empty()) return std::nullopt;
-  std::uint64_t consumed = 0;
-  for (const SegmentName& name : *names) {
-    const auto segment =
-        CollectorSegment::open(directory, name, CollectorSegment::Access::kObserve);
-    if (segment) consumed += read_counters(*segment).consumed;
-  }
-  return consumed;
-}
-
-void remove_dead_segments(const std::string& session) {
-  const std::string directory = default_ring_directory();
-  // Takes over what a killed collector has left of its claim; it goes with ours.
-  const auto claim = SessionClaim::take(directory, session);
-  const auto names = list_segments(directory, session);
-  if (!names) return;
-  for (const SegmentName& name : *names) {
-    const auto segment =
-        CollectorSegment::open(directory, name, CollectorSegment::Access::kCollect);
-    if (segment && !segment->producer_alive()) segment->unlink();
-  }
+void RunCollector::send(int number) const {
+  if (pid_ > 0) ::kill(pid_, number);
 }
 
 }  // namespace moetrace::cli

@@ -3,22 +3,22 @@
 
 usage: run_test.py BIN_DIR    (unittest options may follow)
 """
-import json
 import os
-import re
 import signal
 import subprocess
 
 import cli_case
-from cli_case import CliTest, children, lines_of, plain_log, program
+from cli_case import children, plain_log, program
+from run_case import RunCase
 
 
-class RunTest(CliTest):
+class RunTest(RunCase):
     def test_run_keeps_the_commands_status(self):
         self.moetrace("run", "--", "sh", "-c", "exit 3", code=3)
         self.assertIn("COMMAND made no ring", self.err)
         self.moetrace("run", "--", "sh", "-c", "kill -9 $$", code=137)
-        self.moetrace("run", "--", "true")
+        self.moetrace("run", "--", "sh", "-c", "kill -TERM $$", code=143)
+        self.moetrace("run", "--", "true", code=1)
         self.moetrace("run", "--", "/nowhere/command", code=127)
         self.moetrace("run", "--", "/etc", code=126)
         self.assertEqual(os.listdir(self.rings), [])
@@ -38,10 +38,10 @@ class RunTest(CliTest):
         self.assertIn("Usage: moetrace run [OPTIONS] -- COMMAND [ARG...]\n", self.moetrace("run", "--help"))
 
     def test_run_says_where_to_look_when_there_was_no_ring(self):
-        self.moetrace("run", "--", "true")
+        self.moetrace("run", "--", "true", code=1)
         self.assertEqual(self.err, "moetrace: run: there is no trace, because COMMAND made no ring; install the moetrace package in the "
-                                   "environment of its engine, if that does not know MOETRACE=1; check that its model has MoE layers; and "
-                                   "look for a line of its own that begins with \"moetrace:\" or \"moetrace-engine:\", which says why\n")
+                                   "environment of its engine, if that does not know MOETRACE=1; check that its model has MoE layers; add "
+                                   "--wait before -- if it starts its engine in the background; and look for a line of its own that begins with \"moetrace:\" or \"moetrace-engine:\", which says why\n")
 
     def test_run_refuses_an_output_that_cannot_be_written(self):
         with open(self.path("file"), "w", encoding="utf-8") as file:
@@ -60,11 +60,11 @@ class RunTest(CliTest):
 
     def test_run_leaves_no_empty_folder_behind(self):
         os.mkdir(self.path("old"))
-        for command, code in ((["true"], 0), (["/nowhere/command"], 127)):
+        for command, code in ((["true"], 1), (["/nowhere/command"], 127)):
             self.moetrace("run", "-o", "old/new/deep/trace.jsonl", "--plot", "pictures", "--", *command, code=code)
             self.assertEqual(os.listdir(self.path("old")), [])
             self.assertFalse(os.path.exists(self.path("pictures")))
-        self.moetrace("run", "-o", "old/new/deep/trace.jsonl", "--", "touch", "old/new/kept")
+        self.moetrace("run", "-o", "old/new/deep/trace.jsonl", "--", "touch", "old/new/kept", code=1)
         self.assertEqual(os.listdir(self.path("old/new")), ["kept"])
 
     def test_run_passes_input_output_and_environment(self):
@@ -72,89 +72,37 @@ class RunTest(CliTest):
                               env=self.env, cwd=self.dir, input="in\n", capture_output=True, text=True, timeout=60)
         self.assertEqual(done.stdout, "in\n1 --help\n")
 
-    def test_run_passes_signals_on(self):
-        for number, code in ((signal.SIGINT, 42), (signal.SIGTERM, 42)):
-            run = self.start("moetrace", "run", "--", "sh", "-c",
-                             "trap 'exit 42' INT TERM; echo up; while :; do sleep 0.02; done", start_new_session=True)
-            self.assertEqual(run.stdout.readline(), "up\n")
-            run.send_signal(number)
-            run.communicate(timeout=60)
-            self.assertEqual(run.returncode, code)
-
-    def test_run_survives_its_collectors_death(self):
-        plain_log(self.path("plain.jsonl"), passes=1000)
-        replay = f"{program('moetrace')} replay --num-experts 16 plain.jsonl"
-        run = self.start("moetrace", "run", "-o", "out.jsonl", "--", "sh", "-c", f"echo up; read go; {replay}; exit $1", "sh", "0",
-                         stdin=subprocess.PIPE)
-        self.assertEqual(run.stdout.readline(), "up\n")
-        daemon = [pid for pid in children(run.pid) if os.readlink(f"/proc/{pid}/exe").endswith("/moetraced")]
-        self.assertEqual(len(daemon), 1)
-        os.kill(daemon[0], signal.SIGKILL)
-        out, err = run.communicate("go\n", timeout=60)
-        self.assertEqual(run.returncode, 1, err)
-        self.assertIn("moetraced: ended too early", err)
-        self.assertIn("0 dropped", out)  # COMMAND ran to its end
-        self.assertEqual(os.listdir(self.rings), [])
-        self.moetrace("verify", "out.jsonl")
-
     def test_run_whose_collector_does_not_end(self):
-        """A second signal ends it, and nothing of it stays."""
+        """The first signal after COMMAND's end asks, the second kills the collector, and nothing of it stays."""
         run = self.start("moetrace", "run", "--", "sh", "-c", "echo up; read go", stdin=subprocess.PIPE)
         self.assertEqual(run.stdout.readline(), "up\n")
-        [daemon] = [pid for pid in children(run.pid) if os.readlink(f"/proc/{pid}/exe").endswith("/moetraced")]
+        [daemon] = self.collectors_of(run)
         os.kill(daemon, signal.SIGSTOP)
         self.assertEqual(len(os.listdir(self.rings)), 1)
         run.stdin.write("go\n")
         run.stdin.flush()
         self.wait_for(lambda: children(run.pid) == [daemon], "the command's end")
         run.send_signal(signal.SIGINT)
+        self.assertEqual(run.stderr.readline(),
+                         "moetrace: run: SIGINT: ends the trace as it is; the next one kills its collector\n")
+        run.send_signal(signal.SIGINT)
         _, err = run.communicate(timeout=60)
         self.assertEqual(run.returncode, 1, err)
         self.assertIn("moetraced: ended with signal 9", err)
         self.assertEqual(os.listdir(self.rings), [])
 
-    def test_run_says_when_its_collector_cannot_start(self):
-        self.moetrace("run", "--publish", "nonsense", "--", "sh", "-c", "exit 5", code=5)
-        self.assertIn("moetraced", self.err)
-        self.moetrace("run", "--publish", "nonsense", "--", "true", code=1)
+    def test_run_whose_endpoint_cannot_be_used_starts_nothing(self):
+        self.moetrace("run", "--publish", "nonsense", "--", "touch", "ran", code=1)
+        self.assertRegex(self.err, r"\Amoetraced: publish nonsense: .*\nmoetrace: run: COMMAND was not started, because moetraced was not: "
+                                   r"it did not start; mend what it says above, or leave --publish out\n\Z")
+        self.assertFalse(os.path.exists(self.path("ran")))
+        self.assertEqual(os.listdir(self.rings), [])
 
     def test_run_reads_its_output_from_the_environment(self):
         plain_log(self.path("plain.jsonl"))
         self.moetrace("run", "--", program("moetrace"), "replay", "--num-experts", "16", "plain.jsonl",
                       env={"VLLM_LOG_MOE": "sub/named.jsonl"})
         self.moetrace("verify", "sub/named.jsonl")
-
-    # ---- what is a run's own
-
-    def gated_replay(self, log, *options):
-        """A run whose COMMAND says "up" and replays once it has read a line."""
-        replay = f"{program('moetrace')} replay --num-experts 16 {log}"
-        run = self.start("moetrace", "run", *options, "--", "sh", "-c", f"echo up; read go; {replay}", stdin=subprocess.PIPE)
-        self.assertEqual(run.stdout.readline(), "up\n")
-        return run
-
-    def reported(self, error_text):
-        """The files that a run's report names, each with its number of rows."""
-        return {file: int(rows.replace(",", "")) for file, rows in
-                re.findall(r"^moetrace: (\S+): ([\d,]+) rows of .*, verified", error_text, re.MULTILINE)}
-
-    def test_run_reports_and_draws_its_own_traces_alone(self):
-        """Two runs with the same -o overlap; the one that began first ends last."""
-        rows = {"few": 0, "many": 0}
-        for name, passes in (("few", 2), ("many", 9)):
-            plain_log(self.path(f"{name}.jsonl"), passes=passes)
-            rows[name] = len(lines_of(self.path(f"{name}.jsonl"), "route"))
-        runs = {name: self.gated_replay(f"{name}.jsonl", "-o", "same.jsonl", "--plot", f"{name}-pictures") for name in rows}
-        bystander = self.start("moetrace", "run", "-o", "same.jsonl", "--", "sh", "-c", "echo up; read go", stdin=subprocess.PIPE)
-        self.assertEqual(bystander.stdout.readline(), "up\n")
-        for name, file in (("many", "same.jsonl"), ("few", "same.2.jsonl")):
-            _, err = runs[name].communicate("go\n", timeout=60)
-            self.assertEqual(runs[name].returncode, 0, err)
-            self.assertEqual(self.reported(err), {file: rows[name]}, err)
-            with open(self.path(f"{name}-pictures/expert_metrics.json"), encoding="utf-8") as metrics:
-                self.assertEqual(json.load(metrics)["rows"], rows[name])
-        _, err = bystander.communicate("go\n", timeout=60)
-        self.assertIn("there is no trace", err)
 
     # ---- the command line
 

@@ -105,6 +105,17 @@ SegmentCounters read_counters(const CollectorSegment& segment) {
   return counters;
 }
 
+std::uint64_t waiting_rows(const CollectorSegment& segment) {
+  if (!segment.intact()) return 0;
+  const SegmentMap& map = segment.map();
+  const SegmentCounters counters = read_counters(segment);
+  const std::uint64_t slots = map.header().route_slots;
+  const RingReader<MappedRing> routes(map.route_ring(), slots, counters.consumed);
+  const std::uint64_t valid =
+      valid_routes_end(map, routes, counters.consumed, slots) - counters.consumed;
+  return std::min(slots, std::max(valid, counters.recorded - counters.consumed));
+}
+
 ControlWords control_words(const CollectorSegment& segment) {
   const SegmentMap& map = segment.map();
   if (const auto current = read_control(map)) return current->second;

@@ -48,6 +48,9 @@ struct SegmentCounters {
 };
 SegmentCounters read_counters(const CollectorSegment& segment);
 
+// Rows in the ring that no collector has taken out, those of an unfinished step included.
+std::uint64_t waiting_rows(const CollectorSegment& segment);
+
 // What the control words ask for; what the producer began with while they can't be read.
 ControlWords control_words(const CollectorSegment& segment);
 // on, layers 0,5-7, one step in 10

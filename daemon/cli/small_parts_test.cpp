@@ -1,14 +1,8 @@
 // The small parts of the command line that stand alone.
 #include <gtest/gtest.h>
-#include <unistd.h>
-
-#include <algorithm>
-#include <filesystem>
-#include <fstream>
 
 #include "daemon/cli/load.hpp"
 #include "daemon/cli/missed_rows.hpp"
-#include "daemon/cli/run_outputs.hpp"
 #include "daemon/cli/short_line.hpp"
 #include "daemon/cli/text.hpp"
 
@@ -98,28 +92,6 @@ TEST(ShortLineTest, SaysWhatIsUnknown) {
       "? token 3 layer 1:  4 0.5000  ? ?");
   EXPECT_EQ(short_line("not json"), "not json");
   EXPECT_EQ(short_line(R"({"type":"route"})"), R"({"type":"route"})");
-}
-
-TEST(RunOutputsTest, OnlyNewAndChangedFilesOfThisNameCount) {
-  namespace fs = std::filesystem;
-  const fs::path folder = fs::path(testing::TempDir()) / ("outputs_" + std::to_string(::getpid()));
-  fs::create_directories(folder);
-  const auto write = [&](const char* name) {
-    std::ofstream(folder / name, std::ios::app) << "x\n";
-  };
-  for (const char* name : {"trace.jsonl", "trace.2.jsonl"}) write(name);
-  const RunOutputs outputs((folder / "trace.jsonl").string());
-  EXPECT_TRUE(outputs.written().empty());
-  for (const char* name :
-       {"trace.jsonl", "trace.rank1.jsonl", "trace.rank1.2.jsonl", "trace.3.jsonl",
-        "trace.old.jsonl", "trace.rank.jsonl", "traces.jsonl", "trace.jsonl.gz"}) {
-    write(name);
-  }
-  const std::vector<std::string> files = outputs.written();
-  ASSERT_EQ(files.size(), 4u);
-  EXPECT_EQ(files[0], (folder / "trace.jsonl").string());
-  EXPECT_TRUE(std::count(files.begin(), files.end(), (folder / "trace.rank1.2.jsonl").string()));
-  fs::remove_all(folder);
 }
 
 }  // namespace

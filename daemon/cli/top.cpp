@@ -122,8 +122,8 @@ std::string unusable_text(const OpenedSegments& opened) {
   return counted(count, "segment") + " can't be used; moetrace status says why\n";
 }
 
-// `picture`: over the whole screen, and again in a second.
-int show(const OpenedSegments& opened, bool json, bool picture) {
+// `picture`: over the whole screen, and again in a second. False if it can't be written.
+bool show(const OpenedSegments& opened, bool json, bool picture) {
   const std::optional<Screen> screen = screen_size();
   const std::size_t columns = screen ? screen->columns : kFileColumns;
   auto list = nlohmann::ordered_json::array();
@@ -143,7 +143,7 @@ int show(const OpenedSegments& opened, bool json, bool picture) {
   else
     std::fputs(fitted(text, SIZE_MAX, columns).c_str(), stdout);
   std::fflush(stdout);
-  return std::ferror(stdout) != 0 ? kFailed : kOk;
+  return std::ferror(stdout) == 0;
 }
 
 Outcome top(const TopOptions& options) {
@@ -161,8 +161,7 @@ Outcome top(const TopOptions& options) {
       return kOk;
     }
     if (!opened) return opened.error();
-    const int shown = show(*opened, options.json, terminal && !none);
-    if (shown != kOk) return shown;
+    if (!show(*opened, options.json, terminal && !none)) return kOk;  // main() says so
     if (once || none) return report_unusable(*opened);
     if (!terminal) {
       for (const std::string& why : opened->unusable) {

@@ -1,60 +1,124 @@
 #include "daemon/cli/verifier.hpp"
 
+#include <algorithm>
+#include <array>
 #include <nlohmann/json.hpp>
 
-#include "plotter/trace_reader.hpp"
+#include "shm/segment.hpp"
 
 namespace moetrace::cli {
 namespace {
+
+constexpr std::string_view kContinued = "continued";
+constexpr std::array<std::string_view, 4> kEndStatuses = {"closed", "producer died", kContinued,
+                                                          "bad segment"};
+
+// What every collector has written, null where it does not know.
+constexpr const char* kMetaKeys[] = {
+    "model_id",   "vllm_version", "torch_version",  "device",      "seed",  "layers_logged",
+    "trace_id",   "engine",       "engine_version", "num_layers",  "rank",  "world_size",
+    "created_at", "host",         "router",         "num_experts", "ranks", "sample_every"};
 
 std::string text(std::uint64_t number) {
   return std::to_string(number);
 }
 
-std::string not_equal(const char* key, std::uint64_t found, std::uint64_t expected) {
-  return "\"" + std::string(key) + "\" is " + text(found) + ", but the lines before it make " +
-         text(expected);
-}
-
-std::string quoted(std::optional<std::string_view> id) {
-  return id ? "\"" + std::string(*id) + "\"" : "null";
-}
-
-bool same(std::optional<std::string_view> a, const std::optional<std::string>& b) {
-  return a.has_value() == b.has_value() && (!a || *a == *b);
-}
-
 }  // namespace
 
-Verifier::Verifier(const trace::Meta& meta)
-    : num_layers_(meta.num_layers.value_or(trace::kMaxLayers)) {
-  summary_.plain = meta.plain();
+std::optional<Wrong> Verifier::begin(const trace::Meta& meta) {
+  line_ = 1;
+  const bool first = meta_.empty();
+  std::string why;
+  if (first) {
+    summary_.plain = meta.plain();
+    if (!summary_.plain) why = check_meta(meta);
+    meta_ = meta.text;
+    num_layers_ = meta.num_layers.value_or(trace::kMaxLayers);
+    if (why.empty()) selection_.emplace(meta, warnings_);
+  } else {
+    if (meta.text != meta_) why = "differs from the meta line of the part before";
+    if (why.empty() && summary_.status != kContinued) {
+      why = "the trace was over before this part: its end line says " + summary_.status;
+    }
+    ++summary_.parts;
+    part_expected_ = true;
+    ended_ = false;
+  }
+  if (why.empty()) return std::nullopt;
+  return wrong(std::move(why));
+}
+
+Wrong Verifier::wrong(std::string why) const {
+  Wrong answer{account_.wrong_line() != 0 ? account_.wrong_line() : line_, std::move(why)};
+  if (part_missing_) answer.what_to_try = "give all parts from the first one of them to the last";
+  return answer;
+}
+
+std::string Verifier::check_meta(const trace::Meta& meta) {
+  const auto line = nlohmann::json::parse(meta.text, nullptr, /*allow_exceptions=*/false);
+  for (const char* key : kMetaKeys) {
+    if (!line.contains(key)) return "missing key \"" + std::string(key) + "\"";
+  }
+  if (!line["sample_every"].is_number_unsigned()) {
+    return "\"sample_every\" must be a whole number";
+  }
+  if (!is_trace_id(*meta.trace_id)) {
+    return "\"trace_id\" must be a UUID in lower case, not \"" + *meta.trace_id + "\"";
+  }
+  const auto& layers = meta.layers_logged;
+  if (std::adjacent_find(layers.begin(), layers.end(), std::greater_equal<>()) != layers.end()) {
+    return "\"layers_logged\" must rise";
+  }
+  if (!layers.empty() && meta.num_layers && layers.back() >= *meta.num_layers) {
+    return "\"layers_logged\" has layer " + text(layers.back()) + ", the model has " +
+           text(*meta.num_layers) + " layers";
+  }
+  return {};
 }
 
 std::optional<Wrong> Verifier::check(const trace::Line& line) {
   line_ = line.number;
   text_ = line.text;
+  account_.at_line(line_);
+  requests_.at_line(line_);
+  selection_->at_line(line_);
   std::string why;
   if (summary_.plain) {
     why = check_plain(line.content);
   } else if (ended_) {
     why = "stands after the end line";
+  } else if (part_expected_ && !std::holds_alternative<trace::Base>(line.content)) {
+    why = "a part's second line must be its part line";
   } else {
     why = std::visit([this](const auto& content) { return check(content); }, line.content);
   }
   if (why.empty()) return std::nullopt;
-  return Wrong{wrong_line_ != 0 ? wrong_line_ : line_, std::move(why)};
+  return wrong(std::move(why));
 }
 
-std::optional<Wrong> Verifier::finish() const {
-  if (summary_.plain || ended_) return std::nullopt;
-  return Wrong{0, "no end line: still being written?"};
+std::optional<Wrong> Verifier::finish_part() {
+  if (summary_.plain) return std::nullopt;
+  if (!ended_) return Wrong{0, "no end line", {}};
+  summary_.requests = requests_.begun();
+  complete_ = complete_ && account_.complete();
+  requests_.finish(summary_.status == "closed", complete_ && selection_->always_everything());
+  return std::nullopt;
+}
+
+std::vector<std::string> Verifier::take_warnings() {
+  std::vector<std::string> lines = warnings_.lines();
+  warnings_ = {};
+  return lines;
 }
 
 std::string Verifier::check_plain(const trace::Content& content) {
   if (const auto* route = std::get_if<trace::Route>(&content)) {
     ++summary_.rows;
     summary_.layers.set(route->layer);
+  } else if (!std::holds_alternative<trace::Unknown>(content)) {
+    warnings_.add(Strange::kPlainLogOfTrace, line_, [] {
+      return std::string("stands in a plain log, whose meta has no \"schema\"");
+    });
   }
   return {};
 }
@@ -62,94 +126,62 @@ std::string Verifier::check_plain(const trace::Content& content) {
 // Numbers of events rise; unknown kinds of events have no line, so they may leave gaps.
 std::string Verifier::take_event(std::optional<std::uint64_t> event) {
   if (!event) {
-    if (base_ && !last_event_) return {};
-    return "\"event\" is null, which only a live request right behind a base line may have";
+    if (opening_) return {};
+    return "\"event\" is null, which only a live request right after a base or part line may have";
   }
+  opening_ = false;
   if (last_event_ && *event <= *last_event_) {
     return "event " + text(*event) + " does not rise, the one before was " + text(*last_event_);
   }
-  if (base_ && *event < base_->event) {
-    return "event " + text(*event) + " was before this file's base, " + text(base_->event);
+  if (first_event_ && *event < *first_event_) {
+    return "event " + text(*event) + " was before this file, which begins at event " +
+           text(*first_event_);
   }
   last_event_ = event;
   return {};
 }
 
-// Every number below `seq` is over.
-std::string Verifier::advance_to(std::uint64_t seq) {
-  if (seq < next_seq_) {
-    return "seq " + text(seq) + " does not rise, " + text(next_seq_) + " or more must come next";
-  }
-  if (seq > next_seq_ && first_gap_line_ == 0) {
-    first_gap_line_ = line_;
-    first_gap_seq_ = next_seq_;
-  }
-  gaps_ += seq - next_seq_;
-  next_seq_ = seq;
-  return {};
-}
-
-// `filtered` in this file must explain the gaps; the last ones of a file leave no later number to
-// be seen by.
-std::string Verifier::check_gaps(std::uint64_t filtered, bool exactly) {
-  if (gaps_ > filtered) {
-    if (first_gap_line_ != 0) wrong_line_ = first_gap_line_;
-    return "routes are missing: seq " + text(first_gap_seq_) + " should come next, " +
-           text(gaps_ - filtered) + " in all are neither here nor torn nor filtered";
-  }
-  if (exactly && gaps_ < filtered) {
-    return not_equal("filtered_total",
-                     base_.value_or(trace::Base{}).totals.filtered.value_or(0) + filtered,
-                     base_.value_or(trace::Base{}).totals.filtered.value_or(0) + gaps_);
-  }
-  first_gap_line_ = 0;
-  return {};
-}
-
 std::string Verifier::check(const trace::Base& base) {
-  if (line_ != 2) return "a base line must be the second line";
-  base_ = base;
-  next_seq_ = base.seq;
-  open_left_ = base.open;
-  last_step_.reset();
-  const trace::Totals& totals = base.totals;
-  if (totals.attempted && totals.delivered && totals.filtered && totals.torn) {
-    const std::uint64_t over = *totals.delivered + *totals.filtered + totals.dropped.value_or(0) +
-                               *totals.torn + base.open;
-    if (over != *totals.attempted) return not_equal("attempted_total", *totals.attempted, over);
+  if (line_ != 2) return "must be the second line";
+  if (base.part && *base.part < 2) return "\"part\" must be 2 or more, not " + text(*base.part);
+  if (part_expected_) {
+    if (!base.part) return "a part's second line must be its part line";
+    if (*base.part != part_ + 1) {
+      part_missing_ = true;
+      return "starts part " + text(*base.part) + " after part " + text(part_);
+    }
+    if (last_event_ && base.event <= *last_event_) {
+      return "\"event\" is " + text(base.event) + ", but the part before has event " +
+             text(*last_event_);
+    }
+    if (base.step && base.step != last_step_) {
+      return "\"step\" is " + text(*base.step) + ", but the last one of the part before is " +
+             (last_step_ ? text(*last_step_) : "none");
+    }
+    if (std::string why = account_.go_on(base); !why.empty()) return why;
+  } else {
+    if (std::string why = account_.start(base); !why.empty()) return why;
+    selection_->forget();
+    last_step_ = late_step_ = base.step;
+    late_rows_ = base.open;
   }
+  requests_.begin_late(part_expected_);
+  part_expected_ = false;
+  part_ = base.part.value_or(1);
+  first_event_ = base.event;
+  opening_ = true;
   return {};
 }
 
 std::string Verifier::check(const trace::Request& request) {
-  const std::optional<std::uint64_t> event = request.event;
-  if (std::string why = take_event(event); !why.empty()) return why;
-  if (live_.contains(request.request) ||
-      (event && last_request_ && request.request <= *last_request_)) {
-    return "request " + text(request.request) + " was there already";
-  }
-  live_.emplace(request.request,
-                request.req_id ? std::optional<std::string>(*request.req_id) : std::nullopt);
-  if (!last_request_ || request.request > *last_request_) last_request_ = request.request;
-  ++summary_.requests;
-  return {};
+  if (std::string why = take_event(request.event); !why.empty()) return why;
+  return requests_.begin(request);
 }
 
 std::string Verifier::check(const trace::RequestEnd& end) {
   if (std::string why = take_event(end.event); !why.empty()) return why;
-  const auto found = live_.find(end.request);
-  if (found == live_.end()) {
-    // A collector that came late may have found no name for it.
-    if (base_ && !end.req_id) return {};
-    return "request " + text(end.request) + " ends without being live";
-  }
-  if (!same(end.req_id, found->second)) {
-    return "request " + text(end.request) +
-           " has another req_id than when it began: " + quoted(end.req_id) + ", not " +
-           quoted(found->second);
-  }
-  live_.erase(found);
-  return {};
+  if (!end.status) return "\"status\" must be a string";
+  return requests_.end(end);
 }
 
 std::string Verifier::check(const trace::Step& step) {
@@ -157,63 +189,33 @@ std::string Verifier::check(const trace::Step& step) {
   if (last_step_ && step.step <= *last_step_) {
     return "step " + text(step.step) + " does not rise, the one before was " + text(*last_step_);
   }
-  last_step_ = step.step;
   if (step.layers > num_layers_) {
     return "records " + text(step.layers) + " layers, the model has " + text(num_layers_);
   }
-  if (step.rows > UINT32_MAX) return "\"rows\" is " + text(step.rows) + ", no pass has so many";
-  if (std::string why = advance_to(step.seq); !why.empty()) return why;
-  announced_rows_ += step.rows * step.layers;
+  const std::int64_t time = step.time_ns.value_or(last_time_);
+  if (time < last_time_) {
+    warnings_.add(Strange::kTimeGoesBack, line_, [&] {
+      return "\"time_ns\" is " + std::to_string(time) + " after " + std::to_string(last_time_);
+    });
+  }
+  last_time_ = time;
+  last_step_ = step.step;
+  selection_->check(step);
   ++summary_.steps;
   if (step.layers > 0) announced_.push_back({step.step, step.rows, step.layers});
-  return check_totals(step);
-}
-
-std::string Verifier::check_totals(const trace::Step& step) {
-  const trace::Totals before = base_ ? base_->totals : trace::Totals{};
-  const trace::Totals& now = step.totals;
-  if (now.filtered) {
-    const std::uint64_t earlier = before.filtered.value_or(0);
-    if (*now.filtered < earlier) return not_equal("filtered_total", *now.filtered, earlier + gaps_);
-    if (std::string why = check_gaps(*now.filtered - earlier, true); !why.empty()) return why;
-  }
-  const auto compare = [](const char* key, std::optional<std::uint64_t> found,
-                          std::optional<std::uint64_t> earlier, std::uint64_t here) {
-    const std::uint64_t expected = earlier.value_or(0) + here;
-    return found && *found != expected ? not_equal(key, *found, expected) : std::string();
-  };
-  std::string why =
-      compare("attempted_total", now.attempted, before.attempted, announced_rows_ + event_lost_);
-  if (why.empty()) why = compare("delivered_total", now.delivered, before.delivered, summary_.rows);
-  if (why.empty()) why = compare("dropped_total", now.dropped, before.dropped, summary_.dropped);
-  if (why.empty()) why = compare("torn_total", now.torn, before.torn, summary_.torn);
-  return why;
+  return account_.take(step);
 }
 
 std::string Verifier::check(const trace::Route& route) {
+  opening_ = false;
   if (!route.step || !route.seq) return "a route line needs \"step\" and \"seq\"";
-  if (std::string why = advance_to(*route.seq); !why.empty()) return why;
-  ++next_seq_;
-  if (std::string why = check_request(route); !why.empty()) return why;
+  if (std::string why = account_.take_route(*route.seq); !why.empty()) return why;
+  if (std::string why = requests_.take(route); !why.empty()) return why;
   if (std::string why = check_step(route); !why.empty()) return why;
+  selection_->check(route);
+  check_entries(route);
   ++summary_.rows;
   summary_.layers.set(route.layer);
-  return {};
-}
-
-std::string Verifier::check_request(const trace::Route& route) const {
-  if (!route.request) {
-    if (!route.req_id) return {};
-    return "has a req_id without a \"request\"";
-  }
-  const auto found = live_.find(*route.request);
-  if (found == live_.end()) {
-    return "belongs to request " + text(*route.request) + ", which is not live here";
-  }
-  if (!same(route.req_id, found->second)) {
-    return "req_id is " + quoted(route.req_id) + ", but request " + text(*route.request) + " is " +
-           quoted(found->second);
-  }
   return {};
 }
 
@@ -234,79 +236,71 @@ std::string Verifier::check_step(const trace::Route& route) {
     return step_rows_.add(route.layer, route.request, route.token_idx);
   }
   // Announced to an earlier file: only their number is known.
-  if (base_ && base_->step && step == *base_->step && open_left_ > 0) {
-    --open_left_;
+  if (late_step_ && step == *late_step_ && late_rows_ > 0) {
+    --late_rows_;
     return {};
   }
   return "is a row of step " + text(step) + ", which no step line announced";
 }
 
-std::string Verifier::check(const trace::Loss& loss) {
-  if (loss.dropped == 0) return "\"dropped\" is 0, so nothing was lost";
-  if (loss.cause == "event_ring_full") {
-    event_lost_ += loss.dropped;
-  } else if (loss.cause != "ring_full") {
-    return "\"cause\" is neither ring_full nor event_ring_full";
+void Verifier::check_entries(const trace::Route& route) {
+  const auto& ids = route.expert_ids;
+  for (auto id = ids.begin(); id != ids.end(); ++id) {
+    if (*id == trace::kNoExpert || std::find(ids.begin(), id, *id) == id) continue;
+    warnings_.add(Strange::kExpertTwice, line_,
+                  [&] { return "expert " + text(*id) + " is in the row twice"; });
+    break;
   }
-  if (loss.after_seq) {
-    if (std::string why = advance_to(*loss.after_seq + 1); !why.empty()) return why;
-  }
-  summary_.dropped += loss.dropped;
-  const std::uint64_t expected = (base_ ? base_->totals.dropped.value_or(0) : 0) + summary_.dropped;
-  return loss.dropped_total == expected ? std::string()
-                                        : not_equal("dropped_total", loss.dropped_total, expected);
-}
-
-std::string Verifier::check(const trace::Torn& torn) {
-  if (torn.count == 0) return "\"count\" is 0, so nothing is torn";
-  if (torn.first_seq) {
-    if (std::string why = advance_to(*torn.first_seq); !why.empty()) return why;
-    next_seq_ += torn.count;
-  }
-  summary_.torn += torn.count;
-  return {};
+  const auto negative =
+      std::find_if(route.weights.begin(), route.weights.end(), [](float w) { return w < 0; });
+  if (negative == route.weights.end()) return;
+  warnings_.add(Strange::kNegativeWeight, line_,
+                [&] { return "weight " + nlohmann::json(*negative).dump() + " is negative"; });
 }
 
 std::string Verifier::check(const trace::Control& control) {
-  // The reader leaves the event's number to us.
-  const auto line = nlohmann::json::parse(text_, nullptr, /*allow_exceptions=*/false);
-  const auto event = line.find("event");
-  if (event != line.end()) {
-    if (!event->is_number_unsigned()) return "\"event\" must be a whole number";
-    if (std::string why = take_event(event->get<std::uint64_t>()); !why.empty()) return why;
-  }
+  if (std::string why = take_event(control.event); !why.empty()) return why;
   if (last_step_ && control.from_step <= *last_step_) {
     return "\"from_step\" is " + text(control.from_step) + ", but step " + text(*last_step_) +
            " has begun already";
   }
+  const auto& layers = control.layers;
+  if (std::adjacent_find(layers.begin(), layers.end(), std::greater_equal<>()) != layers.end()) {
+    return "\"layers\" must rise";
+  }
+  // The reader leaves this key to us.
+  const auto line = nlohmann::json::parse(text_, nullptr, /*allow_exceptions=*/false);
+  const auto enabled = line.value("enabled", nlohmann::json());
+  if (!enabled.is_boolean()) return "\"enabled\" must be true or false";
+  selection_->take(control, enabled.get<bool>());
   return {};
 }
 
 std::string Verifier::check(const trace::End& end) {
-  if (std::string why = check_gaps(end.filtered, false); !why.empty()) return why;
-  const std::uint64_t attempted = (base_ ? base_->open : 0) + announced_rows_ + event_lost_;
-  if (end.attempted != attempted) return not_equal("attempted", end.attempted, attempted);
-  if (end.delivered != summary_.rows) return not_equal("delivered", end.delivered, summary_.rows);
-  if (end.dropped != summary_.dropped) return not_equal("dropped", end.dropped, summary_.dropped);
-  if (end.torn != summary_.torn) return not_equal("torn", end.torn, summary_.torn);
-  const std::uint64_t over = end.delivered + end.filtered + end.dropped + end.torn;
-  if (over != end.attempted) {
-    return "attempted is " + text(end.attempted) +
-           ", but delivered + filtered + dropped + torn is " + text(over);
+  if (std::find(kEndStatuses.begin(), kEndStatuses.end(), end.status) == kEndStatuses.end()) {
+    return "\"status\" must be closed, producer died, continued or bad segment, not \"" +
+           std::string(end.status) + "\"";
   }
-  if (std::string why = check_cost(); !why.empty()) return why;
-  summary_.attempted = end.attempted;
-  summary_.filtered = end.filtered;
+  if (std::string why = account_.take(end); !why.empty()) return why;
+  const auto line = nlohmann::json::parse(text_, nullptr, /*allow_exceptions=*/false);
+  if (std::string why = check_cost(line); !why.empty()) return why;
+  if (end.status == kContinued && line.value("open", nlohmann::json()) != account_.open()) {
+    return "\"open\" must be the number of rows that are left to the next part, " +
+           text(account_.open());
+  }
+  summary_.attempted += end.attempted;
+  summary_.filtered += end.filtered;
+  summary_.dropped += end.dropped;
+  summary_.torn += end.torn;
   summary_.status = end.status;
   ended_ = true;
   return {};
 }
 
 // What tracing cost the engine: not in older files, null where its library did not say it.
-std::string Verifier::check_cost() {
-  const auto line = nlohmann::json::parse(text_, nullptr, /*allow_exceptions=*/false);
+std::string Verifier::check_cost(const nlohmann::json& line) {
   if (!line.contains("cost")) return {};
-  const auto& cost = line["cost"];
+  const auto& cost = line.at("cost");
   double sum = 0;
   bool known = true;
   for (const char* key : {"announce_ns", "hook_ns"}) {
@@ -317,33 +311,9 @@ std::string Verifier::check_cost() {
     known = known && !cost[key].is_null();
     if (known) sum += cost[key].get<double>();
   }
+  summary_.cost_ns.reset();
   if (known) summary_.cost_ns = sum;
   return {};
-}
-
-boost::system::result<TraceSummary, Failure> verify_trace(const std::string& path) {
-  const auto unreadable = [](const trace::Error& error) {
-    return Failure{kFailed, error.message + "; " + std::string(trace::what_to_try(error.code))};
-  };
-  auto reader = trace::TraceReader::open(path);
-  if (!reader) return unreadable(reader.error());
-  Verifier verifier(reader->meta());
-  std::optional<Wrong> wrong;
-  while (!wrong) {
-    const auto line = reader->next();
-    if (!line) return unreadable(line.error());
-    if (*line == nullptr) {
-      wrong = verifier.finish();
-      break;
-    }
-    wrong = verifier.check(**line);
-  }
-  if (!wrong) return verifier.summary();
-  if (wrong->line == 0) {
-    return Failure{kFailed, path + ": " + wrong->why + " run moetraced until the trace has ended"};
-  }
-  return Failure{kFailed, path + ": line " + text(wrong->line) + ": " + wrong->why +
-                              "; the file was changed, or its writer is broken"};
 }
 
 }  // namespace moetrace::cli

@@ -1,29 +1,33 @@
-// Checks that a trace file tells the truth about itself: schema, sequence, and conservation.
+// Checks that a trace tells the truth about itself, from its lines alone.
 //
-//   attempted = delivered + filtered + dropped + torn
-//
-// for the whole file, and at each step line: every number between the first route and the step's
-// `seq` was delivered, filtered or torn. Memory: the live requests, the rows of one step, and
-// announced steps of which no row has come yet.
+// Errors: what no collector writes, whatever a producer told it; the schema, the sequence, and that
+// every row is accounted for (trace_account.hpp). Warnings: what an engine said and contradicts
+// (warnings.hpp). Memory: the live requests, the rows of one step, and announced steps of which no
+// row has come yet.
 #pragma once
 
 #include <bitset>
 #include <cstdint>
 #include <deque>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
+#include <vector>
 
-#include "daemon/cli/outcome.hpp"
+#include "daemon/cli/live_requests.hpp"
+#include "daemon/cli/selection.hpp"
 #include "daemon/cli/step_rows.hpp"
+#include "daemon/cli/trace_account.hpp"
+#include "daemon/cli/warnings.hpp"
 #include "plotter/trace_lines.hpp"
 
 namespace moetrace::cli {
 
-// What a good file holds.
+// What a good trace holds. Of several parts: all of them together.
 struct TraceSummary {
   bool plain = false;  // the public format: no numbers or totals that could be checked
+  std::uint64_t parts = 1;
   std::uint64_t rows = 0;
   std::uint64_t steps = 0;
   std::uint64_t requests = 0;
@@ -33,27 +37,35 @@ struct TraceSummary {
   std::uint64_t filtered = 0;
   std::uint64_t dropped = 0;
   std::uint64_t torn = 0;
-  std::string status;             // "closed", "producer died"
-  std::optional<double> cost_ns;  // of the engine's threads; nothing if the file does not say
+  std::string status;                 // of the last end line, such as "closed"
+  std::optional<double> cost_ns;      // of the engine's threads; nothing if the file does not say
+  std::vector<std::string> warnings;  // "FILE: line N: what; why"
 };
 
 // The first thing that is wrong with a trace.
 struct Wrong {
   std::uint64_t line = 0;  // 0: the file as a whole
   std::string why;
+  std::string_view what_to_try = "the file was changed, or its writer is broken";
 };
 
-// Takes the lines after meta one by one.
+// Takes the lines of a trace's parts one by one.
 class Verifier {
  public:
-  explicit Verifier(const trace::Meta& meta);
+  Verifier() = default;
+  Verifier(const Verifier&) = delete;
+  Verifier& operator=(const Verifier&) = delete;
 
-  // Nothing as long as all is well. After an answer the verifier is spent.
+  // Nothing as long as all is well. After an answer the verifier is spent. Each part begins with
+  // its meta line, then all its other lines come, then its end.
+  std::optional<Wrong> begin(const trace::Meta& meta);
   std::optional<Wrong> check(const trace::Line& line);
-  // After the last line.
-  std::optional<Wrong> finish() const;
+  std::optional<Wrong> finish_part();
 
+  // Once the last part is over.
   const TraceSummary& summary() const { return summary_; }
+  // Of the part that is over.
+  std::vector<std::string> take_warnings();
 
  private:
   struct AnnouncedStep {
@@ -68,47 +80,45 @@ class Verifier {
   std::string check(const trace::RequestEnd& end);
   std::string check(const trace::Step& step);
   std::string check(const trace::Route& route);
-  std::string check(const trace::Loss& loss);
-  std::string check(const trace::Torn& torn);
+  std::string check(const trace::Loss& loss) { return account_.take(loss); }
+  std::string check(const trace::Torn& torn) { return account_.take(torn); }
   std::string check(const trace::Control& control);
   std::string check(const trace::End& end);
   std::string check(const trace::Unknown&) { return {}; }
 
+  static std::string check_meta(const trace::Meta& meta);
   std::string check_plain(const trace::Content& content);
   std::string take_event(std::optional<std::uint64_t> event);
-  std::string advance_to(std::uint64_t seq);
-  std::string check_gaps(std::uint64_t filtered, bool exactly);
-  std::string check_totals(const trace::Step& step);
-  std::string check_request(const trace::Route& route) const;
   std::string check_step(const trace::Route& route);
-  std::string check_cost();
+  void check_entries(const trace::Route& route);
+  std::string check_cost(const nlohmann::json& end_line);
+  Wrong wrong(std::string why) const;
 
-  std::uint64_t num_layers_;
+  std::string meta_;  // the line
+  std::uint64_t num_layers_ = trace::kMaxLayers;
   TraceSummary summary_;
   std::uint64_t line_ = 1;  // the one being looked at
   std::string_view text_;   // of it
 
-  std::optional<trace::Base> base_;
+  Warnings warnings_;
+  TraceAccount account_;
+  LiveRequests requests_{warnings_};
+  std::optional<Selection> selection_;
+  bool part_expected_ = false;  // its part line comes next
+  std::uint64_t part_ = 1;      // the number of this one
+  bool part_missing_ = false;   // between this one and the one before
+  bool complete_ = true;        // no row was lost or left out so far
+  bool opening_ = false;        // after a base or part line only live requests have come
+  std::optional<std::uint64_t> first_event_;  // of this file, by its base or part line
   std::optional<std::uint64_t> last_event_;
   std::optional<std::uint64_t> last_step_;
-  std::optional<std::uint64_t> last_request_;
-  std::unordered_map<std::uint64_t, std::optional<std::string>> live_;  // number -> id
-  std::deque<AnnouncedStep> announced_;  // recording steps from the one whose rows are coming
+  std::int64_t last_time_ = 0;
+  std::optional<std::uint64_t> late_step_;  // was announced before the first line that is known
+  std::uint64_t late_rows_ = 0;             // of it, still to come
+  std::deque<AnnouncedStep> announced_;     // recording steps from the one whose rows are coming
   std::optional<std::uint64_t> route_step_;
   StepRows step_rows_;
-  std::uint64_t open_left_ = 0;  // of base's open records
-
-  std::uint64_t next_seq_ = 0;
-  std::uint64_t gaps_ = 0;  // numbers passed over without a torn line: only a filter may do that
-  std::uint64_t first_gap_line_ = 0;  // since the last step line; 0: none
-  std::uint64_t first_gap_seq_ = 0;
-  std::uint64_t wrong_line_ = 0;      // 0: line_
-  std::uint64_t announced_rows_ = 0;  // rows x layers of all step lines
-  std::uint64_t event_lost_ = 0;
   bool ended_ = false;
 };
-
-// Reads and checks a whole file. The error is "FILE: line N: why; what to try".
-boost::system::result<TraceSummary, Failure> verify_trace(const std::string& path);
 
 }  // namespace moetrace::cli

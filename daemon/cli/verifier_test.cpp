@@ -1,5 +1,3 @@
-#include "daemon/cli/verifier.hpp"
-
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -8,6 +6,8 @@
 #include <fstream>
 #include <string>
 #include <vector>
+
+#include "daemon/cli/verify_files.hpp"
 
 namespace moetrace::cli {
 namespace {
@@ -28,7 +28,8 @@ class VerifierTest : public testing::Test {
     auto summary = verify_trace(path_);
     if (!summary) return summary.error().message.substr(path_.size() + 2);
     summary_ = *summary;
-    return "good";
+    if (summary_.warnings.size() > 1) return testing::PrintToString(summary_.warnings);
+    return summary_.warnings.empty() ? "good" : summary_.warnings[0].substr(path_.size() + 2);
   }
   std::string verdict() { return verdict(join(lines_)); }
 
@@ -54,7 +55,7 @@ class VerifierTest : public testing::Test {
   }
 
   static std::string meta() {
-    return R"({"type":"meta","model_id":"m","vllm_version":null,"torch_version":null,"device":"cpu","seed":null,"layers_logged":[0,1],"top_k":2,"num_experts":8,"schema":"moetrace/1","trace_id":"00000000-0000-4000-8000-000000000001","engine":"e","engine_version":null,"num_layers":2,"router":null,"rank":0,"world_size":1,"ranks":{"tp":0,"dp":0,"pp":0,"ep":0},"host":null,"created_at":1.5})";
+    return R"({"type":"meta","model_id":"m","vllm_version":null,"torch_version":null,"device":"cpu","seed":null,"layers_logged":[0,1],"top_k":2,"num_experts":8,"schema":"moetrace/1","trace_id":"00000000-0000-4000-8000-000000000001","engine":"e","engine_version":null,"num_layers":2,"router":null,"rank":0,"world_size":1,"ranks":{"tp":0,"dp":0,"pp":0,"ep":0},"host":null,"created_at":1.5,"sample_every":1})";
   }
   static std::string route(int token, int layer, int step, int seq, const std::string& id = "r0",
                            int request = 0) {
@@ -64,13 +65,14 @@ class VerifierTest : public testing::Test {
            R"(,"step":)" + std::to_string(step) + R"(,"seq":)" + std::to_string(seq) + "}";
   }
   static std::string step(int number, int rows, int layers, int seq, int event, int attempted,
-                          int delivered, int dropped = 0, int filtered = 0, int torn = 0) {
+                          int delivered, int dropped = 0, int filtered = 0, int torn = 0,
+                          int event_lost = 0) {
     const auto n = [](int value) { return std::to_string(value); };
     return R"({"type":"step","step":)" + n(number) + R"(,"rows":)" + n(rows) + R"(,"layers":)" +
            n(layers) + R"(,"time_ns":1,"seq":)" + n(seq) + R"(,"dropped_total":)" + n(dropped) +
            R"(,"event":)" + n(event) + R"(,"attempted_total":)" + n(attempted) +
            R"(,"delivered_total":)" + n(delivered) + R"(,"filtered_total":)" + n(filtered) +
-           R"(,"torn_total":)" + n(torn) + "}";
+           R"(,"torn_total":)" + n(torn) + R"(,"event_lost_total":)" + n(event_lost) + "}";
   }
   static std::string end(int attempted, int delivered, int filtered, int dropped, int torn) {
     const auto n = [](int value) { return std::to_string(value); };
@@ -237,7 +239,7 @@ TEST_F(VerifierTest, RequestNumberReused) {
 
 TEST_F(VerifierTest, EachTotalOfAStepLineCounts) {
   for (const char* key : {"attempted_total\":6", "delivered_total\":4", "dropped_total\":0",
-                          "filtered_total\":0", "torn_total\":0"}) {
+                          "filtered_total\":0", "torn_total\":0", "event_lost_total\":0"}) {
     const std::vector<std::string> good = lines_;
     edit(8, key, std::string(key).substr(0, std::string(key).size() - 1) + "5");
     EXPECT_EQ(blamed(), 8u) << key;
@@ -262,7 +264,7 @@ TEST_F(VerifierTest, LineAfterTheEnd) {
 
 TEST_F(VerifierTest, NoEndLine) {
   lines_.pop_back();
-  EXPECT_NE(verdict().find("no end line: still being written?"), std::string::npos) << verdict();
+  EXPECT_NE(verdict().find("no end line"), std::string::npos) << verdict();
 }
 
 TEST_F(VerifierTest, TornLastLine) {
@@ -284,7 +286,9 @@ TEST_F(VerifierTest, SchemaOfEveryLine) {
 TEST_F(VerifierTest, DroppedRowsHaveALossLine) {
   // The second row of layer 1 found no room.
   erase(7);
-  insert(7, R"({"type":"loss","dropped":1,"dropped_total":1,"cause":"ring_full","after_seq":2})");
+  insert(
+      7,
+      R"({"type":"loss","dropped":1,"dropped_total":1,"cause":"ring_full","after_seq":2,"event_lost_total":0})");
   lines_[7] = step(1, 1, 2, 3, 3, 6, 3, 1);
   lines_[8] = route(2, 0, 1, 3);
   lines_[9] = route(2, 1, 1, 4);
@@ -301,8 +305,8 @@ TEST_F(VerifierTest, DroppedRowsHaveALossLine) {
 TEST_F(VerifierTest, LostAnnouncementsCountAsAttempted) {
   insert(
       8,
-      R"({"type":"loss","dropped":10,"dropped_total":10,"cause":"event_ring_full","after_seq":3})");
-  lines_[8] = step(6, 1, 2, 4, 3, 16, 4, 10);
+      R"({"type":"loss","dropped":10,"dropped_total":10,"cause":"event_ring_full","after_seq":3,"event_lost_total":10})");
+  lines_[8] = step(6, 1, 2, 4, 3, 16, 4, 10, 0, 0, 10);
   lines_[9] = route(2, 0, 6, 4);
   lines_[10] = route(2, 1, 6, 5);
   lines_[12] = end(16, 6, 0, 10, 0);
@@ -353,12 +357,13 @@ TEST_F(VerifierTest, FileThatStartsLate) {
   // Step 0 was announced to an earlier file, which got three of its four rows.
   lines_ = {
       meta(),
-      R"({"type":"base","seq":3,"event":3,"step":0,"open":1,"dropped_total":0,"attempted_total":4,"delivered_total":3,"filtered_total":0,"torn_total":0})",
+      R"({"type":"base","seq":3,"event":3,"step":0,"open":1,"dropped_total":0,"attempted_total":4,"delivered_total":3,"filtered_total":0,"torn_total":0,"event_lost_total":0})",
       R"({"type":"request","req_id":"r0","prompt_tokens":2,"cached_tokens":0,"request":0,"event":null})",
       route(1, 1, 0, 3),
       step(1, 1, 2, 4, 3, 6, 4),
       route(2, 0, 1, 4),
       route(2, 1, 1, 5),
+      R"({"type":"request_end","req_id":"r0","generated_tokens":2,"status":"stop","request":0,"event":5})",
       end(3, 3, 0, 0, 0)};
   EXPECT_EQ(verdict(), "good");
   edit(2, R"("open":1)", R"("open":2)");
@@ -380,6 +385,254 @@ TEST_F(VerifierTest, ControlLineIsPartOfTheOrder) {
   EXPECT_EQ(verdict(), "good");
   edit(8, R"("event":2)", R"("event":1)");
   EXPECT_EQ(blamed(), 8u);
+}
+
+// ---- numbers that no collector writes
+
+TEST_F(VerifierTest, SequenceNumbersDoNotOverflow) {
+  // Two gaps that add up to 2^64 would cancel.
+  edit(10, R"("seq":5)", R"("seq":18446744073709551615)");
+  EXPECT_EQ(blamed(), 10u);
+  edit(10, R"("seq":18446744073709551615)", R"("seq":1152921504606846976)");
+  EXPECT_EQ(blamed(), 10u);
+  EXPECT_NE(verdict().find("only 6 were announced"), std::string::npos) << verdict();
+}
+
+TEST_F(VerifierTest, SumsDoNotOverflow) {
+  for (
+      const char* line :
+      {R"({"type":"torn","first_seq":null,"count":18446744073709551615})",
+       R"({"type":"torn","first_seq":18446744073709551615,"count":1})",
+       R"({"type":"loss","dropped":18446744073709551615,"dropped_total":18446744073709551615,"cause":"event_ring_full","after_seq":5,"event_lost_total":18446744073709551615})",
+       R"({"type":"loss","dropped":1,"dropped_total":1,"cause":"ring_full","after_seq":18446744073709551615,"event_lost_total":0})"}) {
+    insert(11, line);
+    EXPECT_EQ(blamed(), 11u) << line << verdict();
+    erase(11);
+  }
+}
+
+TEST_F(VerifierTest, MoreIsLostThanWasAnnounced) {
+  insert(11, R"({"type":"torn","first_seq":null,"count":1})");
+  EXPECT_EQ(blamed(), 11u);
+}
+
+TEST_F(VerifierTest, EventLostTotal) {
+  edit(8, R"("event_lost_total":0)", R"("event_lost_total":1)");
+  EXPECT_EQ(blamed(), 8u);
+  edit(8, R"(,"event_lost_total":1)", "");
+  EXPECT_EQ(blamed(), 8u);
+}
+
+TEST_F(VerifierTest, LayersLoggedAreLayersOfTheModel) {
+  edit(1, R"("layers_logged":[0,1])", R"("layers_logged":[0,1,2])");
+  EXPECT_EQ(blamed(), 1u);
+  EXPECT_NE(verdict().find("the model has 2 layers"), std::string::npos) << verdict();
+}
+
+TEST_F(VerifierTest, TraceIdIsAUuid) {
+  edit(1, "00000000-0000-4000-8000-000000000001", "x");
+  EXPECT_EQ(blamed(), 1u);
+}
+
+TEST_F(VerifierTest, StatusOfTheEnd) {
+  for (const char* status : {"producer died", "bad segment"}) {
+    edit(12, "closed", status);
+    EXPECT_EQ(verdict(), "good") << status;
+    edit(12, status, "closed");
+  }
+  edit(12, "closed", "finished");
+  EXPECT_EQ(blamed(), 12u);
+}
+
+// ---- what an engine can say wrong
+
+TEST_F(VerifierTest, RowOfALayerThatIsNotSelected) {
+  edit(1, R"("layers_logged":[0,1])", R"("layers_logged":[0])");
+  edit(3, R"("layers":2)", R"("layers":2)");
+  EXPECT_NE(verdict().find("a row of layer 1, the first of 3; neither"), std::string::npos)
+      << verdict();
+  edit(1, R"("layers_logged":[0])", R"("layers_logged":[])");
+  insert(
+      3,
+      R"({"type":"control","layers":[0,1],"sample_every":1,"from_step":0,"enabled":true,"event":1})");
+  edit(4, R"("event":1)", R"("event":2)");
+  EXPECT_EQ(verdict(), "good");
+}
+
+TEST_F(VerifierTest, RecordedStepsAreSelected) {
+  edit(1, R"("sample_every":1)", R"("sample_every":2)");
+  EXPECT_EQ(verdict(),
+            "line 8: step 1 is recorded, sample_every is 2; \"layers_logged\", "
+            "\"sample_every\" and the control lines before it select fewer rows");
+  edit(1, R"("sample_every":2)", R"("sample_every":1)");
+  insert(
+      8,
+      R"({"type":"control","layers":[0,1],"sample_every":1,"from_step":1,"enabled":false,"event":2})");
+  EXPECT_NE(verdict().find("step 1 came while tracing was stopped"), std::string::npos);
+}
+
+TEST_F(VerifierTest, TimeGoesBack) {
+  edit(3, R"("time_ns":1)", R"("time_ns":2)");
+  EXPECT_NE(verdict().find("line 8: \"time_ns\" is 1 after 2; "), std::string::npos) << verdict();
+}
+
+TEST_F(VerifierTest, ExpertTwiceInARow) {
+  for (const std::size_t line : {4, 9}) edit(line, "[1,2]", "[2,2]");
+  EXPECT_NE(verdict().find("line 4: expert 2 is in the row twice, the first of 2; "),
+            std::string::npos)
+      << verdict();
+  for (const std::size_t line : {4, 9}) edit(line, "[2,2]", "[null,null]");
+  EXPECT_EQ(verdict(), "good");
+}
+
+TEST_F(VerifierTest, NegativeWeight) {
+  edit(4, "0.5,0.25", "0.5,-0.25");
+  EXPECT_NE(verdict().find("line 4: weight -0.25 is negative; "), std::string::npos) << verdict();
+}
+
+TEST_F(VerifierTest, GeneratedTokensThatTheRowsContradict) {
+  for (const auto& [more, fewer] : {std::pair("\"generated_tokens\":1", "1 generated ones, so 2"),
+                                    {"\"generated_tokens\":3", "3 generated ones, so 4"}}) {
+    edit(11, R"("generated_tokens":2)", more);
+    EXPECT_NE(verdict().find("line 11: request 0 (\"r0\")"), std::string::npos) << verdict();
+    EXPECT_NE(verdict().find(fewer), std::string::npos) << verdict();
+    edit(11, more, R"("generated_tokens":2)");
+  }
+  // Without a position in each row nothing contradicts a larger number.
+  for (const std::size_t line : {9, 10}) edit(line, R"("token_idx":2)", R"("token_idx":null)");
+  edit(11, R"("generated_tokens":2)", R"("generated_tokens":20)");
+  EXPECT_EQ(verdict(), "good");
+}
+
+TEST_F(VerifierTest, PreemptedRequestsHavePositionsTwice) {
+  edit(2, R"("prompt_tokens":2)", R"("prompt_tokens":1)");
+  for (const std::size_t line : {9, 10}) edit(line, R"("token_idx":2)", R"("token_idx":1)");
+  EXPECT_EQ(verdict(), "good");
+}
+
+TEST_F(VerifierTest, MoreCachedTokensThanPrompt) {
+  edit(2, R"("cached_tokens":0)", R"("cached_tokens":3)");
+  EXPECT_NE(verdict().find("has 3 cached tokens and a prompt of 2"), std::string::npos);
+}
+
+TEST_F(VerifierTest, RequestWithoutAnEnd) {
+  erase(11);
+  EXPECT_EQ(verdict(),
+            "request 0 (\"r0\") has no request_end line; the engine closed its trace without "
+            "ending it");
+  edit(11, "closed", "producer died");
+  EXPECT_EQ(verdict(), "good");
+}
+
+TEST_F(VerifierTest, StatusOfARequest) {
+  edit(11, R"("status":"stop")", R"("status":"melted")");
+  EXPECT_NE(verdict().find("line 11: request 0 ends with status \"melted\"; "), std::string::npos);
+}
+
+TEST_F(VerifierTest, TraceWithoutASchemaIsNoPlainLog) {
+  edit(1, R"("schema":"moetrace/1",)", "");
+  EXPECT_NE(verdict().find("stands in a plain log"), std::string::npos) << verdict();
+}
+
+// ---- parts of one trace
+
+class PartsTest : public VerifierTest {
+ protected:
+  ~PartsTest() override {
+    for (const std::string& path : files_) std::remove(path.c_str());
+  }
+  std::string write(const std::vector<std::string>& lines, const std::string& name) {
+    files_.push_back(testing::TempDir() + "parts_" + std::to_string(::getpid()) + name);
+    std::ofstream(files_.back(), std::ios::binary | std::ios::trunc) << join(lines);
+    return files_.back();
+  }
+  std::string joined() {
+    files_ = {write(first_, "1.jsonl"), write(lines_, "2.jsonl")};
+    const auto summary = verify_trace(files_);
+    if (!summary) return summary.error().message.substr(files_[0].size() + 2);
+    summary_ = *summary;
+    return summary_.warnings.empty() ? "good" : summary_.warnings.front();
+  }
+  void make_parts() {
+    first_ = {lines_.begin(), lines_.begin() + 6};
+    first_.push_back(end(3, 3, 0, 0, 0));
+    first_.back().replace(first_.back().find("\"closed\""), 8, "\"continued\",\"open\":1");
+    lines_ = {
+        meta(),
+        R"({"type":"part","part":2,"seq":3,"event":2,"step":0,"open":1,"dropped_total":0,"attempted_total":4,"delivered_total":3,"filtered_total":0,"torn_total":0,"event_lost_total":0})",
+        R"({"type":"request","req_id":"r0","prompt_tokens":2,"cached_tokens":0,"request":0,"event":null})",
+        route(1, 1, 0, 3),
+        step(1, 1, 2, 4, 3, 6, 4),
+        route(2, 0, 1, 4),
+        route(2, 1, 1, 5),
+        R"({"type":"request_end","req_id":"r0","generated_tokens":2,"status":"stop","request":0,"event":5})",
+        end(3, 3, 0, 0, 0)};
+  }
+  std::vector<std::string> first_;
+  std::vector<std::string> files_;
+};
+
+TEST_F(PartsTest, AreGoodAloneAndTogether) {
+  make_parts();
+  EXPECT_EQ(verdict(), "good");
+  EXPECT_EQ(summary_.status, "closed");
+  EXPECT_EQ(verdict(join(first_)), "good");
+  EXPECT_EQ(summary_.status, "continued");
+  EXPECT_EQ(joined(), "good");
+  EXPECT_EQ(summary_.parts, 2u);
+  EXPECT_EQ(summary_.rows, 6u);
+  EXPECT_EQ(summary_.attempted, 6u);
+  EXPECT_EQ(summary_.requests, 1u);
+}
+
+TEST_F(PartsTest, JoinWithoutGapOrOverlap) {
+  make_parts();
+  const std::vector<std::string> good = lines_;
+  for (const auto& [from, to] : {std::pair(R"("seq":3)", R"("seq":2)"),
+                                 {R"("delivered_total":3)", R"("delivered_total":2)"},
+                                 {R"("event":2)", R"("event":1)"},
+                                 {R"("step":0)", R"("step":7)"},
+                                 {R"("part":2)", R"("part":4)"}}) {
+    edit(2, from, to);
+    EXPECT_TRUE(joined().starts_with("line 2: ")) << from << joined();
+    lines_ = good;
+  }
+  // A row that the part before has already.
+  edit(4, R"("token_idx":1)", R"("token_idx":0)");
+  EXPECT_TRUE(joined().starts_with("line 4: ")) << joined();
+  lines_ = good;
+  edit(3, R"("req_id":"r0")", R"("req_id":"other")");
+  EXPECT_TRUE(joined().starts_with("line 3: ")) << joined();
+  lines_ = good;
+  edit(1, R"("model_id":"m")", R"("model_id":"n")");
+  EXPECT_TRUE(joined().starts_with("line 1: ")) << joined();
+}
+
+TEST_F(PartsTest, RowsThatAreLeftToTheNextPart) {
+  make_parts();
+  first_.back().replace(first_.back().find("\"open\":1"), 8, "\"open\":0");
+  EXPECT_TRUE(joined().starts_with("line 7: \"open\" must be")) << joined();
+}
+
+TEST_F(PartsTest, MissingPart) {
+  make_parts();
+  edit(2, R"("part":2)", R"("part":3)");
+  EXPECT_EQ(joined(),
+            "line 2: starts part 3 after part 1; give all parts from the first one of "
+            "them to the last");
+}
+
+TEST_F(PartsTest, FilesAreGroupedByTraceInTheOrderOfTheirParts) {
+  make_parts();
+  const std::string second = write(lines_, "2.jsonl");
+  const std::string first = write(first_, "1.jsonl");
+  lines_ = {meta(), end(0, 0, 0, 0, 0)};
+  edit(1, "000001", "000002");
+  const std::string other = write(lines_, "other.jsonl");
+  const std::vector<std::vector<std::string>> expected = {{first, second}, {other}, {"/nowhere"}};
+  EXPECT_EQ(group_parts({second, other, "/nowhere", first}), expected);
+  // Copies are looked at one by one.
+  EXPECT_EQ(group_parts({first, first}).size(), 2u);
 }
 
 TEST_F(VerifierTest, PlainLogs) {

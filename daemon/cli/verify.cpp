@@ -1,10 +1,10 @@
-// moetrace verify: does a trace file hold what it promises?
+// moetrace verify: does a trace hold what it promises?
 #include <cstdio>
 #include <memory>
 
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/text.hpp"
-#include "daemon/cli/verifier.hpp"
+#include "daemon/cli/verify_files.hpp"
 
 namespace moetrace::cli {
 namespace {
@@ -16,27 +16,32 @@ void print(const std::string& path, const TraceSummary& summary) {
                 path.c_str(), counted(summary.rows, "row").c_str());
     return;
   }
+  const std::string parts =
+      summary.parts > 1 ? " with " + counted(summary.parts - 1, "later part") : "";
   std::printf(
-      "%s: good: %s, %s, %s, attempted=%llu delivered=%llu filtered=%llu dropped=%llu torn=%llu, "
+      "%s%s: good: %s, %s, %s, attempted=%llu delivered=%llu filtered=%llu dropped=%llu torn=%llu, "
       "%s\n",
-      path.c_str(), counted(summary.rows, "row").c_str(), counted(summary.steps, "step").c_str(),
-      counted(summary.requests, "request").c_str(), number(summary.attempted), number(summary.rows),
-      number(summary.filtered), number(summary.dropped), number(summary.torn),
-      summary.status.c_str());
+      path.c_str(), parts.c_str(), counted(summary.rows, "row").c_str(),
+      counted(summary.steps, "step").c_str(), counted(summary.requests, "request").c_str(),
+      number(summary.attempted), number(summary.rows), number(summary.filtered),
+      number(summary.dropped), number(summary.torn), summary.status.c_str());
 }
 
-// All files are looked at; each wrong one has its line.
+// All traces are looked at; each wrong one has its line, and so has each kind of warning.
 Outcome verify(const std::vector<std::string>& files) {
   int exit_code = kOk;
-  for (const std::string& file : files) {
-    const auto summary = verify_trace(file);
-    if (summary) {
-      print(file, *summary);
+  for (const std::vector<std::string>& parts : group_parts(files)) {
+    const auto summary = verify_trace(parts);
+    if (summary) print(parts.front(), *summary);
+    std::fflush(stdout);
+    if (!summary) {
+      std::fprintf(stderr, "moetrace: %s\n", summary.error().message.c_str());
+      exit_code = kFailed;
       continue;
     }
-    std::fflush(stdout);
-    std::fprintf(stderr, "moetrace: %s\n", summary.error().message.c_str());
-    exit_code = kFailed;
+    for (const std::string& line : summary->warnings) {
+      std::fprintf(stderr, "moetrace: warning: %s\n", line.c_str());
+    }
   }
   return exit_code;
 }
@@ -47,7 +52,9 @@ void add_verify(CLI::App& app, Command& chosen) {
   auto* sub = app.add_subcommand(
       "verify", "Check a trace: schema, sequence, and that every row is accounted for");
   auto files = std::make_shared<std::vector<std::string>>();
-  sub->add_option("FILE", *files, "Trace files, or plain logs of the public format")->required();
+  sub->add_option("FILE", *files,
+                  "Trace files, of which parts of one trace are checked as a chain, or plain logs")
+      ->required();
   sub->callback([files, &chosen] { chosen = [files] { return verify(*files); }; });
 }
 

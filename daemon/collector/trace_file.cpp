@@ -61,13 +61,17 @@ Result<TraceFile> TraceFile::take_new(const Name& name, std::string_view meta) {
   // A trace is as private as the text: routing can give tokens away.
   file.fd_ = UniqueFd(::open(name.path.c_str(), flags | O_CREAT | O_EXCL, 0640));
   const bool made = file.fd_.valid();
-  if (!made && errno == EEXIST)
-    file.fd_ = UniqueFd(::open(name.path.c_str(), flags | O_CREAT | follow, 0640));
-  if (!file.fd_.valid()) {
-    const int failed = errno;
-    // A link, a folder or a socket: the name is taken.
-    if (failed == ELOOP || failed == EISDIR || failed == ENXIO) return in_use(name.path);
-    return cannot(name.path, "open it", failed);
+  if (!made && errno != EEXIST) return cannot(name.path, "make it", errno);
+  if (!made) {
+    file.fd_ = UniqueFd(::open(name.path.c_str(), flags | follow));
+    // The user's own link, to what is not there yet.
+    if (!file.fd_.valid() && errno == ENOENT && name.may_be_link)
+      file.fd_ = UniqueFd(::open(name.path.c_str(), flags | O_CREAT, 0640));
+    const bool out_of_descriptors = errno == EMFILE || errno == ENFILE;
+    if (!file.fd_.valid() && (errno == EIO || out_of_descriptors))
+      return cannot(name.path, "open it", errno);
+    // A link, a folder, a socket, another user's file: the name is taken.
+    if (!file.fd_.valid()) return in_use(name.path);
   }
   struct stat status {};
   if (::fstat(file.fd_.get(), &status) != 0) return cannot(name.path, "look at it", errno);

@@ -100,8 +100,12 @@ class Checker:
         self.meta = meta
         self.layers = set(meta["layers_logged"])
 
+    def take_part(self, part):
+        self.require(part["part"] > 1, "the first part of a trace has no `part` line")
+        self.take_base(part)
+
     def take_base(self, base):
-        self.require(self.lines == 2, "`base` is the second line")
+        self.require(self.lines == 2, "`base` or `part` is the second line")
         self.base = base
         for name in self.base_totals:
             self.base_totals[name] = base[name + "_total"]
@@ -222,12 +226,14 @@ class Checker:
     def take_end(self, end):
         self.end = end
         self.filtered = end["filtered"]
+        if end["status"] == "continued":  # these are left to the next part
+            self.attempted -= end["open"]
         for name in ("attempted", "delivered", "filtered", "dropped", "torn"):
             self.require(end[name] == getattr(self, name), f"{name} is {end[name]}, counted {getattr(self, name)}")
         self.require(self.attempted == self.delivered + self.filtered + self.dropped + self.torn, "rows are missing or too many")
         cost = end.get("cost", {"announce_ns": None, "hook_ns": None})  # older traces don't say it
         self.require(all(cost[name] is None or cost[name] >= 0 for name in ("announce_ns", "hook_ns")), "a negative cost")
-        self.require(end["status"] in ("closed", "producer died", "bad segment"), "unknown status")
+        self.require(end["status"] in ("closed", "producer died", "continued", "bad segment"), "unknown status")
 
     def finish(self, need_end, whole_source):
         self.require(self.lines > 0, "the file is empty")

@@ -9,7 +9,7 @@ from harness import Case, Collector, Replay, meta_line, make_steps, routes_in, w
 
 FAULTS = os.environ["MOETRACE_FAULTS"]
 # What a fault on each call is said to be.
-SAID = {"pread": "can't read it", "ftruncate": "can't cut a torn line off", "open": "can't open it", "write": "can't write",
+SAID = {"pread": "can't read it", "ftruncate": "can't cut a torn line off", "open": "can.t (open|make) it", "write": "can't write",
         "fdatasync": "can't bring it to the disk"}
 
 

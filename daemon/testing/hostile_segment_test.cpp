@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <random>
 
-#include "daemon/cli/verifier.hpp"
+#include "daemon/cli/verify_files.hpp"
 #include "daemon/collector/test_trace.hpp"
 
 namespace moetrace {

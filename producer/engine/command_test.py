@@ -186,7 +186,10 @@ class Command(unittest.TestCase):
         for name in ("config.json", "tokenizer.json", "generation_config.json"):
             self.replace(name, b"{")
             self.expect_failure(self.generate(), 1, name, "JSON")
-            self.replace(name, (self.whole / name).read_bytes())
+            self.replace(name, json.dumps(json.loads((self.whole / name).read_bytes())).encode("utf-16"))
+            self.expect_failure(self.generate(), 1, name, "UTF-16")
+            self.replace(name, b"\xef\xbb\xbf" + (self.whole / name).read_bytes())
+            self.assertEqual(self.generate().returncode, 0)
 
     def test_missing_tokenizer(self):
         (self.model / "tokenizer.json").unlink()
@@ -200,6 +203,18 @@ class Command(unittest.TestCase):
             self.expect_failure(result, 1, word)
         self.expect_failure(run("generate", "--model", self.model, "--prompts", self.model / "none"), 1, "No such file")
         self.expect_failure(run("generate", "--model", self.model, "--prompts", self.model), 1, "folder")
+
+    def test_prompt_file_of_windows(self):
+        lines = b"Two and two?\r\n\r\n---\r\n\r\nA second prompt, a little longer.\r\n"
+        self.prompts = self.model / "p.txt"
+        for content in (lines, b"\xef\xbb\xbf" + lines):
+            self.prompts.write_bytes(content)
+            result = self.generate()
+            self.assertEqual(result.returncode, 0, result.stderr)
+            done = [json.loads(line)["prompt_tokens"] for line in result.stdout.decode().splitlines()]
+            self.assertEqual(done, [len("Two and two?"), len("A second prompt, a little longer.")])
+        self.prompts.write_bytes("Two and two?".encode("utf-16"))
+        self.expect_failure(self.generate(), 1, "p.txt: it is UTF-16", "save the file as UTF-8")
 
     def test_output_that_cannot_be_written(self):
         self.expect_failure(self.generate("--output", self.model / "no" / "texts.jsonl"), 1, "texts.jsonl")

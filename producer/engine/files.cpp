@@ -74,8 +74,22 @@ Result<std::string> read_file(const fs::path& path, const std::string& advice) {
   return std::move(content).str();
 }
 
+Result<std::string> read_text(const fs::path& path, const std::string& advice) {
+  constexpr std::string_view kUtf8Mark = "\xEF\xBB\xBF";
+  auto text = read_file(path, advice);
+  if (!text) return text;
+  // UTF-16 and UTF-32 begin with a mark of their own, or have zeros between plain letters.
+  if (text->starts_with("\xFF\xFE") || text->starts_with("\xFE\xFF") ||
+      text->find('\0') != std::string::npos) {
+    return Error{ErrorCode::kBadFile,
+                 shown(path) + ": it is UTF-16, or no text; save the file as UTF-8"};
+  }
+  if (text->starts_with(kUtf8Mark)) text->erase(0, kUtf8Mark.size());
+  return text;
+}
+
 Result<nlohmann::json> read_json(const fs::path& path) {
-  auto text = read_file(path, kIsItWhole);
+  auto text = read_text(path, kIsItWhole);
   if (!text) return text.error();
   auto parsed = nlohmann::json::parse(*text, nullptr, /*allow_exceptions=*/false);
   if (parsed.is_discarded()) {

@@ -35,6 +35,11 @@ class FileMap {
 Result<std::string> read_file(const std::filesystem::path& path,
                               const std::string& advice = "check the path");
 
+// The same for a text in UTF-8, without the byte order mark that some editors put before it;
+// kBadFile for UTF-16 and UTF-32, which other editors save.
+Result<std::string> read_text(const std::filesystem::path& path,
+                              const std::string& advice = "check the path");
+
 // The whole file as JSON; kBadFile if it isn't.
 Result<nlohmann::json> read_json(const std::filesystem::path& path);
 

@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 
+#include "command_line/program.hpp"
 #include "command_line/usage.hpp"
 #include "producer/engine/files.hpp"
 #include "producer/engine/generate_command.hpp"
@@ -142,10 +143,12 @@ int run(int argc, char** argv) {
 }  // namespace moetrace::engine
 
 int main(int argc, char** argv) {
+  moetrace::command_line::begin_program();
+  int exit_code = 1;
   try {
-    return moetrace::engine::run(argc, argv);
+    exit_code = moetrace::engine::run(argc, argv);
   } catch (const std::exception& error) {  // no memory, in practice
     std::fprintf(stderr, "moetrace-engine: failed: %s\n", error.what());
-    return 1;
   }
+  return moetrace::command_line::end_program("moetrace-engine", exit_code);
 }

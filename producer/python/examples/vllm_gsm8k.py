@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--gpu-memory-utilization", type=float, help="share of the GPU's memory, or of the CPU's; default: vLLM's")
     given = parser.parse_args()
 
-    with open(given.questions, encoding="utf-8") as lines:
+    with open(given.questions, encoding="utf-8-sig") as lines:
         questions = [json.loads(line)["question"] for line, _ in zip(lines, range(given.first))]
     if not (given.model / "config.json").exists():
         parser.error(f"--model: {given.model} has no config.json; give the folder of a model, downloaded before")

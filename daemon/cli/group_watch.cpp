@@ -1,0 +1,79 @@
+#include "daemon/cli/group_watch.hpp"
+
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <climits>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+namespace moetrace::cli {
+namespace {
+
+// Erases the command line that ps and pkill -f show for this process: signals to "moetrace run" by
+// name are for the run alone, and must not look as if its group had got them.
+void forget_command_line() {
+  constexpr int kStateField = 3;  // the first one after the name in brackets
+  constexpr int kArgStartField = 48;
+  std::ifstream file("/proc/self/stat");
+  std::string text;
+  std::getline(file, text);
+  const std::size_t name_end = text.rfind(')');
+  if (name_end == std::string::npos) return;
+  std::istringstream fields(text.substr(name_end + 1));
+  std::string skipped;
+  for (int n = kStateField; n < kArgStartField; ++n) fields >> skipped;
+  std::uintptr_t begin = 0;
+  std::uintptr_t end = 0;
+  if (fields >> begin >> end && begin < end)
+    std::memset(reinterpret_cast<void*>(begin), 0, end - begin);
+}
+
+[[noreturn]] void watch(pid_t parent) {
+  sigset_t all;
+  ::sigfillset(&all);
+  ::sigprocmask(SIG_SETMASK, &all, nullptr);
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != parent) ::_exit(0);  // it died before we could ask for that
+  ::prctl(PR_SET_NAME, "signal-watch");
+  forget_command_line();
+  ::close_range(0, UINT_MAX, 0);
+  while (true) ::pause();
+}
+
+}  // namespace
+
+GroupWatch GroupWatch::start() {
+  GroupWatch group;
+  // Blocked before it is born: what comes to the group from then on stays pending.
+  sigset_t all;
+  sigset_t before;
+  ::sigfillset(&all);
+  ::sigprocmask(SIG_SETMASK, &all, &before);
+  const pid_t parent = ::getpid();
+  group.pid_ = ::fork();
+  if (group.pid_ == 0) watch(parent);
+  ::sigprocmask(SIG_SETMASK, &before, nullptr);
+  return group;
+}
+
+std::uint64_t GroupWatch::seen() const {
+  if (pid_ <= 0) return 0;
+  std::ifstream status("/proc/" + std::to_string(pid_) + "/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("ShdPnd:")) return std::stoull(line.substr(7), nullptr, 16);
+  }
+  return 0;
+}
+
+GroupWatch::~GroupWatch() {
+  if (pid_ <= 0) return;
+  ::kill(pid_, SIGKILL);
+  ::waitpid(pid_, nullptr, 0);
+}
+
+}  // namespace moetrace::cli

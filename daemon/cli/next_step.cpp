@@ -1,0 +1,103 @@
+#include "daemon/cli/next_step.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cstdlib>
+#include <filesystem>
+#include <sstream>
+
+#include "daemon/cli/child.hpp"
+#include "shm/segment.hpp"
+
+namespace moetrace::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string absolute(const std::string& path) {
+  std::error_code failed;
+  const fs::path whole = fs::absolute(path, failed);
+  return failed ? path : whole.lexically_normal().string();
+}
+
+// The program beside our own, as a shell finds it: its bare name where PATH leads to it.
+std::string program_word(const std::string& program) {
+  const std::string sibling = sibling_program(program);
+  const char* path = std::getenv("PATH");
+  std::istringstream folders(path != nullptr ? path : "");
+  for (std::string folder; std::getline(folders, folder, ':');) {
+    const std::string found = (folder.empty() ? "." : folder) + "/" + program;
+    if (::access(found.c_str(), X_OK) != 0) continue;
+    std::error_code failed;
+    return fs::equivalent(found, sibling, failed) ? program : shell_word(sibling);
+  }
+  return shell_word(sibling);
+}
+
+std::string command(const std::string& session, const std::string& to) {
+  return program_word("moetraced") + " --session " + session + " --directory " +
+         shell_word(default_ring_directory()) + to + " --publish none";
+}
+
+// The segment of a trace, whatever its session is.
+std::optional<SegmentName> find_segment(const std::string& trace_id) {
+  std::error_code failed;
+  const fs::directory_iterator end;
+  for (fs::directory_iterator entry(default_ring_directory(), failed); !failed && entry != end;
+       entry.increment(failed)) {
+    const std::string file = entry->path().filename().string();
+    const std::string prefix = "moetrace.v1.";
+    if (!file.starts_with(prefix)) continue;
+    SegmentName name{file.substr(prefix.size(), file.find('.', prefix.size()) - prefix.size()),
+                     trace_id};
+    if (file == name.ring_file()) return name;
+  }
+  return std::nullopt;
+}
+
+// How a collector was told to name this file: by its folder, or by the name of rank 0.
+std::string output_options(const std::string& file, const std::string& trace_id,
+                           std::uint32_t rank) {
+  fs::path path(absolute(file));
+  std::string stem = path.stem().string();
+  if (stem.starts_with(trace_id)) return " --output-dir " + shell_word(path.parent_path().string());
+  const std::size_t mark = stem.rfind(".rank" + std::to_string(rank));
+  if (rank > 0 && mark != std::string::npos)
+    path.replace_filename(stem.substr(0, mark) + path.extension().string());
+  return " --output " + shell_word(path.string());
+}
+
+}  // namespace
+
+std::string shell_word(std::string_view word) {
+  const bool plain = !word.empty() && std::all_of(word.begin(), word.end(), [](unsigned char c) {
+    return std::isalnum(c) != 0 ||
+           std::string_view("_-./:@%+=,").find(static_cast<char>(c)) != std::string_view::npos;
+  });
+  if (plain) return std::string(word);
+  std::string quoted = "'";
+  for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
+std::string drain_command(const std::string& session, const std::string& output, bool once) {
+  return command(session, " --output " + shell_word(absolute(output))) + (once ? " --once" : "");
+}
+
+std::string how_to_finish(const std::string& file, const std::optional<std::string>& trace_id,
+                          std::uint32_t rank) {
+  const auto name = trace_id ? find_segment(*trace_id) : std::nullopt;
+  if (!name) {
+    return "its ring is not in " + default_ring_directory() +
+           "; set MOETRACE_DIR if it is in another directory, else these are all its rows";
+  }
+  const auto segment =
+      CollectorSegment::open(default_ring_directory(), *name, CollectorSegment::Access::kObserve);
+  if (segment && segment->collector_alive())
+    return "a collector writes it; wait until the trace has ended";
+  return "run: " + command(name->session, output_options(file, *trace_id, rank)) + " --once";
+}
+
+}  // namespace moetrace::cli

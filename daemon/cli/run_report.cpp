@@ -1,0 +1,83 @@
+#include "daemon/cli/run_report.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+
+#include "daemon/cli/next_step.hpp"
+#include "daemon/cli/text.hpp"
+#include "daemon/cli/verify_files.hpp"
+#include "plotter/trace_reader.hpp"
+
+namespace moetrace::cli {
+namespace {
+
+std::string cost_text(const TraceSummary& summary) {
+  if (!summary.cost_ns) return "";
+  return "; the hook took " + decimals(*summary.cost_ns / 1e6, 1) + " ms of the engine's time";
+}
+
+std::string ring_text(const RingLeft& ring, const std::string& command) {
+  if (!ring.unusable.empty()) return ring.unusable;
+  if (ring.pid) {
+    return ring.path + ": its engine, pid " + std::to_string(*ring.pid) +
+           ", still runs, and its trace is not complete; collect the rest with: " + command;
+  }
+  const std::string rows = ring.rows > 0 ? "holds " + counted(ring.rows, "row") + " that are"
+                                         : std::string("holds the end of a trace that is");
+  return ring.path + ": " + rows +
+         " in no file, because the collector failed; mend what it says above, then run: " + command;
+}
+
+// The ring's line says what is to be done about this file, too.
+bool has_ring(const std::string& file, const std::vector<RingLeft>& left) {
+  const auto reader = trace::TraceReader::open(file);
+  return reader && std::any_of(left.begin(), left.end(), [&](const RingLeft& ring) {
+           return reader->meta().trace_id == ring.trace_id;
+         });
+}
+
+bool report_file(const std::string& file) {
+  const auto summary = verify_trace(file);
+  if (!summary) {
+    say(summary.error().message);
+    return false;
+  }
+  std::error_code failed;
+  const auto bytes = static_cast<double>(std::filesystem::file_size(file, failed));
+  say(file + ": " + counted(summary->rows, "row") + " of " + counted(summary->requests, "request") +
+      " in " + counted(summary->layers.count(), "layer") + ", " + grouped(summary->dropped) +
+      " dropped, " + decimals(bytes / 1e6, 1) + " MB, verified" + cost_text(*summary));
+  return true;
+}
+
+}  // namespace
+
+void say(const std::string& line) {
+  std::fprintf(stderr, "moetrace: %s\n", line.c_str());
+}
+
+bool report_run(const std::string& session, const std::string& output,
+                const std::vector<std::string>& files, const std::vector<RingLeft>& left) {
+  if (files.empty() && left.empty()) {
+    say("run: there is no trace, because COMMAND made no ring; install the moetrace package in the "
+        "environment of its engine, if that does not know MOETRACE=1; check that its model has MoE "
+        "layers; add --wait before -- if it starts its engine in the background; and look for a "
+        "line of its own that begins with \"moetrace:\" or \"moetrace-engine:\", which says why");
+    return false;
+  }
+  // One that ends with the first trace would leave other engines that run alone.
+  const bool once =
+      left.size() == 1 ||
+      std::none_of(left.begin(), left.end(), [](const auto& ring) { return ring.pid.has_value(); });
+  const std::string command = drain_command(session, output, once);
+  for (const RingLeft& ring : left) say(ring_text(ring, command));
+  bool good = left.empty();
+  for (const std::string& file : files) {
+    if (!left.empty() && has_ring(file, left)) continue;
+    good = report_file(file) && good;
+  }
+  return good;
+}
+
+}  // namespace moetrace::cli
