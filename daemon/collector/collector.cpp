@@ -184,7 +184,7 @@ bool Collector::drain_all() {
     if (*state == SegmentDrain::State::kFileLost) {
       replace_lost_file(trace);
     } else if (*state == SegmentDrain::State::kBlocked) {
-      say_blocked(trace, trace.drain->file().error());
+      say_blocked(trace, trace.drain->why_blocked());
     } else {
       trace.blocked_by.clear();
       if (trace.change_file && trace.drain->can_change_file()) change_file(trace);
