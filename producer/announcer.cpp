@@ -26,11 +26,7 @@ StepBlock Announcer::announce(std::uint32_t rows, const Spans& spans) {
 
 StepBlock Announcer::announce_layers(std::uint32_t rows, const Spans& spans,
                                      const moetrace_layer_mask& layers) {
-<<<<<<< HEAD
   // A log may have layers that its first line does not name, where they were changed meanwhile.
-=======
-  // What is replayed selected them, whatever its meta line said.
->>>>>>> seg
   if (count_layers(without(layers, control_.layers)) > 0) {
     control_.layers = unite(control_.layers, layers);
     control_unannounced_ = true;

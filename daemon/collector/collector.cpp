@@ -281,6 +281,9 @@ void Collector::stop() {
   }
   while (rounds-- > 0 && drain_all()) {
   }
+  // What has ended is on its way to the disk.
+  for (const auto& [id, trace] : traces_) failed_ = !trace.drain->wait_for_disk() || failed_;
+  drain_all();
   for (const auto& [id, trace] : traces_) failed_ = failed_ || !trace.blocked_by.empty();
   failed_ = failed_ || !waiting_.empty();
   traces_.clear();

@@ -34,6 +34,7 @@ class SegmentDrain {
     kBlocked,   // a file can't take it now, why_blocked() says why; nothing is lost, come again
                 // later
     kFileLost,  // another program has removed or cut the file; give another one (replace_file)
+    kSyncing,   // everything is in the file, which is on its way to the disk; come again
     kEnded,     // the producer has ended, and everything is in the file and on the disk
   };
   using Publish = std::function<void(const Batch&)>;
@@ -73,6 +74,8 @@ class SegmentDrain {
   const std::optional<TraceEnd>& end() const { return end_; }
   // Why the segment is still there although its trace has ended; empty: it is gone.
   const std::string& left_behind() const { return left_behind_; }
+  // Waits until no file is being brought to the disk. False if that has failed for a part.
+  bool wait_for_disk() const;
   // One line about something that is wrong and ends nothing; empty: nothing new.
   std::string take_warning();
 

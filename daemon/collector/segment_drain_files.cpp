@@ -168,7 +168,14 @@ SegmentDrain::State SegmentDrain::bring_to_disk() {
   for (const ClosedPart& part : closing_) {
     if (!part.sync.why().empty()) why_blocked_ = part.sync.why();
   }
-  return why_blocked_.empty() ? State::kIdle : State::kBlocked;
+  return why_blocked_.empty() ? State::kSyncing : State::kBlocked;
+}
+
+bool SegmentDrain::wait_for_disk() const {
+  sync_.wait();
+  for (const ClosedPart& part : closing_) part.sync.wait();
+  return std::all_of(closing_.begin(), closing_.end(),
+                     [](const ClosedPart& part) { return part.sync.why().empty(); });
 }
 
 // Each reason once, while the trace goes on.
