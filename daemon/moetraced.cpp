@@ -11,7 +11,7 @@
 #include "command_line/program.hpp"
 #include "daemon/collector/collector.hpp"
 #include "daemon/collector/output_names.hpp"
-#include "daemon/endpoints.hpp"
+#include "daemon/dead_files.hpp"
 #include "daemon/ready_pipe.hpp"
 #include "shm/file_lock.hpp"
 #include "shm/session_claim.hpp"
@@ -97,9 +97,7 @@ int main(int argc, char** argv) {
     std::fputs(parsed->help->c_str(), stdout);
     return moetrace::command_line::end_program("moetraced", 0);
   }
-  moetrace::CollectorOptions options = parsed->options;
-  if (options.publish.empty()) options.publish = {moetrace::default_endpoint(options.session)};
-  if (options.publish.front() == "none") options.publish.clear();
+  const moetrace::CollectorOptions& options = parsed->options;
 
   const moetrace::UniqueFd signals = take_signals();
   raise_descriptor_limit();
@@ -113,11 +111,13 @@ int main(int argc, char** argv) {
     say(claim.error().message);
     return kFailed;
   }
+  if (!claim->problem().empty()) say(claim->problem());
   if (const auto error = moetrace::prepare_output(options)) {
     say(error->message);
     return kFailed;
   }
-  auto publisher = moetrace::Publisher::bind(options.publish, say);
+  moetrace::remove_dead_run_files(options.directory);
+  auto publisher = moetrace::Publisher::bind(options.session, options.publish, say);
   if (!publisher) {
     say(publisher.error().message);
     return kFailed;
@@ -129,7 +129,6 @@ int main(int argc, char** argv) {
                                 {.say = say, .writes = [&](const std::string& path) {
                                    starter.write_line("trace " + path);
                                  }});
-  const moetrace::EndpointList listed(options.session, endpoints);
   if (!options.quiet) say(ready_text(options, endpoints));
   ::sd_notify(0, "READY=1");
   starter.write_line(ready_line(endpoints));

@@ -34,7 +34,9 @@ int write_all(int fd, std::string_view bytes) {
 
 trace::Result<void> write_atomically(const std::string& path, std::string_view bytes) {
   const std::string draft = path + ".tmp." + std::to_string(::getpid());
-  const int fd = ::open(draft.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  // The name can be foreseen: what has it already, a link perhaps, is not written to.
+  ::unlink(draft.c_str());
+  const int fd = ::open(draft.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
   if (fd < 0) return write_error(path, errno);
   int failed = write_all(fd, bytes);
   if (::close(fd) != 0 && failed == 0) failed = errno;

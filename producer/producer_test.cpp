@@ -224,16 +224,36 @@ TEST_F(CApi, SaysThatNoCollectorServesItAsLongAsNoneDoes) {
   }
   EXPECT_EQ(moetrace_no_collector(producer), line);
 
-  // A collector that was killed leaves its file; while it may not be read, it may be of a live one.
+  // A collector that was killed leaves its file.
   const std::string file = directory_.file("moetrace.v1.test.0.collector");
   std::ofstream(file) << "1\n";
   EXPECT_EQ(moetrace_no_collector(producer), line);
-  std::filesystem::permissions(file, std::filesystem::perms::none);
+  std::filesystem::remove(file);
+  moetrace_close(producer);
+}
+
+// Root's collector drains all rings; a stranger's, whose file we may not open, can't open ours.
+TEST_F(CApi, SaysThatNoCollectorServesItBesideAStrangersClaim) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root has strangers";
+  moetrace_producer* producer = open();
   std::filesystem::permissions(directory_.path(), std::filesystem::perms::all);
-  const uid_t user = ::geteuid();
-  ASSERT_EQ(user == 0 ? ::seteuid(64001) : 0, 0);  // root may read everything
-  EXPECT_EQ(moetrace_no_collector(producer), nullptr);
-  ASSERT_EQ(::seteuid(user), 0);
+  const auto as = [&](uid_t user) {
+    EXPECT_EQ(::seteuid(user), 0);
+    const char* said = moetrace_no_collector(producer);
+    const bool none = said != nullptr;
+    EXPECT_EQ(::seteuid(0), 0);
+    return none;
+  };
+  const auto claim = SessionClaim::take(directory_.path(), "test");
+  const std::string file = directory_.file("moetrace.v1.test.0.collector");
+  std::filesystem::permissions(file, std::filesystem::perms::none);
+  EXPECT_FALSE(as(64001));
+  ASSERT_EQ(::chown(file.c_str(), 64002, 64002), 0);
+  EXPECT_TRUE(as(64001));
+  const std::string dead = directory_.file("moetrace.v1.test.1.collector");
+  std::ofstream(dead) << "1\n";  // root's, and no process has it
+  std::filesystem::permissions(dead, std::filesystem::perms::none);
+  EXPECT_TRUE(as(64001));
   moetrace_close(producer);
 }
 

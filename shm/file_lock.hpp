@@ -44,6 +44,8 @@ class FileLock {
   static bool held_elsewhere(int fd, int byte);
 
   bool held() const { return fd_.valid(); }
+  // The locked file, open for reading and writing; -1: none.
+  int descriptor() const { return fd_.get(); }
   // The locked file still has a name.
   bool linked() const;
   void release() { fd_.reset(); }

@@ -48,8 +48,12 @@ Result<std::vector<SegmentName>> list_segments(const std::string& directory,
                                                std::string_view session);
 
 // Unlinks what a producer left behind that died while it was building a segment. Safe at any time:
-// a living one holds a lock.
-void remove_abandoned(const std::string& directory, std::string_view session);
+// a living one holds a lock. The files' names; with `only_look` those that would be unlinked.
+std::vector<std::string> remove_abandoned(const std::string& directory, std::string_view session,
+                                          bool only_look = false);
+
+// The sessions that have any file in the directory, in alphabetical order.
+std::vector<std::string> sessions_in(const std::string& directory);
 
 // Sizes that a producer chooses.
 struct SegmentSizes {

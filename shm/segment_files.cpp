@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <optional>
+#include <set>
 
 #include "shm/segment.hpp"
 
@@ -46,14 +47,24 @@ bool exists(const std::string& path) {
   return ::access(path.c_str(), F_OK) == 0;
 }
 
-void unlink_if_abandoned(const std::string& ctl_path, const std::string& hidden_ring,
-                         const std::string& final_ring) {
+// What is to be removed, and how.
+struct Removal {
+  bool only_look;
+  std::vector<std::string> files;
+
+  void add(const std::string& path) {
+    if (only_look ? exists(path) : ::unlink(path.c_str()) == 0) files.push_back(path);
+  }
+};
+
+void remove_if_abandoned(const std::string& ctl_path, const std::string& hidden_ring,
+                         const std::string& final_ring, Removal& removal) {
   const auto lock = FileLock::acquire(ctl_path, MOETRACE_LOCK_PRODUCER);
   // With the lock in our hand no producer is building this one. But one may have finished it, and
   // ended, since we looked: then it is a whole segment with something to drain.
   if (!lock || exists(final_ring)) return;
-  ::unlink(hidden_ring.c_str());
-  ::unlink(ctl_path.c_str());
+  removal.add(hidden_ring);
+  removal.add(ctl_path);
 }
 
 }  // namespace
@@ -110,25 +121,42 @@ Result<std::vector<SegmentName>> list_segments(const std::string& directory,
   return segments;
 }
 
-void remove_abandoned(const std::string& directory, std::string_view session) {
+std::vector<std::string> remove_abandoned(const std::string& directory, std::string_view session,
+                                          bool only_look) {
   const auto names = file_names(directory);
-  if (!names) return;
+  if (!names) return {};
+  Removal removal{only_look, {}};
   const std::string root = directory + "/";
   for (const std::string& file : *names) {
     const bool building = file.starts_with(kBuildingPrefix);
     const std::string_view plain =
         building ? std::string_view(file).substr(kBuildingPrefix.size()) : file;
     if (const auto name = parse(plain, ".ctl"); name && name->session == session) {
-      unlink_if_abandoned(root + file, root + std::string(kBuildingPrefix) + name->ring_file(),
-                          root + name->ring_file());
+      remove_if_abandoned(root + file, root + std::string(kBuildingPrefix) + name->ring_file(),
+                          root + name->ring_file(), removal);
     } else if (const auto ring = parse(plain, ".ring");
                building && ring && ring->session == session) {
       const std::string hidden_ctl = root + std::string(kBuildingPrefix) + ring->ctl_file();
       const std::string ctl = root + ring->ctl_file();
       // Its .ctl is made first and unlinked last, so without one nobody is at work on it.
-      if (!exists(hidden_ctl) && !exists(ctl)) ::unlink((root + file).c_str());
+      if (!exists(hidden_ctl) && !exists(ctl)) removal.add(root + file);
     }
   }
+  return removal.files;
+}
+
+// What stands between the second and the third dot of a name.
+std::vector<std::string> sessions_in(const std::string& directory) {
+  std::set<std::string> sessions;
+  for (const std::string& file : file_names(directory).value_or(std::vector<std::string>())) {
+    std::string_view name = file;
+    if (name.starts_with(kBuildingPrefix)) name.remove_prefix(kBuildingPrefix.size());
+    if (!name.starts_with(kPrefix)) continue;
+    name.remove_prefix(kPrefix.size());
+    name = name.substr(0, name.find('.'));
+    if (is_session_name(name)) sessions.emplace(name);
+  }
+  return {sessions.begin(), sessions.end()};
 }
 
 SegmentSizes sizes_for(double ring_mb, std::uint32_t top_k) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "shm/file_lock.hpp"
 
@@ -14,8 +15,16 @@ class SessionClaim {
   // nothing, and others can't see it.
   static Result<SessionClaim> take(const std::string& directory, const std::string& session);
 
-  // Whether a collector has claimed the session there, or may have, in a file that we may not read.
+  // Whether a collector that may read our rings has claimed the session there.
   static bool held(const std::string& directory, const std::string& session);
+
+  // Removes the claims of ours that a killed collector has left. Their names; with `only_look`
+  // those that would be removed.
+  static std::vector<std::string> remove_dead(const std::string& directory,
+                                              const std::string& session, bool only_look);
+
+  // Why the claim holds nothing because of a file that is not ours, in one line, or "".
+  const std::string& problem() const { return problem_; }
 
   SessionClaim(SessionClaim&&) noexcept = default;
   SessionClaim& operator=(SessionClaim&&) = delete;
@@ -25,6 +34,7 @@ class SessionClaim {
   SessionClaim() = default;
 
   std::string path_;
+  std::string problem_;
   FileLock lock_;
 };
 

@@ -11,6 +11,7 @@
 
 namespace moetrace::cli {
 
+void add_clean(CLI::App& app, Command& chosen);
 void add_control(CLI::App& app, Command& chosen);  // start, stop and set
 void add_replay(CLI::App& app, Command& chosen);
 // `command` is what stands behind `--`; nothing if there is no `--`.

@@ -13,6 +13,7 @@ import socket
 import struct
 import subprocess
 import termios
+import unittest
 
 import cli_case
 from cli_case import CliTest, plain_log, program
@@ -119,6 +120,49 @@ class LiveTest(CliTest):
         self.assertEqual(endpoints(), [])
         self.moetrace("tail", code=69)
         self.one_line_error()
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root can run programs as other users")
+    def test_segments_of_other_users_make_no_command_fail(self):
+        engine, stranger = 64011, 64012
+        os.chmod(self.rings, 0o1777)
+        os.chmod(self.dir, 0o755)
+        self.env["XDG_RUNTIME_DIR"] = ""
+        plain_log(self.path("long.jsonl"), passes=5000)
+
+        def as_user(user, *words, code=0):
+            done = subprocess.run([program("moetrace"), *words], env=self.env, user=user, group=user, extra_groups=[],
+                                  capture_output=True, text=True, timeout=60)
+            self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+            return done
+
+        def replay_of(user):
+            self.started.append(subprocess.Popen([program("moetrace"), "replay", "--num-experts", "16", "--rate", "400",
+                                                  self.path("long.jsonl")], env=self.env, user=user, group=user, extra_groups=[],
+                                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+
+        def rings():
+            return [name for name in os.listdir(self.rings) if name.endswith(".ring")]
+        replay_of(stranger)
+        self.wait_for(rings, "the stranger's ring")
+        for words in (["status"], ["stop"], ["top", "--once"]):
+            alone = as_user(engine, *words, code=69)
+            self.assertIn("there is no segment", alone.stderr)
+            self.assertIn(f"only 1 segment of uid {stranger}", alone.stderr)
+            self.assertEqual(alone.stderr.count("\n"), 1)
+        replay_of(engine)
+        self.wait_for(lambda: len(rings()) == 2, "the ring")
+        for words in (["status"], ["status", "--json"], ["stop"], ["start"], ["set", "--sample", "2"], ["top", "--once"]):
+            done = as_user(engine, *words)
+            self.assertEqual(done.stderr, f"moetrace: left out 1 segment of uid {stranger}: can't be opened\n")
+            self.assertTrue(done.stdout)
+        # A file that only looks like a ring is no trouble for root either.
+        bad = os.path.join(self.rings, "moetrace.v1.default.11111111-2222-3333-4444-555555555555")
+        for suffix in (".ring", ".ctl"):
+            with open(bad + suffix, "wb") as file:
+                file.write(bytes(8192))
+            os.chown(bad + suffix, stranger, stranger)
+        self.assertEqual(len(json.loads(self.moetrace("status", "--json"))), 2)
+        self.assertIn(f"left out 1 segment of uid {stranger}", self.err)
 
     def top_on_terminal(self, rows, columns, *options):
         """The program, and the terminal of this size that it writes to."""

@@ -5,6 +5,7 @@
 
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/run_traced.hpp"
+#include "daemon/endpoint_text.hpp"
 
 namespace moetrace::cli {
 namespace {
@@ -53,6 +54,8 @@ void add_run(CLI::App& app, const std::optional<std::vector<std::string>>& comma
     chosen = [words = sub->remaining(), options, command]() -> Outcome {
       const std::string wrong = usage_error(words, command);
       if (!wrong.empty()) return Failure{kUsage, wrong};
+      if (const std::string why = publish_error(options->publish); !why.empty())
+        return Failure{kUsage, "run: " + why};
       options->command = *command;
       return run_traced(*options);
     };

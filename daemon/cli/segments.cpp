@@ -1,28 +1,22 @@
 #include "daemon/cli/segments.hpp"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
-#include <filesystem>
-#include <set>
 
+#include "daemon/cli/text.hpp"
 #include "producer/layer_mask.hpp"
 
 namespace moetrace::cli {
 namespace {
 
-// Sessions that have a file in the directory: what stands between the second and the third dot.
-std::set<std::string> sessions_in(const std::string& directory) {
-  std::set<std::string> sessions;
-  std::error_code failed;
-  for (const auto& entry : std::filesystem::directory_iterator(directory, failed)) {
-    const std::string name = entry.path().filename().string();
-    const std::string prefix = "moetrace.v1.";
-    if (!name.starts_with(prefix)) continue;
-    const std::string session =
-        name.substr(prefix.size(), name.find('.', prefix.size()) - prefix.size());
-    if (is_session_name(session)) sessions.insert(session);
-  }
-  return sessions;
+// Whose ring it is, if not ours. Nothing: it is ours, or gone.
+std::optional<uid_t> other_owner(const std::string& ring) {
+  struct stat status {};
+  if (::lstat(ring.c_str(), &status) != 0 || status.st_uid == ::geteuid()) return std::nullopt;
+  return status.st_uid;
 }
 
 }  // namespace
@@ -38,8 +32,8 @@ boost::system::result<OpenedSegments, Failure> open_segments(const SegmentFilter
   if (filter.session) {
     if (auto wrong = session_error(*filter.session)) return *wrong;
   }
-  const std::set<std::string> sessions =
-      filter.session ? std::set{*filter.session} : sessions_in(directory);
+  const std::vector<std::string> sessions =
+      filter.session ? std::vector{*filter.session} : sessions_in(directory);
   OpenedSegments opened;
   for (const std::string& session : sessions) {
     const auto names = list_segments(directory, session);
@@ -49,8 +43,11 @@ boost::system::result<OpenedSegments, Failure> open_segments(const SegmentFilter
       auto segment = CollectorSegment::open(directory, name, CollectorSegment::Access::kObserve);
       if (segment) {
         opened.segments.push_back(std::move(*segment));
-      } else if (segment.error().code !=
-                 ErrorCode::kNotFound) {  // it may have ended since it was listed
+      } else if (segment.error().code == ErrorCode::kNotFound) {
+        continue;  // it has ended since it was listed
+      } else if (const auto owner = other_owner(directory + "/" + name.ring_file())) {
+        ++opened.left_out[*owner];
+      } else {
         opened.unusable.push_back(segment.error().message);
       }
     }
@@ -58,15 +55,28 @@ boost::system::result<OpenedSegments, Failure> open_segments(const SegmentFilter
   if (opened.segments.empty() && opened.unusable.empty()) {
     const std::string which = (filter.session ? " of session " + *filter.session : std::string()) +
                               (filter.trace.empty() ? std::string() : " of trace " + filter.trace);
+    const std::string others = left_out_text(opened);
     return Failure{
         kNothingThere,
         directory + ": there is no segment" + which +
+            (others.empty() ? "" : " that can be opened, only " + others) +
             "; start an engine with MOETRACE=1, or set MOETRACE_DIR to where it has its ring"};
   }
   return opened;
 }
 
+std::string left_out_text(const OpenedSegments& opened) {
+  std::string text;
+  for (const auto& [owner, count] : opened.left_out) {
+    text +=
+        (text.empty() ? "" : ", ") + counted(count, "segment") + " of uid " + std::to_string(owner);
+  }
+  return text;
+}
+
 int report_unusable(const OpenedSegments& opened) {
+  if (const std::string others = left_out_text(opened); !others.empty())
+    std::fprintf(stderr, "moetrace: left out %s: can't be opened\n", others.c_str());
   for (const std::string& why : opened.unusable)
     std::fprintf(stderr, "moetrace: %s\n", why.c_str());
   return opened.unusable.empty() ? kOk : kFailed;

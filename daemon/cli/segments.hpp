@@ -1,7 +1,10 @@
 // The segments in the ring directory, as status, top and the control commands see them.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,7 +21,8 @@ struct SegmentFilter {
 
 struct OpenedSegments {
   std::vector<CollectorSegment> segments;  // in the order of their sessions and trace ids
-  std::vector<std::string> unusable;       // why, for each segment that can't be opened
+  std::vector<std::string> unusable;       // why, for each of ours that can't be opened
+  std::map<uid_t, std::size_t> left_out;   // how many of other users can't be opened
 };
 
 // Why it can't be a session's name; nothing if it can.
@@ -28,7 +32,10 @@ std::optional<Failure> session_error(const std::string& session);
 // there is none.
 boost::system::result<OpenedSegments, Failure> open_segments(const SegmentFilter& filter);
 
-// A line on standard error for each segment that can't be opened. The command's exit code.
+// "2 segments of uid 1001", for those of other users; "" if there are none.
+std::string left_out_text(const OpenedSegments& opened);
+// A line on standard error for each of our segments that can't be opened, and one for all of other
+// users. The command's exit code: those of other users don't make it fail.
 int report_unusable(const OpenedSegments& opened);
 
 // Counters of a segment, read once.

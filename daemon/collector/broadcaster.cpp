@@ -10,7 +10,8 @@ namespace {
 
 // What waits for the thread: half a second of the fastest drain.
 constexpr std::size_t kMostQueued = 16 << 20;
-constexpr std::chrono::milliseconds kLongestWait{1000};
+// How often files that others find us by are looked at, and so the longest wait.
+constexpr std::chrono::milliseconds kMendEvery{1000};
 constexpr std::string_view kNames[kTopics] = {"route", "meta", "stats"};
 
 std::string header_text(const PublishedTrace& trace, std::uint64_t number, const Run& run) {
@@ -30,8 +31,9 @@ std::string header_text(const PublishedTrace& trace, std::uint64_t number, const
 
 }  // namespace
 
-Broadcaster::Broadcaster(std::unique_ptr<XpubSocket> socket)
-    : queue_(kMostQueued), socket_(std::move(socket)) {
+Broadcaster::Broadcaster(std::unique_ptr<XpubSocket> socket, std::unique_ptr<EndpointList> list)
+    : queue_(kMostQueued), socket_(std::move(socket)), list_(std::move(list)) {
+  list_->write(socket_->endpoints());
   // Signals are for the thread that waits for them.
   sigset_t all;
   sigset_t before;
@@ -48,6 +50,7 @@ Broadcaster::~Broadcaster() {
 
 void Broadcaster::run() {
   while (true) {
+    mend();
     const bool all_seen = socket_->take_subscriptions();
     publish_due_metas();
     if (auto message = queue_.pop()) {
@@ -55,9 +58,19 @@ void Broadcaster::run() {
     } else if (queue_.closed()) {
       return;
     } else if (all_seen) {
-      socket_->wait(queue_.descriptor(), kLongestWait);
+      socket_->wait(queue_.descriptor(), kMendEvery);
     }
   }
+}
+
+// Whatever cleans temporary folders may take our files away.
+void Broadcaster::mend() {
+  const auto now = std::chrono::steady_clock::now();
+  if (now - mended_ < kMendEvery) return;
+  mended_ = now;
+  // The list first: it makes its folder again, which may be that of the socket.
+  if (!list_->linked()) list_->write(socket_->endpoints());
+  if (socket_->mend()) list_->write(socket_->endpoints());
 }
 
 void Broadcaster::take(Message message) {

@@ -2,7 +2,7 @@
 // subscriber, however slow or hostile, delays the drain.
 #pragma once
 
-#include <functional>
+#include <chrono>
 #include <memory>
 #include <string>
 #include <thread>
@@ -10,12 +10,14 @@
 
 #include "daemon/collector/message_queue.hpp"
 #include "daemon/collector/xpub_socket.hpp"
+#include "daemon/endpoints.hpp"
 
 namespace moetrace {
 
 class Broadcaster {
  public:
-  explicit Broadcaster(std::unique_ptr<XpubSocket> socket);
+  // Lists the socket's endpoints, and keeps the list and their files in place.
+  Broadcaster(std::unique_ptr<XpubSocket> socket, std::unique_ptr<EndpointList> list);
   // Publishes what is queued, then ends.
   ~Broadcaster();
   Broadcaster(const Broadcaster&) = delete;
@@ -25,6 +27,7 @@ class Broadcaster {
 
  private:
   void run();
+  void mend();
   void take(Message message);
   void publish_due_metas();
   void send(PublishedTrace& trace, Topic topic, Run run, std::string lines);
@@ -32,6 +35,8 @@ class Broadcaster {
 
   MessageQueue queue_;
   std::unique_ptr<XpubSocket> socket_;
+  std::unique_ptr<EndpointList> list_;
+  std::chrono::steady_clock::time_point mended_;
   std::vector<std::shared_ptr<PublishedTrace>> traces_;
   std::thread thread_;
 };

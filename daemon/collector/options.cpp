@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "command_line/usage.hpp"
+#include "daemon/endpoint_text.hpp"
 #include "producer/layer_mask.hpp"
 #include "shm/segment.hpp"
 
@@ -147,6 +148,8 @@ Result<ParsedOptions> parse_collector_options(int argc, const char* const* argv)
     return bad("session '" + options.session +
                "': not a session name; use 1 to 64 letters, digits, '-' and '_'");
   }
+  if (const std::string why = publish_error(options.publish); !why.empty())
+    return bad((publish->count() > 0 || config.empty() ? "" : "config " + config + ": ") + why);
   if (!configured_layers.empty()) {
     const auto mask = parse_layers(configured_layers, MOETRACE_MAX_LAYERS);
     if (!mask) return bad("layers '" + configured_layers + "': not a list of layers; write 0,5-7");

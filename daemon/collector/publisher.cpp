@@ -1,21 +1,57 @@
 #include "daemon/collector/publisher.hpp"
 
 #include "daemon/collector/broadcaster.hpp"
+#include "daemon/runtime_folder.hpp"
 
 namespace moetrace {
+namespace {
+
+// The default endpoint in the first runtime folder where it can be made; nullptr: in none. An error
+// if another collector has it.
+Result<std::unique_ptr<XpubSocket>> bind_default(const std::string& session,
+                                                 const Publisher::Say& say) {
+  std::string passed;
+  for (const std::string& folder : runtime_folders()) {
+    const std::string file = default_socket(folder, session);
+    const std::string endpoint = "ipc://" + file;
+    std::string why = prepare_runtime_folder(folder);
+    if (why.empty() && file.size() > kMostSocketPath)
+      why = "a socket's path there has " + std::to_string(file.size()) + " bytes, at most " +
+            std::to_string(kMostSocketPath) + " fit";
+    if (why.empty()) {
+      auto socket = XpubSocket::bind({endpoint}, say);
+      if (!socket) return socket.error();
+      if (!passed.empty()) say("publish: " + passed + "publishing on " + endpoint + " instead");
+      return socket;
+    }
+    passed += folder + ": " + why + "; ";
+  }
+  say("publish: " + passed + "nothing is published, traces are written; give --publish ENDPOINT");
+  return nullptr;
+}
+
+}  // namespace
 
 Publisher::Publisher() = default;
 Publisher::Publisher(Publisher&&) noexcept = default;
 Publisher::~Publisher() = default;
 
-Result<Publisher> Publisher::bind(const std::vector<std::string>& endpoints,
-                                  std::function<void(const std::string&)> say) {
+Result<Publisher> Publisher::bind(const std::string& session,
+                                  const std::vector<std::string>& endpoints, const Say& say) {
   Publisher publisher;
-  if (endpoints.empty()) return publisher;
-  auto socket = XpubSocket::bind(endpoints, std::move(say));
+  auto list = std::make_unique<EndpointList>(session, say);
+  Result<std::unique_ptr<XpubSocket>> socket = nullptr;
+  if (endpoints.empty())
+    socket = bind_default(session, say);
+  else if (endpoints.front() != "none")
+    socket = XpubSocket::bind(endpoints, say);
   if (!socket) return socket.error();
+  if (!*socket) {
+    list->write({});
+    return publisher;
+  }
   publisher.endpoints_ = (*socket)->endpoints();
-  publisher.broadcaster_ = std::make_unique<Broadcaster>(std::move(*socket));
+  publisher.broadcaster_ = std::make_unique<Broadcaster>(std::move(*socket), std::move(list));
   return publisher;
 }
 

@@ -29,10 +29,13 @@ struct Channel {
 
 class Publisher {
  public:
-  // Binds one XPUB socket to every endpoint; none: nothing is published. `say` prints one line,
-  // also from another thread.
-  static Result<Publisher> bind(const std::vector<std::string>& endpoints,
-                                std::function<void(const std::string&)> say);
+  using Say = std::function<void(const std::string&)>;
+
+  // Binds one XPUB socket to the endpoints of a session's collector, and lists them. {"none"}:
+  // nothing is published. Empty: the default endpoint; where it can't be made, `say` gets a line,
+  // and nothing is published. `say` prints one line, also from another thread.
+  static Result<Publisher> bind(const std::string& session,
+                                const std::vector<std::string>& endpoints, const Say& say);
   Publisher(Publisher&&) noexcept;
   ~Publisher();
 

@@ -1,8 +1,11 @@
 #include "daemon/collector/xpub_socket.hpp"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "daemon/endpoints.hpp"
 
@@ -25,6 +28,12 @@ constexpr int kPortion = 256;
 constexpr std::chrono::milliseconds kLinger{1000};
 constexpr const char* kEventsEndpoint = "inproc://accepted";
 constexpr std::string_view kMeta = "meta";
+
+// 0: there is no such file.
+std::uint64_t inode_of(const std::string& file) {
+  struct stat status {};
+  return ::lstat(file.c_str(), &status) == 0 ? status.st_ino : 0;
+}
 
 struct HeldLines {
   std::string text;
@@ -49,9 +58,9 @@ Result<std::unique_ptr<XpubSocket>> XpubSocket::bind(const std::vector<std::stri
                                          "; give --publish none"};
   }
   for (const std::string& endpoint : endpoints) {
-    if (const auto why = made->bind_to(endpoint)) {
+    if (const std::string why = made->bind_to(endpoint); !why.empty()) {
       return Error{ErrorCode::kBadArgument,
-                   "publish " + endpoint + ": can't bind: " + *why +
+                   "publish " + endpoint + ": can't bind: " + why +
                        "; give a free endpoint such as ipc:///tmp/moe.pub or tcp://127.0.0.1:5556"};
     }
   }
@@ -59,7 +68,21 @@ Result<std::unique_ptr<XpubSocket>> XpubSocket::bind(const std::vector<std::stri
 }
 
 XpubSocket::~XpubSocket() {
+  unlink_files();
   close(kLinger);
+}
+
+// libzmq leaves the files of its sockets where they are.
+void XpubSocket::unlink_files() {
+  for (const Bound& bound : std::exchange(bound_, {})) {
+    if (bound.file && inode_of(*bound.file) == bound.inode) ::unlink(bound.file->c_str());
+  }
+}
+
+std::vector<std::string> XpubSocket::endpoints() const {
+  std::vector<std::string> endpoints;
+  for (const Bound& bound : bound_) endpoints.push_back(bound.endpoint);
+  return endpoints;
 }
 
 void XpubSocket::open() {
@@ -89,18 +112,40 @@ void XpubSocket::close(std::chrono::milliseconds linger) {
   context_.reset();
 }
 
-// Why it can't, or nothing.
-std::optional<std::string> XpubSocket::bind_to(const std::string& endpoint) {
+// Why it can't, or "".
+std::string XpubSocket::bind_to(const std::string& endpoint) {
+  // libzmq would take the file away from whoever has it.
+  if (const auto file = socket_file(endpoint)) {
+    if (std::string why = socket_taken(*file); !why.empty()) return why;
+  }
   try {
-    // libzmq would take the file away from whoever listens there.
-    const auto file = socket_file(endpoint);
-    if (file && answers(*file)) throw zmq::error_t(EADDRINUSE);
     socket_.bind(endpoint);
-    endpoints_.push_back(socket_.get(zmq::sockopt::last_endpoint));
+    Bound bound;
+    bound.endpoint = socket_.get(zmq::sockopt::last_endpoint);
+    bound.file = socket_file(bound.endpoint);
+    if (bound.file) bound.inode = inode_of(*bound.file);
+    bound_.push_back(std::move(bound));
   } catch (const zmq::error_t& error) {
     return error.what();
   }
-  return std::nullopt;
+  return "";
+}
+
+bool XpubSocket::mend() {
+  bool changed = false;
+  for (const Bound& bound : std::vector<Bound>(bound_)) {
+    if (!bound.file) continue;
+    const std::uint64_t inode = inode_of(*bound.file);
+    if (inode == bound.inode) continue;
+    changed = true;
+    std::erase_if(bound_, [&](const Bound& old) { return old.endpoint == bound.endpoint; });
+    ::zmq_unbind(socket_.handle(), bound.endpoint.c_str());
+    const std::string why = inode == 0 ? bind_to(bound.endpoint) : "another program has the name";
+    say_("publish " + bound.endpoint + ": its socket file was deleted; " +
+         (why.empty() ? "made again, subscribers connect anew"
+                      : "not made again: " + why + "; start moetraced again to publish there"));
+  }
+  return changed;
 }
 
 void XpubSocket::wait(int descriptor, std::chrono::milliseconds time) {
@@ -150,8 +195,8 @@ void XpubSocket::take_accepted() {
 // The last resort: which connection to shut down is not known.
 void XpubSocket::drop_all() {
   unknown_peers_flood_ = false;
-  const std::vector<std::string> endpoints = std::move(endpoints_);
-  endpoints_.clear();
+  const std::vector<std::string> endpoints = this->endpoints();
+  unlink_files();
   close(std::chrono::milliseconds(0));
   limits_.clear();
   try {
@@ -162,8 +207,8 @@ void XpubSocket::drop_all() {
                 "; nothing is published any more, start moetraced again");
   }
   for (const std::string& endpoint : endpoints) {
-    if (const auto why = bind_to(endpoint))
-      say_("publish " + endpoint + ": can't bind again: " + *why + "; start moetraced again");
+    if (const std::string why = bind_to(endpoint); !why.empty())
+      say_("publish " + endpoint + ": can't bind again: " + why + "; start moetraced again");
   }
 }
 

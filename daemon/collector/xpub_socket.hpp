@@ -33,9 +33,10 @@ class XpubSocket {
   XpubSocket& operator=(const XpubSocket&) = delete;
 
   // The endpoints as they are bound (a port of * is filled in).
-  const std::vector<std::string>& endpoints() const { return endpoints_; }
-  // Binds again to an endpoint whose socket file is gone. Why it can't, or nothing.
-  std::optional<std::string> bind_again(const std::string& endpoint);
+  std::vector<std::string> endpoints() const;
+  // Binds again where a socket file has been deleted, and gives up an endpoint whose name another
+  // file has; says so in a line each. True if endpoints() has changed.
+  bool mend();
 
   // Waits until a subscriber has sent something, `descriptor` is readable, or the time is over.
   void wait(int descriptor, std::chrono::milliseconds time);
@@ -52,11 +53,18 @@ class XpubSocket {
   void send_rest(std::string_view header, std::string lines);
 
  private:
+  struct Bound {
+    std::string endpoint;
+    std::optional<std::string> file;  // of a socket in the file system
+    std::uint64_t inode = 0;          // that the file had when we made it
+  };
+
   explicit XpubSocket(Say say) : say_(std::move(say)), limits_(say_) {}
 
   void open();
   void close(std::chrono::milliseconds linger);
-  std::optional<std::string> bind_to(const std::string& endpoint);
+  std::string bind_to(const std::string& endpoint);
+  void unlink_files();
   void take(zmq::message_t& message);
   void take_accepted();
   void drop_all();
@@ -65,7 +73,7 @@ class XpubSocket {
   std::unique_ptr<zmq::context_t> context_;
   zmq::socket_t socket_;
   zmq::socket_t events_;  // tells of accepted connections
-  std::vector<std::string> endpoints_;
+  std::vector<Bound> bound_;
   std::uint64_t meta_subscriptions_ = 0;
   SubscriberLimits limits_;
   std::chrono::steady_clock::time_point look_at_;

@@ -151,9 +151,9 @@ def default_endpoint():
     """Where a collector publishes if it isn't told: its socket is in the first of these directories that it could use."""
     private = os.environ.get("XDG_RUNTIME_DIR")
     fallback = f"{os.environ.get('TMPDIR') or '/tmp'}/moetrace-{os.getuid()}"
-    folders = ["/run/moetrace", f"{private}/moetrace" if private else fallback]
+    folders = ["/run/moetrace", f"{private}/moetrace" if private else fallback, f"/tmp/moetrace-{os.getuid()}"]
     sockets = [f"{folder}/{os.environ.get('MOETRACE_SESSION') or 'default'}.pub" for folder in folders]
-    return "ipc://" + next((path for path in sockets if pathlib.Path(path).exists()), sockets[-1])
+    return "ipc://" + next((path for path in sockets if pathlib.Path(path).exists()), sockets[1])
 
 
 def main():

@@ -90,8 +90,8 @@ class Collector:
     def __init__(self, case, *arguments, publish="none", directory=None, session=None, env=None):
         ready, write_end = os.pipe()
         self.errors = case.folder / f"moetraced.{next(case.numbers)}.err"
-        command = [MOETRACED, "--directory", directory or case.rings, "--session", session or case.session, "--publish", publish,
-                   "--ready-fd", str(write_end), *arguments]
+        command = [MOETRACED, "--directory", directory or case.rings, "--session", session or case.session,
+                   *(["--publish", publish] if publish else []), "--ready-fd", str(write_end), *arguments]
         with self.errors.open("wb") as errors:
             self.process = subprocess.Popen(list(map(str, command)), pass_fds=[write_end], stdin=subprocess.DEVNULL,
                                             stderr=errors, env={**case.env, **(env or {})})

@@ -3,12 +3,11 @@ from __future__ import annotations
 
 import logging
 import os
-import pathlib
 import socket
 import time
 from typing import Any, Iterator, Optional
 
-from . import _reader_library, _rows
+from . import _endpoints, _reader_library, _rows
 from ._reader_library import numpy
 from ._rows import Batch, RequestInfo
 from .errors import ReadError
@@ -26,16 +25,7 @@ def default_endpoint(session: Optional[str] = None) -> str:
     """Where a collector of this session (MOETRACE_SESSION, else "default") publishes, as `moetrace status` shows it: the first
     endpoint that it has written down, else its own in the first folder that it could use."""
     session = session or os.environ.get("MOETRACE_SESSION") or "default"
-    private = os.environ.get("XDG_RUNTIME_DIR")
-    fallback = f"{os.environ.get('TMPDIR') or '/tmp'}/moetrace-{os.getuid()}"
-    folders = [pathlib.Path("/run/moetrace"), pathlib.Path(f"{private}/moetrace" if private else fallback)]
-    for folder in folders:
-        try:
-            return (folder / f"{session}.endpoint").read_text().splitlines()[0]
-        except (OSError, ValueError, IndexError):
-            if (folder / f"{session}.pub").exists():
-                break
-    return f"ipc://{folder}/{session}.pub"
+    return _endpoints.listed(session) or _endpoints.default(session)
 
 
 def stream(endpoint: Optional[str] = None, *, timeout: Optional[float] = None, queue: int = 10000,

@@ -120,9 +120,10 @@ class Live(Case):
     def test_who_comes_late_knows_what_was_before(self):
         self.start_collector()
         replay = Replay(self)
+        early = self.stream()
         replay.feed(meta_line(LAYERS) + "".join(make_steps(2, 3000)))
-        [path] = wait_until(self.trace_files, "no trace file")
-        wait_until(lambda: harness.routes_in(path) > 2000, "no rows")
+        self.pump(early, lambda: sum(trace.rows for trace in early.traces.values()) > 2000, "no rows")
+        early.close()
         stream = self.stream()
         batches = []  # the last of the first rows may come behind the meta line
         self.pump(stream, lambda: stream.traces, "the meta line does not come", batches)
@@ -177,6 +178,41 @@ class Live(Case):
         self.assert_adds_up(live, moetrace.open(self.traces / f"{live.trace_id}.jsonl"))
         self.assertEqual(live.rows, sum(map(len, batches)))
         self.assertEqual(live.collectors, 4)
+
+    @unittest.skipIf(os.access("/run/moetrace", os.R_OK), "/run/moetrace is here: collectors publish there")
+    def test_default_endpoint_is_where_the_collector_is(self):
+        """Of a collector that is told nothing, whatever the runtime folder is."""
+        usual, last = f"{self.folder}/moetrace", f"/tmp/moetrace-{os.getuid()}"
+        names = ("XDG_RUNTIME_DIR", "TMPDIR")
+        before = {name: os.environ.get(name) for name in names}
+        self.addCleanup(lambda: [os.environ.__setitem__(name, value) if value is not None else os.environ.pop(name, None)
+                                 for name, value in before.items()])
+        session = f"test-{os.getpid()}-{self.folder.name[-8:].replace('.', '-')}"
+        self.addCleanup(lambda: pathlib.Path(f"{last}/{session}.pub").unlink(missing_ok=True))
+        long = self.folder / ("x" * (100 - len(str(self.folder))))
+        long.mkdir()
+
+        def check(folder, runtime, temporary=""):
+            os.environ.update(XDG_RUNTIME_DIR=str(runtime), TMPDIR=str(temporary))
+            endpoint = f"ipc://{folder}/{session}.pub"
+            self.assertEqual(moetrace.default_endpoint(session), endpoint)
+            collector = Collector(self, "--output-dir", self.traces, publish=None, session=session,
+                                          env={name: os.environ[name] for name in names})
+            # The list is in the first folder that can be used, also where a socket's path there is too long.
+            [listed] = [path for path in (*self.folder.rglob(f"{session}.endpoint"), pathlib.Path(f"{last}/{session}.endpoint"))
+                        if path.exists()]
+            self.assertEqual(listed.read_text(), endpoint + "\n")
+            self.assertEqual(moetrace.default_endpoint(session), endpoint)
+            collector.kill()  # its list stays, and is nobody's
+            listed.write_text("tcp://127.0.0.1:1\n")
+            self.assertEqual(moetrace.default_endpoint(session), endpoint)
+            listed.unlink()
+
+        check(usual, self.folder)
+        check(last, self.folder / "missing")
+        check(last, "", long)
+        os.chmod(usual, 0o777)
+        check(last, self.folder)
 
     def test_timeout_stop_and_default_endpoint(self):
         names = ("XDG_RUNTIME_DIR", "MOETRACE_SESSION")
