@@ -51,7 +51,7 @@ typedef struct moetrace_reader_rows {
 } moetrace_reader_rows;
 
 typedef struct moetrace_reader_info {
-  size_t size; /* sizeof(moetrace_reader_info) */
+  size_t size;          /* sizeof(moetrace_reader_info) */
   uint32_t top_k;       /* 0: no line has said it yet */
   uint32_t num_experts; /* 0: neither the file nor the caller says it */
   uint32_t num_layers;  /* of the model; where the file does not say it, one more than the highest
@@ -87,10 +87,10 @@ moetrace_reader* moetrace_reader_open(const char* meta, size_t meta_bytes, uint3
 void moetrace_reader_close(moetrace_reader* reader); /* NULL is fine */
 
 /* Takes whole lines until the text has no more of them or `rows` is full; `rows` NULL: looks only,
- * and so it must be as long as top_k is not known (moetrace_reader_get_info): else nothing is taken.
- * The text begins at `place`, which moves behind what was taken. `only`: the number of the request
- * whose rows are wanted, or MOETRACE_READER_ALL. Returns the bytes taken; -1: the line at `place`
- * is wrong (moetrace_reader_error), what was before it is in.
+ * and so it must be as long as top_k is not known (moetrace_reader_get_info): else nothing is
+ * taken. The text begins at `place`, which moves behind what was taken. `only`: the number of the
+ * request whose rows are wanted, or MOETRACE_READER_ALL. Returns the bytes taken; -1: the line at
+ * `place` is wrong (moetrace_reader_error), what was before it is in.
  *
  * Requests, expert counts and the end are known for the trace up to moetrace_reader_counted: lines
  * before it may be read again and again and count once. Whoever has read up to there in one go or
@@ -99,16 +99,16 @@ int64_t moetrace_reader_read(moetrace_reader* reader, const char* text, size_t b
                              moetrace_reader_place* place, moetrace_reader_rows* rows,
                              int64_t only);
 
-/* The same where the text ends with the file: also takes what stands after the last newline, if that
- * is the whole of a JSON object. Its newline may still come, and is then the text at `place`. What
- * is left is an unfinished line. */
+/* The same where the text ends with the file: also takes what stands after the last newline, if
+ * that is the whole of a JSON object. Its newline may still come, and is then the text at `place`.
+ * What is left is an unfinished line. */
 int64_t moetrace_reader_read_last(moetrace_reader* reader, const char* text, size_t bytes,
                                   moetrace_reader_place* place, moetrace_reader_rows* rows,
                                   int64_t only);
 
 /* "line N: why", or "not a trace: why" of the first line; "" if nothing was wrong. Valid until the
- * reader reads again, as what to try about it, which is "" where there is nothing but to look at the
- * line. */
+ * reader reads again, as what to try about it, which is "" where there is nothing but to look at
+ * the line. */
 const char* moetrace_reader_error(const moetrace_reader* reader);
 const char* moetrace_reader_what_to_try(const moetrace_reader* reader);
 

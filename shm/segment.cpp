@@ -63,6 +63,10 @@ std::uint64_t segment_bytes(const moetrace_ring_header& model, const SegmentSize
 
 namespace {
 
+std::string no_room(std::uint64_t bytes) {
+  return "no room for its " + std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB";
+}
+
 // A file of exactly `bytes` bytes that are really there, so that a full tmpfs is an error now and
 // never a SIGBUS later.
 Result<UniqueFd> make_file(const std::string& path, std::uint64_t bytes, const RingAccess& access,
@@ -70,10 +74,7 @@ Result<UniqueFd> make_file(const std::string& path, std::uint64_t bytes, const R
   // Beyond this limit the allocation raises SIGXFSZ, which would end the engine.
   rlimit limit{};
   if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && bytes > limit.rlim_cur) {
-    return Error{ErrorCode::kSystem, path + ": " + std::to_string(bytes) +
-                                         " bytes are above the file size limit of " +
-                                         std::to_string(limit.rlim_cur) +
-                                         "; raise it (ulimit -f), or lower MOETRACE_RING_MB"};
+    return system_error(path, no_room(bytes), EFBIG, RingFile::kOwn);
   }
   UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!fd.valid()) return system_error(path, "can't create it", errno, RingFile::kOwn);
@@ -84,9 +85,7 @@ Result<UniqueFd> make_file(const std::string& path, std::uint64_t bytes, const R
     failed = ::posix_fallocate(fd.get(), 0, static_cast<off_t>(bytes));
   }
   if (failed != 0) {
-    return system_error(path,
-                        "no room for its " + std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB",
-                        failed, RingFile::kOwn);
+    return system_error(path, no_room(bytes), failed, RingFile::kOwn);
   }
   grant_access(fd, access, mode);
   return fd;

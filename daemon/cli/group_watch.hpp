@@ -25,7 +25,7 @@ class GroupWatch {
   static GroupWatch start();
   // Bit N - 1: signal N has come to the group since the start.
   std::uint64_t seen() const;
-  // For whoever reaps all children.
+  // Called for each child that was reaped.
   void note_child(pid_t pid) {
     if (pid == pid_) pid_ = -1;
   }

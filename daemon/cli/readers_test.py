@@ -121,8 +121,13 @@ class ReadersTest(CliTest):
         self.assert_refused("line 2: not JSON", text_of(META, b"nonsense", ROW))
 
     def test_two_traces_in_one_file(self):
-        trace = {**META, "schema": "moetrace/1", "trace_id": "t"}
-        self.assert_refused("line 2: a second trace begins here", text_of(trace, {**trace, "trace_id": "u"}))
+        # As a collector writes it.
+        unknown = dict.fromkeys(("vllm_version", "torch_version", "engine", "engine_version", "rank", "world_size", "created_at",
+                                 "host", "router", "ranks", "device", "seed"))
+        trace = {**unknown, **META, "num_layers": None, "sample_every": 1, "schema": "moetrace/1",
+                 "trace_id": "00000000-0000-4000-8000-000000000001"}
+        self.assert_refused("line 2: a second trace begins here",
+                            text_of(trace, {**trace, "trace_id": "00000000-0000-4000-8000-000000000002"}))
         self.assert_refused("line 2: a trace begins here, behind a plain log", text_of(ROW, trace), "4")
 
     def test_compressed(self):

@@ -28,7 +28,7 @@ class RunCollector {
   // The files that it began or went on with, in this order, also before a restart.
   const std::vector<std::string>& traces() const { return traces_; }
 
-  // For whoever reaps all children: true if this one was it.
+  // Called for each child that was reaped: true if this one was it.
   bool note_child(pid_t pid, int wait_status);
   // How it ended: "signal 9", "status 1".
   const std::string& how_it_ended() const { return how_it_ended_; }

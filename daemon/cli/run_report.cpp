@@ -26,7 +26,7 @@ std::string ring_text(const RingLeft& ring, const std::string& command) {
   const std::string rows = ring.rows > 0 ? "holds " + counted(ring.rows, "row") + " that are"
                                          : std::string("holds the end of a trace that is");
   return ring.path + ": " + rows +
-         " in no file, because the collector failed; mend what it says above, then run: " + command;
+         " in no file, because the collector failed; fix the cause above, then run: " + command;
 }
 
 // The ring's line says what is to be done about this file, too.

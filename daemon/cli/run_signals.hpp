@@ -1,4 +1,4 @@
-// The signals of one `moetrace run`: COMMAND gets each of them once, whoever else got it.
+// The signals of one `moetrace run`: COMMAND gets each of them once.
 #pragma once
 
 #include <signal.h>

@@ -225,6 +225,14 @@ class RunTerminalTest(RunCase):
         self.terminal.type("mark\n")
         return self.terminal.wait_for(r"got mark\n")
 
+    def command_is_stopped(self):
+        [run] = children(self.terminal.pid)
+        for pid in children(run):
+            with open(f"/proc/{pid}/cmdline", "rb") as words, open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+                if b"counter.py" in words.read():
+                    return stat.read().rpartition(")")[2].split()[0] == "T"
+        return False
+
     def test_ctrl_c(self):
         self.run_counter()
         for _ in range(3):
@@ -237,6 +245,7 @@ class RunTerminalTest(RunCase):
         self.run_counter()
         self.terminal.type("\x1a")
         self.terminal.wait_for(r"Stopped")
+        self.wait_for(self.command_is_stopped, "COMMAND to stop")  # or it might still take the next line
         self.terminal.type("echo in the sh''ell\n")
         self.terminal.wait_for(r"in the shell\n")
         self.terminal.type("fg\n")

@@ -78,23 +78,27 @@ class RunTest(RunCase):
         self.assertEqual(run.stdout.readline(), "up\n")
         [daemon] = self.collectors_of(run)
         os.kill(daemon, signal.SIGSTOP)
-        self.assertEqual(len(os.listdir(self.rings)), 1)
-        run.stdin.write("go\n")
-        run.stdin.flush()
-        self.wait_for(lambda: children(run.pid) == [daemon], "the command's end")
-        run.send_signal(signal.SIGINT)
-        self.assertEqual(run.stderr.readline(),
-                         "moetrace: run: SIGINT: ends the trace as it is; the next one kills its collector\n")
-        run.send_signal(signal.SIGINT)
-        _, err = run.communicate(timeout=60)
+        try:
+            self.assertEqual(len(os.listdir(self.rings)), 1)
+            run.stdin.write("go\n")
+            run.stdin.flush()
+            self.wait_for(lambda: children(run.pid) == [daemon], "the command's end")
+            run.send_signal(signal.SIGINT)
+            self.assertEqual(run.stderr.readline(),
+                             "moetrace: run: got SIGINT: ending the trace as it is; send it again to kill the collector\n")
+            run.send_signal(signal.SIGINT)
+            _, err = run.communicate(timeout=60)
+        finally:
+            if run.poll() is None:  # a test that failed half way: the stopped collector would outlive it
+                os.kill(daemon, signal.SIGCONT)
         self.assertEqual(run.returncode, 1, err)
         self.assertIn("moetraced: ended with signal 9", err)
         self.assertEqual(os.listdir(self.rings), [])
 
     def test_run_whose_endpoint_cannot_be_used_starts_nothing(self):
         self.moetrace("run", "--publish", "nonsense", "--", "touch", "ran", code=1)
-        self.assertRegex(self.err, r"\Amoetraced: publish nonsense: .*\nmoetrace: run: COMMAND was not started, because moetraced was not: "
-                                   r"it did not start; mend what it says above, or leave --publish out\n\Z")
+        self.assertRegex(self.err, r"\Amoetraced: publish nonsense: .*\nmoetrace: run: COMMAND was not started: moetraced: "
+                                   r"it did not start; correct --publish, or leave it out\n\Z")
         self.assertFalse(os.path.exists(self.path("ran")))
         self.assertEqual(os.listdir(self.rings), [])
 

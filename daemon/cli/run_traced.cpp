@@ -26,7 +26,7 @@ using Clock = std::chrono::steady_clock;
 constexpr int kCannotExecute = 126;  // as a shell says it
 constexpr int kNotFound = 127;
 // Workers may outlive the command that started them by a moment, and the disk may be full for one.
-// So long nothing may move.
+// This long nothing may move.
 constexpr auto kPatience = std::chrono::seconds(10);
 constexpr int kPollMs = 5;
 constexpr int kPollBackgroundMs = 50;  // an engine in the background may take hours
@@ -83,12 +83,12 @@ Outcome Run::run() {
   if (!unwritable.empty()) return Failure{kFailed, unwritable};
   if (const std::string why = collector_.start(signals_.interrupt_fd()); !why.empty()) {
     if (endpoint_is_named() && !collector_.running()) {
-      return Failure{kFailed, "run: COMMAND was not started, because moetraced was not: " + why +
-                                  "; mend what it says above, or leave --publish out"};
+      return Failure{kFailed, "run: COMMAND was not started: moetraced: " + why +
+                                  "; correct --publish, or leave it out"};
     }
     say("moetraced: " + why + "; COMMAND runs without it, and its rows wait in the ring");
   }
-  // Whoever interrupts us now does not want COMMAND at all.
+  // A signal that came before COMMAND is meant to prevent it.
   if (const int number = signals_.take_interrupt()) {
     stop_collector();
     return 128 + number;
@@ -179,15 +179,15 @@ void Run::restart_collector() {
 
 void Run::take_interrupts() {
   while (const int number = signals_.take_interrupt()) {
-    const std::string name = std::string("run: SIG") + ::sigabbrev_np(number);
+    const std::string name = std::string("run: got SIG") + ::sigabbrev_np(number);
     if (plotter_ > 0) {
       ::kill(plotter_, SIGTERM);
     } else if (waiting_ == kForEngine) {
       waiting_ = kForRows;
-      say(name + ": no longer waits for an engine; the next one ends the trace as it is");
+      say(name + ": stopped waiting for an engine; send it again to end the trace as it is");
     } else if (waiting_ == kForRows) {
       waiting_ = kForCollector;
-      say(name + ": ends the trace as it is; the next one kills its collector");
+      say(name + ": ending the trace as it is; send it again to kill the collector");
     } else {
       waiting_ = kNoMore;
       collector_.send(SIGKILL);
@@ -201,7 +201,7 @@ void Run::take_interrupts() {
 void Run::collect() {
   if (options_.wait) waiting_ = kForEngine;
   if (!collector_.running()) {
-    // It is gone, and nobody else will ever look at this session: drain what is left.
+    // No other collector will ever serve this session.
     if (const std::string why = collector_.start(signals_.interrupt_fd()); !why.empty())
       say("moetraced: " + why + " again");
   }
@@ -215,8 +215,8 @@ void Run::collect() {
     if (rings.count == 0 && !in_background) return;
     if (in_background && !said) {
       said = true;
-      say("run: COMMAND has ended; waits for an engine in the background, session " + session_ +
-          "; Ctrl-C ends that");
+      say("run: COMMAND has ended; waiting for its engine in the background (session " + session_ +
+          "); Ctrl-C stops the wait");
     }
     if (in_background || rings != before) deadline = Clock::now() + kPatience;
     before = rings;

@@ -72,7 +72,7 @@ class RunTracesTest(RunCase):
     def assert_ring_is_kept(self, error_text, rows):
         """The line of a kept ring is there once; its command makes the trace whole."""
         [(path, held, command)] = re.findall(r"^moetrace: (\S+\.ring): holds (\S+) rows that are in no file, because the collector failed; "
-                                             r"mend what it says above, then run: (.*)$", error_text, re.MULTILINE)
+                                             r"fix the cause above, then run: (.*)$", error_text, re.MULTILINE)
         self.assertTrue(os.path.exists(path))
         self.assertNotIn("verified", error_text)
         trace = self.path("odd name.jsonl")
@@ -125,7 +125,8 @@ class RunTracesTest(RunCase):
                               capture_output=True, text=True, timeout=60,
                               preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
         self.assertEqual(done.returncode, 1, done.stderr)
-        self.assertRegex(done.stderr, r"\Amoetrace: .*file size limit of 1048576; raise it \(ulimit -f\), or lower MOETRACE_RING_MB\n\Z")
+        self.assertRegex(done.stderr, r"\Amoetrace: .*: no room for its 3 MiB: File too large; set MOETRACE_RING_MB lower or raise the file "
+                         r"size limit \(ulimit -f\)\n\Z")
         self.assertEqual(os.listdir(self.rings), [])
 
     def test_verify_names_the_command_that_finishes_a_trace(self):
@@ -166,7 +167,7 @@ class RunTracesTest(RunCase):
     def test_run_waits_for_an_engine_in_the_background(self):
         plain_log(self.path("plain.jsonl"))
         run, feed = self.background("--wait")
-        self.assertRegex(run.stderr.readline(), r"COMMAND has ended; waits for an engine in the background, session run-\w+; Ctrl-C ends that")
+        self.assertRegex(run.stderr.readline(), r"COMMAND has ended; waiting for its engine in the background \(session run-\w+\); Ctrl-C stops the wait")
         with open(feed, "w", encoding="utf-8") as pipe, open(self.path("plain.jsonl"), encoding="utf-8") as log:
             pipe.write(log.read())
             pipe.flush()
@@ -183,7 +184,7 @@ class RunTracesTest(RunCase):
         run.send_signal(signal.SIGINT)
         _, err = run.communicate(timeout=60)
         self.assertEqual(run.returncode, 1, err)
-        self.assertIn("no longer waits for an engine", err)
+        self.assertIn("stopped waiting for an engine", err)
         self.assertIn("COMMAND made no ring", err)
         with open(feed, "w", encoding="utf-8"):  # the engine ends
             pass
@@ -198,7 +199,7 @@ class RunTracesTest(RunCase):
             pipe.flush()
             self.wait_for(lambda: os.path.exists(self.path("out.jsonl")), "the trace")
             run.send_signal(signal.SIGINT)
-            self.assertIn("no longer waits for an engine", run.stderr.readline())
+            self.assertIn("stopped waiting for an engine", run.stderr.readline())
             run.send_signal(signal.SIGINT)
             _, err = run.communicate(timeout=60)
             self.assertEqual(run.returncode, 1, err)

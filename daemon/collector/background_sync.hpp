@@ -4,7 +4,7 @@
 
 #include <chrono>
 #include <future>
-#include <optional>
+#include <string>
 
 #include "daemon/collector/trace_file.hpp"
 
@@ -12,25 +12,29 @@ namespace moetrace {
 
 class BackgroundSync {
  public:
-  // Tries once. `file` belongs to the thread until result() gives something: until then it stays
-  // where it is, and only its path(), size() and state() may be asked for.
-  void start(TraceFile& file) {
-    running_ = std::async(std::launch::async, [&file] { return file.sync(); });
+  // To be called again and again with the same file until it gives true: all that was appended is
+  // on the disk. Until then the file stays where it is; only its path(), size() and state() may be
+  // asked for. What fails is tried again.
+  bool advance(TraceFile& file) {
+    if (!running_.valid()) {
+      if (!file.sync_is_due()) return false;
+      running_ = std::async(std::launch::async, [&file] { return file.sync(); });
+    }
+    if (running_.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return false;
+    const bool done = running_.get();
+    why_ = done ? "" : file.error();
+    return done;
   }
-  bool running() const { return running_.valid(); }
-  // Whether it worked; nothing as long as it is not over.
-  std::optional<bool> result() {
-    if (running_.wait_for(std::chrono::seconds(0)) != std::future_status::ready)
-      return std::nullopt;
-    return running_.get();
-  }
-  // Also waits when it is destroyed.
+  // Why it failed when it was last tried; or "".
+  const std::string& why() const { return why_; }
+  // Until no thread has the file. Destruction waits, too.
   void wait() const {
     if (running_.valid()) running_.wait();
   }
 
  private:
   std::future<bool> running_;
+  std::string why_;
 };
 
 }  // namespace moetrace

@@ -184,7 +184,7 @@ bool Collector::drain_all() {
     if (*state == SegmentDrain::State::kFileLost) {
       replace_lost_file(trace);
     } else if (*state == SegmentDrain::State::kBlocked) {
-      say_blocked(trace, trace.drain->file().error());
+      say_blocked(trace, trace.drain->why_blocked());
     } else {
       trace.blocked_by.clear();
       if (trace.change_file && trace.drain->can_change_file()) change_file(trace);
@@ -281,6 +281,9 @@ void Collector::stop() {
   }
   while (rounds-- > 0 && drain_all()) {
   }
+  // What has ended is on its way to the disk.
+  for (const auto& [id, trace] : traces_) failed_ = !trace.drain->wait_for_disk() || failed_;
+  drain_all();
   for (const auto& [id, trace] : traces_) failed_ = failed_ || !trace.blocked_by.empty();
   failed_ = failed_ || !waiting_.empty();
   traces_.clear();

@@ -76,9 +76,12 @@ TEST_F(PartsTest, PartsAreWhatOneFileWouldBe) {
   for (std::uint64_t step = 0; step < 12; ++step) {
     produce(request, step * 8, step == 5 ? 70 : 8);  // more than the ring holds
     ASSERT_TRUE(drain(*collector));
+    EXPECT_TRUE(collector->has_lines());
     if (step % 3 == 2) {
       ASSERT_TRUE(collector->can_change_file());
       collector->go_on_in(next());
+      ASSERT_TRUE(drain(*collector));
+      EXPECT_FALSE(collector->has_lines()) << "a part with nothing in it is not cut again";
       ++parts;
     }
   }

@@ -85,7 +85,10 @@ Result<SegmentDrain::State> SegmentDrain::pass() {
   if (!head_.empty() || !out_.empty()) {
     if (const State state = flush(); state != State::kBusy) return state;
   }
-  if (next_file_) return change_file();
+  if (next_file_) {
+    change_file();
+    return flush();
+  }
   if (bad_ && !finished_) {
     // Its cost is not to be believed, either.
     write_end(kBadSegmentEnd, std::nullopt);
@@ -93,11 +96,12 @@ Result<SegmentDrain::State> SegmentDrain::pass() {
   }
   if (finished_) {
     if (file_.state() != TraceFile::State::kWhole) return lose_file();
-    if (!file_.sync()) return State::kBlocked;
+    if (const State state = bring_to_disk(); state != State::kEnded) return state;
     if (bad_) return *bad_;
     left_behind_ = segment_.unlink();
     return State::kEnded;
   }
+  sync_closed_parts();
   auto state = read();
   if (state && !totals_.possible()) state = bad("more records than it announced");
   // Zeros may have been read since, and nothing of them has left out_.
@@ -491,6 +495,7 @@ void SegmentDrain::begin_bad_end(const Error& why) {
 }
 
 std::string SegmentDrain::take_warning() {
+  if (std::string failure = unsaid_sync_failure(); !failure.empty()) return failure;
   if (forgetting_said_ || join_.forgotten() == 0) return {};
   forgetting_said_ = true;
   return segment_.name().ring_file() +
@@ -518,7 +523,10 @@ SegmentDrain::State SegmentDrain::flush() {
   const auto file = file_.state();
   if (file == TraceFile::State::kRemoved || (written && file != TraceFile::State::kWhole))
     return lose_file();
-  if (!written) return State::kBlocked;
+  if (!written) {
+    why_blocked_ = file_.error();
+    return State::kBlocked;
+  }
   if (!out_.empty()) {
     batch_.text = out_.view();
     publish_(batch_);

@@ -6,9 +6,11 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <list>
 #include <memory>
 #include <optional>
 
+#include "daemon/collector/background_sync.hpp"
 #include "daemon/collector/batch.hpp"
 #include "daemon/collector/event_order.hpp"
 #include "daemon/collector/event_reader.hpp"
@@ -29,9 +31,10 @@ class SegmentDrain {
   enum class State {
     kIdle,      // nothing new
     kBusy,      // something was written; come again at once
-    kBlocked,   // the file can't take it now, file().error() says why; nothing is lost, come again
+    kBlocked,   // a file can't take it now, why_blocked() says why; nothing is lost, come again
                 // later
     kFileLost,  // another program has removed or cut the file; give another one (replace_file)
+    kSyncing,   // everything is in the file, which is on its way to the disk; come again
     kEnded,     // the producer has ended, and everything is in the file and on the disk
   };
   using Publish = std::function<void(const Batch&)>;
@@ -63,12 +66,16 @@ class SegmentDrain {
 
   const CollectorSegment& segment() const { return segment_; }
   const TraceFile& file() const { return file_; }
+  // After kBlocked: why a file can't be written, or be brought to the disk.
+  const std::string& why_blocked() const { return why_blocked_; }
   const Totals& totals() const { return totals_; }
   const std::string& meta() const { return meta_; }
   // What the `end` line says. Nothing before it is written, nor where the file had one already.
   const std::optional<TraceEnd>& end() const { return end_; }
   // Why the segment is still there although its trace has ended; empty: it is gone.
   const std::string& left_behind() const { return left_behind_; }
+  // Waits until no file is being brought to the disk. False if that has failed for a part.
+  bool wait_for_disk() const;
   // One line about something that is wrong and ends nothing; empty: nothing new.
   std::string take_warning();
 
@@ -113,7 +120,10 @@ class SegmentDrain {
   bool write_head();
   void commit();
   void begin_part();
-  State change_file();
+  void change_file();
+  State bring_to_disk();
+  void sync_closed_parts();
+  std::string unsaid_sync_failure();
   State lose_file();
   void mark(bool route, std::size_t begin, std::optional<std::uint64_t> seq);
   bool producer_gone();
@@ -179,6 +189,16 @@ class SegmentDrain {
   LineBuffer head_;               // the first lines of a part, to be written before out_
   std::uint64_t head_bytes_ = 0;  // how long they are in the file
   std::optional<TraceFile> next_file_;
+  // Parts that have their end line and may not be on the disk yet.
+  struct ClosedPart {
+    TraceFile file;
+    BackgroundSync sync;
+    std::string said;  // of its failures
+  };
+  std::list<ClosedPart> closing_;  // where a part lies does not change
+  BackgroundSync sync_;            // of file_, once the trace has ended
+  bool on_disk_ = false;           // it has succeeded
+  std::string why_blocked_;
   bool file_lost_ = false;
   std::uint64_t lost_rows_ = 0;
   std::chrono::steady_clock::time_point last_look_;

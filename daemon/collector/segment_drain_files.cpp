@@ -141,18 +141,51 @@ void SegmentDrain::go_on_in(TraceFile next) {
   next_file_ = std::move(next);
 }
 
-SegmentDrain::State SegmentDrain::change_file() {
-  // What a failed sync may have lost can only be written again while the file is ours.
-  if (file_.state() != TraceFile::State::kWhole) {
+void SegmentDrain::change_file() {
+  if (file_.state() == TraceFile::State::kWhole) {
+    closing_.push_back({std::move(file_), {}, {}});
+  } else {
     lost_rows_ += totals_.delivered - base_.delivered;
-  } else if (!file_.sync()) {
-    return State::kBlocked;
   }
   file_ = std::move(*next_file_);
   next_file_.reset();
   ++part_;
   begin_part();
-  return flush();
+}
+
+// The drain goes on meanwhile.
+void SegmentDrain::sync_closed_parts() {
+  for (auto part = closing_.begin(); part != closing_.end();)
+    part = part->sync.advance(part->file) ? closing_.erase(part) : std::next(part);
+}
+
+// Once the trace has ended. kEnded: every file that it still has is on the disk.
+SegmentDrain::State SegmentDrain::bring_to_disk() {
+  sync_closed_parts();
+  on_disk_ = on_disk_ || sync_.advance(file_);
+  if (on_disk_ && closing_.empty()) return State::kEnded;
+  why_blocked_ = on_disk_ ? "" : sync_.why();
+  for (const ClosedPart& part : closing_) {
+    if (!part.sync.why().empty()) why_blocked_ = part.sync.why();
+  }
+  return why_blocked_.empty() ? State::kSyncing : State::kBlocked;
+}
+
+bool SegmentDrain::wait_for_disk() const {
+  sync_.wait();
+  for (const ClosedPart& part : closing_) part.sync.wait();
+  return std::all_of(closing_.begin(), closing_.end(),
+                     [](const ClosedPart& part) { return part.sync.why().empty(); });
+}
+
+// Each reason once, while the trace goes on.
+std::string SegmentDrain::unsaid_sync_failure() {
+  for (ClosedPart& part : closing_) {
+    if (part.sync.why() == part.said || finished_) continue;
+    part.said = part.sync.why();
+    return part.said;
+  }
+  return {};
 }
 
 SegmentDrain::State SegmentDrain::lose_file() {
@@ -168,6 +201,9 @@ bool SegmentDrain::go_on_in_emptied_file() {
 
 void SegmentDrain::replace_file(TraceFile next) {
   lost_rows_ += committed_.totals.delivered - base_.delivered;
+  sync_.wait();
+  sync_ = {};
+  on_disk_ = false;
   file_ = std::move(next);
   file_lost_ = false;
   // An end line stands alone in out_, and tells of the file that is gone. Where the trace has

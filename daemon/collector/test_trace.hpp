@@ -74,7 +74,11 @@ inline Result<std::unique_ptr<SegmentDrain>> attach(
 inline Result<SegmentDrain::State> drain(SegmentDrain& drain) {
   while (true) {
     const auto state = drain.pass();
-    if (!state || *state != SegmentDrain::State::kBusy) return state;
+    if (state && *state == SegmentDrain::State::kSyncing) {
+      drain.wait_for_disk();
+    } else if (!state || *state != SegmentDrain::State::kBusy) {
+      return state;
+    }
   }
 }
 

@@ -162,7 +162,7 @@ bool TraceFile::append(std::string_view text) {
 // without having written them. So they are made dirty again first.
 bool TraceFile::sync() {
   if (sync_failed_) {
-    if (Clock::now() < next_sync_) return false;
+    if (!sync_is_due()) return false;
     sync_interval_ = std::clamp<std::chrono::milliseconds>(2 * sync_interval_, kFirstSyncInterval,
                                                            kLastSyncInterval);
     next_sync_ = Clock::now() + sync_interval_;

@@ -17,6 +17,8 @@ namespace moetrace {
 // Holds a lock on the file from before its first byte until it is destroyed, so that two traces, of
 // one collector or of several, never share a file.
 class TraceFile {
+  using Clock = std::chrono::steady_clock;
+
  public:
   struct Name {
     std::string path;
@@ -42,6 +44,8 @@ class TraceFile {
   // False: what was written may not be on the disk, and error() says why; call again, and what was
   // written since the last success is written again, at growing intervals.
   bool sync();
+  // False after a failure, until it is time to try again.
+  bool sync_is_due() const { return !sync_failed_ || Clock::now() >= next_sync_; }
   const std::string& error() const { return error_; }
 
   enum class State {
@@ -59,8 +63,6 @@ class TraceFile {
   bool begin_anew();
 
  private:
-  using Clock = std::chrono::steady_clock;
-
   enum class Lock { kOurs, kTaken, kNone };  // none: the file system has no locks
   Lock lock();
   bool write_again();

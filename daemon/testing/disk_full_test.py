@@ -1,12 +1,13 @@
 """A full disk: the collector says so once, the ring holds what comes meanwhile, and nothing is lost when there is room again."""
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import time
 import unittest
 
-from harness import Case, Collector, Replay, routes_in, wait_until
+from harness import MOETRACE, TIMEOUT_S, Case, Collector, Replay, routes_in, wait_until
 
 RATE = 60_000  # rows a second; the default ring of 64 MiB holds a million
 FULL_FOR_S = 2
@@ -63,6 +64,26 @@ class DiskFull(Case):
         Collector(self, "--output-dir", self.traces)
         self.assertEqual(replay.wait(), 0, replay.stderr())
         self.wait_drained()
+        done = self.check(path, source)
+        self.assertEqual((done.dropped, done.torn), (0, 0))
+
+
+    def test_run_keeps_a_ring_that_the_disk_had_no_room_for(self):
+        source = self.write_log(9, 20_000)
+        self.fill()
+        path = self.traces / "trace.jsonl"
+        run = subprocess.Popen([MOETRACE, "run", "-o", path, "--", MOETRACE, "replay", source], env=self.env,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(run.kill)
+        errors = run.communicate(timeout=TIMEOUT_S)[1]
+        self.assertEqual(run.returncode, 1, errors)
+        self.assertIn("No space left on device", errors)
+        [(held, command)] = re.findall(r"\.ring: holds (\S+) rows that are in no file, .*, then run: (.*)\n", errors)
+        rows = source.read_bytes().count(b'{"type":"route"')
+        self.assertEqual(int(held.replace(",", "")), rows)
+        self.ballast.unlink()
+        subprocess.run(command, shell=True, env=self.env, cwd="/", check=True, capture_output=True, timeout=TIMEOUT_S)
+        self.assertEqual(self.segment_files(), [])
         done = self.check(path, source)
         self.assertEqual((done.dropped, done.torn), (0, 0))
 

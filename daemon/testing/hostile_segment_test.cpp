@@ -159,6 +159,7 @@ std::string end_of_trace(const TestDirectory& directory, const SegmentName& name
       const auto state = (*drain)->pass();
       if (!state) return "bad";
       if (*state == State::kEnded) return "ended";
+      if (*state == State::kSyncing) (*drain)->wait_for_disk();
       if (live_passes > 0) {
         if (--live_passes == 0) {
           attack.close();

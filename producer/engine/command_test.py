@@ -67,6 +67,12 @@ class Command(unittest.TestCase):
         for word in words:
             self.assertIn(word, text)
 
+    def test_a_full_standard_output_is_an_error(self):
+        with open("/dev/full", "wb") as full:
+            result = subprocess.run([ENGINE, "--version"], stdout=full, stderr=subprocess.PIPE, timeout=300)
+        self.assertEqual(result.returncode, 1)
+        self.assertTrue(result.stderr.startswith(b"moetrace-engine: standard output: can't write all of it"), result.stderr)
+
     def test_generates_json_lines(self):
         result = self.generate()
         self.assertEqual(result.returncode, 0, result.stderr)

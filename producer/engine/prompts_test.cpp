@@ -49,9 +49,9 @@ TEST_F(PromptsTest, ByteOrderMarks) {
   EXPECT_EQ(read("\xEF\xBB\xBFHello world.\n\n---\n\nA second one."), kTwo);
   EXPECT_EQ(read("a\xEF\xBB\xBF"), Prompts{"a\xEF\xBB\xBF"});  // elsewhere it is text
   for (const std::string& text : {std::string("\xFF\xFE"
-                                             "a\0",
-                                             4),
-                                 std::string("\xFE\xFF\0a", 4), std::string("a\0b\0", 4)}) {
+                                              "a\0",
+                                              4),
+                                  std::string("\xFE\xFF\0a", 4), std::string("a\0b\0", 4)}) {
     EXPECT_TRUE(failure(text).ends_with("p.txt: it is UTF-16, or no text; save the file as UTF-8"))
         << failure(text);
   }

@@ -164,7 +164,7 @@ class ProducerTest(harness.Case):
             self.open(layers=[0], moe_layers=[1, 2])
 
     def test_a_full_ring_drops_and_counts(self):
-        with self.open(ring_mb=0.01) as producer:
+        with self.open(ring_mb=1 / 128) as producer:
             rows = 4096
             producer.step(rows)
             for layer in range(LAYERS):

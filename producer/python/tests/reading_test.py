@@ -165,7 +165,7 @@ class Collected(Case):
 
     def test_selected_layers_loss_and_torn_rows_are_gaps(self):
         collector = harness.Collector(self, "--output-dir", self.traces)
-        with self.producer(layers=[0, 2], ring_mb=0.01) as producer:
+        with self.producer(layers=[0, 2], ring_mb=1 / 128) as producer:
             request = producer.request("r")
             given = self.run_pass(producer, [(request, 0, 2)])
             harness.wait_until(lambda: self.trace_files() and harness.routes_in(self.trace_files()[0]) == 4, "rows")
