@@ -96,8 +96,11 @@ class RunTest(RunCase):
         self.assertEqual(os.listdir(self.rings), [])
 
     def test_run_whose_endpoint_cannot_be_used_starts_nothing(self):
-        self.moetrace("run", "--publish", "nonsense", "--", "touch", "ran", code=1)
-        self.assertRegex(self.err, r"\Amoetraced: publish nonsense: .*\nmoetrace: run: COMMAND was not started: moetraced: "
+        self.moetrace("run", "--publish", "nonsense", "--", "touch", "ran", code=2)
+        self.one_line_error()
+        self.assertIn("run: publish nonsense: it has no ipc:// or tcp:// before it", self.err)
+        self.moetrace("run", "--publish", "ipc:///missing/socket", "--", "touch", "ran", code=1)
+        self.assertRegex(self.err, r"\Amoetraced: publish ipc:///missing/socket: .*\nmoetrace: run: COMMAND was not started: moetraced: "
                                    r"it did not start; correct --publish, or leave it out\n\Z")
         self.assertFalse(os.path.exists(self.path("ran")))
         self.assertEqual(os.listdir(self.rings), [])
@@ -115,7 +118,7 @@ class RunTest(RunCase):
         self.assertIn("verify", self.err)
         self.assertIn("replay", self.moetrace("--help"))
         self.assertRegex(self.moetrace("--version"), r"^moetrace \d+\.\d+\.\d+\n$")
-        commands = "run, status, tail, top, start, stop, set, verify, replay"
+        commands = "run, status, tail, top, start, stop, set, verify, replay, clean"
         for words, said in (("dance", f"there is no command 'dance', only {commands}; see moetrace --help"),
                             ("--jsn", "there is no option --jsn; see moetrace --help"),
                             ("top --jsn", "top: there is no option --jsn; see moetrace top --help"),

@@ -89,6 +89,9 @@ void XpubSocket::open() {
   context_ = std::make_unique<zmq::context_t>();
   socket_ = zmq::socket_t(*context_, zmq::socket_type::xpub);
   socket_.set(zmq::sockopt::sndhwm, kHighWaterMark);
+  // Before it binds: a connection that ends just before us goes by the value that the socket had
+  // when it was accepted, and libzmq's own is to wait for ever.
+  set_linger(kLinger);
   // A message from a subscriber waits in its connection until we have taken the one before.
   socket_.set(zmq::sockopt::rcvhwm, 1);
   socket_.set(zmq::sockopt::maxmsgsize, kMostMessageBytes);
@@ -102,12 +105,16 @@ void XpubSocket::open() {
   events_.connect(kEventsEndpoint);
 }
 
+void XpubSocket::set_linger(std::chrono::milliseconds time) {
+  socket_.set(zmq::sockopt::linger, static_cast<int>(time.count()));
+}
+
 void XpubSocket::close(std::chrono::milliseconds linger) {
   if (!context_) return;
   ::zmq_socket_monitor(socket_.handle(), nullptr, 0);
   events_.set(zmq::sockopt::linger, 0);
   events_.close();
-  socket_.set(zmq::sockopt::linger, static_cast<int>(linger.count()));
+  set_linger(linger);
   socket_.close();
   context_.reset();
 }

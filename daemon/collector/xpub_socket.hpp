@@ -62,6 +62,7 @@ class XpubSocket {
   explicit XpubSocket(Say say) : say_(std::move(say)), limits_(say_) {}
 
   void open();
+  void set_linger(std::chrono::milliseconds time);
   void close(std::chrono::milliseconds linger);
   std::string bind_to(const std::string& endpoint);
   void unlink_files();

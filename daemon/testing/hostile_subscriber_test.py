@@ -177,32 +177,6 @@ class HostileSubscribers(Case):
         self.listen()
         self.finish()
 
-    def test_readers_that_stop_reading_at_different_times(self):
-        """Each makes the collector hold 256 messages that no other holds: the longest stuck ones are let go."""
-        portion = "".join(itertools.islice(self.steps, 300))
-        before = self.memory_kb()
-
-        def feed_until(holds, what):
-            def fed():
-                self.replay.feed(portion)
-                self.fed += portion.count("\n")
-                self.assertLess(self.memory_kb() - before, MOST_GROWTH_KB, "memory grows")
-                return holds()
-            wait_until(fed, what)
-
-        while not self.said():
-            connection = socket.socket(socket.AF_UNIX)
-            self.addCleanup(connection.close)
-            connection.connect(str(self.path))
-            greet_3_0(connection)
-            connection.sendall(frame(b"\1route"))
-            end = self.fed + 256 * 1_000  # a message has so many rows at most
-            feed_until(lambda: self.fed > end or self.said(), "rows are not taken")
-        self.assertIn("does not read, and memory for slow readers has run out", self.said()[0])
-        listener = self.listen()
-        feed_until(lambda: listener.poll(0), "an honest subscriber gets nothing")
-        self.finish()
-
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)
