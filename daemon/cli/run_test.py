@@ -118,7 +118,7 @@ class RunTest(RunCase):
         self.assertIn("verify", self.err)
         self.assertIn("replay", self.moetrace("--help"))
         self.assertRegex(self.moetrace("--version"), r"^moetrace \d+\.\d+\.\d+\n$")
-        commands = "run, status, tail, top, start, stop, set, verify, replay"
+        commands = "run, status, tail, top, start, stop, set, verify, replay, clean"
         for words, said in (("dance", f"there is no command 'dance', only {commands}; see moetrace --help"),
                             ("--jsn", "there is no option --jsn; see moetrace --help"),
                             ("top --jsn", "top: there is no option --jsn; see moetrace top --help"),
