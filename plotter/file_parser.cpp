@@ -140,12 +140,10 @@ FileParser::Taken FileParser::take_meta(std::string_view line, uint64_t number) 
 }
 
 template <class T>
-bool FileParser::merge_one(const char* key, std::optional<T>& known, const std::optional<T>& now) {
-  if (known && now && *known != *now) {
-    fail(contradiction(key, text(*now), text(*known)));
-    return false;
-  }
-  if (!known) known = now;
+bool FileParser::contradicts(const char* key, const std::optional<T>& known,
+                             const std::optional<T>& now) {
+  if (!known || !now || *known == *now) return false;
+  fail(contradiction(key, text(*now), text(*known)));
   return true;
 }
 
@@ -155,18 +153,22 @@ bool FileParser::outnumbered(const char* key, std::optional<uint32_t> now, uint3
   return true;
 }
 
+// All or nothing, because lines may be taken again after an error.
 bool FileParser::merge(Meta& now) {
   if (now.top_k != 0 && meta_.top_k != 0 && now.top_k != meta_.top_k) {
     fail(contradiction("top_k", text(now.top_k), text(meta_.top_k)));
     return false;
   }
-  if (!merge_one("model_id", meta_.model_id, now.model_id) ||
-      !merge_one("num_experts", meta_.num_experts, now.num_experts) ||
-      !merge_one("num_layers", meta_.num_layers, now.num_layers) ||
+  if (contradicts("model_id", meta_.model_id, now.model_id) ||
+      contradicts("num_experts", meta_.num_experts, now.num_experts) ||
+      contradicts("num_layers", meta_.num_layers, now.num_layers) ||
       outnumbered("num_experts", now.num_experts, experts_seen_) ||
       outnumbered("num_layers", now.num_layers, layers_seen_)) {
     return false;
   }
+  if (!meta_.model_id) meta_.model_id = now.model_id;
+  if (!meta_.num_experts) meta_.num_experts = now.num_experts;
+  if (!meta_.num_layers) meta_.num_layers = now.num_layers;
   for (const uint16_t layer : now.layers_logged) {
     if (std::ranges::count(meta_.layers_logged, layer) == 0) meta_.layers_logged.push_back(layer);
   }

@@ -54,7 +54,7 @@ class FileParser {
   Taken fail(Error error);
   bool merge(Meta& meta);
   template <class T>
-  bool merge_one(const char* key, std::optional<T>& known, const std::optional<T>& now);
+  bool contradicts(const char* key, const std::optional<T>& known, const std::optional<T>& now);
   bool outnumbered(const char* key, std::optional<uint32_t> now, uint32_t seen);
   void note(const Route& route);
   void set_limits();

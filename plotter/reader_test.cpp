@@ -205,6 +205,21 @@ TEST(Reader, ReadsPlainLogs) {
   EXPECT_EQ(Reader(kPlainMeta).info().num_experts, 0U);
 }
 
+// A meta line that is refused changes nothing: the rows before it can be read again.
+TEST(Reader, ReadsAgainWhatWasBeforeAMetaLineThatContradictsIt) {
+  Reader reader(kPlainMeta);
+  const auto start = reader.place_;
+  const std::string row = plain_route("a", 0);
+  const std::string text = row + R"({"type": "meta", "num_experts": 3})" + "\n";
+  for (int time = 1; time <= 2; ++time) {
+    reader.place_ = start;
+    EXPECT_EQ(reader.read(kPlainMeta + "\n"), kPlainMeta.size() + 1);
+    EXPECT_TRUE(reader.error(text).find("\"num_experts\" is 3, before it was at least 8") !=
+                std::string::npos);
+    EXPECT_EQ(reader.rows_.count, static_cast<size_t>(time));
+  }
+}
+
 TEST(Reader, KeepsTheEnd) {
   Reader reader(kMeta);
   size_t bytes = 1;

@@ -24,17 +24,18 @@ struct TraceReader::Impl {
 
   Error at_line(const Error& error) const;
   Error too_long() const;
-  // Reads one line. Nothing: it was blank or a meta line.
-  std::optional<Result<const Line*>> take_next();
+  // What reading a line gave. kNothing: it was blank or a meta line; kFailed: see `failed`.
+  enum class Took : uint8_t { kNothing, kLine, kEnd, kFailed };
+  Took take_next();
+  Took fail(Error error);
   void leave_out(size_t unfinished_bytes);
 
   std::string name;
   LineSource source;
   FileParser parser;
   Line line{.number = 0, .text = {}, .content = {}};
-  std::optional<Result<const Line*>> first;  // what open() has read
+  Took last = Took::kNothing;  // kLine: open() has read it, and next() is to give it
   std::optional<Error> failed;
-  bool ended = false;
   std::string left_out;
 };
 
@@ -78,39 +79,38 @@ void TraceReader::Impl::leave_out(size_t bytes) {
   }
 }
 
-std::optional<Result<const Line*>> TraceReader::Impl::take_next() {
+TraceReader::Impl::Took TraceReader::Impl::fail(Error error) {
+  failed = std::move(error);
+  return Took::kFailed;
+}
+
+TraceReader::Impl::Took TraceReader::Impl::take_next() {
   const auto next = source.next();
   if (next.status == LineSource::Status::kReadFailed) {
     const Error& why = source.bytes().error();
-    return Error{why.code, name + ": " + why.message, why.remedy};
+    return fail({why.code, name + ": " + why.message, why.remedy});
+  }
+  if (next.status == LineSource::Status::kEnd) {
+    if (!parser.begun()) return fail({ErrorCode::kEmpty, name + ": not a trace: it is empty"});
+    leave_out(0);
+    return Took::kEnd;
   }
   ++line.number;
   line.text = next.line;
-  FileParser::Taken taken = FileParser::Taken::kNothing;
+  if (next.status == LineSource::Status::kTooLong) return fail(too_long());
   bool unfinished = false;
-  switch (next.status) {
-    case LineSource::Status::kLine:
-      taken = parser.take(next.line, line.number, line.content);
-      break;
-    case LineSource::Status::kLast:
-      taken = parser.take_last(next.line, line.number, line.content, unfinished);
-      if (unfinished && !parser.begun()) {
-        return at_line({ErrorCode::kNoEnd, "unfinished: it has no newline"});
-      }
-      break;
-    case LineSource::Status::kTooLong:
-      return too_long();
-    default:
-      if (!parser.begun()) return Error{ErrorCode::kEmpty, name + ": not a trace: it is empty"};
-      --line.number;
-      leave_out(0);
-      return nullptr;
+  const FileParser::Taken taken =
+      next.status == LineSource::Status::kLine
+          ? parser.take(next.line, line.number, line.content)
+          : parser.take_last(next.line, line.number, line.content, unfinished);
+  if (taken == FileParser::Taken::kContent) return Took::kLine;
+  if (taken == FileParser::Taken::kWrong) return fail(at_line(parser.error()));
+  if (!unfinished) return Took::kNothing;
+  if (!parser.begun()) {
+    return fail(at_line({ErrorCode::kNoEnd, "unfinished: it has no newline"}));
   }
-  if (unfinished) leave_out(next.line.size());
-  if (taken == FileParser::Taken::kContent) return &line;
-  if (taken == FileParser::Taken::kWrong) return at_line(parser.error());
-  if (unfinished) return nullptr;
-  return std::nullopt;
+  leave_out(next.line.size());
+  return Took::kEnd;
 }
 
 Result<TraceReader> TraceReader::open(const std::string& path, const ReadOptions& options) {
@@ -118,8 +118,10 @@ Result<TraceReader> TraceReader::open(const std::string& path, const ReadOptions
   if (!bytes) return bytes.error();
   auto impl = std::make_unique<Impl>(path, std::move(*bytes), options.num_experts);
   // No further than it must: what comes through a pipe may come later.
-  while (!impl->first && impl->parser.meta().top_k == 0) impl->first = impl->take_next();
-  if (impl->first && !*impl->first && !impl->parser.begun()) return impl->first->error();
+  while (impl->last == Impl::Took::kNothing && impl->parser.meta().top_k == 0) {
+    impl->last = impl->take_next();
+  }
+  if (impl->failed && !impl->parser.begun()) return *impl->failed;
   return TraceReader(std::move(impl));
 }
 
@@ -149,14 +151,16 @@ const std::string& TraceReader::left_out() const {
 }
 
 Result<const Line*> TraceReader::next() {
+  using Took = Impl::Took;
   Impl& impl = *impl_;
-  if (impl.failed) return *impl.failed;
-  if (impl.ended) return nullptr;
-  auto next = std::exchange(impl.first, std::nullopt);
-  while (!next) next = impl.take_next();
-  if (!*next) impl.failed = next->error();
-  impl.ended = *next && **next == nullptr;
-  return *next;
+  if (impl.last == Took::kFailed) return *impl.failed;
+  if (impl.last == Took::kEnd) return nullptr;
+  Took took = std::exchange(impl.last, Took::kNothing);
+  while (took == Took::kNothing) took = impl.take_next();
+  if (took == Took::kLine) return &impl.line;
+  impl.last = took;
+  if (took == Took::kFailed) return *impl.failed;
+  return nullptr;
 }
 
 }  // namespace moetrace::trace

@@ -10,16 +10,12 @@ namespace {
 constexpr std::array<std::string_view, 6> kStatuses = {"stop",      "length", "finished",
                                                        "cancelled", "error",  "forward"};
 
-std::string text(std::uint64_t number) {
-  return std::to_string(number);
-}
-
 std::string quoted(std::optional<std::string_view> id) {
   return id ? "\"" + std::string(*id) + "\"" : "null";
 }
 
 std::string named(std::uint64_t number, const std::optional<std::string>& id) {
-  return "request " + text(number) + (id ? " (" + quoted(id) + ")" : "");
+  return "request " + std::to_string(number) + (id ? " (" + quoted(id) + ")" : "");
 }
 
 bool same(std::optional<std::string_view> a, const std::optional<std::string>& b) {
@@ -29,7 +25,8 @@ bool same(std::optional<std::string_view> a, const std::optional<std::string>& b
 // Token counts have 32 bits in the ring, and the largest one stands for null.
 std::string check_tokens(const char* key, std::optional<std::uint64_t> tokens) {
   if (!tokens || *tokens < UINT32_MAX) return {};
-  return "\"" + std::string(key) + "\" is " + text(*tokens) + ", which is more than a ring can say";
+  return "\"" + std::string(key) + "\" is " + std::to_string(*tokens) +
+         ", which is more than a ring can say";
 }
 
 }  // namespace
@@ -44,10 +41,12 @@ void LiveRequests::begin_late(bool known) {
 std::string LiveRequests::continue_live(const trace::Request& request) {
   const auto found = live_.find(request.request);
   if (found == live_.end()) {
-    return "request " + text(request.request) + " was not live at the end of the part before";
+    return "request " + std::to_string(request.request) +
+           " was not live at the end of the part before";
   }
   Live& before = found->second;
-  if (before.named_in == file_) return "request " + text(request.request) + " was there already";
+  if (before.named_in == file_)
+    return "request " + std::to_string(request.request) + " was there already";
   before.named_in = file_;
   if (same(request.req_id, before.id) && request.prompt_tokens == before.prompt_tokens &&
       request.cached_tokens == before.cached_tokens) {
@@ -60,7 +59,7 @@ std::string LiveRequests::begin(const trace::Request& request) {
   if (joined_ && !request.event) return continue_live(request);
   if (live_.contains(request.request) ||
       (request.event && last_number_ && request.request <= *last_number_)) {
-    return "request " + text(request.request) + " was there already";
+    return "request " + std::to_string(request.request) + " was there already";
   }
   if (std::string why = check_tokens("prompt_tokens", request.prompt_tokens); !why.empty()) {
     return why;
@@ -78,8 +77,8 @@ std::string LiveRequests::begin(const trace::Request& request) {
   if (request.prompt_tokens && request.cached_tokens &&
       *request.cached_tokens > *request.prompt_tokens) {
     warnings_.add(Strange::kMoreCachedThanPrompt, line_, [&] {
-      return named(request.request, live.id) + " has " + text(*request.cached_tokens) +
-             " cached tokens and a prompt of " + text(*request.prompt_tokens);
+      return named(request.request, live.id) + " has " + std::to_string(*request.cached_tokens) +
+             " cached tokens and a prompt of " + std::to_string(*request.prompt_tokens);
     });
   }
   live_.emplace(request.request, std::move(live));
@@ -94,17 +93,17 @@ std::string LiveRequests::end(const trace::RequestEnd& end) {
   }
   if (std::find(kStatuses.begin(), kStatuses.end(), *end.status) == kStatuses.end()) {
     warnings_.add(Strange::kUnknownStatus, line_, [&] {
-      return "request " + text(end.request) + " ends with status " + quoted(end.status);
+      return "request " + std::to_string(end.request) + " ends with status " + quoted(end.status);
     });
   }
   const auto found = live_.find(end.request);
   if (found == live_.end()) {
     // A collector that came late may have found no name for it.
     if (late_ && !end.req_id) return {};
-    return "request " + text(end.request) + " ends without being live";
+    return "request " + std::to_string(end.request) + " ends without being live";
   }
   if (!same(end.req_id, found->second.id)) {
-    return "request " + text(end.request) +
+    return "request " + std::to_string(end.request) +
            " has another req_id than when it began: " + quoted(end.req_id) + ", not " +
            quoted(found->second.id);
   }
@@ -120,11 +119,12 @@ void LiveRequests::compare_rows(const trace::RequestEnd& end, const Live& reques
   const std::uint64_t generated = *end.generated_tokens;
   const std::uint64_t rows = *request.prompt_tokens + (generated > 0 ? generated - 1 : 0);
   const auto says = [&] {
-    return named(end.request, request.id) + " has a prompt of " + text(*request.prompt_tokens) +
-           " tokens and " + text(generated) + " generated ones, so " + text(rows) +
-           " positions, but " +
-           (request.last_position ? "its last row is at position " + text(*request.last_position)
-                                  : std::string("it has no rows"));
+    return named(end.request, request.id) + " has a prompt of " +
+           std::to_string(*request.prompt_tokens) + " tokens and " + std::to_string(generated) +
+           " generated ones, so " + std::to_string(rows) + " positions, but " +
+           (request.last_position
+                ? "its last row is at position " + std::to_string(*request.last_position)
+                : std::string("it has no rows"));
   };
   if (request.last_position && *request.last_position >= rows) {
     warnings_.add(Strange::kGenerated, line_, says);
@@ -145,12 +145,12 @@ std::string LiveRequests::take(const trace::Route& route) {
   }
   const auto found = live_.find(*route.request);
   if (found == live_.end()) {
-    return "belongs to request " + text(*route.request) + ", which is not live here";
+    return "belongs to request " + std::to_string(*route.request) + ", which is not live here";
   }
   Live& request = found->second;
   if (!same(route.req_id, request.id)) {
-    return "req_id is " + quoted(route.req_id) + ", but request " + text(*route.request) + " is " +
-           quoted(request.id);
+    return "req_id is " + quoted(route.req_id) + ", but request " + std::to_string(*route.request) +
+           " is " + quoted(request.id);
   }
   if (!route.token_idx) {
     request.whole = false;

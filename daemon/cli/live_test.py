@@ -141,7 +141,7 @@ class LiveTest(CliTest):
                                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
 
         def rings():
-            return [name for name in os.listdir(self.rings) if name.endswith(".ring")]
+            return [name for name in os.listdir(self.rings) if name.startswith("moetrace.") and name.endswith(".ring")]
         replay_of(stranger)
         self.wait_for(rings, "the stranger's ring")
         for words in (["status"], ["stop"], ["top", "--once"]):

@@ -79,6 +79,18 @@ class ReplayTest(CliTest):
             self.assertEqual({request for request, *_ in rows} - {None}, {"a", "ü b"})
             os.remove(out)
 
+    def test_layers_that_meta_does_not_name_are_selected(self):
+        """As in a trace whose selection was changed while it was recorded."""
+        plain_log(self.path("plain.jsonl"))
+        first = self.round_trip("plain.jsonl", "--num-experts", "16")
+        with open(first, encoding="utf-8") as file, open(self.path("fewer.jsonl"), "w", encoding="utf-8") as fewer:
+            fewer.write(file.read().replace('"layers_logged":[0,2]', '"layers_logged":[2]').replace('"num_layers":null', '"num_layers":3'))
+        os.remove(first)
+        out = self.round_trip("fewer.jsonl")
+        self.assertEqual(rows_of(out), rows_of(self.path("plain.jsonl")))
+        self.assertEqual([line["layers"] for line in lines_of(out, "control")], [[0, 2]])
+        self.assertNotIn("layer", self.err)  # verify: no row of a layer that is not selected
+
     def test_without_a_rate_replay_waits_for_room(self):
         plain_log(self.path("plain.jsonl"), passes=2000)
         # 64 slots, the smallest ring.
@@ -205,6 +217,9 @@ class ReplayTest(CliTest):
         self.moetrace("verify", "wrong.jsonl", code=1)
         self.assertTrue(self.err.startswith("moetrace: wrong.jsonl: line 10: "), self.err)
         self.one_line_error()
+        # What the log does not say of its requests, the trace can't say, either.
+        self.moetrace("verify", "out.jsonl")
+        self.assertIn("moetrace: warning: out.jsonl: request 0 (\"a\") has no request_end line, the first of 2; ", self.err)
         said = self.moetrace("verify", "out.jsonl", "wrong.jsonl", "plain.jsonl", code=1)
         self.assertEqual(said.count("good"), 2)
         self.assertIn("out.jsonl: good: 48 rows, 4 steps, 2 requests, attempted=48 delivered=48 ", said)

@@ -7,12 +7,8 @@ namespace {
 // numbers can't overflow.
 constexpr std::uint64_t kMost = std::uint64_t{1} << 60;
 
-std::string text(std::uint64_t number) {
-  return std::to_string(number);
-}
-
 std::string too_large(const char* key, std::uint64_t found) {
-  return found > kMost ? "\"" + std::string(key) + "\" is " + text(found) +
+  return found > kMost ? "\"" + std::string(key) + "\" is " + std::to_string(found) +
                              ", which is more than a trace can count"
                        : std::string();
 }
@@ -33,8 +29,8 @@ std::string check_present(const trace::Totals& totals) {
 }  // namespace
 
 std::string not_equal(const char* key, std::uint64_t found, std::uint64_t expected) {
-  return "\"" + std::string(key) + "\" is " + text(found) + ", but the lines before it make " +
-         text(expected);
+  return "\"" + std::string(key) + "\" is " + std::to_string(found) +
+         ", but the lines before it make " + std::to_string(expected);
 }
 
 void TraceAccount::begin_file(const trace::Base& base) {
@@ -52,13 +48,14 @@ std::string TraceAccount::start(const trace::Base& base) {
   const std::uint64_t sum = *t.delivered + *t.filtered + *t.dropped + *t.torn + base.open;
   if (sum != *t.attempted) return not_equal("attempted_total", *t.attempted, sum);
   if (*t.event_lost > *t.dropped) {
-    return "\"event_lost_total\" is " + text(*t.event_lost) + ", more than the dropped rows";
+    return "\"event_lost_total\" is " + std::to_string(*t.event_lost) +
+           ", more than the dropped rows";
   }
   // Of the torn rows some had a number and some had not.
   const std::uint64_t numbered = *t.delivered + *t.filtered;
   if (base.seq < numbered || base.seq > numbered + *t.torn) {
-    return "\"seq\" is " + text(base.seq) + ", but " + text(numbered) + " to " +
-           text(numbered + *t.torn) + " numbers were used before this file";
+    return "\"seq\" is " + std::to_string(base.seq) + ", but " + std::to_string(numbered) + " to " +
+           std::to_string(numbered + *t.torn) + " numbers were used before this file";
   }
   begin_file(base);
   return {};
@@ -67,8 +64,8 @@ std::string TraceAccount::start(const trace::Base& base) {
 std::string TraceAccount::go_on(const trace::Base& part) {
   if (std::string why = check_present(part.totals); !why.empty()) return why;
   if (part.seq != next_seq_) {
-    return "starts at seq " + text(part.seq) + ", but the part before it ends at " +
-           text(next_seq_);
+    return "starts at seq " + std::to_string(part.seq) + ", but the part before it ends at " +
+           std::to_string(next_seq_);
   }
   if (std::string why = check_totals(part.totals, filtered_); !why.empty()) return why;
   if (part.open != open()) return not_equal("open", part.open, open());
@@ -79,7 +76,8 @@ std::string TraceAccount::go_on(const trace::Base& part) {
 // Every number below `seq` is over.
 std::string TraceAccount::advance_to(std::uint64_t seq) {
   if (seq < next_seq_) {
-    return "seq " + text(seq) + " does not rise, " + text(next_seq_) + " or more must come next";
+    return "seq " + std::to_string(seq) + " does not rise, " + std::to_string(next_seq_) +
+           " or more must come next";
   }
   if (seq > next_seq_ && first_gap_line_ == 0) {
     first_gap_line_ = line_;
@@ -94,8 +92,8 @@ std::string TraceAccount::advance_to(std::uint64_t seq) {
 std::string TraceAccount::check_room() const {
   const std::uint64_t over = delivered_ + gaps_ + dropped_ + torn_;
   if (over <= announced()) return {};
-  return "makes " + text(over) + " rows in this file, but only " + text(announced()) +
-         " were announced";
+  return "makes " + std::to_string(over) + " rows in this file, but only " +
+         std::to_string(announced()) + " were announced";
 }
 
 // `filtered` in this file must explain the gaps; the last ones of a file leave no later number to
@@ -103,8 +101,8 @@ std::string TraceAccount::check_room() const {
 std::string TraceAccount::check_gaps(std::uint64_t filtered, bool exactly) {
   if (gaps_ > filtered) {
     if (first_gap_line_ != 0) wrong_line_ = first_gap_line_;
-    return "routes are missing: seq " + text(first_gap_seq_) + " should come next, " +
-           text(gaps_ - filtered) + " in all are neither here nor torn nor filtered";
+    return "routes are missing: seq " + std::to_string(first_gap_seq_) + " should come next, " +
+           std::to_string(gaps_ - filtered) + " in all are neither here nor torn nor filtered";
   }
   if (exactly && gaps_ < filtered) {
     const std::uint64_t earlier = *base_.totals.filtered;
@@ -135,7 +133,7 @@ std::string TraceAccount::check_totals(const trace::Totals& now, std::uint64_t f
 std::string TraceAccount::take(const trace::Step& step) {
   if (std::string why = check_present(step.totals); !why.empty()) return why;
   if (step.rows > UINT32_MAX) {
-    return "\"rows\" is " + text(step.rows) + ", which is more than a pass can have";
+    return "\"rows\" is " + std::to_string(step.rows) + ", which is more than a pass can have";
   }
   announced_rows_ += step.rows * step.layers;
   if (std::string why = too_large("rows", announced_rows_); !why.empty()) return why;
@@ -208,8 +206,8 @@ std::string TraceAccount::take(const trace::End& end) {
     return not_equal("attempted", end.attempted, announced());
   }
   if (over != end.attempted) {
-    return "attempted is " + text(end.attempted) +
-           ", but delivered + filtered + dropped + torn is " + text(over);
+    return "attempted is " + std::to_string(end.attempted) +
+           ", but delivered + filtered + dropped + torn is " + std::to_string(over);
   }
   if (over > announced()) return not_equal("attempted", end.attempted, announced());
   filtered_ = end.filtered;

@@ -19,10 +19,6 @@ constexpr const char* kMetaKeys[] = {
     "trace_id",   "engine",       "engine_version", "num_layers",  "rank",  "world_size",
     "created_at", "host",         "router",         "num_experts", "ranks", "sample_every"};
 
-std::string text(std::uint64_t number) {
-  return std::to_string(number);
-}
-
 }  // namespace
 
 std::optional<Wrong> Verifier::begin(const trace::Meta& meta) {
@@ -70,8 +66,8 @@ std::string Verifier::check_meta(const trace::Meta& meta) {
     return "\"layers_logged\" must rise";
   }
   if (!layers.empty() && meta.num_layers && layers.back() >= *meta.num_layers) {
-    return "\"layers_logged\" has layer " + text(layers.back()) + ", the model has " +
-           text(*meta.num_layers) + " layers";
+    return "\"layers_logged\" has layer " + std::to_string(layers.back()) + ", the model has " +
+           std::to_string(*meta.num_layers) + " layers";
   }
   return {};
 }
@@ -138,11 +134,12 @@ std::string Verifier::take_event(std::optional<std::uint64_t> event) {
   }
   opening_ = false;
   if (last_event_ && *event <= *last_event_) {
-    return "event " + text(*event) + " does not rise, the one before was " + text(*last_event_);
+    return "event " + std::to_string(*event) + " does not rise, the one before was " +
+           std::to_string(*last_event_);
   }
   if (first_event_ && *event < *first_event_) {
-    return "event " + text(*event) + " was before this file, which begins at event " +
-           text(*first_event_);
+    return "event " + std::to_string(*event) + " was before this file, which begins at event " +
+           std::to_string(*first_event_);
   }
   last_event_ = event;
   return {};
@@ -150,20 +147,22 @@ std::string Verifier::take_event(std::optional<std::uint64_t> event) {
 
 std::string Verifier::check(const trace::Base& base) {
   if (line_ != 2) return "must be the second line";
-  if (base.part && *base.part < 2) return "\"part\" must be 2 or more, not " + text(*base.part);
+  if (base.part && *base.part < 2)
+    return "\"part\" must be 2 or more, not " + std::to_string(*base.part);
   if (part_expected_) {
     if (!base.part) return "a part's second line must be its part line";
     if (*base.part != part_ + 1) {
       part_missing_ = true;
-      return "starts part " + text(*base.part) + " after part " + text(part_);
+      return "starts part " + std::to_string(*base.part) + " after part " + std::to_string(part_);
     }
     if (last_event_ && base.event <= *last_event_) {
-      return "\"event\" is " + text(base.event) + ", but the part before has event " +
-             text(*last_event_);
+      return "\"event\" is " + std::to_string(base.event) + ", but the part before has event " +
+             std::to_string(*last_event_);
     }
     if (base.step && base.step != last_step_) {
-      return "\"step\" is " + text(*base.step) + ", but the last one of the part before is " +
-             (last_step_ ? text(*last_step_) : "none");
+      return "\"step\" is " + std::to_string(*base.step) +
+             ", but the last one of the part before is " +
+             (last_step_ ? std::to_string(*last_step_) : "none");
     }
     if (std::string why = account_.go_on(base); !why.empty()) return why;
   } else {
@@ -194,10 +193,12 @@ std::string Verifier::check(const trace::RequestEnd& end) {
 std::string Verifier::check(const trace::Step& step) {
   if (std::string why = take_event(step.event); !why.empty()) return why;
   if (last_step_ && step.step <= *last_step_) {
-    return "step " + text(step.step) + " does not rise, the one before was " + text(*last_step_);
+    return "step " + std::to_string(step.step) + " does not rise, the one before was " +
+           std::to_string(*last_step_);
   }
   if (step.layers > num_layers_) {
-    return "records " + text(step.layers) + " layers, the model has " + text(num_layers_);
+    return "records " + std::to_string(step.layers) + " layers, the model has " +
+           std::to_string(num_layers_);
   }
   const std::int64_t time = step.time_ns.value_or(last_time_);
   if (time < last_time_) {
@@ -231,7 +232,8 @@ std::string Verifier::check_step(const trace::Route& route) {
   const std::uint64_t step = *route.step;
   if (!route_step_ || step != *route_step_) {
     if (route_step_ && step < *route_step_) {
-      return "a row of step " + text(step) + " after one of step " + text(*route_step_);
+      return "a row of step " + std::to_string(step) + " after one of step " +
+             std::to_string(*route_step_);
     }
     while (!announced_.empty() && announced_.front().step < step) announced_.pop_front();
     if (!announced_.empty() && announced_.front().step == step) {
@@ -247,7 +249,7 @@ std::string Verifier::check_step(const trace::Route& route) {
     --late_rows_;
     return {};
   }
-  return "is a row of step " + text(step) + ", which no step line announced";
+  return "is a row of step " + std::to_string(step) + ", which no step line announced";
 }
 
 void Verifier::check_entries(const trace::Route& route) {
@@ -255,7 +257,7 @@ void Verifier::check_entries(const trace::Route& route) {
   for (auto id = ids.begin(); id != ids.end(); ++id) {
     if (*id == trace::kNoExpert || std::find(ids.begin(), id, *id) == id) continue;
     warnings_.add(Strange::kExpertTwice, line_,
-                  [&] { return "expert " + text(*id) + " is in the row twice"; });
+                  [&] { return "expert " + std::to_string(*id) + " is in the row twice"; });
     break;
   }
   const auto negative =
@@ -268,8 +270,8 @@ void Verifier::check_entries(const trace::Route& route) {
 std::string Verifier::check(const trace::Control& control) {
   if (std::string why = take_event(control.event); !why.empty()) return why;
   if (last_step_ && control.from_step <= *last_step_) {
-    return "\"from_step\" is " + text(control.from_step) + ", but step " + text(*last_step_) +
-           " has begun already";
+    return "\"from_step\" is " + std::to_string(control.from_step) + ", but step " +
+           std::to_string(*last_step_) + " has begun already";
   }
   const auto& layers = control.layers;
   if (std::adjacent_find(layers.begin(), layers.end(), std::greater_equal<>()) != layers.end()) {
@@ -293,7 +295,7 @@ std::string Verifier::check(const trace::End& end) {
   if (std::string why = check_cost(line); !why.empty()) return why;
   if (end.status == kContinued && line.value("open", nlohmann::json()) != account_.open()) {
     return "\"open\" must be the number of rows that are left to the next part, " +
-           text(account_.open());
+           std::to_string(account_.open());
   }
   summary_.attempted += end.attempted;
   summary_.filtered += end.filtered;

@@ -1,0 +1,127 @@
+// The routes of a drain: each is checked, joined with its step and written; what is missing is
+// torn.
+#include <algorithm>
+#include <cstring>
+
+#include "daemon/collector/segment_drain.hpp"
+#include "producer/layer_mask.hpp"
+
+namespace moetrace {
+
+std::optional<Error> SegmentDrain::write_routes(std::uint64_t end) {
+  for (; route_ < end; ++route_) {
+    const auto step_low = routes_.upper_at(route_);
+    if (!step_low) {
+      write_hole(route_);
+      continue;
+    }
+    std::optional<Error> wrong;
+    const Entered entered = enter_step(*step_low);
+    if (entered == Entered::kLater) break;
+    if (entered == Entered::kYes) {
+      wrong = write_route(route_);
+    } else {
+      wrong = bad("a route of a step that was not announced");
+    }
+    if (wrong) {
+      if (!final_end_) return wrong;
+      write_hole(route_);  // the last words of a dying producer
+    }
+  }
+  return settle_holes();
+}
+
+std::optional<Error> SegmentDrain::write_route(std::uint64_t position) {
+  const moetrace_ring_header& header = segment_.map().header();
+  const std::byte* slot = routes_.memory().slot(position);
+  moetrace_route_head head;
+  std::memcpy(&head, slot, sizeof head);
+  if (auto error = check_place(head)) return error;
+  if (hole_count_ > 0) {
+    if (auto error = settle_holes()) return error;
+  }
+  if (!has_layer(filter_, head.layer)) {
+    ++totals_.filtered;
+    return std::nullopt;
+  }
+  std::uint16_t ids[MOETRACE_MAX_TOP_K];
+  float weights[MOETRACE_MAX_TOP_K];
+  const std::size_t width = header.route_stride / 8;
+  std::memcpy(ids, slot + sizeof head, header.top_k * sizeof *ids);
+  std::memcpy(weights, slot + sizeof head + width * sizeof *ids, header.top_k * sizeof *weights);
+  const StepJoin::Place place = join_.place(head.row);
+  const std::size_t begin = out_.size();
+  text_.append(out_, *place.origin, place.token_idx, head.layer, ids, weights, position);
+  ++totals_.delivered;
+  mark(true, begin, position);
+  return std::nullopt;
+}
+
+void SegmentDrain::write_hole(std::uint64_t position) {
+  if (hole_count_++ == 0) hole_first_ = position;
+}
+
+// As many as the announced rows explain; the others are of a step whose line comes next.
+void SegmentDrain::flush_hole() {
+  const std::uint64_t count = std::min(hole_count_, totals_.open());
+  if (count == 0) return;
+  const std::size_t begin = out_.size();
+  append_torn(out_, hole_first_, count);
+  totals_.holes += count;
+  step_left_ = std::min(step_left_, totals_.open());
+  mark(false, begin, std::nullopt);
+  hole_first_ += count;
+  hole_count_ -= count;
+}
+
+std::optional<Error> SegmentDrain::settle_holes() {
+  flush_hole();
+  while (hole_count_ > 0 && !pending_.empty()) {
+    write_next_event();
+    flush_hole();
+  }
+  if (hole_count_ > 0) return bad("more reserved slots than announced rows");
+  return std::nullopt;
+}
+
+// Every hook fills the slots of a step layer by layer, and those of a layer row by row.
+std::optional<Error> SegmentDrain::check_place(const moetrace_route_head& head) {
+  const std::uint64_t place = std::uint64_t{head.layer} << 32 | head.row;
+  if (step_left_ == 0) return bad("a route of a step that is over");
+  if (place < next_place_) {
+    return bad("a route of layer " + std::to_string(head.layer) + ", row " +
+               std::to_string(head.row) + " after those that follow it");
+  }
+  if (head.row >= join_.step()->rows) return bad("a route of row " + std::to_string(head.row));
+  if (head.layer != layer_) {
+    if (!has_layer(allowed_layers_, head.layer))
+      return bad("a route of layer " + std::to_string(head.layer) + ", which was not selected");
+    if (layers_seen_ == join_.step()->layers)
+      return bad("a route of one layer more than its step announced");
+    ++layers_seen_;
+    layer_ = head.layer;
+  }
+  next_place_ = place + 1;
+  --step_left_;
+  return std::nullopt;
+}
+
+// Writes the events up to the step that this route belongs to.
+SegmentDrain::Entered SegmentDrain::enter_step(std::uint32_t step_low) {
+  // How far the route's step lies after `step`: the steps of a ring are less than 2^31 apart.
+  const auto after = [&](const StepEvent& step) {
+    return static_cast<std::int32_t>(step_low - static_cast<std::uint32_t>(step.step));
+  };
+  if (join_.step() && after(*join_.step()) == 0) return Entered::kYes;
+  while (!pending_.empty()) {
+    const auto* step = std::get_if<StepEvent>(&pending_.front().body);
+    if (step != nullptr && after(*step) < 0) return Entered::kUnknown;
+    if (events_left_ == 0) return Entered::kLater;
+    const bool found = step != nullptr && after(*step) == 0;
+    write_next_event();
+    if (found) return Entered::kYes;
+  }
+  return events_behind_ ? Entered::kLater : Entered::kUnknown;
+}
+
+}  // namespace moetrace
