@@ -21,10 +21,23 @@ def frame(body, more=False):
     return bytes([int(more) | 2]) + struct.pack(">Q", len(body)) + body
 
 
+def receive(connection, size):
+    got = b""
+    while len(got) < size:
+        part = connection.recv(size - len(got))
+        if not part:
+            raise ConnectionResetError
+        got += part
+    return got
+
+
 def greet_3_0(connection):
     connection.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32))
     ready = b"\x05READY\x0bSocket-Type" + struct.pack(">I", 3) + b"SUB"
     connection.sendall(bytes([4, len(ready)]) + ready)
+    # Messages before the other side is ready would be an error of the protocol.
+    receive(connection, 64)
+    receive(connection, receive(connection, 2)[1])
 
 
 def greet_2_0(connection):
@@ -123,7 +136,7 @@ class HostileSubscribers(Case):
     def endure(self, make, greet=greet_3_0, count=1, said=1):
         listener = self.listen()
         attackers = self.attack(make, greet, count)
-        wait_until(lambda: all(attacker.connections > 1 for attacker in attackers), "nobody is thrown out")
+        wait_until(lambda: all(attacker.connections > 1 for attacker in attackers) and len(self.said()) == said, "nobody is thrown out")
         self.feed_all_the_while()
         while listener.poll(0):
             listener.recv_multipart()
@@ -166,7 +179,6 @@ class HostileSubscribers(Case):
             connection = socket.socket(socket.AF_UNIX)
             self.addCleanup(connection.close)
             connection.connect(str(self.path))
-            greet_3_0(connection)
             crowd.append(connection)
         descriptors = pathlib.Path(f"/proc/{self.collector.process.pid}/fd")
         wait_until(self.said, "the crowd is let in")
