@@ -24,7 +24,8 @@ inline void begin_program() {
 }
 
 // The exit code of `program`: 1, with a line, where it ended well and standard output could not be
-// written. A program that has failed has said why. A reader that has enough (| head) is not a failure.
+// written. A program that has failed has said why. A reader that has enough (| head) is not a
+// failure.
 inline int end_program(const char* program, int exit_code) {
   errno = 0;
   const bool flushed = std::fflush(stdout) == 0;
