@@ -97,6 +97,7 @@ class Follower {
     position.totals.filtered += seq - position.next_seq;
     position.next_seq = seq + 1;
     ++position.totals.delivered;
+    position.head.reset();
     return true;
   }
 
@@ -108,6 +109,13 @@ class Follower {
   bool follow_object(const Json& json) {
     const std::string& type = json.at("type").get_ref<const std::string&>();
     const bool starts = type == "base" || type == "part";
+    if (starts) {
+      position.head.emplace();
+    } else if (position.head && type == "request" && json.at("event").is_null()) {
+      position.head->insert(number(json, "request"));
+    } else {
+      position.head.reset();
+    }
     if (json.contains("event") && !json.at("event").is_null() && !starts)
       position.last_event = number(json, "event");
     if (type == "step") {
@@ -201,6 +209,7 @@ Result<std::optional<Opening>> read_opening(int fd, const std::string& path) {
   Opening opening;
   opening.trace_id = meta.at("trace_id");
   const std::size_t stop = text->find('\n', end + 1);
+  if (stop == std::string::npos && *size == text->size()) return std::optional<Opening>();
   if (stop == std::string::npos) return std::optional(opening);
   std::string second = text->substr(end + 1, stop - end - 1);
   const bool is_part = second.starts_with("{\"type\":\"part\"");
@@ -214,13 +223,14 @@ Result<std::optional<Opening>> read_opening(int fd, const std::string& path) {
   return std::optional(opening);
 }
 
-Result<bool> is_beginning_of(int fd, const std::string& path, std::string_view text) {
+Result<bool> is_unbegun(int fd, const std::string& path, std::string_view meta) {
   const auto size = size_of(fd, path);
   if (!size) return size.error();
-  if (*size > text.size()) return false;
+  if (*size > kMostOpening) return false;
   const auto have = read_at(fd, path, 0, static_cast<std::size_t>(*size));
   if (!have) return have.error();
-  return text.starts_with(*have);
+  if (have->size() <= meta.size()) return meta.starts_with(*have);
+  return have->starts_with(meta) && have->find('\n', meta.size()) == std::string::npos;
 }
 
 Result<ResumePoint> find_resume_point(int fd, const std::string& path, const Opening& opening) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "daemon/collector/lines.hpp"
@@ -21,6 +22,9 @@ struct TracePosition {
   std::optional<std::uint64_t> last_event;  // the last event that has its line
   std::optional<std::uint64_t> last_step;   // of the last step line
   std::int64_t last_time_ns = 0;            // likewise
+  // Where nothing but its first lines is there, the live requests that they name. Its writer may
+  // have died between two of them.
+  std::optional<std::set<std::uint64_t>> head;
 
   // The trace goes on in another part.
   bool continued() const { return ended && end_status == kContinued; }
@@ -41,12 +45,12 @@ struct ResumePoint {
 // `fd`: a readable file; `path`: its name in errors. A read that fails, or that gives less than the
 // file's size promises, is kSystem: whoever can't read a file knows nothing about it.
 
-// Nothing if the file does not begin with a whole `meta` line of a trace.
+// Nothing if the file does not begin with a whole `meta` line of a trace and a second whole line.
 Result<std::optional<Opening>> read_opening(int fd, const std::string& path);
 
-// Whether the whole file is the beginning of `text`, as a collector leaves it that dies in its
-// first write. True for an empty file.
-Result<bool> is_beginning_of(int fd, const std::string& path, std::string_view text);
+// Whether no whole line but `meta` is in the file, as a collector leaves it that dies in its first
+// write. True for an empty file.
+Result<bool> is_unbegun(int fd, const std::string& path, std::string_view meta);
 
 // kBadFile if a line stands there that no collector writes.
 Result<ResumePoint> find_resume_point(int fd, const std::string& path, const Opening& opening);

@@ -2,6 +2,8 @@
 // positions that are behind it.
 #include "daemon/collector/resume.hpp"
 
+#include <array>
+
 #include "daemon/collector/test_trace.hpp"
 
 namespace moetrace {
@@ -26,6 +28,45 @@ class ResumeTest : public testing::Test {
     producer->requests().end(second, 1, "length");
     producer.reset();
   }
+  // Two of them go on.
+  void begin_three_requests() {
+    for (std::uint64_t& request : requests) request = producer->requests().begin("r", 3, 0);
+    for (const std::uint64_t request : requests) run_step(*producer, request, 0, 3);
+    producer->requests().end(requests[1], 1, "stop");
+  }
+  void end_three_requests() {
+    run_step(*producer, requests[0], 3, 1);
+    run_step(*producer, requests[2], 3, 1);
+    producer->requests().end(requests[2], 1, "stop");
+    producer.reset();
+  }
+
+  // The file `cut` is as a collector leaves it that dies in the middle of a write; the segment as
+  // it was before any of it was consumed.
+  void expect_the_same_from_every_cut(const std::string& cut, const std::string& ring,
+                                      const std::string& ctl) {
+    const std::string whole = read_text(cut);
+    expect_account(read_lines(cut).back());
+    const auto files = count_files();
+    for (std::size_t bytes = 0; bytes <= whole.size(); ++bytes) {
+      SCOPED_TRACE("cut at " + std::to_string(bytes));
+      write_text(ring_path(), ring);
+      write_text(ctl_path(), ctl);
+      write_text(cut, whole.substr(0, bytes));
+      auto collector = attach(directory, name, path);
+      ASSERT_TRUE(collector) << collector.error().message;
+      const auto state = drain(**collector);
+      ASSERT_TRUE(state) << state.error().message;
+      ASSERT_EQ(*state, SegmentDrain::State::kEnded);
+      ASSERT_EQ(read_text(cut), whole);
+      ASSERT_EQ(count_files(), files);
+    }
+  }
+  std::ptrdiff_t count_files() {
+    const std::filesystem::directory_iterator files(directory.path());
+    return std::distance(begin(files), end(files));
+  }
+
   std::string ring_path() { return directory.file(name.ring_file()); }
   std::string ctl_path() { return directory.file(name.ctl_file()); }
 
@@ -33,6 +74,7 @@ class ResumeTest : public testing::Test {
   std::string path = directory.file("trace.jsonl");
   std::unique_ptr<Producer> producer;
   SegmentName name;
+  std::array<std::uint64_t, 3> requests{};
 };
 
 TEST_F(ResumeTest, FileCutAtEveryByteComesOutTheSame) {
@@ -44,23 +86,48 @@ TEST_F(ResumeTest, FileCutAtEveryByteComesOutTheSame) {
     ASSERT_TRUE(collector) << collector.error().message;
     ASSERT_EQ(*drain(**collector), SegmentDrain::State::kEnded);
   }
-  const std::string whole = read_text(path);
-  expect_account(read_lines(path).back());
   for (const char* type :
        {"request", "step", "route", "request_end", "control", "loss", "torn", "end"}) {
     EXPECT_FALSE(lines_of(path, type).empty()) << type;
   }
-  for (std::size_t cut = 0; cut <= whole.size(); ++cut) {
-    write_text(ring_path(), ring);
-    write_text(ctl_path(), ctl);
-    write_text(path, whole.substr(0, cut));
+  expect_the_same_from_every_cut(path, ring, ctl);
+}
+
+// The first lines of a part name its live requests: they are written before anything else, and may
+// be cut, too.
+TEST_F(ResumeTest, PartCutAtEveryByteComesOutTheSame) {
+  begin_three_requests();
+  {
     auto collector = attach(directory, name, path);
-    ASSERT_TRUE(collector) << "cut at " << cut << ": " << collector.error().message;
-    const auto state = drain(**collector);
-    ASSERT_TRUE(state) << "cut at " << cut << ": " << state.error().message;
-    ASSERT_EQ(*state, SegmentDrain::State::kEnded);
-    ASSERT_EQ(read_text(path), whole) << "cut at " << cut;
+    ASSERT_TRUE(drain(**collector));
+    CollectorOptions options;
+    options.output = path;
+    const OutputNames names(options, name.trace_id, 0);
+    (*collector)->go_on_in(*next_file(names, meta_line(producer->map().header(), name.trace_id)));
+    ASSERT_TRUE(drain(**collector));
   }
+  const std::string first = read_text(path);
+  end_three_requests();
+  const std::string ring = read_text(ring_path());
+  const std::string ctl = read_text(ctl_path());
+  ASSERT_EQ(*drain(**attach(directory, name, path)), SegmentDrain::State::kEnded);
+  const std::string second = directory.file("trace.2.jsonl");
+  EXPECT_EQ(lines_of(second, "request").size(), 2u);
+  expect_the_same_from_every_cut(second, ring, ctl);
+  EXPECT_EQ(read_text(path), first);
+}
+
+TEST_F(ResumeTest, LateStartCutAtEveryByteComesOutTheSame) {
+  begin_three_requests();
+  ASSERT_TRUE(drain(**attach(directory, name, path)));
+  std::filesystem::remove(path);
+  end_three_requests();
+  const std::string ring = read_text(ring_path());
+  const std::string ctl = read_text(ctl_path());
+  ASSERT_EQ(*drain(**attach(directory, name, path)), SegmentDrain::State::kEnded);
+  EXPECT_EQ(lines_of(path, "base").size(), 1u);
+  EXPECT_EQ(lines_of(path, "request").size(), 2u);
+  expect_the_same_from_every_cut(path, ring, ctl);
 }
 
 // A living producer; the collector is stopped after each pass, in half of the cases before it could

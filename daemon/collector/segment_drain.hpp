@@ -120,6 +120,7 @@ class SegmentDrain {
   bool write_head();
   void commit();
   void begin_part();
+  void complete_head(const std::set<std::uint64_t>& named);
   void change_file();
   State bring_to_disk();
   void sync_closed_parts();

@@ -46,7 +46,11 @@ std::optional<Error> SegmentDrain::start(std::uint64_t part,
   if (auto error = apply_written_events()) return error;
   if (position->last_step) order_.take_step(*position->last_step, position->last_time_ns);
   commit();
-  if (!file_.position()) begin_part();
+  if (!file_.position()) {
+    begin_part();
+  } else if (position->head) {
+    complete_head(*position->head);
+  }
   return std::nullopt;
 }
 
@@ -119,6 +123,13 @@ void SegmentDrain::begin_part() {
   append_start(head_, part_, base_, committed_.route, committed_.events, committed_.step);
   for (const RequestEvent& request : join_.live_at(committed_.events))
     append_request(head_, request, std::nullopt);
+}
+
+void SegmentDrain::complete_head(const std::set<std::uint64_t>& named) {
+  head_bytes_ = file_.size();
+  for (const RequestEvent& request : join_.live_at(committed_.events)) {
+    if (!named.contains(request.request)) append_request(head_, request, std::nullopt);
+  }
 }
 
 bool SegmentDrain::write_head() {

@@ -81,10 +81,10 @@ Result<TraceFile> TraceFile::take_new(const Name& name, std::string_view meta) {
   if (locked == Lock::kTaken || (locked == Lock::kNone && !made)) return in_use(name.path);
   // Between opening and locking it may have been filled by another trace, or removed.
   if (!file.has_its_name()) return in_use(name.path);
-  const auto empty = is_beginning_of(file.fd_.get(), name.path, meta);
-  if (!empty) return empty.error();
-  if (!*empty) return in_use(name.path);
-  // All of it has been read and is the beginning of what is written now.
+  const auto unbegun = is_unbegun(file.fd_.get(), name.path, meta);
+  if (!unbegun) return unbegun.error();
+  if (!*unbegun) return in_use(name.path);
+  // All of it has been read, and whoever wrote it had not begun.
   if (::ftruncate(file.fd_.get(), 0) != 0) return cannot(name.path, "empty it", errno);
   return file;
 }

@@ -25,8 +25,8 @@ class TraceFile {
     bool may_be_link = false;  // the user gave this very name
   };
 
-  // Makes a file, or takes one that is empty or holds no more than a beginning of `meta`. kInUse if
-  // the name belongs to anything else.
+  // Makes a file, or takes one that has no whole line but `meta`. kInUse if the name belongs to
+  // anything else.
   static Result<TraceFile> take_new(const Name& name, std::string_view meta);
   // The file's opening if it belongs to the trace, else nothing. Changes nothing.
   static Result<std::optional<Opening>> look(const Name& name, const std::string& trace_id);
