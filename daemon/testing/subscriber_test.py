@@ -237,10 +237,10 @@ class Subscribers(Case):
         [said] = self.example_says(process)
         self.wait_drained()
         routes = [line for line in path.read_bytes().splitlines(keepends=True) if line.startswith(b'{"type":"route"')]
-        self.assertEqual(said["rows_before"], before)
-        self.assertEqual(said["rows"] + said["rows_missed"] + said["rows_before"], len(routes))
-        self.assertEqual((said["rows_missed"], said["messages_missed"], said["ended"]), (0, 0, True))
-        self.assertEqual((self.folder / "rows.jsonl").read_bytes(), b"".join(routes[said["rows_before"]:]))
+        # Its subscription to `meta` may begin a batch before the one to `route`: the rows of that batch are missed.
+        self.assertEqual(said["rows_before"] + said["rows_missed"], before)
+        self.assertEqual((said["rows"], said["messages_missed"], said["ended"]), (len(routes) - before, 0, True))
+        self.assertEqual((self.folder / "rows.jsonl").read_bytes(), b"".join(routes[before:]))
 
     def test_example_says_that_nobody_publishes_and_waits(self):
         for endpoint in (self.endpoint, f"tcp://127.0.0.1:{free_port()}"):
