@@ -143,6 +143,7 @@ class RunTracesTest(RunCase):
                 pipe.flush()
                 begun = collector.stderr.readline()
                 file = begun[begun.index(", file ") + 7:].strip()
+                self.wait_for(lambda: os.path.getsize(self.path(file)), "the first lines")
                 self.moetrace("verify", file, code=1)
                 self.assertIn("a collector writes it; wait until the trace has ended\n", self.err)
                 collector.kill()
