@@ -265,9 +265,13 @@ void Collector::end(Trace& trace) {
   publish_stats(trace);
   if (options_.plot_dir.empty()) return;
   const auto directory = std::filesystem::path(options_.plot_dir) / trace.channel.trace_id;
+  const auto files = trace_files(trace.names, trace.channel.trace_id);
+  if (!files) {
+    report_.say("no pictures of trace " + trace.channel.trace_id + ": " + files.error().message);
+    return;
+  }
   std::string why;
-  if (!plots_.start(trace_files(trace.names, trace.channel.trace_id), directory.string(), why))
-    report_.say(why);
+  if (!plots_.start(*files, directory.string(), why)) report_.say(why);
 }
 
 void Collector::stop() {

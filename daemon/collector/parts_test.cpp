@@ -226,5 +226,17 @@ TEST_F(PartsTest, FileBelongsToOneTrace) {
   EXPECT_EQ((*other)->file().path(), part_path(2));
 }
 
+TEST_F(PartsTest, FilesThatCannotBeListedAreNotTakenForNone) {
+  const auto files_of = [&](const std::string& output) {
+    CollectorOptions options;
+    options.output = output;
+    return trace_files(OutputNames(options, name.trace_id, 0), name.trace_id);
+  };
+  run_step(*producer, producer->requests().begin("r", 1, 0), 0, 1);
+  ASSERT_TRUE(drain(*attached()));
+  EXPECT_EQ(*files_of(path), std::vector<std::string>{path});
+  EXPECT_FALSE(files_of(path + "/trace.jsonl")) << "its folder is a file";
+}
+
 }  // namespace
 }  // namespace moetrace

@@ -48,10 +48,11 @@ bool lost_its_end(const TracePosition& position, const Consumed& consumed) {
 
 }  // namespace
 
-std::vector<std::string> trace_files(const OutputNames& names, const std::string& trace_id) {
+Result<std::vector<std::string>> trace_files(const OutputNames& names,
+                                             const std::string& trace_id) {
   std::vector<std::string> files;
   const auto parts = find_parts(names, trace_id);
-  if (!parts) return files;
+  if (!parts) return parts.error();
   for (const Part& part : *parts) files.push_back(names.name(part.name));
   return files;
 }

@@ -33,8 +33,9 @@ struct Consumed {
 Result<TracePlace> place_trace(const OutputNames& names, const std::string& trace_id,
                                std::string_view meta, const Consumed& consumed);
 
-// The trace's files that are there, first part first. Those that can't be read are left out.
-std::vector<std::string> trace_files(const OutputNames& names, const std::string& trace_id);
+// The trace's files that are there, first part first. An error if one of them, or their folder,
+// can't be read.
+Result<std::vector<std::string>> trace_files(const OutputNames& names, const std::string& trace_id);
 
 // A new file under the first free name.
 Result<TraceFile> next_file(const OutputNames& names, std::string_view meta);
