@@ -8,7 +8,7 @@
 
 #include <cstdio>
 
-#include "command_line/program.hpp"
+#include "common/program.hpp"
 #include "daemon/collector/collector.hpp"
 #include "daemon/collector/output_names.hpp"
 #include "daemon/dead_files.hpp"

@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "plotter/result.hpp"
+#include "trace/errors.hpp"
 
 namespace moetrace::plot {
 

@@ -6,7 +6,7 @@
 #include <deque>
 #include <utility>
 
-#include "plotter/trace_reader.hpp"
+#include "trace/trace_reader.hpp"
 
 namespace moetrace::plot {
 namespace {

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "plotter/result.hpp"
-#include "plotter/trace_lines.hpp"
+#include "trace/errors.hpp"
+#include "trace/trace_lines.hpp"
 
 namespace moetrace::plot {
 

@@ -9,7 +9,7 @@
 #include <string>
 
 #include "plotter/metrics.hpp"
-#include "plotter/test_files.hpp"
+#include "trace/test_files.hpp"
 
 namespace moetrace::plot {
 namespace {

@@ -5,12 +5,12 @@
 #include <string>
 #include <vector>
 
-#include "command_line/program.hpp"
-#include "command_line/usage.hpp"
+#include "common/program.hpp"
+#include "common/usage.hpp"
 #include "plotter/expert_load.hpp"
 #include "plotter/report.hpp"
 #include "plotter/scene.hpp"
-#include "plotter/trace_lines.hpp"
+#include "trace/trace_lines.hpp"
 
 namespace {
 

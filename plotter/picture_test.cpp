@@ -15,7 +15,7 @@
 #include "plotter/layer_heatmap.hpp"
 #include "plotter/render.hpp"
 #include "plotter/report.hpp"
-#include "plotter/test_files.hpp"
+#include "trace/test_files.hpp"
 #include "plotter/ticks.hpp"
 
 namespace moetrace::plot {

@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "plotter/result.hpp"
+#include "trace/errors.hpp"
 #include "plotter/scene.hpp"
 
 namespace moetrace::plot {

@@ -1,7 +1,7 @@
 #include "producer/announcer.hpp"
 
 #include "producer/cost.hpp"
-#include "producer/layer_mask.hpp"
+#include "shm/layer_mask.hpp"
 
 namespace moetrace {
 

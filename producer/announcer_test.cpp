@@ -1,6 +1,6 @@
 #include "producer/announcer.hpp"
 
-#include "producer/layer_mask.hpp"
+#include "shm/layer_mask.hpp"
 #include "producer/test_segment.hpp"
 
 namespace moetrace {

@@ -8,7 +8,7 @@
 
 #include "producer/announcer.hpp"
 #include "producer/producer.h"
-#include "shm/result.hpp"
+#include "shm/errors.hpp"
 #include "shm/segment.hpp"
 
 namespace moetrace {

@@ -22,7 +22,7 @@
 #include <random>
 #include <thread>
 
-#include "producer/layer_mask.hpp"
+#include "shm/layer_mask.hpp"
 #include "producer/producer.hpp"
 
 namespace moetrace::bench {

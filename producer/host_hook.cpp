@@ -7,7 +7,7 @@
 #include <type_traits>
 
 #include "producer/cost.hpp"
-#include "producer/layer_mask.hpp"
+#include "shm/layer_mask.hpp"
 
 namespace moetrace {
 namespace {

@@ -7,7 +7,7 @@
 #include <numeric>
 #include <random>
 
-#include "producer/layer_mask.hpp"
+#include "shm/layer_mask.hpp"
 #include "producer/test_segment.hpp"
 
 namespace moetrace {

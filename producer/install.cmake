@@ -1,6 +1,8 @@
 # What an engine outside of this tree needs: libmoetrace.so with the C API alone, its two headers, and how to find them.
 add_library(moetrace_shared SHARED ${producer_sources})
-target_link_libraries(moetrace_shared PRIVATE moetrace_shm moetrace_flags ${moetrace_device_hook})
+target_link_libraries(moetrace_shared
+  PUBLIC $<BUILD_INTERFACE:moetrace_room_producer> $<BUILD_INTERFACE:moetrace_room_shm>
+  PRIVATE moetrace_shm moetrace_flags ${moetrace_device_hook})
 set_target_properties(moetrace_shared PROPERTIES
   CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
   OUTPUT_NAME moetrace EXPORT_NAME producer SOVERSION ${PROJECT_VERSION_MAJOR} VERSION ${PROJECT_VERSION})
@@ -12,7 +14,6 @@ endif()
 set_target_properties(moetrace_shared PROPERTIES LINK_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/libmoetrace.map)
 # Users include <moetrace/producer/producer.h>, which includes "shm/abi.h": the second directory is for that.
 target_include_directories(moetrace_shared PUBLIC
-  $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>
   "$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR};${CMAKE_INSTALL_INCLUDEDIR}/moetrace>")
 
 install(TARGETS moetrace_shared EXPORT moetrace LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})

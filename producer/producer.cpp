@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "producer/cost.hpp"
-#include "producer/layer_mask.hpp"
+#include "shm/layer_mask.hpp"
 #include "shm/session_claim.hpp"
 
 namespace moetrace {

@@ -11,7 +11,7 @@
 #include <optional>
 #include <string_view>
 
-#include "producer/layer_mask.hpp"
+#include "shm/layer_mask.hpp"
 #include "producer/ring_size.hpp"
 #include "shm/ring_access.hpp"
 

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "producer/producer.h"
-#include "shm/result.hpp"
+#include "shm/errors.hpp"
 #include "shm/segment.hpp"
 
 namespace moetrace {

@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "producer/layer_mask.hpp"
+#include "shm/layer_mask.hpp"
 
 namespace moetrace {
 namespace {

@@ -1,4 +1,4 @@
-add_executable(moetrace-producer-test announcer_test.cpp host_hook_test.cpp layer_mask_test.cpp producer_test.cpp
+add_executable(moetrace-producer-test announcer_test.cpp host_hook_test.cpp producer_test.cpp
                                       request_book_test.cpp ring_size_test.cpp settings_test.cpp)
 target_link_libraries(moetrace-producer-test PRIVATE moetrace_producer moetrace_flags GTest::gtest_main)
 gtest_discover_tests(moetrace-producer-test DISCOVERY_TIMEOUT 60)
@@ -17,3 +17,22 @@ add_executable(moetrace-hook-bench hook_bench.cpp hook_bench_rivals.cpp)
 find_package(nlohmann_json REQUIRED)
 target_link_libraries(moetrace-hook-bench PRIVATE moetrace_producer moetrace_flags nlohmann_json::nlohmann_json)
 add_test(NAME hook_bench.works COMMAND moetrace-hook-bench --quick)
+
+# The C API is one header for two languages.
+add_library(moetrace_capi_checks OBJECT capi_compile_check.c capi_compile_check.cpp)
+set_target_properties(moetrace_capi_checks PROPERTIES C_STANDARD_REQUIRED ON C_EXTENSIONS OFF)
+target_link_libraries(moetrace_capi_checks PRIVATE moetrace_room_producer moetrace_room_shm moetrace_flags)
+target_compile_options(moetrace_capi_checks PRIVATE -Wpedantic)
+
+# The models of the CUDA hook's protocol; what is CUDA elsewhere comes from the emulator's headers.
+moetrace_model(producer/cuda/models/published WEAKEN launch_fence block_fence step_fence valid_routes_end look_for_room publish)
+moetrace_model(producer/cuda/models/ticket WEAKEN release acquire)
+moetrace_model(producer/cuda/models/account WEAKEN own shares load)
+foreach(name published ticket account)
+  if(TARGET moetrace-${name}-model)
+    target_link_libraries(moetrace-${name}-model PRIVATE moetrace_room_producer)
+  endif()
+endforeach()
+if(TARGET moetrace-account-model)
+  target_include_directories(moetrace-account-model PRIVATE cuda/emulator/include)
+endif()

@@ -23,11 +23,6 @@ struct flock byte_range(int byte) {
 
 }  // namespace
 
-void UniqueFd::reset() {
-  if (fd_ >= 0) ::close(fd_);
-  fd_ = -1;
-}
-
 Result<FileLock> FileLock::acquire(const std::string& path, int byte) {
   FileLock lock;
   lock.fd_ = UniqueFd(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));

@@ -14,10 +14,11 @@
 #include <string_view>
 #include <vector>
 
+#include "common/names.hpp"
 #include "shm/abi.h"
 #include "shm/cut_guard.hpp"
 #include "shm/file_lock.hpp"
-#include "shm/result.hpp"
+#include "shm/errors.hpp"
 #include "shm/ring.hpp"
 #include "shm/shared_lines.hpp"
 
@@ -25,11 +26,6 @@ namespace moetrace {
 
 // $MOETRACE_DIR, else /run/moetrace where it can be written, else /dev/shm.
 std::string default_ring_directory();
-
-// "default", "gpu-3": 1 to 64 letters, digits, '-' and '_'.
-bool is_session_name(std::string_view session);
-// A UUID in lower case, with its dashes.
-bool is_trace_id(std::string_view text);
 
 // What a file's name begins with while its segment is being built: hidden, so that nobody takes it
 // for one.

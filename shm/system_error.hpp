@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "shm/result.hpp"
+#include "shm/errors.hpp"
 
 namespace moetrace {
 

@@ -8,7 +8,7 @@
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/dead_segments.hpp"
 #include "daemon/cli/segments.hpp"
-#include "daemon/cli/text.hpp"
+#include "common/text.hpp"
 #include "daemon/dead_files.hpp"
 #include "shm/segment.hpp"
 

@@ -5,10 +5,10 @@
 #include <memory>
 #include <thread>
 
-#include "command_line/usage.hpp"
+#include "common/usage.hpp"
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/segments.hpp"
-#include "producer/layer_mask.hpp"
+#include "shm/layer_mask.hpp"
 
 namespace moetrace::cli {
 namespace {

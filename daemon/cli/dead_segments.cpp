@@ -7,7 +7,7 @@
 #include <cerrno>
 
 #include "daemon/cli/segments.hpp"
-#include "daemon/cli/text.hpp"
+#include "common/text.hpp"
 
 namespace moetrace::cli {
 namespace {

@@ -6,7 +6,7 @@
 #include <optional>
 #include <thread>
 
-#include "producer/layer_mask.hpp"
+#include "shm/layer_mask.hpp"
 
 namespace moetrace::cli {
 namespace {

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "command_line/program.hpp"
-#include "command_line/usage.hpp"
+#include "common/program.hpp"
+#include "common/usage.hpp"
 #include "daemon/cli/commands.hpp"
 
 namespace {

@@ -8,7 +8,7 @@
 #include <filesystem>
 #include <sstream>
 
-#include "daemon/cli/child.hpp"
+#include "common/child.hpp"
 #include "shm/segment.hpp"
 
 namespace moetrace::cli {
@@ -86,9 +86,8 @@ std::string drain_command(const std::string& session, const std::string& output,
   return command(session, " --output " + shell_word(absolute(output))) + (once ? " --once" : "");
 }
 
-std::string how_to_finish(const std::string& file, const std::optional<std::string>& trace_id,
-                          std::uint32_t rank) {
-  const auto name = trace_id ? find_segment(*trace_id) : std::nullopt;
+std::string how_to_finish(const std::string& file, const trace::Meta& meta) {
+  const auto name = meta.trace_id ? find_segment(*meta.trace_id) : std::nullopt;
   if (!name) {
     return "its ring is not in " + default_ring_directory() +
            "; set MOETRACE_DIR if it is in another directory, else these are all its rows";
@@ -97,7 +96,8 @@ std::string how_to_finish(const std::string& file, const std::optional<std::stri
       CollectorSegment::open(default_ring_directory(), *name, CollectorSegment::Access::kObserve);
   if (segment && segment->collector_alive())
     return "a collector writes it; wait until the trace has ended";
-  return "run: " + command(name->session, output_options(file, *trace_id, rank)) + " --once";
+  return "run: " + command(name->session,
+                           output_options(file, *meta.trace_id, meta.rank.value_or(0))) + " --once";
 }
 
 }  // namespace moetrace::cli

@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "trace/trace_lines.hpp"
+
 namespace moetrace::cli {
 
 // Quoted where a shell would read it as something else.
@@ -16,7 +18,6 @@ std::string shell_word(std::string_view word);
 std::string drain_command(const std::string& session, const std::string& output, bool once);
 
 // What to do about a trace file that has no end yet: "run: moetraced …" where its ring is there.
-std::string how_to_finish(const std::string& file, const std::optional<std::string>& trace_id,
-                          std::uint32_t rank);
+std::string how_to_finish(const std::string& file, const trace::Meta& meta);
 
 }  // namespace moetrace::cli

@@ -2,7 +2,7 @@
 #include <cstdio>
 #include <memory>
 
-#include "command_line/usage.hpp"
+#include "common/usage.hpp"
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/replayer.hpp"
 

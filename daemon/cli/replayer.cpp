@@ -7,7 +7,7 @@
 #include <set>
 #include <thread>
 
-#include "producer/layer_mask.hpp"
+#include "shm/layer_mask.hpp"
 
 namespace moetrace::cli {
 namespace {

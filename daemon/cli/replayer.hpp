@@ -10,7 +10,7 @@
 
 #include "daemon/cli/outcome.hpp"
 #include "daemon/cli/step_grouper.hpp"
-#include "plotter/trace_reader.hpp"
+#include "trace/trace_reader.hpp"
 #include "producer/producer.hpp"
 
 namespace moetrace::cli {

@@ -12,7 +12,7 @@
 #include <cstring>
 #include <string_view>
 
-#include "daemon/cli/child.hpp"
+#include "common/child.hpp"
 
 namespace moetrace::cli {
 namespace {

@@ -5,14 +5,14 @@
 #include <filesystem>
 
 #include "daemon/cli/next_step.hpp"
-#include "daemon/cli/text.hpp"
-#include "daemon/cli/verify_files.hpp"
-#include "plotter/trace_reader.hpp"
+#include "common/text.hpp"
+#include "trace/verify_files.hpp"
+#include "trace/trace_reader.hpp"
 
 namespace moetrace::cli {
 namespace {
 
-std::string cost_text(const TraceSummary& summary) {
+std::string cost_text(const trace::TraceSummary& summary) {
   if (!summary.cost_ns) return "";
   return "; the hook took " + decimals(*summary.cost_ns / 1e6, 1) + " ms of the engine's time";
 }
@@ -38,9 +38,9 @@ bool has_ring(const std::string& file, const std::vector<RingLeft>& left) {
 }
 
 bool report_file(const std::string& file) {
-  const auto summary = verify_trace(file);
+  const auto summary = trace::verify_trace(file, how_to_finish);
   if (!summary) {
-    say(summary.error().message);
+    say(summary.error().message + "; " + trace::what_to_try(summary.error()));
     return false;
   }
   std::error_code failed;

@@ -11,7 +11,7 @@
 #include <optional>
 #include <random>
 
-#include "daemon/cli/child.hpp"
+#include "common/child.hpp"
 #include "daemon/cli/output_folder.hpp"
 #include "daemon/cli/run_collector.hpp"
 #include "daemon/cli/run_report.hpp"

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "daemon/cli/text.hpp"
-#include "producer/layer_mask.hpp"
+#include "common/text.hpp"
+#include "shm/layer_mask.hpp"
 
 namespace moetrace::cli {
 namespace {

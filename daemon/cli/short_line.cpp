@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "daemon/cli/text.hpp"
+#include "common/text.hpp"
 
 namespace moetrace::cli {
 namespace {

@@ -4,7 +4,7 @@
 #include "daemon/cli/load.hpp"
 #include "daemon/cli/missed_rows.hpp"
 #include "daemon/cli/short_line.hpp"
-#include "daemon/cli/text.hpp"
+#include "common/text.hpp"
 
 namespace moetrace::cli {
 namespace {

@@ -5,9 +5,9 @@
 
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/segments.hpp"
-#include "daemon/cli/text.hpp"
+#include "common/text.hpp"
 #include "daemon/endpoints.hpp"
-#include "producer/layer_mask.hpp"
+#include "shm/layer_mask.hpp"
 #include "shm/session_claim.hpp"
 
 namespace moetrace::cli {

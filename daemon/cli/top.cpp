@@ -14,7 +14,7 @@
 #include "daemon/cli/load.hpp"
 #include "daemon/cli/segments.hpp"
 #include "daemon/cli/stop_flag.hpp"
-#include "daemon/cli/text.hpp"
+#include "common/text.hpp"
 
 namespace moetrace::cli {
 namespace {

@@ -5,7 +5,7 @@
 #include <map>
 #include <set>
 
-#include "daemon/cli/verify_files.hpp"
+#include "trace/verify_files.hpp"
 #include "daemon/collector/test_trace.hpp"
 
 namespace moetrace::cli {
@@ -214,7 +214,7 @@ class VerifierMutationTest : public testing::Test {
       for (const Json& line : part) text += line.dump() + "\n";
       write_text(files.back(), text);
     }
-    const auto summary = verify_trace(files);
+    const auto summary = trace::verify_trace(files);
     if (!summary) return "wrong: " + summary.error().message;
     return summary->warnings.empty() ? "good" : "strange: " + summary->warnings.front();
   }

@@ -3,13 +3,14 @@
 #include <memory>
 
 #include "daemon/cli/commands.hpp"
-#include "daemon/cli/text.hpp"
-#include "daemon/cli/verify_files.hpp"
+#include "common/text.hpp"
+#include "daemon/cli/next_step.hpp"
+#include "trace/verify_files.hpp"
 
 namespace moetrace::cli {
 namespace {
 
-void print(const std::string& file, const TraceSummary& summary) {
+void print(const std::string& file, const trace::TraceSummary& summary) {
   const std::string path = trace::shown_name(file);
   const auto number = [](std::uint64_t value) { return static_cast<unsigned long long>(value); };
   if (summary.plain) {
@@ -31,12 +32,13 @@ void print(const std::string& file, const TraceSummary& summary) {
 // All traces are looked at; each wrong one has its line, and so has each kind of warning.
 Outcome verify(const std::vector<std::string>& files) {
   int exit_code = kOk;
-  for (const std::vector<std::string>& parts : group_parts(files)) {
-    const auto summary = verify_trace(parts);
+  for (const std::vector<std::string>& parts : trace::group_parts(files)) {
+    const auto summary = trace::verify_trace(parts, how_to_finish);
     if (summary) print(parts.front(), *summary);
     std::fflush(stdout);
     if (!summary) {
-      std::fprintf(stderr, "moetrace: %s\n", summary.error().message.c_str());
+      std::fprintf(stderr, "moetrace: %s; %s\n", summary.error().message.c_str(),
+                   trace::what_to_try(summary.error()).c_str());
       exit_code = kFailed;
       continue;
     }

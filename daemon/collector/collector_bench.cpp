@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "daemon/collector/segment_drain.hpp"
-#include "producer/layer_mask.hpp"
+#include "shm/layer_mask.hpp"
 #include "producer/producer.hpp"
 
 namespace {

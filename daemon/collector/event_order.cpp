@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "daemon/collector/lines.hpp"
-#include "producer/layer_mask.hpp"
+#include "shm/layer_mask.hpp"
 
 namespace moetrace {
 namespace {

@@ -4,7 +4,7 @@
 #include <sstream>
 #include <vector>
 
-#include "producer/layer_mask.hpp"
+#include "shm/layer_mask.hpp"
 
 namespace moetrace {
 namespace {

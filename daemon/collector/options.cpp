@@ -5,9 +5,9 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "command_line/usage.hpp"
+#include "common/usage.hpp"
 #include "daemon/endpoint_text.hpp"
-#include "producer/layer_mask.hpp"
+#include "shm/layer_mask.hpp"
 #include "shm/segment.hpp"
 
 namespace moetrace {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "shm/abi.h"
-#include "shm/result.hpp"
+#include "shm/errors.hpp"
 
 namespace moetrace {
 

@@ -6,21 +6,12 @@
 #include <unistd.h>
 
 #include <cstring>
-#include <filesystem>
+
+#include "common/child.hpp"
 
 extern char** environ;
 
 namespace moetrace {
-
-std::string sibling_program(const std::string& name) {
-  std::error_code failed;
-  const auto self = std::filesystem::read_symlink("/proc/self/exe", failed);
-  if (!failed) {
-    const std::string beside = (self.parent_path() / name).string();
-    if (::access(beside.c_str(), X_OK) == 0) return beside;
-  }
-  return name;
-}
 
 bool PlotJobs::start(const std::vector<std::string>& trace_files, const std::string& output_dir,
                      std::string& why) {

@@ -8,9 +8,6 @@
 
 namespace moetrace {
 
-// A program of ours: beside the running one, else by its name, to be found in PATH.
-std::string sibling_program(const std::string& name);
-
 class PlotJobs {
  public:
   // False if it can't be started; `why` says so.

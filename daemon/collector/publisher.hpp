@@ -11,7 +11,7 @@
 
 #include "daemon/collector/batch.hpp"
 #include "daemon/collector/message_queue.hpp"
-#include "shm/result.hpp"
+#include "shm/errors.hpp"
 
 namespace moetrace {
 

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "daemon/collector/lines.hpp"
-#include "shm/result.hpp"
+#include "shm/errors.hpp"
 
 namespace moetrace {
 

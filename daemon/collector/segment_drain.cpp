@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "producer/layer_mask.hpp"
+#include "shm/layer_mask.hpp"
 
 namespace moetrace {
 namespace {

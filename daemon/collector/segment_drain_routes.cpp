@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "daemon/collector/segment_drain.hpp"
-#include "producer/layer_mask.hpp"
+#include "shm/layer_mask.hpp"
 
 namespace moetrace {
 

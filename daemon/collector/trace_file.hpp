@@ -10,7 +10,7 @@
 
 #include "daemon/collector/resume.hpp"
 #include "shm/file_lock.hpp"
-#include "shm/result.hpp"
+#include "shm/errors.hpp"
 
 namespace moetrace {
 

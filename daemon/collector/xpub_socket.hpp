@@ -17,7 +17,7 @@
 #include <zmq.hpp>
 
 #include "daemon/collector/subscriber_limits.hpp"
-#include "shm/result.hpp"
+#include "shm/errors.hpp"
 
 namespace moetrace {
 

@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <random>
 
-#include "daemon/cli/verify_files.hpp"
+#include "trace/verify_files.hpp"
 #include "daemon/collector/test_trace.hpp"
 
 namespace moetrace {
@@ -196,7 +196,7 @@ TEST(HostileSegment, TraceEndsAndIsVerified) {
          std::filesystem::exists(directory.file("trace." + std::to_string(part) + ".jsonl"));
          ++part)
       path = directory.file("trace." + std::to_string(part) + ".jsonl");
-    const auto verified = cli::verify_trace(path);
+    const auto verified = trace::verify_trace(path);
     ASSERT_TRUE(verified) << "seed " << seed << ", " << end << ": " << verified.error().message;
     EXPECT_EQ(verified->status == kBadSegmentEnd, end == "bad") << "seed " << seed << ", " << end;
   }

@@ -1,6 +1,6 @@
 // Layers that the CUDA hook is told of and records later, all of a pass with one kernel.
 #include "producer/cuda/test_gpu.hpp"
-#include "producer/layer_mask.hpp"
+#include "shm/layer_mask.hpp"
 
 namespace moetrace::cuda {
 namespace {

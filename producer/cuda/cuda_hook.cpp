@@ -8,7 +8,7 @@
 
 #include "producer/cuda/kernels.hpp"
 #include "producer/device_hook.hpp"
-#include "producer/layer_mask.hpp"
+#include "shm/layer_mask.hpp"
 
 namespace moetrace {
 namespace {

@@ -3,7 +3,7 @@
 #include <unistd.h>
 
 #include "producer/cuda/test_gpu.hpp"
-#include "producer/layer_mask.hpp"
+#include "shm/layer_mask.hpp"
 
 namespace moetrace::cuda {
 namespace {

@@ -4,7 +4,7 @@
 #include <random>
 
 #include "producer/cuda/test_gpu.hpp"
-#include "producer/layer_mask.hpp"
+#include "shm/layer_mask.hpp"
 
 namespace moetrace::cuda {
 namespace {

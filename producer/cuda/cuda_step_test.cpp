@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "producer/cuda/test_gpu.hpp"
-#include "producer/layer_mask.hpp"
+#include "shm/layer_mask.hpp"
 
 namespace moetrace::cuda {
 namespace {

@@ -1,0 +1,48 @@
+// Byte-pair merging within one piece of text.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/errors.hpp"
+
+namespace moetrace::engine {
+
+class Bpe {
+ public:
+  // The "model" object of tokenizer.json; merges are "a b" or ["a", "b"]. kUnsupported names an
+  // option that isn't done.
+  static Result<Bpe> parse(const nlohmann::json& model);
+
+  // Appends the ids of one piece. A character without a token becomes the unknown token, or nothing
+  // where there is none.
+  void encode(std::string_view piece, std::vector<int64_t>& ids) const;
+
+  const std::unordered_map<std::string, int64_t>& vocab() const { return vocab_; }
+
+ private:
+  struct Merge {
+    uint32_t rank;
+    int64_t id;
+  };
+  struct PairHash {
+    size_t operator()(const std::pair<int64_t, int64_t>& pair) const {
+      return std::hash<uint64_t>()(static_cast<uint64_t>(pair.first) << 32 ^
+                                   static_cast<uint64_t>(pair.second));
+    }
+  };
+  std::vector<int64_t> characters(std::string_view piece) const;
+  const Merge* find_merge(int64_t left, int64_t right) const;
+
+  std::unordered_map<std::string, int64_t> vocab_;
+  std::unordered_map<std::pair<int64_t, int64_t>, Merge, PairHash> merges_;
+  int64_t unknown_ = -1;
+  bool fuse_unknown_ = false;
+  bool ignore_merges_ = false;  // a piece that is a token as a whole isn't merged
+};
+
+}  // namespace moetrace::engine

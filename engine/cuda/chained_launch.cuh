@@ -1,0 +1,56 @@
+// Programmatic dependent launch: a kernel starts while the one before it ends, and reads what does
+// not depend on it (weights) in the meantime.
+//
+// The rule for every kernel of a chain: nothing that an earlier kernel writes is read, and nothing
+// is written, before wait_for_previous(); every thread calls it. It returns when the kernel before
+// has ended, which itself had waited for the one before that; so a chain is as ordered as a stream.
+#pragma once
+
+#include <utility>
+
+#include "engine/cuda/cuda_error.hpp"
+
+namespace moetrace::engine::gpu {
+
+// GPUs before sm_90 run the kernels one after another; there both do nothing.
+__device__ inline void wait_for_previous() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+__device__ inline void let_next_start() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+inline bool can_chain() {
+  static const bool can = [] {
+    int device = 0;
+    int major = 0;
+    check(cudaGetDevice(&device), "device");
+    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "device");
+    return major >= 9;
+  }();
+  return can;
+}
+
+// `chained` false: an ordinary launch, as after anything that is no kernel of the chain.
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), bool chained, dim3 grid, dim3 block, size_t shared_bytes,
+            cudaStream_t stream, Arguments&&... arguments) {
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = chained && can_chain() ? 1 : 0;
+  check(cudaLaunchKernelEx(&config, kernel, Parameters(std::forward<Arguments>(arguments))...),
+        "launch");
+}
+
+}  // namespace moetrace::engine::gpu

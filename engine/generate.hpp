@@ -1,0 +1,75 @@
+// Greedy generation for a list of prompts: requests enter a batch in order, and each is fed on
+// until it ends.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/model.hpp"
+#include "engine/errors.hpp"
+#include "engine/tracing.hpp"
+
+namespace moetrace::engine {
+
+struct GenerateOptions {
+  int64_t max_new_tokens = 128;  // at least 1
+  int64_t batch = 32;            // requests at once, at least 1
+};
+
+struct Completion {
+  std::string req_id;  // "r0", "r1", … in the order of the prompts
+  int64_t prompt_tokens = 0;
+  std::vector<int64_t> tokens;  // an end token included
+  std::string status;  // "stop": an end token, "length": max_new_tokens; empty while it runs
+};
+
+// Generation that advances one forward pass a call, so that two of them can take turns.
+class Generation {
+ public:
+  // `prompts` are token ids. kBadPrompt if one is empty, has an id outside the model's vocabulary,
+  // or does not leave room for max_new_tokens. `tracer` may be nullptr; model and tracer must
+  // outlive the generation.
+  static Result<Generation> start(const Model& model, std::vector<std::vector<int64_t>> prompts,
+                                  const GenerateOptions& options, Tracer* tracer);
+
+  bool finished() const { return next_prompt_ == prompts_.size() && live_.empty(); }
+  // Runs one pass: the prompts of the requests that enter, else the next token of all live ones.
+  // After an error the generation is over; its requests are ended in the trace.
+  Result<void> step();
+
+  int64_t tokens_generated() const { return tokens_generated_; }
+  // The most that can come; an end token may make it fewer.
+  int64_t tokens_planned() const {
+    return static_cast<int64_t>(prompts_.size()) * options_.max_new_tokens;
+  }
+  // One a prompt, in their order.
+  const std::vector<Completion>& completions() const { return completions_; }
+
+ private:
+  struct Request {
+    size_t index;  // of its prompt
+    std::shared_ptr<KvCache> cache;
+    int64_t positions = 0;  // computed so far
+    uint64_t traced = 0;    // its number in the trace
+  };
+
+  Generation(const Model& model, std::vector<std::vector<int64_t>> prompts,
+             const GenerateOptions& options, Tracer* tracer);
+  Result<std::vector<Request>> admit();
+  Result<void> run(std::vector<Request>& requests);
+  bool take(Request& request, int64_t token);
+  void give_up();
+
+  const Model* model_;
+  std::vector<std::vector<int64_t>> prompts_;
+  GenerateOptions options_;
+  Tracer* tracer_;
+  std::vector<Completion> completions_;
+  std::vector<Request> live_;
+  size_t next_prompt_ = 0;
+  int64_t tokens_generated_ = 0;
+};
+
+}  // namespace moetrace::engine

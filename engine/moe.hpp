@@ -1,0 +1,52 @@
+// Feed-forward parts of a layer: the gated MLP, and the mixture of experts with its router.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <string>
+#include <vector>
+
+#include "engine/config.hpp"
+#include "engine/model.hpp"
+#include "engine/weights.hpp"
+
+namespace moetrace::engine {
+
+// down(silu(gate(x)) * up(x))
+struct Mlp {
+  Weight gate;  // [intermediate, hidden]
+  Weight up;    // [intermediate, hidden]
+  Weight down;  // [hidden, intermediate]
+
+  static Mlp load(WeightLoader& loader, const std::string& prefix, int64_t hidden,
+                  int64_t intermediate);
+  at::Tensor forward(const at::Tensor& x) const;
+};
+
+struct Routing {
+  at::Tensor weights;  // float32 [rows, top_k]
+  at::Tensor ids;      // int64 [rows, top_k], by falling weight
+};
+
+// modeling_qwen2_moe.py, Qwen2MoeSparseMoeBlock
+class MoeBlock {
+ public:
+  static MoeBlock load(WeightLoader& loader, const std::string& prefix, const ModelConfig& config);
+
+  // x [rows, hidden]; `hook` (may be nullptr) is told of layer `layer`'s routing before the experts
+  // run.
+  at::Tensor forward(const at::Tensor& x, int64_t layer, RouterHook* hook) const;
+
+ private:
+  Routing route(const at::Tensor& x) const;
+  at::Tensor run_experts(const at::Tensor& x, const Routing& routing) const;
+
+  Weight router_;  // [experts, hidden]
+  std::vector<Mlp> experts_;
+  Mlp shared_;
+  Weight shared_gate_;  // [1, hidden]
+  int64_t top_k_ = 0;
+  bool norm_topk_prob_ = false;
+};
+
+}  // namespace moetrace::engine

@@ -1,0 +1,64 @@
+// The pre_tokenizer part of tokenizer.json: how text is cut into the pieces within which BPE
+// merges.
+#pragma once
+
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/errors.hpp"
+
+namespace moetrace::engine {
+
+// One pattern of a Split, compiled once. Not for concurrent use.
+class Pattern {
+ public:
+  // `regex` in the syntax of tokenizer.json; PCRE2 reads all of what GPT-2's and Qwen2's files use
+  // the same way.
+  static Result<Pattern> compile(const std::string& regex);
+  // Matches exactly this text.
+  static Result<Pattern> literal(const std::string& text);
+
+  struct Piece {
+    size_t begin;
+    size_t end;
+    bool matched;
+  };
+  // Cuts `text` (valid UTF-8) into matches and what lies between them; pieces cover it without gaps
+  // and aren't empty.
+  Result<std::vector<Piece>> split(std::string_view text) const;
+
+ private:
+  struct Code;
+  explicit Pattern(std::shared_ptr<const Code> code) : code_(std::move(code)) {}
+  std::shared_ptr<const Code> code_;
+};
+
+class PreTokenizer {
+ public:
+  // From the JSON value (null: one piece). kUnsupported names the type that isn't known.
+  static Result<PreTokenizer> parse(const nlohmann::json& json);
+
+  // The pieces, in the byte-level alphabet if the file has a ByteLevel step.
+  Result<std::vector<std::string>> run(std::string_view text) const;
+
+ private:
+  enum class Kind { kSplit, kByteLevel };
+  enum class Behavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext, kContiguous };
+  struct Step {
+    Kind kind;
+    std::vector<Pattern> pattern;  // none or one
+    Behavior behavior = Behavior::kIsolated;
+    bool invert = false;
+    bool add_prefix_space = false;
+  };
+  static Result<void> parse_step(const nlohmann::json& json, std::vector<Step>& steps);
+  static Result<void> apply(const Step& step, const std::string& piece,
+                            std::vector<std::string>& out);
+
+  std::vector<Step> steps_;
+};
+
+}  // namespace moetrace::engine

@@ -1,0 +1,72 @@
+// Model weights in safetensors files: one file, or shards with an index. Nothing is copied: tensors
+// are views into mapped files. Format: 8 bytes little-endian length of a JSON header, the header,
+// the data; offsets count from the data's start.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/files.hpp"
+#include "engine/errors.hpp"
+
+namespace moetrace::engine {
+
+enum class Dtype { kFloat32, kBfloat16, kFloat16, kOther };
+
+std::string_view dtype_name(Dtype dtype);  // as config.json spells it
+size_t dtype_bytes(Dtype dtype);           // 0 for kOther
+
+struct TensorView {
+  Dtype dtype = Dtype::kOther;
+  std::string dtype_text;  // as the file spells it
+  std::vector<int64_t> shape;
+  std::span<const std::byte> bytes;  // may be unaligned for its type
+};
+
+// One mapped file.
+class SafetensorsFile {
+ public:
+  // kBadFile if the header is wrong or the file is shorter than it says, kNotFound if it can't be
+  // read.
+  static Result<SafetensorsFile> open(const std::filesystem::path& path);
+
+  const std::map<std::string, TensorView, std::less<>>& tensors() const { return tensors_; }
+
+ private:
+  SafetensorsFile(FileMap map, std::map<std::string, TensorView, std::less<>> tensors)
+      : map_(std::move(map)), tensors_(std::move(tensors)) {}
+  FileMap map_;
+  std::map<std::string, TensorView, std::less<>> tensors_;
+};
+
+// All weights of a model folder.
+class Checkpoint {
+ public:
+  // model.safetensors, else the shards that model.safetensors.index.json names.
+  static Result<Checkpoint> open(const std::filesystem::path& folder);
+
+  // nullptr if there is no tensor of that name.
+  const TensorView* find(std::string_view name) const;
+  // Bytes that all tensors would take as float32.
+  uint64_t float32_bytes() const;
+
+ private:
+  std::vector<SafetensorsFile> files_;
+  std::map<std::string, TensorView, std::less<>> tensors_;
+};
+
+// For writing: the header (with its length word, padded to 8 bytes) of a file that holds `tensors`
+// (name, dtype, shape; bytes unused) in this order without gaps.
+struct TensorEntry {
+  std::string name;
+  Dtype dtype;
+  std::vector<int64_t> shape;
+};
+std::string safetensors_header(std::span<const TensorEntry> tensors);
+
+}  // namespace moetrace::engine

@@ -1,0 +1,126 @@
+// Every way in which a safetensors file can be wrong is an error with a sentence, never a read
+// outside the file.
+#include "engine/safetensors.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <filesystem>
+
+#include "engine/test_folder.hpp"
+
+namespace moetrace::engine {
+namespace {
+
+std::string file_of(const std::string& header, size_t data_bytes) {
+  const uint64_t length = header.size();
+  std::string bytes(8, '\0');
+  std::memcpy(bytes.data(), &length, 8);
+  return bytes + header + std::string(data_bytes, '\1');
+}
+
+class Safetensors : public ::testing::Test {
+ protected:
+  std::string why_refused(const std::string& bytes) {
+    const auto path = folder_.path() / "x.safetensors";
+    EXPECT_TRUE(write_file(path, bytes));
+    const auto file = SafetensorsFile::open(path);
+    return file ? "" : file.error().message;
+  }
+  void expect_refused(const std::string& bytes, const std::string& because) {
+    EXPECT_NE(why_refused(bytes).find(because), std::string::npos)
+        << why_refused(bytes) << " should say: " << because;
+  }
+  TestFolder folder_;
+};
+
+constexpr const char* kGood =
+    R"({"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},)"
+    R"("b":{"dtype":"BF16","shape":[4],"data_offsets":[24,32]}})";
+
+TEST_F(Safetensors, ReadsTensorsInPlace) {
+  ASSERT_TRUE(write_file(folder_.path() / "model.safetensors", file_of(kGood, 32)));
+  const auto checkpoint = Checkpoint::open(folder_.path()).value();
+  const TensorView* a = checkpoint.find("a");
+  ASSERT_NE(a, nullptr);
+  EXPECT_EQ(a->dtype, Dtype::kFloat32);
+  EXPECT_EQ(a->shape, (std::vector<int64_t>{2, 3}));
+  EXPECT_EQ(a->bytes.size(), 24u);
+  EXPECT_EQ(checkpoint.find("b")->dtype, Dtype::kBfloat16);
+  EXPECT_EQ(checkpoint.find("c"), nullptr);
+  EXPECT_EQ(checkpoint.float32_bytes(), 24u + 16u);
+}
+
+TEST_F(Safetensors, WritesHeadersThatItReads) {
+  const std::vector<TensorEntry> entries = {{"x", Dtype::kBfloat16, {3, 5}},
+                                            {"y", Dtype::kFloat32, {}}};
+  const std::string header = safetensors_header(entries);
+  EXPECT_EQ(header.size() % 8, 0u);
+  ASSERT_TRUE(write_file(folder_.path() / "model.safetensors", header + std::string(34, 'z')));
+  const auto checkpoint = Checkpoint::open(folder_.path()).value();
+  EXPECT_EQ(checkpoint.find("x")->shape, (std::vector<int64_t>{3, 5}));
+  EXPECT_EQ(checkpoint.find("y")->bytes.data() - checkpoint.find("x")->bytes.data(), 30);
+}
+
+TEST_F(Safetensors, RefusesBrokenHeaders) {
+  expect_refused("", "the file is empty");
+  expect_refused("short", "too short");
+  expect_refused(std::string(8, '\xFF'), "header length is absurd");
+  expect_refused(file_of(kGood, 32).substr(0, 40), "inside its header");
+  expect_refused(file_of("{", 0), "not a JSON object");
+  expect_refused(file_of("[1]", 0), "not a JSON object");
+}
+
+TEST_F(Safetensors, EveryTruncationIsRefused) {
+  const std::string whole = file_of(kGood, 32);
+  ASSERT_EQ(why_refused(whole), "");
+  for (size_t bytes = 0; bytes < whole.size(); ++bytes)
+    ASSERT_NE(why_refused(whole.substr(0, bytes)), "") << bytes;
+}
+
+TEST_F(Safetensors, RefusesTensorsThatContradictThemselves) {
+  const auto tensor = [](const std::string& text) { return file_of(R"({"a":)" + text + "}", 32); };
+  expect_refused(tensor("3"), "needs dtype");
+  expect_refused(tensor(R"({"dtype":"F32","shape":[2]})"), "needs dtype");
+  expect_refused(tensor(R"({"dtype":"F32","shape":[-2],"data_offsets":[0,8]})"),
+                 "no list of sizes");
+  expect_refused(tensor(R"({"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]})"),
+                 "no list of sizes");
+  expect_refused(tensor(R"({"dtype":"F32","shape":[2],"data_offsets":[8]})"), "no pair");
+  expect_refused(tensor(R"({"dtype":"F32","shape":[2],"data_offsets":[-8,0]})"), "no pair");
+  expect_refused(tensor(R"({"dtype":"F32","shape":[2],"data_offsets":[16,8]})"),
+                 "before it begins");
+  expect_refused(tensor(R"({"dtype":"F32","shape":[2],"data_offsets":[28,36]})"), "truncated");
+  expect_refused(tensor(R"({"dtype":"F32","shape":[3],"data_offsets":[0,8]})"),
+                 "has 8 bytes, but its shape and dtype need 12");
+  expect_refused(file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
+                         R"("b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})",
+                         32),
+                 "tensors a and b overlap");
+}
+
+TEST_F(Safetensors, RefusesBrokenIndexes) {
+  const auto index = folder_.path() / "model.safetensors.index.json";
+  const auto why = [&] {
+    const auto checkpoint = Checkpoint::open(folder_.path());
+    return checkpoint ? "" : checkpoint.error().message;
+  };
+  EXPECT_NE(why().find("neither"), std::string::npos) << why();
+  ASSERT_TRUE(write_file(folder_.path() / "s1.safetensors", file_of(kGood, 32)));
+  ASSERT_TRUE(write_file(index, R"({"weight_map":{"a":"s1.safetensors","b":"s1.safetensors"}})"));
+  EXPECT_EQ(why(), "");
+  ASSERT_TRUE(write_file(index, R"({"weight_map":{"a":"s1.safetensors","c":"s1.safetensors"}})"));
+  EXPECT_NE(why().find("has no tensor c"), std::string::npos) << why();
+  ASSERT_TRUE(write_file(index, R"({"weight_map":{"a":"s1.safetensors","b":"s2.safetensors"}})"));
+  EXPECT_NE(why().find("s2.safetensors: this shard of the model is missing"), std::string::npos)
+      << why();
+  ASSERT_TRUE(write_file(index, R"({"weight_map":{"a":"../s1.safetensors"}})"));
+  EXPECT_NE(why().find("no plain file name"), std::string::npos) << why();
+  ASSERT_TRUE(write_file(index, R"({"weights":{}})"));
+  EXPECT_NE(why().find("has no weight_map"), std::string::npos) << why();
+  ASSERT_TRUE(write_file(index, "{"));
+  EXPECT_NE(why().find("not valid JSON"), std::string::npos) << why();
+}
+
+}  // namespace
+}  // namespace moetrace::engine

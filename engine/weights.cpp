@@ -1,0 +1,71 @@
+#include "engine/weights.hpp"
+
+#include <cstring>
+#include <fstream>
+
+namespace moetrace::engine {
+
+namespace {
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  std::string text = "[";
+  for (const int64_t size : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(size);
+  return text + "]";
+}
+
+// What Linux says could be allocated without swapping; 0 if it does not say.
+uint64_t available_bytes() {
+  std::ifstream meminfo("/proc/meminfo");
+  std::string key;
+  uint64_t kib = 0;
+  while (meminfo >> key >> kib) {
+    if (key == "MemAvailable:") return kib * 1024;
+    meminfo.ignore(64, '\n');
+  }
+  return 0;
+}
+
+at::ScalarType scalar_type(Dtype dtype) {
+  if (dtype == Dtype::kBfloat16) return at::kBFloat16;
+  return dtype == Dtype::kFloat16 ? at::kHalf : at::kFloat;
+}
+
+}  // namespace
+
+// Half of the memory: the rest is for the caches, the activations and everyone else.
+WeightLoader::WeightLoader(const Checkpoint& checkpoint)
+    : checkpoint_(checkpoint), widen_(checkpoint.float32_bytes() <= available_bytes() / 2) {}
+
+Weight WeightLoader::get(const std::string& name, const std::vector<int64_t>& shape) {
+  if (error_) return {};
+  const TensorView* view = checkpoint_.find(name);
+  if (view == nullptr) {
+    error_ = {ErrorCode::kBadModel,
+              "weight " + name + " is missing; does config.json belong to these weights?"};
+    return {};
+  }
+  if (view->dtype == Dtype::kOther) {
+    error_ = {ErrorCode::kUnsupported, "weight " + name + " has dtype " + view->dtype_text +
+                                           ", which is not supported; save it as F32, BF16 or F16"};
+    return {};
+  }
+  if (view->shape != shape) {
+    error_ = {ErrorCode::kBadModel, "weight " + name + " has shape " + shape_text(view->shape) +
+                                        ", but config.json asks for " + shape_text(shape) +
+                                        "; does it belong to these weights?"};
+    return {};
+  }
+  const auto options = at::TensorOptions().dtype(scalar_type(view->dtype));
+  at::Tensor tensor;
+  if (reinterpret_cast<uintptr_t>(view->bytes.data()) % dtype_bytes(view->dtype) == 0) {
+    // A view of the mapped file, which outlives the model's tensors; nothing writes to weights.
+    tensor = at::from_blob(const_cast<std::byte*>(view->bytes.data()), shape, options);
+  } else {
+    tensor = at::empty(shape, options);
+    std::memcpy(tensor.data_ptr(), view->bytes.data(), view->bytes.size());
+  }
+  if (widen_) tensor = tensor.to(at::kFloat);
+  return Weight(tensor);
+}
+
+}  // namespace moetrace::engine

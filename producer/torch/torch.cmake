@@ -1,0 +1,21 @@
+# The libtorch operators: libmoetrace_torch.so, to be loaded into any program that has libtorch.
+include(torch/libtorch.cmake)
+add_library(moetrace_torch SHARED torch/torch_op.cpp)
+target_link_libraries(moetrace_torch PRIVATE moetrace_flags moetrace_libtorch moetrace_producer)
+if(MOETRACE_CUDA AND MOETRACE_LIB_c10_cuda)
+  target_sources(moetrace_torch PRIVATE torch/torch_op_cuda.cpp)
+  target_include_directories(moetrace_torch SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+  target_link_libraries(moetrace_torch PRIVATE ${MOETRACE_LIB_c10_cuda})
+endif()
+
+if(MOETRACE_TESTS)
+  add_executable(moetrace-torch-op-test torch/torch_op_test.cpp)
+  target_link_libraries(moetrace-torch-op-test PRIVATE moetrace_flags moetrace_torch moetrace_producer moetrace_libtorch
+                        GTest::gtest_main)
+  gtest_discover_tests(moetrace-torch-op-test DISCOVERY_TIMEOUT 60)
+  if(MOETRACE_CUDA AND MOETRACE_LIB_c10_cuda)
+    # The interpreter that has this PyTorch: the one in PATH.
+    add_test(NAME gpu.torch_op COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/torch/torch_op_cuda_test.py $<TARGET_FILE:moetrace_torch>)
+    set_tests_properties(gpu.torch_op PROPERTIES LABELS gpu SKIP_RETURN_CODE 77 TIMEOUT 300)
+  endif()
+endif()

@@ -1,0 +1,1 @@
+"""Reading: trace files (with numpy) and live traces (with pyzmq, too)."""

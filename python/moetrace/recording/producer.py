@@ -1,0 +1,403 @@
+"""Producer: the hook for one's own engine in Python. It does what producer/producer.h says, and no more."""
+from __future__ import annotations
+
+import ctypes
+import logging
+import operator
+import os
+import reprlib
+import time
+from typing import Any, Iterable, NamedTuple, Optional, Sequence, Union
+
+from . import _library, _tensors
+from ..errors import TracingError
+
+_log = logging.getLogger("moetrace")
+
+# The fields of a numpy array of spans: what `Producer.step` takes fastest.
+SPAN_FIELDS = [("request", "u8"), ("first_position", "u8"), ("first_row", "u4"), ("rows", "u4")]
+
+_MOST_U32, _MOST_U64 = 2**32 - 1, 2**64 - 1
+
+_REPORT_NS = 1_000_000  # of time spent, after which the library is told
+
+_TEXTS = ("directory", "session", "layers", "model_id", "engine", "engine_version", "vllm_version", "torch_version", "device",
+          "router_score")
+
+
+class Totals(NamedTuple):
+    """Where the counters stand. attempted = rows announced times layers selected; recorded: in the ring; dropped: no room."""
+
+    steps: int = 0
+    attempted: int = 0
+    recorded: int = 0
+    dropped: int = 0
+
+
+class Cost(NamedTuple):
+    """Nanoseconds of the engine's threads: in announcements, and in calls of the hook (in host memory an estimate)."""
+
+    announce_ns: int = 0
+    hook_ns: int = 0
+
+
+class Span(NamedTuple):
+    """Rows [first_row, first_row + rows) of a step are the tokens [first_position, ...) of a request; None: positions that are not
+    known."""
+
+    request: Union["Request", int]
+    first_position: Optional[int]
+    first_row: int
+    rows: int
+
+
+def enabled() -> bool:
+    """Is MOETRACE 1, yes, true or on, in any case? Whether to trace is then the engine's decision. Unset, "", 0, no, false and off
+    are off; so is anything else, with one line on stderr. TracingError if it is set and the library is nowhere."""
+    return bool(os.environ.get("MOETRACE")) and bool(_library.load().moetrace_enabled())
+
+
+class Request:
+    """A request that is live from `Producer.request` until `end`."""
+
+    def __init__(self, producer: "Producer", number: int):
+        self._producer = producer
+        self.number = number  # never reused within a trace
+
+    def __repr__(self) -> str:
+        return f"<moetrace.Request {self.number}>"
+
+    def end(self, generated_tokens: Optional[int] = None, status: str = "stop") -> None:
+        """`generated_tokens` None: unknown. `status`: at most 31 bytes, such as "stop", "length", "cancelled". A second call
+        is ignored."""
+        self._producer._end_request(self.number, generated_tokens, status)
+
+
+class Producer:
+    """A ring for one model in this process, and the hook that fills it.
+
+        with moetrace.Producer(num_layers=24, num_experts=60, top_k=4, model_id="my/model") as producer:
+            request = producer.request("r0", prompt_tokens=57)
+            producer.step(57, [(request, 0, 0, 57)])      # announce the pass: positions 0 to 56 are rows 0 to 56
+            for layer in range(24):
+                producer.record(layer, ids, weights)      # [57, 4] each, behind the layer's router
+            request.end(generated_tokens=1, status="stop")
+
+    One thread at a time may call it. Nothing here waits for a collector; a full ring drops the newest records and counts them
+    (`totals`). In a forked child, and after `close`, every call does nothing.
+
+    Arguments as the fields of moetrace_options; None means unknown or, for directory, session, ring_mb, layers and
+    sample_every, what the environment says (MOETRACE_DIR, _SESSION, _RING_MB, _LAYERS, _SAMPLE), else the default.
+
+    num_layers: all layers of the model, also dense ones, 1 to 256. num_experts: routed experts of a layer, 1 to 65535.
+    top_k: 1 to 32. moe_layers: those that call `record` in every pass; None: all. layers: those to record, "0,5-7", "all" or
+    numbers. sample_every: 1 every step, n every n-th, 0 counts only. ring_mb: MiB, rounded down to a power of two of records.
+    router_score: "softmax", "sigmoid". router_biased: experts are chosen by score plus bias. router_groups, router_topk_groups:
+    they are chosen within the best router_topk_groups of router_groups groups. notes: what a reader of the trace must know, a
+    line each, 1023 bytes in all. cuda_device: the GPU whose memory holds what is recorded; None: host memory.
+    enabled: False makes a producer that does nothing, so that an engine needs no `if`: `enabled=moetrace.enabled()`.
+
+    Raises TracingError, with one line, when the ring can't be made. The logger "moetrace" gets a line that names those of `layers`
+    that are no MoE layers, and one if no collector serves the session yet.
+    """
+
+    def __init__(self, *, num_layers: int, num_experts: int, top_k: int, model_id: Optional[str] = None,
+                 moe_layers: Optional[Iterable[int]] = None, layers: Union[str, Iterable[int], None] = None,
+                 sample_every: Optional[int] = None, ring_mb: Optional[float] = None, directory: Optional[str] = None,
+                 session: Optional[str] = None, engine: Optional[str] = None, engine_version: Optional[str] = None,
+                 vllm_version: Optional[str] = None, torch_version: Optional[str] = None, device: Optional[str] = None,
+                 seed: Optional[int] = None, router_score: Optional[str] = None, router_renormalized: bool = False,
+                 router_scaling: float = 1.0, router_biased: bool = False, router_groups: Optional[int] = None,
+                 router_topk_groups: Optional[int] = None, notes: Iterable[str] = (), rank: int = 0, world_size: int = 1,
+                 tp_rank: int = 0, dp_rank: int = 0, pp_rank: int = 0, ep_rank: int = 0,
+                 cuda_device: Optional[int] = None, enabled: bool = True):
+        given = dict(locals())
+        self._library = _library.load()
+        self._pointer: Optional[int] = None
+        self._last, self._last_cost = Totals(), Cost()
+        self._cuda_device = cuda_device
+        self._num_layers, self._top_k = num_layers, top_k
+        self._announce_ns = self._hook_ns = 0  # spent here, around the library's calls, and not reported to it yet
+        self._kept: list[Any] = []  # what branches on the GPU still read
+        self._handle = ctypes.c_void_p()  # the pointer, where compiled code finds it
+        self.trace_id = ""  # the trace's UUID, 36 characters; "" if not enabled
+        self.summary = ""  # one line for a log: the model, its recorded layers, session and ring; "" if not enabled
+        if enabled:
+            self._open(given)
+
+    def _open(self, given: dict[str, Any]) -> None:
+        options = _library.Options()
+        self._library.moetrace_options_init(ctypes.byref(options), ctypes.sizeof(options))
+        if given["layers"] is not None and not isinstance(given["layers"], str):
+            given["layers"] = ",".join(map(str, sorted(given["layers"])))
+        if given["device"] is None:
+            given["device"] = "cpu" if self._cuda_device is None else "cuda"
+        for name in _TEXTS:
+            if given[name] is not None:
+                setattr(options, name, given[name].encode())
+        options.notes = "\n".join(" ".join(note.split()) for note in given["notes"]).encode()
+        for name in ("num_layers", "num_experts", "top_k", "router_renormalized", "router_scaling", "router_biased",
+                     "router_groups", "router_topk_groups", "rank", "world_size",
+                     "tp_rank", "dp_rank", "pp_rank", "ep_rank", "sample_every", "ring_mb", "cuda_device"):
+            if given[name] is not None:
+                setattr(options, name, given[name])
+        if given["seed"] is not None:
+            options.has_seed, options.seed = 1, given["seed"]
+        if given["moe_layers"] is not None:
+            options.moe_layers = ctypes.pointer(_layer_mask(given["moe_layers"]))
+        why = ctypes.create_string_buffer(_library.ERROR_BYTES)
+        self._pointer = self._library.moetrace_open(ctypes.byref(options), why, len(why))
+        if not self._pointer:
+            raise TracingError(why.value.decode(errors="replace"))
+        if why.value:
+            _log.warning("moetrace: %s", why.value.decode(errors="replace"))
+        self._handle.value = self._pointer
+        self.trace_id = self._library.moetrace_trace_id(self._pointer).decode()
+        self.summary = self._library.moetrace_summary(self._pointer).decode(errors="replace")
+        self._say_unserved()
+
+    def _say_unserved(self) -> None:
+        line = self._library.moetrace_no_collector(self._pointer)
+        if line:
+            _log.warning("moetrace: %s", line.decode(errors="replace"))
+
+    def request(self, id: str, prompt_tokens: Optional[int] = None, cached_tokens: Optional[int] = 0) -> Request:
+        """A request enters the batch. `id`: at most 255 bytes of UTF-8 are kept. Token counts may be None: unknown.
+        `cached_tokens`: how many of the prompt's come from a cache, and so have no rows."""
+        number = self._library.moetrace_request_begin(self._pointer, _text("request: id", id),
+                                                      _tokens("request: prompt_tokens", prompt_tokens),
+                                                      _tokens("request: cached_tokens", cached_tokens))
+        return Request(self, number)
+
+    def _end_request(self, number: int, generated_tokens: Optional[int], status: str) -> None:
+        self._library.moetrace_request_end(self._pointer, number, _tokens("end: generated_tokens", generated_tokens),
+                                           _text("end: status", status))
+
+    def step(self, rows: int, spans: Sequence[tuple] = (), stream: Any = None) -> bool:
+        """Announces the next pass, before it runs: its number of real rows (padding excluded) and which tokens they are.
+
+        spans: `Span`s or tuples (request, first_position, first_row, rows), disjoint, within [0, rows), of live requests; a
+        row without one belongs to no request. Or a contiguous numpy array with the fields `SPAN_FIELDS`, requests by their
+        numbers. stream: the GPU's, where the pass runs next (see `record`).
+        True if this pass is recorded, False if it is only counted, or not observed at all.
+
+        TypeError or ValueError, with one line, for what is no such number, span or request.
+        """
+        started = time.perf_counter_ns()
+        if type(rows) is not int or not 0 <= rows <= _MOST_U32:
+            rows = _number("step: rows", rows, _MOST_U32)
+        array, count = _span_array(spans)
+        if self._cuda_device is None:
+            self._announce_ns += time.perf_counter_ns() - started
+            return bool(self._library.moetrace_step_begin(self._pointer, rows, array, count))
+        address = _tensors.stream_address(stream, self._cuda_device)
+        self._announce_ns += time.perf_counter_ns() - started
+        recorded = self._library.moetrace_step_begin_cuda(self._pointer, address, rows, array, count)
+        self._kept.clear()  # the announcement has joined what was not
+        return bool(recorded)
+
+    def record(self, layer: int, ids: Any, weights: Any = None, stream: Any = None, *, branch: bool = False,
+               deferred: bool = False) -> None:
+        """One layer's routing, behind its router; layers of a pass come in ascending order.
+
+        ids: [rows, top_k], int16, int32, int64 or uint32; one outside [0, num_experts) is recorded as none. weights: the same
+        shape, float32, float16 or bfloat16, or None: unknown. Both numpy arrays or torch tensors, in host memory or, with
+        `cuda_device`, in that GPU's, contiguous there. Rows past the announced ones are padding and left out; without an
+        announcement nothing is recorded. Host memory isn't needed after the call.
+
+        On a GPU a kernel in `stream` (an address, a torch.cuda.Stream, None: torch's current one) records them. With `branch`
+        it runs beside the stream, which is faster; until `join`, or the next `step`, this object keeps the tensors alive, and
+        nobody may write to them. With `deferred` one kernel records all layers of the pass, at the `join` or, under capture,
+        beside the last one's experts, which costs least: for models whose layers have tensors of their own, and with one `join` a
+        pass, at its end.
+
+        TypeError or ValueError, with one line, for arrays of another kind, dtype, device or shape, and for a layer that the model
+        does not have. One that it has and that isn't selected, or was seen already in this pass, is ignored.
+        """
+        if self._pointer is None:
+            return
+        started = time.perf_counter_ns()
+        if type(layer) is not int or not 0 <= layer < self._num_layers:
+            layer = _number("record: layer", layer, self._num_layers - 1)
+        i = _tensors.rows_of("ids", ids, _library.ID_TYPES, self._top_k)
+        w = None if weights is None else _tensors.rows_of("weights", weights, _library.WEIGHT_TYPES, self._top_k)
+        if w is not None and w.rows != i.rows:
+            raise ValueError(f"record: ids has {i.rows} rows and weights {w.rows}; they must have the same")
+        for what, array in (("ids", i), ("weights", w)):
+            if array is not None and array.cuda_device != self._cuda_device:
+                raise TypeError(f"record: {what} is {_place(array.cuda_device)}, and the producer was opened for what is "
+                                f"{_place(self._cuda_device)}")
+        routing = (layer, i.address, i.type, w.address if w else None, w.type if w else 0, i.rows)
+        if self._cuda_device is None:
+            self._hook_ns += time.perf_counter_ns() - started
+            self._library.moetrace_record(self._pointer, *routing)
+            return
+        address = _tensors.stream_address(stream, self._cuda_device)
+        self._hook_ns += time.perf_counter_ns() - started
+        if not branch and not deferred:
+            self._library.moetrace_record_cuda_in_line(self._pointer, address, *routing)
+            return
+        self._kept.append((ids, weights))
+        launch = self._library.moetrace_record_cuda_deferred if deferred else self._library.moetrace_record_cuda
+        launch(self._pointer, address, *routing)
+
+    def join(self, stream: Any = None) -> None:
+        """Joins the branches since the last join: to be called when the experts of the layer, or of all of them, have been
+        enqueued. Without a GPU it does nothing."""
+        if self._cuda_device is not None:
+            self._library.moetrace_join(self._pointer, _tensors.stream_address(stream, self._cuda_device))
+            self._kept.clear()
+
+    def abort(self, stream: Any = None) -> None:
+        """The announced pass failed, or one follows that must leave nothing."""
+        if self._cuda_device is None:
+            self._library.moetrace_step_abort(self._pointer)
+        else:
+            self._library.moetrace_step_abort_cuda(self._pointer, _tensors.stream_address(stream, self._cuda_device))
+
+    @property
+    def totals(self) -> Totals:
+        """Where the counters stand; on a GPU, at the end of the last step that is over. After `close`: the last ones."""
+        self._look()
+        return self._last
+
+    @property
+    def cost(self) -> Cost:
+        """What tracing has cost so far: in `step` and `record`, and what was reported with `add_cost`. After `close`: as it was
+        then."""
+        self._look()
+        return self._last_cost
+
+    def _look(self) -> None:
+        if self._pointer is not None:
+            self._report()
+            totals = _library.Totals(size=ctypes.sizeof(_library.Totals))
+            self._library.moetrace_get_totals(self._pointer, ctypes.byref(totals))
+            self._last = Totals(totals.steps, totals.attempted, totals.recorded, totals.dropped)
+            self._last_cost = Cost(totals.announce_ns, totals.hook_ns)
+
+    def add_cost(self, announce_ns: int = 0, hook_ns: int = 0) -> None:
+        """Adds what an adapter spends around `step` and `record` to what they measure themselves; both go into the trace's `end`
+        line. ValueError for a negative time."""
+        if announce_ns < 0 or hook_ns < 0:
+            raise ValueError(f"add_cost: {announce_ns} and {hook_ns} ns; times can't be negative")
+        self._announce_ns += announce_ns
+        self._hook_ns += hook_ns
+        if self._announce_ns + self._hook_ns >= _REPORT_NS:
+            self._report()
+
+    def _report(self) -> None:
+        self._library.moetrace_add_cost(self._pointer, self._announce_ns, self._hook_ns)
+        self._announce_ns = self._hook_ns = 0
+
+    @property
+    def failure(self) -> Optional[str]:
+        """One line that says why the GPU's hook has turned itself off; None: it has not."""
+        why = self._library.moetrace_failure(self._pointer)
+        return None if why is None else why.decode(errors="replace")
+
+    def _lend(self) -> tuple:
+        """What moetrace_steps announces with: the handle, null once this is closed, and its address; what its announcements release;
+        the function that gives the current stream of the device, and the device, or None."""
+        on_gpu = self._cuda_device is not None
+        return (self._handle, ctypes.addressof(self._handle), self._kept,
+                _tensors.current_stream() if on_gpu else None, self._cuda_device)
+
+    def close(self) -> None:
+        """Ends the trace; the collector drains what is left. A second call does nothing."""
+        if self._pointer is not None:
+            self._look()
+            pointer, self._pointer, self._handle.value = self._pointer, None, None
+            self._library.moetrace_close(pointer)
+
+    def __enter__(self) -> "Producer":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.close()
+
+
+_span_dtype: Any = None  # an object that has been compared with SPAN_FIELDS
+
+
+def _span_array(spans: Any) -> tuple[Any, int]:
+    """`spans` as the C API takes them, and their number; those of a numpy array are not copied."""
+    global _span_dtype
+    if hasattr(spans, "dtype"):
+        if spans.dtype is not _span_dtype or not spans.flags.c_contiguous:
+            if spans.dtype != SPAN_FIELDS or not spans.flags.c_contiguous:
+                raise ValueError(f"step: spans has dtype {spans.dtype}; it must be contiguous, with the fields SPAN_FIELDS")
+            _span_dtype = spans.dtype
+        return spans.ctypes.data, len(spans)
+    try:
+        array = _filled(spans)
+    except (TypeError, ValueError):
+        array = _filled(_checked_spans(spans))
+    return array, len(array)
+
+
+def _filled(spans: Sequence[tuple]) -> Any:
+    array = (_library.Span * len(spans))()
+    for entry, (request, first_position, first_row, span_rows) in zip(array, spans):
+        entry.request = request.number if isinstance(request, Request) else request
+        entry.first_position, entry.first_row, entry.rows = first_position, first_row, span_rows
+    return array
+
+
+def _checked_spans(spans: Any) -> list[tuple]:
+    """What is not a plain int is made one, or said to be wrong."""
+    try:
+        spans = [tuple(span) for span in spans]
+    except TypeError:
+        raise TypeError(f"step: spans is {_shown(spans)}; give a list of (request, first position, first row, rows)") from None
+    for n, span in enumerate(spans):
+        if len(span) != 4:
+            raise TypeError(f"step: span {n} is {_shown(span)}; give (request, first position, first row, rows)")
+        request, first_position, first_row, rows = span
+        number = request.number if isinstance(request, Request) else \
+            _number(f"step: the request of span {n}", request, _MOST_U64, "what Producer.request gave, or its number")
+        position = _library.UNKNOWN_POSITION if first_position is None else \
+            _number(f"step: the first position of span {n}", first_position, _MOST_U64 - 1)
+        spans[n] = (number, position,
+                    _number(f"step: the first row of span {n}", first_row, _MOST_U32),
+                    _number(f"step: the rows of span {n}", rows, _MOST_U32))
+    return spans
+
+
+def _layer_mask(layers: Iterable[int]) -> _library.LayerMask:
+    mask = _library.LayerMask()
+    for layer in layers:
+        if not 0 <= layer < 256:
+            raise ValueError(f"moe_layers: {layer} is not a layer; they go from 0 to 255")
+        mask.words[layer // 64] |= 1 << layer % 64
+    return mask
+
+
+def _tokens(what: str, count: Optional[int]) -> int:
+    return _library.UNKNOWN_TOKENS if count is None else _number(what, count, _MOST_U32)
+
+
+def _text(what: str, value: Any) -> bytes:
+    if not isinstance(value, str):
+        raise TypeError(f"{what} is {_shown(value)}; give a str")
+    return value.encode()
+
+
+def _number(what: str, value: Any, most: int, give: str = "an integer") -> int:
+    """`value` as an int, from 0 to `most`."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{what} is {_shown(value)}; give {give}") from None
+    if not 0 <= number <= most:
+        raise ValueError(f"{what} is {number}; it must be from 0 to {most}")
+    return number
+
+
+def _shown(value: Any) -> str:
+    """A short line."""
+    return " ".join(reprlib.repr(value).split())
+
+
+def _place(cuda_device: Optional[int]) -> str:
+    return "in host memory" if cuda_device is None else f"on GPU {cuda_device}"

@@ -1,0 +1,47 @@
+# The Python package, against this build's library; Debian's python3 and python3-numpy.
+if(MOETRACE_SANITIZE)  # a sanitized library can't be loaded by a python that isn't
+  return()
+endif()
+set(moetrace_python_environment
+  "PYTHONPATH=${CMAKE_CURRENT_SOURCE_DIR}" "MOETRACE_LIBRARY=$<TARGET_FILE:moetrace_shared>")
+if(MOETRACE_PROGRAMS)
+  list(APPEND moetrace_python_environment "MOETRACE_READER_LIBRARY=$<TARGET_FILE:moetrace_reader>")
+endif()
+add_test(NAME python.layout
+  COMMAND /usr/bin/python3 -B ${CMAKE_CURRENT_SOURCE_DIR}/tests/layout_test.py ${CMAKE_C_COMPILER} ${PROJECT_SOURCE_DIR})
+set_tests_properties(python.layout PROPERTIES TIMEOUT 60 ENVIRONMENT "${moetrace_python_environment}")
+foreach(name imports plugins)
+  add_test(NAME python.${name} COMMAND /usr/bin/python3 -B ${CMAKE_CURRENT_SOURCE_DIR}/tests/${name}_test.py)
+  set_tests_properties(python.${name} PROPERTIES TIMEOUT 60 ENVIRONMENT "${moetrace_python_environment}")
+endforeach()
+if(MOETRACE_PROGRAMS)
+  set(moetrace_python_tests producer reading streaming)
+  if(MOETRACE_PYTHON)
+    list(APPEND moetrace_python_tests vllm_steps)
+  endif()
+  foreach(name ${moetrace_python_tests})
+    add_test(NAME python.${name} COMMAND /usr/bin/python3 -B ${CMAKE_CURRENT_SOURCE_DIR}/tests/${name}_test.py)
+    set_tests_properties(python.${name} PROPERTIES
+      LABELS end-to-end
+      TIMEOUT 600
+      ENVIRONMENT "${moetrace_python_environment};MOETRACED=$<TARGET_FILE:moetraced>;MOETRACE_CLI=$<TARGET_FILE:moetrace>")
+  endforeach()
+endif()
+
+# The library that an engine loads, under the same name, and beside it the compiled module: for Python's side of it.
+if(MOETRACE_PROGRAMS AND TARGET moetrace_cuda_hook_emulated)
+  add_library(moetrace_emulated SHARED $<TARGET_OBJECTS:moetrace_producer_core>)
+  target_link_libraries(moetrace_emulated PRIVATE moetrace_cuda_hook_emulated)
+  set_target_properties(moetrace_emulated PROPERTIES
+    OUTPUT_NAME moetrace SOVERSION ${PROJECT_VERSION_MAJOR} LIBRARY_OUTPUT_DIRECTORY ${CMAKE_LIBRARY_OUTPUT_DIRECTORY}/emulated)
+  add_dependencies(moetrace_emulated moetrace_steps)
+  add_custom_command(TARGET moetrace_emulated POST_BUILD COMMAND ${CMAKE_COMMAND} -E create_symlink
+    $<TARGET_FILE:moetrace_steps> $<TARGET_FILE_DIR:moetrace_emulated>/$<TARGET_FILE_NAME:moetrace_steps>)
+  set(environment ${moetrace_python_environment})
+  list(FILTER environment EXCLUDE REGEX "^MOETRACE_LIBRARY=")
+  add_test(NAME emulator.python COMMAND /usr/bin/python3 -B ${PROJECT_SOURCE_DIR}/python/tests/cuda_producer_test.py)
+  set_tests_properties(emulator.python PROPERTIES
+    LABELS end-to-end
+    TIMEOUT 300
+    ENVIRONMENT "${environment};MOETRACE_LIBRARY=$<TARGET_FILE:moetrace_emulated>;MOETRACED=$<TARGET_FILE:moetraced>;MOETRACE_CLI=$<TARGET_FILE:moetrace>")
+endif()

@@ -1,0 +1,102 @@
+// Reads the keys of one JSON object into variables, by a table that says which key goes where.
+// Internal to the trace reader.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+
+#include "trace/json_cursor.hpp"
+#include "trace/line_parser.hpp"
+#include "trace/errors.hpp"
+#include "trace/trace_lines.hpp"
+
+namespace moetrace::trace {
+
+// Where a value goes. The optional ones take null.
+struct Seen {};  // was read before: nothing to do
+struct Layer {
+  uint16_t* out;
+};
+struct IdList {  // top_k expert ids; null is kNoExpert
+  std::span<const uint16_t>* out;
+};
+struct WeightList {  // top_k weights; null is NaN; of a plain log null instead of the list, too
+  std::span<const float>* out;
+};
+struct LayerList {
+  std::span<const uint16_t>* out;
+};
+using Slot = std::variant<Seen, uint64_t*, std::optional<uint64_t>*, std::optional<int64_t>*,
+                          std::string_view*, std::optional<std::string_view>*, Layer, IdList,
+                          WeightList, LayerList>;
+
+enum class Presence : uint8_t { kRequired, kOptional };
+
+struct Key {
+  std::string_view name;
+  Slot slot;
+  Presence presence = Presence::kRequired;
+};
+
+class KeyReader {
+ public:
+  explicit KeyReader(const Limits& limits) : limits_(limits) {}
+
+  // Reads the line's string under "type", wherever it stands, and stays before the object.
+  bool read_type(std::string_view line, std::string_view& type);
+  // Reads all keys of that line (at most 63 wanted ones), and that nothing follows. What the slots
+  // point to is valid until the next line, and as long as the line is. False: see error().
+  bool read_keys(std::span<const Key> keys);
+
+  // The weights of a row that has `ids` ids: if it gave none, as many unknown ones.
+  bool complete_weights(size_t ids, std::span<const float>& weights);
+
+  [[nodiscard]] const Limits& limits() const { return limits_; }
+  void set_limits(const Limits& limits) { limits_ = limits; }
+
+  // Sets error() and returns false, so that a caller can return what this returns.
+  bool fail(std::string why);
+  [[nodiscard]] const Error& error() const { return error_; }
+
+ private:
+  bool not_json(const std::string& why);
+  bool wrong_type(std::string_view name, std::string_view expected, std::string_view token);
+  // Calls read_one(name) for each key; read_one reads its value.
+  template <class ReadOne>
+  bool read_object(ReadOne read_one);
+  // Calls read_one(index) for each of at most `most` elements.
+  template <class ReadOne>
+  bool read_list(std::string_view name, size_t most, size_t& length, ReadOne read_one);
+  bool check_layer(uint64_t layer);
+  bool read_weight(std::string_view name, float& out);
+  bool check_expert(uint64_t id);
+  bool check_top_k(std::string_view name, size_t length);
+
+  bool read(std::string_view name, Seen slot);
+  bool read(std::string_view name, uint64_t* slot);
+  bool read(std::string_view name, std::optional<uint64_t>* slot);
+  bool read(std::string_view name, std::optional<int64_t>* slot);
+  bool read(std::string_view name, std::string_view* slot);
+  bool read(std::string_view name, std::optional<std::string_view>* slot);
+  bool read(std::string_view name, Layer slot);
+  bool read(std::string_view name, IdList slot);
+  bool read(std::string_view name, WeightList slot);
+  bool read(std::string_view name, LayerList slot);
+
+  // Walks over a value that nobody asked for, so that a line is either JSON as a whole or an error.
+  bool skip(int depth);
+
+  JsonCursor cursor_;
+  Limits limits_;
+  std::array<uint16_t, kMaxTopK> ids_{};
+  std::array<float, kMaxTopK> weights_{};
+  std::array<uint16_t, kMaxLayers> layers_{};
+  Error error_{ErrorCode::kBadLine, {}};
+};
+
+}  // namespace moetrace::trace

@@ -1,0 +1,43 @@
+// Turns the text of one line into one of the structs of trace_lines.hpp.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "trace/errors.hpp"
+#include "trace/trace_lines.hpp"
+
+namespace moetrace::trace {
+
+struct Limits {
+  uint32_t top_k;        // the length of every list of a route; 0: not known
+  uint32_t num_experts;  // ids are below
+  uint32_t num_layers;   // layers are below
+  // A plain log: of a route only layer and ids must be there, and weights may be NaN and Infinity,
+  // as Python writes them.
+  bool plain;
+  bool experts_given = false;  // num_experts is the user's word, which the file does not have
+};
+
+class LineParser {
+ public:
+  explicit LineParser(const Limits& limits);
+  LineParser(LineParser&&) noexcept;
+  ~LineParser();
+
+  void set_limits(const Limits& limits);
+
+  // What `content` points to is valid until the next call, and as long as `text` is. False: see
+  // error().
+  bool parse(std::string_view text, Content& content);
+
+  // kBadJson, kBadLine or kTooFewExperts; the message is the "why" alone.
+  [[nodiscard]] const Error& error() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace moetrace::trace

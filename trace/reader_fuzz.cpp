@@ -1,0 +1,105 @@
+// libFuzzer: whatever is in the text, and in whatever pieces it comes, the C API gives the same
+// rows and keeps its promises.
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "trace/reader.h"
+
+namespace {
+
+void check(bool holds) {
+  if (!holds) std::abort();
+}
+
+struct Close {
+  void operator()(moetrace_reader* reader) { moetrace_reader_close(reader); }
+};
+using Reader = std::unique_ptr<moetrace_reader, Close>;
+
+struct Columns {
+  std::vector<int64_t> request, step, token_idx, seq;
+  std::vector<int16_t> layer;
+  std::vector<int32_t> ids;
+  std::vector<float> weights;
+
+  bool operator==(const Columns& other) const {
+    const auto same = [](float a, float b) { return a == b || (std::isnan(a) && std::isnan(b)); };
+    return request == other.request && step == other.step && token_idx == other.token_idx &&
+           seq == other.seq && layer == other.layer && ids == other.ids &&
+           std::ranges::equal(weights, other.weights, same);
+  }
+};
+
+// All rows, the text given in pieces and the rows taken in portions.
+Columns read_all(std::string_view text, size_t piece, size_t portion) {
+  Columns all;
+  const Reader reader(moetrace_reader_begin(0));
+  const auto read = [&](moetrace_reader_place& place, moetrace_reader_rows* rows, size_t end) {
+    const auto given = text.substr(place.byte, end - place.byte);
+    const auto function = end == text.size() ? &moetrace_reader_read_last : &moetrace_reader_read;
+    const int64_t taken =
+        function(reader.get(), given.data(), given.size(), &place, rows, MOETRACE_READER_ALL);
+    check((taken < 0) == (*moetrace_reader_error(reader.get()) != '\0'));
+    check(moetrace_reader_counted(reader.get()).byte >= place.byte);
+    return taken;
+  };
+  // Looks until the size of a row is known.
+  moetrace_reader_info info{.size = sizeof info};
+  moetrace_reader_place look{.byte = 0, .line = 1};
+  for (size_t upto = 0; info.top_k == 0;) {
+    if (upto == text.size()) return all;
+    upto = std::min(text.size(), upto + piece);
+    if (read(look, nullptr, upto) < 0) upto = text.size();
+    moetrace_reader_get_info(reader.get(), &info);
+  }
+  const size_t k = info.top_k;
+  moetrace_reader_place place{.byte = 0, .line = 1};
+  size_t end = 0;
+  Columns some{std::vector<int64_t>(portion),  std::vector<int64_t>(portion),
+               std::vector<int64_t>(portion),  std::vector<int64_t>(portion),
+               std::vector<int16_t>(portion),  std::vector<int32_t>(portion * k),
+               std::vector<float>(portion * k)};
+  for (;;) {
+    moetrace_reader_rows rows{sizeof rows,         portion,           0,
+                              some.request.data(), some.step.data(),  some.token_idx.data(),
+                              some.seq.data(),     some.layer.data(), some.ids.data(),
+                              some.weights.data()};
+    const int64_t taken = read(place, &rows, end);
+    check(rows.count <= portion);
+    const auto append = [](auto& to, const auto& from, size_t count) {
+      to.insert(to.end(), from.begin(), from.begin() + static_cast<std::ptrdiff_t>(count));
+    };
+    append(all.request, some.request, rows.count);
+    append(all.step, some.step, rows.count);
+    append(all.token_idx, some.token_idx, rows.count);
+    append(all.seq, some.seq, rows.count);
+    append(all.layer, some.layer, rows.count);
+    append(all.ids, some.ids, rows.count * k);
+    append(all.weights, some.weights, rows.count * k);
+    if (taken < 0) break;
+    if (taken == 0 && end == text.size()) break;
+    if (rows.count < portion) end = std::min(text.size(), end + piece);
+  }
+  int64_t counted = 0;
+  moetrace_reader_request request{.size = sizeof request};
+  for (uint64_t i = 0; moetrace_reader_get_request(reader.get(), i, &request) == 1; ++i) {
+    counted += request.rows;
+  }
+  check(counted ==
+        static_cast<int64_t>(all.request.size()) - std::ranges::count(all.request, int64_t{-1}));
+  for (const int32_t id : all.ids) check(id >= -1 && id < 65535);
+  for (const int16_t layer : all.layer) check(layer >= 0 && layer < 256);
+  return all;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  check(read_all(text, size + 1, 1000) == read_all(text, 7, 2));
+  return 0;
+}

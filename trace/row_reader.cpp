@@ -1,0 +1,219 @@
+#include "trace/row_reader.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#include "trace/json_cursor.hpp"
+#include "trace/trace_reader.hpp"
+
+namespace moetrace::trace {
+namespace {
+
+// One less than an int64 holds, so that a count of positions fits, too.
+constexpr uint64_t kMostInColumn = std::numeric_limits<int64_t>::max() - 1;
+const Error kTooLarge{ErrorCode::kBadLine, "a number is 2^63 - 1 or larger"};
+
+int64_t column(const std::optional<uint64_t>& value) {
+  return value ? static_cast<int64_t>(*value) : -1;
+}
+
+bool fits(const std::optional<uint64_t>& value) {
+  return !value || *value <= kMostInColumn;
+}
+
+}  // namespace
+
+RowReader::RowReader(std::optional<uint32_t> num_experts)
+    : parser_(num_experts), counted_{.byte = 0, .line = 1} {}
+
+Result<RowReader> RowReader::open(std::string_view text, std::optional<uint32_t> num_experts) {
+  RowReader reader(num_experts);
+  const bool wrong = reader.parser_.take(text, 1, reader.content_) == FileParser::Taken::kWrong;
+  if (wrong && reader.parser_.error().code != ErrorCode::kNoMeta) return reader.parser_.error();
+  if (reader.meta().empty()) return Error{ErrorCode::kNoMeta, "not a meta line"};
+  reader.counted_ = {.byte = text.size() + 1, .line = 2};
+  return reader;
+}
+
+moetrace_reader_info RowReader::info() const {
+  const Meta& meta = parser_.meta();
+  uint32_t layers = layers_seen_;
+  for (const uint16_t layer : meta.layers_logged) layers = std::max<uint32_t>(layers, layer + 1U);
+  return {.size = sizeof(moetrace_reader_info),
+          .top_k = meta.top_k,
+          .num_experts = parser_.num_experts().value_or(0),
+          .num_layers = meta.num_layers.value_or(layers),
+          .plain = meta.plain() ? 1U : 0U,
+          .requests = requests_.size()};
+}
+
+// What is wrong with the line here.
+bool RowReader::fail(const Error& error) {
+  error_ = error.code == ErrorCode::kNoMeta
+               ? "not a trace: " + error.message
+               : "line " + std::to_string(here_.line) + ": " + error.message;
+  remedy_ = error.remedy;
+  if (remedy_.empty() && error.code == ErrorCode::kNoMeta) remedy_ = what_to_try(error);
+  return false;
+}
+
+void RowReader::advance(size_t bytes, size_t lines) {
+  const uint64_t behind = here_.byte + bytes;
+  // A line whose newline was still to come is counted already: then its rest is blank.
+  const bool counts = here_.byte <= counted_.byte && counted_.byte < behind;
+  here_ = {.byte = behind, .line = here_.line + lines};
+  if (counts) counted_ = here_;
+}
+
+bool RowReader::read(std::string_view text, moetrace_reader_place& place,
+                     moetrace_reader_rows* rows, int64_t only, bool last) {
+  error_.clear();
+  remedy_.clear();
+  here_ = place;
+  if (rows != nullptr && parser_.meta().top_k == 0) return true;  // nor is the size of a row
+  while (!text.empty() && (rows == nullptr || rows->count < rows->capacity)) {
+    const size_t newline = text.find('\n');
+    const size_t length = std::min(newline, text.size());
+    if (length > kMaxLineBytes) {
+      const std::string why = "longer than " + std::to_string(kMaxLineBytes >> 20) +
+                              " MiB, the most that a line of a trace may have";
+      return parser_.begun()
+                 ? fail({ErrorCode::kTooLong, why, "give a file with one JSON object a line"})
+                 : fail({ErrorCode::kNoMeta, "its first line is " + why});
+    }
+    if (newline == std::string_view::npos && !last) break;
+    const std::string_view line = text.substr(0, length);
+    if (newline == std::string_view::npos) {
+      if (take_last(line, rows, only)) advance(length, 0);
+      place = here_;
+      return error_.empty();
+    }
+    if (!take_line(line, rows, only)) return false;
+    advance(length + 1, 1);
+    text.remove_prefix(length + 1);
+    place = here_;
+  }
+  return true;
+}
+
+bool RowReader::take_line(std::string_view line, moetrace_reader_rows* rows, int64_t only) {
+  switch (parser_.take(line, here_.line, content_)) {
+    case FileParser::Taken::kWrong:
+      return fail(parser_.error());
+    case FileParser::Taken::kNothing:
+      return true;
+    case FileParser::Taken::kContent:
+      break;
+  }
+  return take_content(line, rows, only);
+}
+
+bool RowReader::take_last(std::string_view line, moetrace_reader_rows* rows, int64_t only) {
+  bool unfinished = false;
+  const FileParser::Taken taken = parser_.take_last(line, here_.line, content_, unfinished);
+  if (taken == FileParser::Taken::kWrong) return fail(parser_.error());
+  if (taken == FileParser::Taken::kNothing) return !unfinished && !is_blank_text(line);
+  return take_content(line, rows, only);
+}
+
+bool RowReader::take_content(std::string_view line, moetrace_reader_rows* rows, int64_t only) {
+  if (const auto* route = std::get_if<Route>(&content_)) {
+    return take_route(*route, line, rows, only);
+  }
+  if (const auto* request = std::get_if<Request>(&content_)) return take_request(*request);
+  if (const auto* ended = std::get_if<RequestEnd>(&content_)) return take_request_end(*ended);
+  if (std::holds_alternative<End>(content_)) end_ = line;
+  return true;
+}
+
+bool RowReader::take_route(const Route& route, std::string_view line, moetrace_reader_rows* rows,
+                           int64_t only) {
+  if (!fits(route.token_idx) || !fits(route.request) || !fits(route.step) || !fits(route.seq)) {
+    return fail(kTooLarge);
+  }
+  RequestRecord* const request = request_of(route.request, route.req_id);
+  const int64_t number = request == nullptr ? -1 : request->number;
+  if (here_.byte == counted_.byte) {
+    layers_seen_ = std::max<uint32_t>(layers_seen_, route.layer + 1U);
+    if (request != nullptr) {
+      if (request->rows++ == 0) request->first = here_;
+      request->end_byte = here_.byte + line.size() + 1;
+      request->positions = std::max(request->positions, column(route.token_idx) + 1);
+    }
+    std::vector<int64_t>& counts = counts_[route.layer];
+    for (const uint16_t id : route.expert_ids) {
+      if (id == kNoExpert) continue;
+      if (id >= counts.size()) counts.resize(id + size_t{1});
+      ++counts[id];
+    }
+  }
+  if (rows == nullptr || (only != MOETRACE_READER_ALL && only != number)) return true;
+  const size_t row = rows->count++;
+  rows->request[row] = number;
+  rows->step[row] = column(route.step);
+  rows->token_idx[row] = column(route.token_idx);
+  rows->seq[row] = column(route.seq);
+  rows->layer[row] = static_cast<int16_t>(route.layer);
+  const size_t top_k = route.expert_ids.size();
+  int32_t* const ids = rows->ids + row * top_k;
+  for (size_t k = 0; k < top_k; ++k) {
+    ids[k] = route.expert_ids[k] == kNoExpert ? -1 : route.expert_ids[k];
+  }
+  std::memcpy(rows->weights + row * top_k, route.weights.data(), top_k * sizeof(float));
+  return true;
+}
+
+// A plain log has names only; in a trace the number counts, because a name may come again.
+RequestRecord* RowReader::request_of(std::optional<uint64_t> given,
+                                     std::optional<std::string_view> req_id) {
+  if (parser_.meta().plain()) return req_id ? &by_name(*req_id) : nullptr;
+  if (!given) return nullptr;
+  const auto number = static_cast<int64_t>(*given);
+  RequestRecord*& recent = recent_[static_cast<size_t>(number) % recent_.size()];
+  if (recent == nullptr || recent->number != number) recent = &by_number(number, req_id);
+  return recent;
+}
+
+RequestRecord& RowReader::by_number(int64_t number, std::optional<std::string_view> req_id) {
+  RequestRecord*& found = numbers_[number];
+  if (found == nullptr) {
+    found = &requests_.emplace_back();
+    found->number = number;
+    if (req_id) found->req_id = *req_id;
+  }
+  return *found;
+}
+
+RequestRecord& RowReader::by_name(std::string_view req_id) {
+  const auto known = names_.find(req_id);
+  if (known != names_.end()) return *known->second;
+  RequestRecord& made = requests_.emplace_back();
+  made.number = static_cast<int64_t>(requests_.size() - 1);
+  made.req_id = req_id;
+  names_.emplace(req_id, &made);
+  return made;
+}
+
+bool RowReader::take_request(const Request& line) {
+  if (!fits(line.request) || !fits(line.prompt_tokens) || !fits(line.cached_tokens)) {
+    return fail(kTooLarge);
+  }
+  if (RequestRecord* const request = request_of(line.request, line.req_id)) {
+    request->prompt_tokens = column(line.prompt_tokens);
+    request->cached_tokens = column(line.cached_tokens);
+  }
+  return true;
+}
+
+bool RowReader::take_request_end(const RequestEnd& line) {
+  if (!fits(line.request) || !fits(line.generated_tokens)) return fail(kTooLarge);
+  if (RequestRecord* const request = request_of(line.request, line.req_id)) {
+    request->generated_tokens = column(line.generated_tokens);
+    if (line.status) request->status = *line.status;
+  }
+  return true;
+}
+
+}  // namespace moetrace::trace

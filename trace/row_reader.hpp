@@ -1,0 +1,91 @@
+// Text of a trace in, columns out: what libmoetrace_reader (reader.h) is made of.
+#pragma once
+
+#include <array>
+#include <deque>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "trace/file_parser.hpp"
+#include "trace/reader.h"
+#include "trace/errors.hpp"
+#include "trace/trace_lines.hpp"
+
+namespace moetrace::trace {
+
+// -1 where there is none.
+struct RequestRecord {
+  int64_t number = 0;
+  std::optional<std::string> req_id;
+  int64_t prompt_tokens = -1;
+  int64_t cached_tokens = -1;
+  int64_t generated_tokens = -1;
+  std::optional<std::string> status;
+  int64_t rows = 0;
+  int64_t positions = 0;
+  moetrace_reader_place first{};
+  uint64_t end_byte = 0;
+};
+
+class RowReader {
+ public:
+  // Reads text from its first byte on.
+  explicit RowReader(std::optional<uint32_t> num_experts);
+  // `meta`: the first line, without its newline. Errors: the message is the "why" alone.
+  static Result<RowReader> open(std::string_view meta, std::optional<uint32_t> num_experts);
+
+  // As moetrace_reader_read, or with `last` as moetrace_reader_read_last. False: see error();
+  // `place` is at the wrong line.
+  bool read(std::string_view text, moetrace_reader_place& place, moetrace_reader_rows* rows,
+            int64_t only, bool last);
+
+  [[nodiscard]] const std::string& error() const { return error_; }
+  [[nodiscard]] const std::string& remedy() const { return remedy_; }
+  [[nodiscard]] moetrace_reader_place counted() const { return counted_; }
+  [[nodiscard]] moetrace_reader_info info() const;
+  [[nodiscard]] const std::deque<RequestRecord>& requests() const { return requests_; }
+  [[nodiscard]] const std::string& meta() const { return parser_.meta().text; }
+  // Up to the highest id that was seen; empty where no row was.
+  [[nodiscard]] const std::vector<int64_t>& counts(uint32_t layer) const { return counts_[layer]; }
+  // Empty: none has come.
+  [[nodiscard]] const std::string& end() const { return end_; }
+
+ private:
+  bool take_line(std::string_view line, moetrace_reader_rows* rows, int64_t only);
+  // What stands after the last newline; false also if it is unfinished.
+  bool take_last(std::string_view line, moetrace_reader_rows* rows, int64_t only);
+  bool take_content(std::string_view line, moetrace_reader_rows* rows, int64_t only);
+  // Behind the next `bytes`, which hold `lines` newlines.
+  void advance(size_t bytes, size_t lines);
+  bool take_route(const Route& route, std::string_view line, moetrace_reader_rows* rows,
+                  int64_t only);
+  bool take_request(const Request& line);
+  bool take_request_end(const RequestEnd& line);
+  bool fail(const Error& error);
+
+  // The request that a line is about; null: none. Makes a record of one that is new.
+  RequestRecord* request_of(std::optional<uint64_t> given, std::optional<std::string_view> req_id);
+  RequestRecord& by_number(int64_t number, std::optional<std::string_view> req_id);
+  RequestRecord& by_name(std::string_view req_id);
+
+  FileParser parser_;
+  Content content_;
+  std::string error_;
+  std::string remedy_;
+
+  moetrace_reader_place here_{};     // the line being read
+  moetrace_reader_place counted_{};  // up to here, lines are in what follows
+  std::deque<RequestRecord> requests_;
+  std::unordered_map<int64_t, RequestRecord*> numbers_;
+  std::map<std::string, RequestRecord*, std::less<>> names_;  // of a plain log
+  std::array<RequestRecord*, 1024> recent_{};                 // by the number's last bits
+  std::array<std::vector<int64_t>, kMaxLayers> counts_;
+  uint32_t layers_seen_ = 0;  // one more than the highest layer
+  std::string end_;
+};
+
+}  // namespace moetrace::trace

@@ -1,0 +1,54 @@
+// What a trace says that contradicts itself and still can be what the engine said.
+//
+// An error of `moetrace verify` is what no collector writes, whatever a producer told it. What a
+// producer can say wrong is in the file because it was said: that is a warning.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace moetrace::trace {
+
+enum class Strange : std::uint8_t {
+  kExpertTwice,
+  kNegativeWeight,
+  kLayerNotSelected,
+  kStepNotSelected,
+  kTimeGoesBack,
+  kMoreCachedThanPrompt,
+  kGenerated,
+  kUnknownStatus,
+  kRequestNotEnded,
+  kPlainLogOfTrace,
+  kCount,  // not one of them
+};
+
+class Warnings {
+ public:
+  // Only the first of each kind is put into words: `text()` says what it is. Line 0: the whole
+  // file.
+  template <class Text>
+  void add(Strange kind, std::uint64_t line, Text text, std::uint64_t times = 1) {
+    Found& found = found_.at(static_cast<std::size_t>(kind));
+    if (found.times == 0 && times > 0) {
+      found.line = line;
+      found.text = text();
+    }
+    found.times += times;
+  }
+
+  // One line each, "line N: what; why", in the order of their kinds.
+  std::vector<std::string> lines() const;
+
+ private:
+  struct Found {
+    std::uint64_t times = 0;
+    std::uint64_t line = 0;
+    std::string text;
+  };
+  std::array<Found, static_cast<std::size_t>(Strange::kCount)> found_;
+};
+
+}  // namespace moetrace::trace
