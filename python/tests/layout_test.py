@@ -23,7 +23,7 @@ STRUCTS = {"moetrace_options": _library.Options, "moetrace_span": _library.Span,
 def of_the_header(expressions):
     """The value of each C expression, as the compiler sees it."""
     prints = "\n".join(f'  printf("%lld\\n", (long long)({expression}));' for expression in expressions)
-    includes = "".join(f"#include {header}\n" for header in ("<stdio.h>", '"plotter/reader.h"', '"producer/producer.h"'))
+    includes = "".join(f"#include {header}\n" for header in ("<stdio.h>", '"trace/reader.h"', '"producer/producer.h"'))
     program = f"{includes}int main(void) {{\n{prints}\n  return 0;\n}}\n"
     with tempfile.TemporaryDirectory(prefix="moetrace-test.") as folder:
         source = pathlib.Path(folder, "layout.c")
