@@ -14,7 +14,7 @@
 #include <string_view>
 
 #include "daemon/runtime_folder.hpp"
-#include "shm/segment.hpp"
+#include "shm/file_lock.hpp"
 
 namespace moetrace {
 namespace {

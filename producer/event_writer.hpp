@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "shm/segment.hpp"
+#include "shm/ring.hpp"
 
 namespace moetrace {
 

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "shm/segment.hpp"
+#include "shm/segment_sizes.hpp"
 
 namespace moetrace {
 

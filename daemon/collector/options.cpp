@@ -8,7 +8,7 @@
 #include "common/usage.hpp"
 #include "daemon/endpoint_text.hpp"
 #include "shm/layer_mask.hpp"
-#include "shm/segment.hpp"
+#include "shm/segment_names.hpp"
 
 namespace moetrace {
 namespace {
