@@ -4,7 +4,7 @@
 #include <cctype>
 
 #include "daemon/endpoints.hpp"
-#include "shm/segment.hpp"
+#include "shm/segment_names.hpp"
 #include "shm/session_claim.hpp"
 
 namespace moetrace {

@@ -13,8 +13,9 @@
 #include <cstring>
 #include <string_view>
 
+#include "common/names.hpp"
 #include "daemon/runtime_folder.hpp"
-#include "shm/segment.hpp"
+#include "shm/file_lock.hpp"
 
 namespace moetrace {
 namespace {

@@ -41,10 +41,10 @@ std::int64_t Announcer::now_ns() const {
 // Once per announcement. Whoever is writing them, or died writing, leaves us with what we had.
 void Announcer::follow_control() {
   const auto words = read_control(map_);
-  if (!words || words->first == control_version_) return;
-  control_version_ = words->first;
-  if (words->second == control_) return;  // only a change gets an event
-  control_ = words->second;
+  if (!words || words->version == control_version_) return;
+  control_version_ = words->version;
+  if (words->words == control_) return;  // only a change gets an event
+  control_ = words->words;
   control_unannounced_ = true;
 }
 

@@ -10,7 +10,8 @@
 
 #include "producer/event_writer.hpp"
 #include "producer/request_book.hpp"
-#include "shm/segment.hpp"
+#include "shm/control_words.hpp"
+#include "shm/segment_map.hpp"
 
 namespace moetrace {
 

@@ -9,7 +9,7 @@
 #include "producer/announcer.hpp"
 #include "producer/producer.h"
 #include "shm/errors.hpp"
-#include "shm/segment.hpp"
+#include "shm/segment_map.hpp"
 
 namespace moetrace {
 

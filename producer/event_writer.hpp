@@ -4,7 +4,8 @@
 #include <cstdint>
 #include <cstring>
 
-#include "shm/segment.hpp"
+#include "shm/abi.h"
+#include "shm/ring.hpp"
 
 namespace moetrace {
 

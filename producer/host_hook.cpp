@@ -7,7 +7,9 @@
 #include <type_traits>
 
 #include "producer/cost.hpp"
+#include "shm/counts_words.hpp"
 #include "shm/layer_mask.hpp"
+#include "shm/snapshot.hpp"
 
 namespace moetrace {
 namespace {
@@ -278,7 +280,10 @@ inline void HostHook::end_layer(std::uint32_t layer) {
 [[gnu::noinline]] void HostHook::finish_step() {
   last_seen_ = kOver;
   steps_done_ = block_.step + 1;
-  map_.snapshots().write(++snapshots_, {steps_done_, ring_.position(), dropped_});
+  write_snapshot(map_, {.number = ++snapshots_,
+                        .steps_done = steps_done_,
+                        .claimed = ring_.position(),
+                        .dropped = dropped_});
   if (block_.time_ns - mirrored_ns_ >= kMirrorEveryNs) {
     mirrored_ns_ = block_.time_ns;
     const AddTime timed(cost_ns_);
@@ -287,9 +292,7 @@ inline void HostHook::end_layer(std::uint32_t layer) {
 }
 
 void HostHook::mirror_counts() {
-  VersionedWords<CountsWords>(CountsWords(map_)).write(counts_.size() + 1, [&](std::size_t word) {
-    return word == 0 ? steps_done_ : counts_[word - 1];
-  });
+  write_counts(map_, steps_done_, counts_);
 }
 
 void HostHook::close() {

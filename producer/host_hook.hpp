@@ -7,7 +7,7 @@
 
 #include "producer/announcer.hpp"
 #include "producer/producer.h"
-#include "shm/segment.hpp"
+#include "shm/segment_map.hpp"
 
 namespace moetrace {
 

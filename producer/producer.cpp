@@ -9,6 +9,7 @@
 #include "producer/cost.hpp"
 #include "shm/layer_mask.hpp"
 #include "shm/session_claim.hpp"
+#include "shm/snapshot.hpp"
 
 namespace moetrace {
 namespace {
@@ -164,20 +165,14 @@ void Producer::add_cost(const Cost& more) {
 }
 
 void Producer::store_cost() {
-  moetrace_host_counters* host = &map().state()->host;
-  const Cost now = cost();
-  // relaxed: each is a running total of its own. The last ones come before `closed`, which is
-  // stored with release.
-  SharedWord(&host->announce_ns).store(now.announce_ns, std::memory_order_relaxed);
-  SharedWord(&host->hook_ns).store(now.hook_ns, std::memory_order_relaxed);
+  write_cost(map(), cost());
 }
 
 Producer::Totals Producer::totals() const {
   if (device_hook_ == nullptr) return {hook_.claimed(), hook_.dropped() + announcer_.event_lost()};
-  // payload: {steps_done, claimed, dropped}
-  const auto snapshot = map().snapshots().read();
+  const auto snapshot = read_snapshot(map());
   if (!snapshot) return {0, announcer_.event_lost()};
-  return {snapshot->payload[1], snapshot->payload[2] + announcer_.event_lost()};
+  return {snapshot->claimed, snapshot->dropped + announcer_.event_lost()};
 }
 
 }  // namespace moetrace

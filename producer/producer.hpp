@@ -9,6 +9,8 @@
 #include "producer/device_hook.hpp"
 #include "producer/host_hook.hpp"
 #include "producer/settings.hpp"
+#include "shm/cost.hpp"
+#include "shm/producer_segment.hpp"
 
 namespace moetrace {
 

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "producer/event_writer.hpp"
-#include "shm/segment.hpp"
+#include "shm/segment_map.hpp"
 
 namespace moetrace {
 

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "shm/errors.hpp"
-#include "shm/segment.hpp"
+#include "shm/segment_sizes.hpp"
 
 namespace moetrace {
 

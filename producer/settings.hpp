@@ -5,7 +5,7 @@
 
 #include "producer/producer.h"
 #include "shm/errors.hpp"
-#include "shm/segment.hpp"
+#include "shm/segment_sizes.hpp"
 
 namespace moetrace {
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "producer/producer.hpp"
+#include "shm/snapshot.hpp"
 #include "shm/test_directory.hpp"
 
 namespace moetrace {
@@ -116,10 +117,8 @@ struct Bench {
 
   const SegmentMap& map() const { return segment.map(); }
   const moetrace_host_counters& host() const { return map().state()->host; }
-  AlternatingLines<MappedLines>::Line snapshot() const {
-    const auto line = map().snapshots().read();
-    return line ? *line : AlternatingLines<MappedLines>::Line{};
-  }
+  // Zeros before the first.
+  moetrace_snapshot snapshot() const { return read_snapshot(map()).value_or(moetrace_snapshot{}); }
 
   TestDirectory directory;
   ProducerSegment segment;

@@ -6,4 +6,5 @@
 static_assert(std::is_trivially_copyable_v<moetrace_ring_header> &&
                   std::is_standard_layout_v<moetrace_ring_header>,
               "it is copied out of a mapping as bytes");
-static_assert(std::is_trivially_copyable_v<moetrace_ctl> && std::is_standard_layout_v<moetrace_ctl>);
+static_assert(std::is_trivially_copyable_v<moetrace_ctl> &&
+              std::is_standard_layout_v<moetrace_ctl>);

@@ -88,8 +88,8 @@ moetrace_state state(std::uint16_t minor) {
   s.counts = {.version = 6, .steps_done = 7, .reserved = {}};
   if (minor >= 1) s.published = {.routes = 15, .reserved = {}};
   AlternatingLines<MappedLines> snapshots{MappedLines(s.snapshots)};
-  snapshots.write(1, {11, 12, 13});
-  snapshots.write(2, {21, 22, 23});
+  snapshots.write({1, {11, 12, 13}});
+  snapshots.write({2, {21, 22, 23}});
   return s;
 }
 

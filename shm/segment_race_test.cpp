@@ -1,9 +1,12 @@
-// Producers that build segments while collectors clean up behind dead ones, at full speed.
+// Producers build segments at full speed while collectors remove the files of dead producers.
 #include <atomic>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "shm/abandoned_files.hpp"
+#include "shm/collector_segment.hpp"
+#include "shm/producer_segment.hpp"
 #include "shm/test_directory.hpp"
 
 namespace moetrace {

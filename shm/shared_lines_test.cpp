@@ -21,7 +21,7 @@ TEST(AlternatingLines, GivesTheNewest) {
   Two two;
   EXPECT_FALSE(two.lines.read());
   for (std::uint64_t n = 1; n < 10; ++n) {
-    two.lines.write(n, {n * 10, n * 10 + 1});
+    two.lines.write({n, {n * 10, n * 10 + 1}});
     const auto line = two.lines.read();
     ASSERT_TRUE(line);
     EXPECT_EQ(line->number, n);
@@ -32,8 +32,8 @@ TEST(AlternatingLines, GivesTheNewest) {
 
 TEST(AlternatingLines, AWriterThatDiedInTheMiddleLeavesTheOtherLine) {
   Two two;
-  two.lines.write(1, {10});
-  two.lines.write(2, {20});
+  two.lines.write({1, {10}});
+  two.lines.write({2, {20}});
   two.words[8 + 1] = 30;  // number 3 goes to line 1: payload begun, number not stored
   const auto line = two.lines.read();
   ASSERT_TRUE(line);
@@ -53,7 +53,7 @@ TEST(AlternatingLines, ThreadsNeverSeeAMixture) {
   Two two;
   std::atomic<bool> done = false;
   std::thread writer([&] {
-    for (std::uint64_t n = 1; n <= 200'000; ++n) two.lines.write(n, {n, n, n, n, n, n, n});
+    for (std::uint64_t n = 1; n <= 200'000; ++n) two.lines.write({n, {n, n, n, n, n, n, n}});
     done = true;
   });
   std::uint64_t seen = 0;

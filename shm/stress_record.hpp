@@ -2,10 +2,9 @@
 // follows from n.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
-
-#include "shm/segment.hpp"
 
 namespace moetrace::stress {
 

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <random>
 
+#include "shm/collector_segment.hpp"
 #include "shm/stress_record.hpp"
 #include "shm/test_directory.hpp"
 

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "shm/producer_segment.hpp"
 #include "shm/stress_record.hpp"
 
 int main(int argc, char** argv) {

@@ -1,6 +1,26 @@
-add_executable(moetrace-shm-test abi_golden_test.cpp header_check_test.cpp ring_test.cpp segment_test.cpp
-                                 layer_mask_test.cpp segment_files_test.cpp segment_race_test.cpp session_claim_test.cpp
-                                 shared_lines_test.cpp)
+add_executable(moetrace-shm-test
+  abandoned_files_test.cpp
+  abi_golden_test.cpp
+  collector_segment_test.cpp
+  control_words_test.cpp
+  cost_test.cpp
+  counts_words_test.cpp
+  cut_guard_test.cpp
+  file_lock_test.cpp
+  header_check_test.cpp
+  layer_mask_test.cpp
+  ledger_test.cpp
+  producer_segment_test.cpp
+  ring_access_test.cpp
+  ring_test.cpp
+  segment_map_test.cpp
+  segment_names_test.cpp
+  segment_race_test.cpp
+  segment_sizes_test.cpp
+  session_claim_test.cpp
+  shared_lines_test.cpp
+  snapshot_test.cpp
+  system_error_test.cpp)
 target_link_libraries(moetrace-shm-test PRIVATE moetrace_shm moetrace_flags GTest::gtest_main)
 target_compile_definitions(moetrace-shm-test PRIVATE MOETRACE_TESTDATA="${CMAKE_CURRENT_SOURCE_DIR}/testdata")
 gtest_discover_tests(moetrace-shm-test DISCOVERY_TIMEOUT 60)

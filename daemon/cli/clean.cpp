@@ -5,12 +5,13 @@
 #include <string>
 #include <vector>
 
+#include "common/text.hpp"
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/dead_segments.hpp"
 #include "daemon/cli/segments.hpp"
-#include "common/text.hpp"
 #include "daemon/dead_files.hpp"
-#include "shm/segment.hpp"
+#include "shm/abandoned_files.hpp"
+#include "shm/segment_names.hpp"
 
 namespace moetrace::cli {
 namespace {

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "shm/segment.hpp"
+#include "shm/segment_names.hpp"
 
 namespace moetrace::cli {
 

@@ -260,7 +260,7 @@ class LiveTest(CliTest):
         with open(ring, "r+b") as file:
             file.seek(8)  # abi_major
             file.write(struct.pack("<H", 9))
-        said = (f"moetrace: {ring}: ABI version 9, this program speaks version 1; use the collector that belongs to the producer; "
+        said = (f"moetrace: {ring}: ABI version 9, this program supports version 1; use the collector of the producer's version; "
                 "remove the segment's two files if no producer uses them\n")
         self.env["MOETRACE_SESSION"] = "live"
         commands = ["status"], ["top", "--once"], ["top"], ["top", "--json"], ["stop"], ["start"], ["set", "--sample", "2"]

@@ -6,6 +6,7 @@
 #include <optional>
 #include <thread>
 
+#include "shm/counts_words.hpp"
 #include "shm/layer_mask.hpp"
 
 namespace moetrace::cli {
@@ -42,21 +43,19 @@ LayerLoad layer_load(std::uint32_t layer, std::vector<std::uint64_t> counts) {
 std::optional<ExpertLoad> read_load(const CollectorSegment& segment) {
   if (!segment.intact()) return std::nullopt;
   const moetrace_ring_header& header = segment.map().header();
-  const std::size_t experts = header.num_experts;
-  std::vector<std::uint64_t> words(1 + std::size_t{header.num_layers} * experts);
-  const VersionedWords<CountsWords> mirror(CountsWords(segment.map()));
-  const auto put = [&](std::size_t w, std::uint64_t value) { words[w] = value; };
+  auto counts = read_counts(segment.map(), kLooks);
   const auto end = std::chrono::steady_clock::now() + kPatience;
-  while (!mirror.read(words.size(), put, kLooks)) {
+  while (!counts) {
     if (std::chrono::steady_clock::now() >= end) return std::nullopt;
     std::this_thread::sleep_for(kBetweenTries);
+    counts = read_counts(segment.map(), kLooks);
   }
   ExpertLoad load;
-  load.steps_done = words[0];
+  load.steps_done = counts->steps_done;
   for (std::uint32_t layer = 0; layer < header.num_layers; ++layer) {
     if (!has_layer(header.moe_layers, layer)) continue;
-    const auto begin = words.begin() + static_cast<std::ptrdiff_t>(1 + layer * experts);
-    load.layers.push_back(layer_load(layer, {begin, begin + static_cast<std::ptrdiff_t>(experts)}));
+    const auto of_layer = counts->layer(header, layer);
+    load.layers.push_back(layer_load(layer, {of_layer.begin(), of_layer.end()}));
   }
   return load;
 }

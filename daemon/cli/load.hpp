@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "shm/segment.hpp"
+#include "shm/collector_segment.hpp"
 
 namespace moetrace::cli {
 

@@ -9,7 +9,8 @@
 #include <sstream>
 
 #include "common/child.hpp"
-#include "shm/segment.hpp"
+#include "shm/collector_segment.hpp"
+#include "shm/segment_names.hpp"
 
 namespace moetrace::cli {
 namespace {
@@ -96,8 +97,9 @@ std::string how_to_finish(const std::string& file, const trace::Meta& meta) {
       CollectorSegment::open(default_ring_directory(), *name, CollectorSegment::Access::kObserve);
   if (segment && segment->collector_alive())
     return "a collector writes it; wait until the trace has ended";
-  return "run: " + command(name->session,
-                           output_options(file, *meta.trace_id, meta.rank.value_or(0))) + " --once";
+  return "run: " +
+         command(name->session, output_options(file, *meta.trace_id, meta.rank.value_or(0))) +
+         " --once";
 }
 
 }  // namespace moetrace::cli

@@ -1,7 +1,8 @@
 #include "daemon/cli/run_rings.hpp"
 
 #include "daemon/cli/segments.hpp"
-#include "shm/segment.hpp"
+#include "shm/collector_segment.hpp"
+#include "shm/segment_names.hpp"
 #include "shm/session_claim.hpp"
 
 namespace moetrace::cli {

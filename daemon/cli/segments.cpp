@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "common/names.hpp"
 #include "common/text.hpp"
 #include "shm/layer_mask.hpp"
+#include "shm/snapshot.hpp"
 
 namespace moetrace::cli {
 namespace {
@@ -103,10 +105,9 @@ SegmentCounters read_counters(const CollectorSegment& segment) {
   counters.cost = read_cost(map);
   counters.consumed = word(&map.ctl()->route_consumed);
   counters.generation = word(&map.ctl()->collector_generation);
-  // payload: {steps_done, claimed, dropped}
-  if (const auto snapshot = map.snapshots().read()) {
-    counters.recorded = snapshot->payload[1];
-    counters.dropped = snapshot->payload[2];
+  if (const auto snapshot = read_snapshot(map)) {
+    counters.recorded = snapshot->claimed;
+    counters.dropped = snapshot->dropped;
   }
   // The snapshot is of the last finished step; what the collector already has of the next one was
   // recorded, too.
@@ -128,7 +129,7 @@ std::uint64_t waiting_rows(const CollectorSegment& segment) {
 
 ControlWords control_words(const CollectorSegment& segment) {
   const SegmentMap& map = segment.map();
-  if (const auto current = read_control(map)) return current->second;
+  if (const auto current = read_control(map)) return current->words;
   return {true, map.header().sample_every, map.header().layers_logged};
 }
 

@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "daemon/cli/outcome.hpp"
-#include "shm/segment.hpp"
+#include "shm/collector_segment.hpp"
+#include "shm/control_words.hpp"
+#include "shm/cost.hpp"
 
 namespace moetrace::cli {
 

@@ -6,6 +6,8 @@
 #include <filesystem>
 
 #include "daemon/collector/stats_line.hpp"
+#include "shm/abandoned_files.hpp"
+#include "shm/ledger.hpp"
 
 namespace moetrace {
 namespace {
@@ -90,10 +92,10 @@ void Collector::attach(const SegmentName& name) {
 
   const OutputNames names(options_, name.trace_id, segment->map().header().rank);
   moetrace_ctl* ctl = segment->map().ctl();
-  const auto ledger = segment->map().ledger().read();
+  const auto ledger = read_ledger(segment->map());
   // acquire: pairs with the release of the collector that moved it.
   const Consumed consumed{SharedWord(&ctl->route_consumed).load(std::memory_order_acquire),
-                          ledger ? ledger->payload[3] : 0};
+                          ledger ? ledger->filtered : 0};
   auto place = place_trace(names, name.trace_id, meta_line(segment->map().header(), name.trace_id),
                            consumed);
   if (!place) return try_later(name, place.error().message);

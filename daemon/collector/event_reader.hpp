@@ -6,7 +6,8 @@
 #include <variant>
 #include <vector>
 
-#include "shm/segment.hpp"
+#include "shm/errors.hpp"
+#include "shm/segment_map.hpp"
 
 namespace moetrace {
 

@@ -11,7 +11,7 @@
 
 #include "daemon/collector/event_reader.hpp"
 #include "shm/abi.h"
-#include "shm/segment.hpp"
+#include "shm/cost.hpp"
 
 namespace moetrace {
 

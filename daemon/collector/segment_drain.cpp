@@ -4,6 +4,8 @@
 #include <cstring>
 
 #include "shm/layer_mask.hpp"
+#include "shm/ledger.hpp"
+#include "shm/snapshot.hpp"
 
 namespace moetrace {
 namespace {
@@ -126,9 +128,9 @@ Result<SegmentDrain::State> SegmentDrain::read() {
   // snapshot calls over.
   const std::uint64_t end = final_end_ ? std::min(route_ + kSlotsAPass, *final_end_)
                                        : valid_routes_end(map, routes_, route_, kSlotsAPass);
-  const auto snapshot = map.snapshots().read();
+  const auto snapshot = read_snapshot(map);
   // A producer reserves no slot more than a ring after the consumed position.
-  if (beyond_ring(end) || (snapshot && beyond_ring(snapshot->payload[1])) ||
+  if (beyond_ring(end) || (snapshot && beyond_ring(snapshot->claimed)) ||
       beyond_ring(shared_word(&map.state()->published.routes))) {
     return bad("routes more than a ring after the consumed position");
   }
@@ -139,8 +141,7 @@ Result<SegmentDrain::State> SegmentDrain::read() {
   const std::uint64_t route_before = route_;
   const std::uint64_t events_before = events_entered_;
   if (auto error = write_routes(end)) return *error;
-  // payload: {steps_done, claimed, dropped}
-  if (snapshot && route_ >= snapshot->payload[1] && !events_behind_) {
+  if (snapshot && route_ >= snapshot->claimed && !events_behind_) {
     if (auto error = settle(*snapshot)) return *error;
   }
   const bool moved =
@@ -159,8 +160,7 @@ Result<SegmentDrain::State> SegmentDrain::read() {
     if (route_ == *final_end_) {
       while (!pending_.empty() && events_left_ > 0) write_next_event();
       if (!pending_.empty()) return State::kBusy;
-      if (auto error = finish(snapshot ? snapshot->payload[2] : totals_.hook_dropped))
-        return *error;
+      if (auto error = finish(snapshot ? snapshot->dropped : totals_.hook_dropped)) return *error;
     }
   }
   // Also what left no line (filtered rows, the end of a step) must be given back, or the producer
@@ -177,8 +177,7 @@ bool SegmentDrain::beyond_ring(std::uint64_t route) const {
 // Valid slots behind a hole are delivered, and so is nothing else: looks at the whole ring once,
 // some of it in each pass. What a GPU did not publish may be half there. False: go on in the next
 // pass.
-bool SegmentDrain::find_final_end(
-    const std::optional<AlternatingLines<MappedLines>::Line>& snapshot) {
+bool SegmentDrain::find_final_end(const std::optional<moetrace_snapshot>& snapshot) {
   const SegmentMap& map = segment_.map();
   const std::uint64_t lap = routes_.published() + map.header().route_slots;
   if (!scanned_) scanned_ = scan_end_ = route_;
@@ -188,7 +187,7 @@ bool SegmentDrain::find_final_end(
   }
   scanned_ = stop;
   if (stop < lap) return false;
-  final_end_ = snapshot ? std::max(scan_end_, snapshot->payload[1]) : scan_end_;
+  final_end_ = snapshot ? std::max(scan_end_, snapshot->claimed) : scan_end_;
   return true;
 }
 
@@ -284,8 +283,8 @@ void SegmentDrain::apply_event(const Event& event) {
 
 // Every slot that was claimed by the end of step steps_done - 1 has been read: these steps are
 // over.
-std::optional<Error> SegmentDrain::settle(const AlternatingLines<MappedLines>::Line& snapshot) {
-  const std::uint64_t steps_done = snapshot.payload[0];
+std::optional<Error> SegmentDrain::settle(const moetrace_snapshot& snapshot) {
+  const std::uint64_t steps_done = snapshot.steps_done;
   const auto step_of = [](const Event& event) { return std::get_if<StepEvent>(&event.body); };
   while (!pending_.empty()) {
     const StepEvent* step = step_of(pending_.front());
@@ -298,7 +297,7 @@ std::optional<Error> SegmentDrain::settle(const AlternatingLines<MappedLines>::L
   if (join_.step() && join_.step()->step >= steps_done) return std::nullopt;
   step_over_ = true;
   step_left_ = 0;
-  if (auto error = settle_losses(snapshot.payload[2])) return error;
+  if (auto error = settle_losses(snapshot.dropped)) return error;
   settle_missing();
   return std::nullopt;
 }
@@ -416,9 +415,14 @@ SegmentDrain::State SegmentDrain::flush() {
     batch_.runs.clear();
   }
   if (!bad_) {  // else the segment is left as it is
-    segment_.map().ledger().write(++ledger_number_,
-                                  {route_, events_entered_, totals_.attempted, totals_.filtered,
-                                   totals_.hook_dropped, totals_.event_lost, totals_.unclaimed});
+    write_ledger(segment_.map(), {.number = ++ledger_number_,
+                                  .route = route_,
+                                  .event = events_entered_,
+                                  .attempted = totals_.attempted,
+                                  .filtered = totals_.filtered,
+                                  .dropped = totals_.hook_dropped,
+                                  .event_lost = totals_.event_lost,
+                                  .unclaimed = totals_.unclaimed});
     routes_.publish(route_);
     events_.publish(releasable_events());
   }

@@ -17,7 +17,8 @@
 #include "daemon/collector/route_text.hpp"
 #include "daemon/collector/step_join.hpp"
 #include "daemon/collector/trace_place.hpp"
-#include "shm/segment.hpp"
+#include "shm/collector_segment.hpp"
+#include "shm/cost.hpp"
 
 namespace moetrace {
 
@@ -107,10 +108,10 @@ class SegmentDrain {
   void write_next_event();
   void write_event(const Event& event);
   void apply_event(const Event& event);
-  std::optional<Error> settle(const AlternatingLines<MappedLines>::Line& snapshot);
+  std::optional<Error> settle(const moetrace_snapshot& snapshot);
   std::optional<Error> settle_losses(std::uint64_t hook_dropped);
   void settle_missing();
-  bool find_final_end(const std::optional<AlternatingLines<MappedLines>::Line>& snapshot);
+  bool find_final_end(const std::optional<moetrace_snapshot>& snapshot);
   std::optional<Error> finish(std::uint64_t hook_dropped);
   void write_end(std::string_view status, const std::optional<Cost>& cost);
   void begin_bad_end(const Error& why);

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "daemon/collector/segment_drain.hpp"
+#include "shm/ledger.hpp"
 
 namespace moetrace {
 
@@ -13,7 +14,7 @@ std::optional<Error> SegmentDrain::start(std::uint64_t part,
   const std::uint64_t event_consumed = events_.position();
   part_ = part;
   events_entered_ = event_consumed;
-  if (const auto ledger = map.ledger().read()) ledger_number_ = ledger->number;
+  if (const auto ledger = read_ledger(map)) ledger_number_ = ledger->number;
   if (position) {
     totals_ = position->totals;
     base_ = position->base;
@@ -59,22 +60,23 @@ std::optional<Error> SegmentDrain::start_late() {
   const std::uint64_t event_consumed = events_.position();
   out_.append(meta_);
   mark(false, 0, std::nullopt);
-  const auto ledger = map.ledger().read();
+  const auto ledger = read_ledger(map);
   if (!ledger) {
     if (route_ != 0 || event_consumed != 0) return bad("consumed positions without a ledger");
     return std::nullopt;
   }
-  // {route, event, attempted, filtered, dropped, event_lost, unclaimed}, as in moetrace_ledger.
-  const auto& words = ledger->payload;
-  if (words[0] < route_ || words[0] - route_ > map.header().route_slots ||
-      words[1] < event_consumed || words[1] - event_consumed > map.header().event_slots ||
-      words[3] > words[0]) {
+  if (ledger->route < route_ || ledger->route - route_ > map.header().route_slots ||
+      ledger->event < event_consumed || ledger->event - event_consumed > map.header().event_slots ||
+      ledger->filtered > ledger->route) {
     return bad("a ledger that does not fit the consumed positions");
   }
-  const Totals totals{words[2], words[0] - words[3], words[3], words[4], words[5], 0, words[6]};
+  const Totals totals{ledger->attempted,  ledger->route - ledger->filtered,
+                      ledger->filtered,   ledger->dropped,
+                      ledger->event_lost, 0,
+                      ledger->unclaimed};
   if (!totals.possible()) return bad("a ledger of totals that can't be");
-  route_ = words[0];
-  events_written_ = words[1];
+  route_ = ledger->route;
+  events_written_ = ledger->event;
   totals_ = totals;
   base_ = known_from_ = totals_;
   if (auto error = apply_written_events()) return error;

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "daemon/collector/lines.hpp"
-#include "shm/segment.hpp"
+#include "shm/segment_map.hpp"
 
 namespace moetrace {
 

@@ -12,8 +12,9 @@
 #include <vector>
 
 #include "daemon/collector/segment_drain.hpp"
-#include "shm/layer_mask.hpp"
 #include "producer/producer.hpp"
+#include "shm/layer_mask.hpp"
+#include "shm/ledger.hpp"
 #include "shm/test_directory.hpp"
 
 namespace moetrace {
@@ -63,9 +64,9 @@ inline Result<std::unique_ptr<SegmentDrain>> attach(
   CollectorOptions options;
   options.output = path;
   const OutputNames names(options, name.trace_id, 0);
-  const auto ledger = segment->map().ledger().read();
+  const auto ledger = read_ledger(segment->map());
   auto place = place_trace(names, name.trace_id, meta_line(segment->map().header(), name.trace_id),
-                           {segment->map().ctl()->route_consumed, ledger ? ledger->payload[3] : 0});
+                           {segment->map().ctl()->route_consumed, ledger ? ledger->filtered : 0});
   if (!place) return place.error();
   return SegmentDrain::attach(std::move(*segment), std::move(*place), filter, [](const Batch&) {});
 }

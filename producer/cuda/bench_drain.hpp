@@ -7,7 +7,8 @@
 #include <string>
 #include <thread>
 
-#include "shm/segment.hpp"
+#include "shm/collector_segment.hpp"
+#include "shm/snapshot.hpp"
 
 namespace moetrace::bench {
 
@@ -29,8 +30,8 @@ class Drain {
   }
   // Rows that the hook had no room for, by the end of the last step.
   std::uint64_t dropped() const {
-    const auto snapshot = segment_.map().snapshots().read();
-    return snapshot ? snapshot->payload[2] : 0;
+    const auto snapshot = read_snapshot(segment_.map());
+    return snapshot ? snapshot->dropped : 0;
   }
 
  private:

@@ -34,7 +34,7 @@ TEST(CudaHook, DeferredLayersAreOneKernel) {
     ASSERT_EQ(rows[n].layer, n / 3 % 3);
     ASSERT_EQ(rows[n].row, n % 3);
   }
-  EXPECT_EQ(gpu.snapshot()[0], 100u);
+  EXPECT_EQ(gpu.snapshot().steps_done, 100u);
 }
 
 TEST(CudaHook, DeferredLayersOfCapturedPiecesGoWithTheLast) {
@@ -57,7 +57,7 @@ TEST(CudaHook, DeferredLayersOfCapturedPiecesGoWithTheLast) {
   }
   stream.wait();
   EXPECT_EQ(gpu.reader().routes().size(), 120u);
-  EXPECT_EQ(gpu.snapshot()[0], 10u);
+  EXPECT_EQ(gpu.snapshot().steps_done, 10u);
 }
 
 // A graph in a piece for each layer, of which only the last one joins: none before may leave a
@@ -95,7 +95,7 @@ void record_in_pieces(std::uint32_t layers, const std::function<std::uint32_t(st
       ASSERT_EQ(found[n].layer, n / least);
       ASSERT_EQ(found[n].row, n % least);
     }
-    EXPECT_EQ(gpu.snapshot()[0], pass + 1);
+    EXPECT_EQ(gpu.snapshot().steps_done, pass + 1);
   }
 }
 
@@ -129,7 +129,7 @@ TEST(CudaHook, DeferredLayersOfAnEagerPassGoWithTheJoin) {
   const auto rows = gpu.reader().routes();
   ASSERT_EQ(rows.size(), 12u);
   for (const RouteRow& row : rows) EXPECT_EQ(row.weight[0], 0.25f);
-  EXPECT_EQ(gpu.snapshot()[0], 1u);
+  EXPECT_EQ(gpu.snapshot().steps_done, 1u);
 }
 
 TEST(CudaHook, DeferredLayersWithoutTheLastGoWithTheJoin) {
@@ -147,7 +147,7 @@ TEST(CudaHook, DeferredLayersWithoutTheLastGoWithTheJoin) {
   ASSERT_EQ(rows.size(), 6u);
   EXPECT_EQ(rows[3].layer, 0u);
   EXPECT_EQ(rows[4].layer, 1u);
-  EXPECT_EQ(gpu.snapshot()[0], 1u);
+  EXPECT_EQ(gpu.snapshot().steps_done, 1u);
 }
 
 // The tensors of a pass that failed may be gone: nothing reads them, and its rows count as torn.
@@ -208,7 +208,7 @@ TEST(CudaHook, DeferredLayersThatAreNotSelectedAreLeftOut) {
     for (const RouteRow& row : gpu.reader().routes()) found.push_back(row.layer);
     EXPECT_EQ(found, expected) << layers;
   }
-  EXPECT_EQ(gpu.snapshot()[0], 5u);
+  EXPECT_EQ(gpu.snapshot().steps_done, 5u);
 }
 
 }  // namespace

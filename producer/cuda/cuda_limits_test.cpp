@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "producer/cuda/test_gpu.hpp"
+#include "shm/collector_segment.hpp"
 #include "shm/layer_mask.hpp"
 
 namespace moetrace::cuda {
@@ -20,8 +21,8 @@ void expect_exact_drops(Where where) {
   }
   stream.wait();
   EXPECT_EQ(gpu.host().attempted, 20u * 900);
-  EXPECT_EQ(gpu.snapshot()[1], 1024u);
-  EXPECT_EQ(gpu.snapshot()[2], 20u * 900 - 1024);
+  EXPECT_EQ(gpu.snapshot().claimed, 1024u);
+  EXPECT_EQ(gpu.snapshot().dropped, 20u * 900 - 1024);
   auto rows = gpu.reader().routes();  // all are given back
   ASSERT_EQ(rows.size(), 1024u);
   EXPECT_EQ(rows.back().row, 1024u - 900 - 1);  // the newest went
@@ -32,7 +33,7 @@ void expect_exact_drops(Where where) {
   rows = gpu.reader().routes();
   ASSERT_EQ(rows.size(), 900u);
   EXPECT_EQ(rows.front().seq, 1024u);
-  EXPECT_EQ(gpu.snapshot()[2], 20u * 900 - 1024);
+  EXPECT_EQ(gpu.snapshot().dropped, 20u * 900 - 1024);
 }
 TEST(CudaHook, AFullRingDropsAndCountsExactly) {
   expect_exact_drops(Where::kBranch);
@@ -55,8 +56,8 @@ TEST(CudaHook, ALyingCollectorIsNotBelieved) {
     }
   }
   stream.wait();
-  EXPECT_EQ(gpu.snapshot()[1], 64u);
-  EXPECT_EQ(gpu.snapshot()[2], 10u * 60 - 64);
+  EXPECT_EQ(gpu.snapshot().claimed, 64u);
+  EXPECT_EQ(gpu.snapshot().dropped, 10u * 60 - 64);
 }
 
 TEST(CudaHook, AClosedProducersGraphsLeaveNothing) {
@@ -72,13 +73,13 @@ TEST(CudaHook, AClosedProducersGraphsLeaveNothing) {
                                         CollectorSegment::Access::kObserve);
   ASSERT_TRUE(segment);
   gpu.reset();
-  const auto snapshot = segment->map().snapshots().read();
+  const auto snapshot = read_snapshot(segment->map());
   ASSERT_TRUE(snapshot);
-  EXPECT_EQ(snapshot->payload[0], 2u);
+  EXPECT_EQ(snapshot->steps_done, 2u);
   EXPECT_EQ(segment->map().state()->host.closed, 1u);
   for (int n = 0; n < 10; ++n) graph.replay(stream);
   stream.wait();
-  EXPECT_EQ(segment->map().snapshots().read()->payload[1], 6u);
+  EXPECT_EQ(read_snapshot(segment->map())->claimed, 6u);
   const SegmentMap& map = segment->map();
   const RingReader<MappedRing> routes(map.route_ring(), map.header().route_slots);
   EXPECT_EQ(valid_routes_end(map, routes, 0, 100), 6u);
@@ -177,7 +178,7 @@ TEST(CudaHookLast, ABrokenContextTurnsItOff) {
   EXPECT_FALSE((*gpu)->device_hook()->failure().empty());
   EXPECT_FALSE(gpu->announce(stream, 2));
   EXPECT_EQ(gpu->host().attempted, 12u);
-  EXPECT_EQ(gpu->snapshot()[1], 6u);
+  EXPECT_EQ(gpu->snapshot().claimed, 6u);
   gpu.reset();
 }
 

@@ -9,7 +9,8 @@
 #include <thread>
 
 #include "producer/cuda/test_routing.hpp"
-#include "shm/segment.hpp"
+#include "shm/collector_segment.hpp"
+#include "shm/snapshot.hpp"
 
 namespace moetrace::cuda {
 namespace {
@@ -75,8 +76,8 @@ int run(std::uint32_t rows, std::uint32_t layers) {
     if (end == next && !segment->producer_alive()) break;
     next = end;
   }
-  const auto snapshot = map.snapshots().read();
-  const std::uint64_t dropped = snapshot ? snapshot->payload[2] : 0;
+  const auto snapshot = read_snapshot(map);
+  const std::uint64_t dropped = snapshot ? snapshot->dropped : 0;
   segment->unlink();
   std::printf("%llu records, every field right, %llu dropped\n",
               static_cast<unsigned long long>(next), static_cast<unsigned long long>(dropped));

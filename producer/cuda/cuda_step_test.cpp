@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "producer/cuda/test_gpu.hpp"
+#include "shm/counts_words.hpp"
 #include "shm/layer_mask.hpp"
 
 namespace moetrace::cuda {
@@ -17,7 +18,7 @@ TEST(CudaHook, OnlyAnnouncedReplaysLeaveRecords) {
   for (int n = 0; n < 100; ++n) graph.replay(stream);
   stream.wait();
   EXPECT_TRUE(gpu.reader().routes().empty());
-  EXPECT_EQ(gpu.snapshot()[0], 0u);
+  EXPECT_EQ(gpu.snapshot().steps_done, 0u);
 
   for (std::uint32_t pass = 0; pass < 300; ++pass) {
     ASSERT_TRUE(gpu.announce(stream, 1 + pass % 8));
@@ -38,8 +39,8 @@ TEST(CudaHook, OnlyAnnouncedReplaysLeaveRecords) {
     }
   }
   EXPECT_EQ(n, rows.size());
-  EXPECT_EQ(gpu.snapshot()[0], 300u);
-  EXPECT_EQ(gpu.snapshot()[1], n);
+  EXPECT_EQ(gpu.snapshot().steps_done, 300u);
+  EXPECT_EQ(gpu.snapshot().claimed, n);
 }
 
 TEST(CudaHook, PiecewiseGraphsAndEagerLayersMix) {
@@ -61,7 +62,7 @@ TEST(CudaHook, PiecewiseGraphsAndEagerLayersMix) {
   }
   stream.wait();
   EXPECT_EQ(gpu.reader().routes().size(), 120u);
-  EXPECT_EQ(gpu.snapshot()[0], 10u);
+  EXPECT_EQ(gpu.snapshot().steps_done, 10u);
 }
 
 TEST(CudaHook, NothingIsAnnouncedDuringACapture) {
@@ -103,7 +104,7 @@ TEST(CudaHook, AStepThatBreaksOffIsOverWithTheNext) {
   layer(2);
   stream.wait();
   EXPECT_EQ(gpu.reader().routes().size(), 2u);
-  EXPECT_EQ(gpu.snapshot()[0], 1u);
+  EXPECT_EQ(gpu.snapshot().steps_done, 1u);
   gpu.announce(stream, 2);
   layer(1);
   layer(0);  // below the last layer seen
@@ -114,7 +115,7 @@ TEST(CudaHook, AStepThatBreaksOffIsOverWithTheNext) {
   ASSERT_EQ(rows.size(), 4u);
   EXPECT_EQ(rows[0].layer, 1u);
   EXPECT_EQ(rows[2].layer, 2u);
-  EXPECT_EQ(gpu.snapshot()[0], 2u);
+  EXPECT_EQ(gpu.snapshot().steps_done, 2u);
 }
 
 // A step keeps a few records until it ends, and not very many: those of earlier launches come.
@@ -140,8 +141,8 @@ TEST(CudaHook, ALongStepIsReadBeforeItIsOver) {
   EXPECT_EQ(step(256), (Came{0, 256, 256, 512}));
   EXPECT_EQ(step(255), (Came{0, 0, 510, 510}));
   EXPECT_EQ(step(10), (Came{0, 0, 0, 40}));
-  EXPECT_EQ(gpu.snapshot()[1], 4u * (256 + 255 + 10));
-  EXPECT_EQ(gpu.snapshot()[2], 0u);
+  EXPECT_EQ(gpu.snapshot().claimed, 4u * (256 + 255 + 10));
+  EXPECT_EQ(gpu.snapshot().dropped, 0u);
 }
 
 // Whatever comes next in the stream waits for a branch that nobody has joined, be it the next step,
@@ -268,12 +269,13 @@ TEST(CudaHook, MirroredCountsAreExactAsOfTheirStep) {
   }
   const auto expect_mirrored = [&](std::uint64_t version, std::uint64_t steps) {
     stream.wait();
-    std::vector<std::uint64_t> expected{steps}, seen(1 + of_a_pass.size());
+    std::vector<std::uint64_t> expected;
     for (const std::uint64_t count : of_a_pass) expected.push_back(steps * count);
-    EXPECT_EQ(VersionedWords<CountsWords>(CountsWords(gpu->map()))
-                  .read(seen.size(), [&](std::size_t w, std::uint64_t word) { seen[w] = word; }),
-              version);
-    EXPECT_EQ(seen, expected);
+    const auto seen = read_counts(gpu->map());
+    ASSERT_TRUE(seen);
+    EXPECT_EQ(seen->version, version);
+    EXPECT_EQ(seen->steps_done, steps);
+    EXPECT_EQ(seen->table, expected);
   };
   const auto announce_at = [&](std::int64_t time_ns) {
     StepBlock block = gpu->announcer().announce(8, {});
@@ -309,7 +311,7 @@ TEST(CudaHook, ControlWordsAreFollowed) {
   };
   EXPECT_TRUE(pass());
   EXPECT_FALSE(pass());
-  EXPECT_EQ(gpu.snapshot()[0], 2u) << "a step that only counts is over, too";
+  EXPECT_EQ(gpu.snapshot().steps_done, 2u) << "a step that only counts is over, too";
   write_control(gpu->map(), {true, 1, *parse_layers("1", 3)});
   ASSERT_TRUE(gpu.announce(stream, 3));
   graph.replay(stream);
@@ -325,8 +327,8 @@ TEST(CudaHook, ControlWordsAreFollowed) {
   graph.replay(stream);
   stream.wait();
   EXPECT_TRUE(gpu.reader().routes().empty());
-  EXPECT_EQ(gpu.snapshot()[0], 4u);
-  EXPECT_EQ(gpu.snapshot()[2], 0u) << "what is only counted is not dropped";
+  EXPECT_EQ(gpu.snapshot().steps_done, 4u);
+  EXPECT_EQ(gpu.snapshot().dropped, 0u) << "what is only counted is not dropped";
   gpu->device_hook()->close();
   std::uint64_t counted = 0;
   for (const std::uint64_t count : gpu.counts()) counted += count;

@@ -122,10 +122,9 @@ class GpuProducer {
     if (where != DeviceHook::Where::kDeferred) join(stream);
   }
   void join(cudaStream_t stream) const { producer_->device_hook()->join(stream); }
-  // {steps_done, claimed, dropped}; zeros before the first.
-  AlternatingLines<MappedLines>::Payload snapshot() const {
-    const auto line = producer_->map().snapshots().read();
-    return line ? line->payload : AlternatingLines<MappedLines>::Payload{};
+  // Zeros before the first.
+  moetrace_snapshot snapshot() const {
+    return read_snapshot(producer_->map()).value_or(moetrace_snapshot{});
   }
   std::vector<std::uint64_t> counts() const {
     const moetrace_ring_header& header = producer_->map().header();

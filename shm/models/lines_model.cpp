@@ -31,7 +31,7 @@ struct LinesModel : rl::test_suite<LinesModel, 2> {
   void thread(unsigned id) {
     Lines lines(ModelLines{&storage});
     if (id == 0) {
-      for (std::uint64_t n = 1; n <= kWrites; ++n) lines.write(n, {n, n});
+      for (std::uint64_t n = 1; n <= kWrites; ++n) lines.write({n, {n, n}});
       return;
     }
     if (const auto line = lines.read(1)) {
