@@ -66,22 +66,21 @@ std::uint64_t count_expert(Id id, std::uint32_t num_experts, std::uint64_t* coun
 
 // Fills the slot but for its first 8 bytes, which stay as they were until the commit. K is the
 // top-k where it is known at compile time, which makes a record a few vector stores; 0: it is `k`.
-// `width` is the number of entries of a record.
 template <std::uint32_t K, class Id, class Weight>
 [[gnu::always_inline]] inline void write_record(std::byte* slot, std::uint32_t row,
                                                 std::uint32_t layer, const Id* ids,
                                                 [[maybe_unused]] const Weight* weights,
-                                                std::size_t k, std::size_t width,
+                                                std::size_t k, RouteLayout layout,
                                                 std::uint32_t num_experts, std::uint64_t* counts) {
   // Row, layer and flags.
   const std::uint64_t place = row | std::uint64_t{layer} << 32;
-  std::memcpy(slot + 8, &place, 8);
-  std::byte* const record_ids = slot + sizeof(moetrace_route_head);
-  std::byte* const record_weights = record_ids + width * sizeof(std::uint16_t);
+  std::memcpy(slot + offsetof(moetrace_route_head, row), &place, sizeof place);
+  std::byte* const record_ids = slot + layout.ids_offset();
+  std::byte* const record_weights = slot + layout.weights_offset();
   // Four ids at a time, put together in a register: a small array would be written by halves and
   // read back as a whole, which the processor can't forward.
 #pragma GCC unroll 2
-  for (std::size_t j = 0; j < width; j += 4) {
+  for (std::size_t j = 0; j < layout.entries(); j += 4) {
     std::uint64_t four = 0;
 #pragma GCC unroll 4
     for (std::size_t part = 0; part < 4; ++part) {
@@ -100,7 +99,7 @@ template <std::uint32_t K, class Id, class Weight>
       std::memcpy(record_weights + j * sizeof weight, &weight, sizeof weight);
     }
   }
-  std::memset(record_weights + k * sizeof(float), 0, (width - k) * sizeof(float));
+  std::memset(record_weights + k * sizeof(float), 0, layout.weights_bytes() - k * sizeof(float));
 }
 
 }  // namespace
@@ -226,13 +225,13 @@ void HostHook::record_call(HostHook& hook, std::uint32_t layer, const void* ids,
                            const void* weights, std::uint32_t rows) {
   if (rows != 1 || !hook.block_.record || hook.ring_.room(1) == 0)
     return hook.record_rows<K, Id, Weight>(layer, ids, weights, rows);
-  const std::size_t k = K != 0 ? K : hook.top_k_;
-  const std::size_t width = K != 0 ? (K + 7) / 8 * 8 : hook.map_.header().route_stride / 8;
+  const std::uint32_t k = K != 0 ? K : hook.top_k_;
+  const RouteLayout layout = RouteLayout::of_top_k(k);
   const std::uint32_t num_experts = hook.num_experts_;
   const std::uint64_t position = hook.ring_.claim(1);
   std::byte* const slot = hook.ring_.memory().slot(position);
   write_record<K>(slot, 0, layer, static_cast<const Id*>(ids), static_cast<const Weight*>(weights),
-                  k, width, num_experts, hook.counts_.data() + std::size_t{layer} * num_experts);
+                  k, layout, num_experts, hook.counts_.data() + std::size_t{layer} * num_experts);
   hook.ring_.commit_cell(MappedRing::cell_of(slot), position,
                          static_cast<std::uint32_t>(hook.block_.step));
   hook.end_layer(layer);
@@ -244,8 +243,8 @@ template <std::uint32_t K, class Id, class Weight>
   rows = std::min(rows, block_.rows);
   const auto* ids = static_cast<const Id*>(all_ids);
   const auto* weights = static_cast<const Weight*>(all_weights);
-  const std::size_t k = K != 0 ? K : top_k_;
-  const std::size_t width = K != 0 ? (K + 7) / 8 * 8 : map_.header().route_stride / 8;
+  const std::uint32_t k = K != 0 ? K : top_k_;
+  const RouteLayout layout = RouteLayout::of_top_k(k);
   const std::uint32_t num_experts = num_experts_;
   std::uint64_t* const counts = counts_.data() + std::size_t{layer} * num_experts;
   std::uint32_t taken = 0;
@@ -261,7 +260,7 @@ template <std::uint32_t K, class Id, class Weight>
     std::byte* const slot = memory.slot(first + row);
     const Weight* const row_weights =
         std::is_same_v<Weight, NoWeight> ? nullptr : weights + std::size_t{row} * k;
-    write_record<K>(slot, row, layer, ids, row_weights, k, width, num_experts, counts);
+    write_record<K>(slot, row, layer, ids, row_weights, k, layout, num_experts, counts);
     ring_.commit_cell(MappedRing::cell_of(slot), first + row, step);
   }
   // Rows that only count, or for which there was no slot.

@@ -105,7 +105,7 @@ void check_types(moetrace_type id_type, std::uint32_t top_k, std::uint32_t pass_
       ASSERT_EQ(rows[row].step, row / pass_rows);
       ASSERT_EQ(rows[row].layer, 1u);
       ASSERT_EQ(rows[row].flags, 0u);
-      ASSERT_EQ(rows[row].expert.size(), (top_k + 7) / 8 * 8);
+      ASSERT_EQ(rows[row].expert.size(), RouteLayout::of_top_k(top_k).entries());
       for (std::size_t k = 0; k < rows[row].expert.size(); ++k) {
         const std::size_t n = row * top_k + k;
         if (k >= top_k) {

@@ -38,7 +38,7 @@ std::string ring_of(std::uint64_t slots, std::uint32_t stride) {
 }  // namespace
 
 RingSize default_ring_size(const std::string& directory, const moetrace_ring_header& header) {
-  const std::uint32_t stride = route_stride_for(header.top_k);
+  const std::uint32_t stride = RouteLayout::of_top_k(header.top_k).stride();
   const auto slots_of = [&](double mb) {
     return std::bit_floor(static_cast<std::uint64_t>(mb * kMiB / stride));
   };
@@ -61,7 +61,7 @@ RingSize default_ring_size(const std::string& directory, const moetrace_ring_hea
 Result<RingSize> wanted_ring_size(double mb, const std::string& source,
                                   const std::string& directory,
                                   const moetrace_ring_header& header) {
-  const std::uint32_t stride = route_stride_for(header.top_k);
+  const std::uint32_t stride = RouteLayout::of_top_k(header.top_k).stride();
   RingSize size{sizes_for(mb, header.top_k), ""};
   const std::uint64_t slots = size.sizes.route_slots;
   if (static_cast<double>(slots * stride) != mb * kMiB) {

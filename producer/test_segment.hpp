@@ -56,7 +56,7 @@ class SegmentReader {
   // All routes that came since the last call; the slots are given back if `publish`.
   std::vector<RouteRow> routes(bool publish = true) {
     std::vector<RouteRow> rows;
-    const std::size_t width = map_.header().route_stride / 8;
+    const RouteLayout layout = map_.route_layout();
     const std::uint64_t end =
         valid_routes_end(map_, routes_, next_route_, map_.header().route_slots);
     for (; next_route_ != end; ++next_route_) {
@@ -64,10 +64,10 @@ class SegmentReader {
       moetrace_route_head head;
       std::memcpy(&head, slot, sizeof head);
       RouteRow row{next_route_, head.step, head.row, head.layer, head.flags, {}, {}};
-      row.expert.resize(width);
-      row.weight.resize(width);
-      std::memcpy(row.expert.data(), slot + 16, width * 2);
-      std::memcpy(row.weight.data(), slot + 16 + width * 2, width * 4);
+      row.expert.resize(layout.entries());
+      row.weight.resize(layout.entries());
+      std::memcpy(row.expert.data(), slot + layout.ids_offset(), layout.ids_bytes());
+      std::memcpy(row.weight.data(), slot + layout.weights_offset(), layout.weights_bytes());
       rows.push_back(row);
     }
     if (publish) routes_.publish(next_route_);

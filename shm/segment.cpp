@@ -39,7 +39,7 @@ std::uint64_t round_up(std::uint64_t bytes) {
 // on its own page.
 void lay_out(moetrace_ring_header& h, const SegmentSizes& sizes) {
   h.header_bytes = kPage;
-  h.route_stride = route_stride_for(h.top_k);
+  h.route_stride = RouteLayout::of_top_k(h.top_k).stride();
   h.event_slots = sizes.event_slots;
   h.route_slots = sizes.route_slots;
   h.request_slots = sizes.request_slots;

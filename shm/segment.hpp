@@ -20,6 +20,7 @@
 #include "shm/file_lock.hpp"
 #include "shm/errors.hpp"
 #include "shm/ring.hpp"
+#include "shm/route_layout.hpp"
 #include "shm/shared_lines.hpp"
 
 namespace moetrace {
@@ -66,11 +67,6 @@ SegmentSizes sizes_for(double ring_mb, std::uint32_t top_k);
 // What a segment's two files take for this model.
 std::uint64_t segment_bytes(const moetrace_ring_header& model, const SegmentSizes& sizes);
 
-// Slots of 64 bytes that a route record of this top-k takes, 1 to 4.
-constexpr std::uint32_t route_stride_for(std::uint32_t top_k) {
-  return 64 * ((top_k + 7) / 8);
-}
-
 // The mapped files with the addresses of their parts. Both sides use it; the collector's .ring is
 // mapped read-only.
 class SegmentMap {
@@ -87,6 +83,7 @@ class SegmentMap {
   void* ring_address() const { return ring_.get_address(); }
   std::size_t ring_bytes() const { return ring_.get_size(); }
 
+  RouteLayout route_layout() const { return RouteLayout::of_top_k(header_.top_k); }
   MappedRing event_ring() const {
     return {events(), 64, header_.event_slots, &ctl()->event_consumed};
   }

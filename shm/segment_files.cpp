@@ -141,7 +141,7 @@ std::vector<std::string> sessions_in(const std::string& directory) {
 }
 
 SegmentSizes sizes_for(double ring_mb, std::uint32_t top_k) {
-  const double slots = std::ceil(ring_mb * 1024 * 1024 / route_stride_for(top_k));
+  const double slots = std::ceil(ring_mb * 1024 * 1024 / RouteLayout::of_top_k(top_k).stride());
   const double limited = std::clamp(slots, 64.0, static_cast<double>(MOETRACE_MAX_ROUTE_SLOTS));
   return sizes_of_slots(std::bit_ceil(static_cast<std::uint64_t>(limited)));
 }

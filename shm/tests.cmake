@@ -1,5 +1,5 @@
 add_executable(moetrace-shm-test abi_golden_test.cpp header_check_test.cpp ring_test.cpp segment_test.cpp
-                                 layer_mask_test.cpp segment_files_test.cpp segment_race_test.cpp session_claim_test.cpp
+                                 layer_mask_test.cpp route_layout_test.cpp segment_files_test.cpp segment_race_test.cpp session_claim_test.cpp
                                  shared_lines_test.cpp)
 target_link_libraries(moetrace-shm-test PRIVATE moetrace_shm moetrace_flags GTest::gtest_main)
 target_compile_definitions(moetrace-shm-test PRIVATE MOETRACE_TESTDATA="${CMAKE_CURRENT_SOURCE_DIR}/testdata")

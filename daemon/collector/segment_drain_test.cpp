@@ -210,7 +210,7 @@ TEST_F(SegmentDrainTest, WhatADeadGpuDidNotPublishIsTorn) {
     announcer.announce(4, {});
     RingWriter<MappedRing> writer(map.route_ring(), map.header().route_slots);
     for (std::uint64_t row = 0; row < 4; ++row) {  // one of two layers, whole to the eye
-      std::memcpy(writer.memory().slot(row) + 8, &row, sizeof row);
+      std::memcpy(writer.memory().slot(row) + offsetof(moetrace_route_head, row), &row, sizeof row);
       writer.commit(writer.claim(1), 0);
     }
     map.state()->published.routes = 3;

@@ -5,8 +5,8 @@
 #include <filesystem>
 #include <random>
 
-#include "trace/verify_files.hpp"
 #include "daemon/collector/test_trace.hpp"
+#include "trace/verify_files.hpp"
 
 namespace moetrace {
 namespace {
@@ -63,7 +63,8 @@ class Attack {
       case 3:
         return change_slot(header().event_offset, 64, 24);
       case 4:
-        return change_slot(header().route_offset, header().route_stride, 32);
+        return change_slot(header().route_offset, header().route_stride,
+                           segment_.map().route_layout().weights_offset());
       default:
         return change_ctl();
     }

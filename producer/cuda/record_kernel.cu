@@ -35,7 +35,6 @@ __device__ inline unsigned* block_histogram() {
 }
 
 constexpr unsigned kWarp = 32;
-constexpr unsigned kPieceBytes = 16;
 // Threads of a block that write; one more warp keeps the books. Few enough to find a place beside
 // an expert kernel.
 constexpr unsigned kWriters = 512;
@@ -48,11 +47,6 @@ constexpr unsigned kBlocksOnAMultiprocessor = 3;
 // one layer; unless a block would go through more experts than it has picks. 4 bytes an expert.
 constexpr unsigned kHistogramRows = kMostSharedRows + 1;
 constexpr unsigned kHistogramExpertsAWriter = 8;
-
-// 16-byte pieces of a record of 64 * `units` bytes.
-__host__ __device__ constexpr unsigned pieces_of(unsigned units) {
-  return 4 * units;
-}
 
 // The layers of a launch, as a kernel's argument.
 template <unsigned kMost>
@@ -174,7 +168,8 @@ __device__ bool takes_last_ticket(ControlBlock& control) {
 template <unsigned kUnits, bool kVectors, unsigned kMost>
 __device__ __forceinline__ void write_rows(const HookView& view, const RouteShape& shape,
                                            const LayerList<kMost>& list, bool use_histogram) {
-  constexpr unsigned kPieces = pieces_of(kUnits);
+  constexpr RouteLayout layout = RouteLayout::of_units(kUnits);
+  constexpr unsigned kPieces = layout.pieces();
   const unsigned writers = blockDim.x - kWarp;
   const bool keeps_books = threadIdx.x == writers;
   ControlBlock& control = *view.control;
@@ -254,14 +249,15 @@ __device__ __forceinline__ void write_rows(const HookView& view, const RouteShap
     const uint4 head =
         make_uint4(static_cast<std::uint32_t>(seq + 1), static_cast<std::uint32_t>(step.step), row,
                    static_cast<std::uint32_t>(layer));
-    std::byte* slot = view.routes + (seq & (view.route_slots - 1)) * (64 * kUnits);
+    std::byte* slot = view.routes + (seq & (view.route_slots - 1)) * layout.stride();
     // Evict-first: nothing here reads it again. With plain stores and the counts' atomics beside
     // them, a stream of large layers gets 29 GB/s into the ring, with these 45.
-    __stcs(reinterpret_cast<uint4*>(slot + piece * kPieceBytes), piece == 0 ? head : loaded.bits);
+    __stcs(reinterpret_cast<uint4*>(slot + piece * RouteLayout::kPieceBytes),
+           piece == 0 ? head : loaded.bits);
   }
   const Counter counter{view.counts + static_cast<std::uint64_t>(layer) * view.num_experts,
                         use_histogram ? block_histogram() : nullptr, view.num_experts};
-  if (mine && piece > 0 && piece <= kUnits) counter.add(loaded.experts);
+  if (mine && layout.is_ids_piece(piece)) counter.add(loaded.experts);
   counter.flush();
   if (!step_ends) return;
   __syncthreads();  // the block has written
@@ -312,8 +308,9 @@ struct Grid {
 };
 template <unsigned kUnits>
 Grid grid_of(unsigned rows, unsigned most_writers) {
-  const unsigned writers = std::min(whole_warps(rows * pieces_of(kUnits)), most_writers);
-  return {divided(rows, writers / pieces_of(kUnits)), writers + kWarp};
+  constexpr unsigned kPieces = RouteLayout::of_units(kUnits).pieces();
+  const unsigned writers = std::min(whole_warps(rows * kPieces), most_writers);
+  return {divided(rows, writers / kPieces), writers + kWarp};
 }
 
 template <unsigned kUnits, bool kVectors>
@@ -370,7 +367,7 @@ cudaError_t load_kernels() {
 
 cudaError_t launch_record(cudaStream_t stream, const HookView& view, const RouteShape& shape,
                           const RouteTensors* layers, std::size_t count, bool in_line) {
-  switch ((view.top_k + 7) / 8) {
+  switch (RouteLayout::of_top_k(view.top_k).units()) {
     case 1:
       return launch<1>(stream, view, shape, layers, count, in_line);
     case 2:

@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "producer/cuda/kernels.hpp"
+#include "shm/route_layout.hpp"
 
 namespace moetrace::cuda {
 
@@ -20,7 +21,7 @@ struct TensorPair {
 
 // The ids of one piece; MOETRACE_NO_EXPERT for what is none.
 struct ExpertPiece {
-  std::uint16_t expert[8];
+  std::uint16_t expert[RouteLayout::kIdsPerPiece];
 };
 
 __device__ inline uint4 pack(const ExpertPiece& piece) {
@@ -93,14 +94,15 @@ struct Piece {
 template <unsigned kUnits>
 __device__ inline Piece load_piece(const RouteShape& shape, const TensorPair& routes,
                                    std::uint32_t piece, std::uint64_t begin, const HookView& view) {
+  constexpr RouteLayout layout = RouteLayout::of_units(kUnits);
   Piece loaded{{}, make_uint4(0, 0, 0, 0)};
   const std::uint64_t end = begin + view.top_k;
-  if (piece > 0 && piece <= kUnits) {
+  if (layout.is_ids_piece(piece)) {
     loaded.experts =
-        load_experts(shape, routes.ids, begin + 8 * (piece - 1), end, view.num_experts);
+        load_experts(shape, routes.ids, begin + layout.first_id(piece), end, view.num_experts);
     loaded.bits = pack(loaded.experts);
-  } else if (piece > kUnits && piece <= 3 * kUnits) {
-    loaded.bits = load_weights(shape, routes.weights, begin + 4 * (piece - 1 - kUnits), end);
+  } else if (layout.is_weights_piece(piece)) {
+    loaded.bits = load_weights(shape, routes.weights, begin + layout.first_weight(piece), end);
   }
   return loaded;
 }
@@ -121,11 +123,12 @@ inline bool fits_vectors(const RouteShape& shape, const RouteTensors* layers, st
 template <unsigned kUnits>
 __device__ inline Piece load_piece_by_vectors(const TensorPair& routes, std::uint32_t piece,
                                               std::uint64_t begin, const HookView& view) {
-  const bool is_ids = piece > 0 && piece <= kUnits;
-  const std::uint32_t entry = is_ids ? 8 * (piece - 1) : 4 * (piece - 1 - kUnits);
+  constexpr RouteLayout layout = RouteLayout::of_units(kUnits);
+  const bool is_ids = layout.is_ids_piece(piece);
+  const std::uint32_t entry = is_ids ? layout.first_id(piece) : layout.first_weight(piece);
   const auto* from =
       static_cast<const uint4*>(is_ids ? routes.ids : routes.weights) + (begin + entry) / 4;
-  const bool has_first = piece > 0 && piece <= 3 * kUnits && entry < view.top_k;
+  const bool has_first = (is_ids || layout.is_weights_piece(piece)) && entry < view.top_k;
   const bool has_second = is_ids && entry + 4 < view.top_k;
   const uint4 first = has_first ? from[0] : make_uint4(0, 0, 0, 0);
   const uint4 none = make_uint4(~0u, ~0u, ~0u, ~0u);
