@@ -6,7 +6,7 @@
 namespace moetrace {
 
 // What `meta` says, and what the control words said at creation; they may have been changed since.
-Announcer::Announcer(const SegmentMap& map, EventWriter& events, RequestBook& requests)
+Announcer::Announcer(const SegmentMap& map, EventWriter& events, RequestTable& requests)
     : map_(map),
       events_(events),
       requests_(requests),

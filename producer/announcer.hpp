@@ -9,7 +9,7 @@
 #include <span>
 
 #include "producer/event_writer.hpp"
-#include "producer/request_book.hpp"
+#include "producer/request_table.hpp"
 #include "shm/segment.hpp"
 
 namespace moetrace {
@@ -57,7 +57,7 @@ class Spans {
 
 class Announcer {
  public:
-  Announcer(const SegmentMap& map, EventWriter& events, RequestBook& requests);
+  Announcer(const SegmentMap& map, EventWriter& events, RequestTable& requests);
 
   // A pass of `rows` real rows, at least 1. Rows = 0 in the answer: the producer is switched off.
   StepBlock announce(std::uint32_t rows, const Spans& spans);
@@ -85,7 +85,7 @@ class Announcer {
 
   const SegmentMap& map_;
   EventWriter& events_;
-  RequestBook& requests_;
+  RequestTable& requests_;
   ControlWords control_;
   std::uint64_t control_version_ = 0;
   bool control_unannounced_ = false;

@@ -176,7 +176,7 @@ TEST(Announcer, AChangeBeforeTheFirstStepIsSeen) {
       segment->map(),
       {true, 1, {{0b010, 0, 0, 0}}});  // after the name appeared, before the announcer exists
   EventWriter events(segment->map().event_ring(), 64);
-  RequestBook requests(segment->map(), events);
+  RequestTable requests(segment->map(), events);
   Announcer announcer(segment->map(), events, requests);
   EXPECT_EQ(format_layers(announcer.announce(1, {}).layers), "1");
 }

@@ -27,7 +27,7 @@ class Producer {
   // False in a forked child, where the mappings do not exist: no other member may be called there.
   bool usable() const { return !forked_; }
 
-  RequestBook& requests() { return requests_; }
+  RequestTable& requests() { return requests_; }
   Announcer& announcer() { return announcer_; }
   EventWriter& events() { return events_; }
   HostHook& hook() { return hook_; }
@@ -77,7 +77,7 @@ class Producer {
   const std::string summary_;
   std::string no_collector_;
   EventWriter events_;
-  RequestBook requests_;
+  RequestTable requests_;
   Announcer announcer_;
   HostHook hook_;
   std::unique_ptr<DeviceHook> device_hook_;

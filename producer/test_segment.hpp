@@ -124,7 +124,7 @@ struct Bench {
   TestDirectory directory;
   ProducerSegment segment;
   EventWriter events{map().event_ring(), map().header().event_slots};
-  RequestBook requests{map(), events};
+  RequestTable requests{map(), events};
   Announcer announcer{map(), events, requests};
   HostHook hook{map()};
   SegmentReader reader{map()};

@@ -1,5 +1,5 @@
 add_executable(moetrace-producer-test announcer_test.cpp host_hook_test.cpp producer_test.cpp
-                                      request_book_test.cpp ring_size_test.cpp settings_test.cpp)
+                                      request_table_test.cpp ring_size_test.cpp settings_test.cpp)
 target_link_libraries(moetrace-producer-test PRIVATE moetrace_producer moetrace_flags GTest::gtest_main)
 gtest_discover_tests(moetrace-producer-test DISCOVERY_TIMEOUT 60)
 

@@ -205,7 +205,7 @@ TEST_F(SegmentDrainTest, WhatADeadGpuDidNotPublishIsTorn) {
     name = segment.name();
     const SegmentMap& map = segment.map();
     EventWriter events(map.event_ring(), map.header().event_slots);
-    RequestBook requests(map, events);
+    RequestTable requests(map, events);
     Announcer announcer(map, events, requests);
     announcer.announce(4, {});
     RingWriter<MappedRing> writer(map.route_ring(), map.header().route_slots);

@@ -19,7 +19,7 @@ constexpr int kSegments = 2000;
 // drained the first of them, and its file is gone.
 SegmentName leave_segment(const TestDirectory& directory, bool late) {
   const auto producer = *Producer::open(test_settings(directory));
-  RequestBook& requests = producer->requests();
+  RequestTable& requests = producer->requests();
   const std::uint64_t a = requests.begin("alpha", 3, 0), b = requests.begin("beta \"b\"", 9, 1);
   run_step(*producer, a, 0, 3);
   const moetrace_span spans[] = {{a, 3, 0, 1}, {b, MOETRACE_UNKNOWN_POSITION, 1, 2}, {b, 7, 3, 1}};

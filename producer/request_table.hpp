@@ -14,9 +14,9 @@
 
 namespace moetrace {
 
-class RequestBook {
+class RequestTable {
  public:
-  RequestBook(const SegmentMap& map, EventWriter& events);
+  RequestTable(const SegmentMap& map, EventWriter& events);
 
   // As moetrace_request_begin and moetrace_request_end.
   std::uint64_t begin(std::string_view id, std::uint32_t prompt_tokens,

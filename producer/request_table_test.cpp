@@ -1,4 +1,4 @@
-#include "producer/request_book.hpp"
+#include "producer/request_table.hpp"
 
 #include "producer/test_segment.hpp"
 
@@ -19,7 +19,7 @@ std::string id_of(const std::vector<EventSlot>& slots) {
   return id;
 }
 
-TEST(RequestBook, IdsOfEveryLengthArriveWhole) {
+TEST(RequestTable, IdsOfEveryLengthArriveWhole) {
   for (std::size_t length = 0; length <= 255; ++length) {
     Bench bench;
     std::string id;
@@ -42,7 +42,7 @@ TEST(RequestBook, IdsOfEveryLengthArriveWhole) {
   }
 }
 
-TEST(RequestBook, LongIdsAreCutBetweenCharacters) {
+TEST(RequestTable, LongIdsAreCutBetweenCharacters) {
   Bench bench;
   bench.requests.begin(std::string(300, 'x'), 0, 0);
   EXPECT_EQ(id_of(bench.reader.events()), std::string(255, 'x'));
@@ -56,7 +56,7 @@ TEST(RequestBook, LongIdsAreCutBetweenCharacters) {
   EXPECT_EQ(id_of(bench.reader.events()), "") << "no character begins anywhere";
 }
 
-TEST(RequestBook, EndsAreWrittenOnce) {
+TEST(RequestTable, EndsAreWrittenOnce) {
   Bench bench;
   const auto request = bench.requests.begin("r0", 1, 0);
   bench.requests.end(request, 128, "a status that is longer than the field, é");
@@ -73,7 +73,7 @@ TEST(RequestBook, EndsAreWrittenOnce) {
   EXPECT_EQ(bench.map().requests()[0].end_event, 1u);
 }
 
-TEST(RequestBook, WhatFindsNoRoomWaitsInOrder) {
+TEST(RequestTable, WhatFindsNoRoomWaitsInOrder) {
   Bench bench;  // 64 event slots
   for (int n = 0; n < 64; ++n) bench.requests.begin("r", 0, 0);
   EXPECT_TRUE(bench.requests.flush());
@@ -88,7 +88,7 @@ TEST(RequestBook, WhatFindsNoRoomWaitsInOrder) {
   EXPECT_EQ(slots[1].as<moetrace_request_end_event>().request, 0u);
 }
 
-TEST(RequestBook, NobodyOvertakesWhoWaits) {
+TEST(RequestTable, NobodyOvertakesWhoWaits) {
   Bench bench;
   for (int n = 0; n < 62; ++n) bench.requests.begin("r", 0, 0);
   const auto longer =
@@ -104,7 +104,7 @@ TEST(RequestBook, NobodyOvertakesWhoWaits) {
   EXPECT_EQ(slots[5].as<moetrace_request_end_event>().request, 0u);
 }
 
-TEST(RequestBook, ARequestThatEndsBeforeItCouldBeAnnouncedLeavesNothing) {
+TEST(RequestTable, ARequestThatEndsBeforeItCouldBeAnnouncedLeavesNothing) {
   Bench bench;
   for (int n = 0; n < 64; ++n) bench.requests.begin("r", 0, 0);
   for (int n = 0; n < 1000; ++n) bench.requests.end(bench.requests.begin("short", 0, 0), 0, "stop");
@@ -113,7 +113,7 @@ TEST(RequestBook, ARequestThatEndsBeforeItCouldBeAnnouncedLeavesNothing) {
   EXPECT_TRUE(bench.reader.events().empty());
 }
 
-TEST(RequestBook, AGroupThatDoesNotFitTakesNothing) {
+TEST(RequestTable, AGroupThatDoesNotFitTakesNothing) {
   Bench bench;
   for (int n = 0; n < 61; ++n) bench.requests.begin("r", 0, 0);
   bench.requests.begin(std::string(200, 'x'), 0, 0);  // four slots; three are free
@@ -121,7 +121,7 @@ TEST(RequestBook, AGroupThatDoesNotFitTakesNothing) {
   EXPECT_EQ(bench.reader.events().size(), 61u);
 }
 
-TEST(RequestBook, TableEntriesAreTakenAgainOnlyWhenTheEndIsConsumed) {
+TEST(RequestTable, TableEntriesAreTakenAgainOnlyWhenTheEndIsConsumed) {
   Bench bench;  // four entries
   for (int n = 0; n < 4; ++n) bench.requests.begin("r" + std::to_string(n), 0, 0);
   bench.requests.end(2, 0, "stop");
@@ -138,7 +138,7 @@ TEST(RequestBook, TableEntriesAreTakenAgainOnlyWhenTheEndIsConsumed) {
   EXPECT_EQ(bench.reader.events().size(), 2u);
 }
 
-TEST(RequestBook, AHostileConsumedPositionHarmsNobodyElse) {
+TEST(RequestTable, AHostileConsumedPositionHarmsNobodyElse) {
   Bench bench;
   for (int n = 0; n < 4; ++n) bench.requests.begin("r", 0, 0);
   bench.map().ctl()->event_consumed = UINT64_MAX;

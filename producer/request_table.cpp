@@ -1,4 +1,4 @@
-#include "producer/request_book.hpp"
+#include "producer/request_table.hpp"
 
 #include <algorithm>
 #include <array>
@@ -25,14 +25,14 @@ std::uint16_t request_slots(std::size_t id_bytes) {
 
 }  // namespace
 
-RequestBook::RequestBook(const SegmentMap& map, EventWriter& events) : map_(map), events_(events) {
+RequestTable::RequestTable(const SegmentMap& map, EventWriter& events) : map_(map), events_(events) {
   free_entries_.resize(map.header().request_slots);
   for (std::uint32_t n = 0; n < free_entries_.size(); ++n) {
     free_entries_[n] = static_cast<std::uint32_t>(free_entries_.size()) - 1 - n;
   }
 }
 
-std::uint64_t RequestBook::begin(std::string_view id, std::uint32_t prompt_tokens,
+std::uint64_t RequestTable::begin(std::string_view id, std::uint32_t prompt_tokens,
                                  std::uint32_t cached_tokens) {
   const std::uint64_t request = next_++;
   const auto [at, is_new] = live_.emplace(
@@ -42,7 +42,7 @@ std::uint64_t RequestBook::begin(std::string_view id, std::uint32_t prompt_token
   return request;
 }
 
-void RequestBook::end(std::uint64_t request, std::uint32_t generated_tokens,
+void RequestTable::end(std::uint64_t request, std::uint32_t generated_tokens,
                       std::string_view status) {
   const auto found = live_.find(request);
   if (found == live_.end()) return;
@@ -58,7 +58,7 @@ void RequestBook::end(std::uint64_t request, std::uint32_t generated_tokens,
   live_.erase(found);
 }
 
-bool RequestBook::flush() {
+bool RequestTable::flush() {
   while (!pending_.empty()) {
     const Pending& next = pending_.front();
     if (next.is_end) {
@@ -71,7 +71,7 @@ bool RequestBook::flush() {
   return true;
 }
 
-bool RequestBook::write_begin(std::uint64_t request, Live& live) {
+bool RequestTable::write_begin(std::uint64_t request, Live& live) {
   const std::uint16_t slots = request_slots(live.id.size());
   if (!events_.fits(slots)) return false;
   const std::uint64_t first = events_.claim(slots);
@@ -119,7 +119,7 @@ bool RequestBook::write_begin(std::uint64_t request, Live& live) {
   return true;
 }
 
-bool RequestBook::write_end(const Pending& end) {
+bool RequestTable::write_end(const Pending& end) {
   if (!events_.fits(1)) return false;
   const std::uint64_t position = events_.claim(1);
   moetrace_request_end_event event{};
@@ -137,7 +137,7 @@ bool RequestBook::write_end(const Pending& end) {
   return true;
 }
 
-std::uint32_t RequestBook::take_entry() {
+std::uint32_t RequestTable::take_entry() {
   if (free_entries_.empty()) {
     // relaxed: only decides whether an old name may be forgotten; a wrong value from a hostile
     // collector harms only itself.
@@ -154,7 +154,7 @@ std::uint32_t RequestBook::take_entry() {
   return entry;
 }
 
-SharedWord RequestBook::entry_word(std::uint32_t entry, std::size_t word) const {
+SharedWord RequestTable::entry_word(std::uint32_t entry, std::size_t word) const {
   return SharedWord(reinterpret_cast<std::uint64_t*>(map_.requests() + entry) + word);
 }
 
