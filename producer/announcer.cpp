@@ -1,6 +1,6 @@
 #include "producer/announcer.hpp"
 
-#include "producer/cost.hpp"
+#include "producer/clock.hpp"
 #include "shm/layer_mask.hpp"
 
 namespace moetrace {

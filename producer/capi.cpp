@@ -4,7 +4,7 @@
 #include <cstring>
 #include <new>
 
-#include "producer/cost.hpp"
+#include "producer/clock.hpp"
 #include "producer/producer.h"
 #include "producer/producer.hpp"
 

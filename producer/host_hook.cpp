@@ -6,7 +6,7 @@
 #include <limits>
 #include <type_traits>
 
-#include "producer/cost.hpp"
+#include "producer/clock.hpp"
 #include "shm/layer_mask.hpp"
 
 namespace moetrace {

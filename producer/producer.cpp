@@ -6,7 +6,7 @@
 #include <mutex>
 #include <vector>
 
-#include "producer/cost.hpp"
+#include "producer/clock.hpp"
 #include "shm/layer_mask.hpp"
 #include "shm/session_claim.hpp"
 

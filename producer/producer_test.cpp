@@ -12,7 +12,7 @@
 #include <fstream>
 #include <thread>
 
-#include "producer/cost.hpp"
+#include "producer/clock.hpp"
 #include "producer/test_segment.hpp"
 #include "shm/session_claim.hpp"
 
