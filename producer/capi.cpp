@@ -6,10 +6,10 @@
 
 #include "producer/clock.hpp"
 #include "producer/producer.h"
-#include "producer/producer.hpp"
+#include "producer/ring_producer.hpp"
 
 struct moetrace_producer {
-  std::unique_ptr<moetrace::Producer> impl;
+  std::unique_ptr<moetrace::RingProducer> impl;
 };
 
 namespace {
@@ -79,7 +79,7 @@ moetrace_producer* moetrace_open(const moetrace_options* options, char* error, s
       give_error(error, error_bytes, settings.error().message.c_str());
       return nullptr;
     }
-    auto producer = moetrace::Producer::open(*settings);
+    auto producer = moetrace::RingProducer::open(*settings);
     if (!producer) {
       give_error(error, error_bytes, producer.error().message.c_str());
       return nullptr;
@@ -132,14 +132,14 @@ int moetrace_step_begin_columns(moetrace_producer* producer, moetrace_cuda_strea
                                 uint32_t count, const uint64_t* requests, const int32_t* starts,
                                 const int32_t* firsts, int64_t began_ns) {
   if (!usable(producer)) return 0;
-  moetrace::Producer& impl = *producer->impl;
+  moetrace::RingProducer& impl = *producer->impl;
   impl.announce_ns() += static_cast<std::uint64_t>(moetrace::monotonic_ns() - began_ns);
   const auto rows = static_cast<std::uint32_t>(starts[count]);
   const moetrace::Spans spans{requests == nullptr ? 0 : count, requests, starts, firsts};
   const bool records =
       impl.device_hook() == nullptr
           ? impl.begin_step(rows, spans)
-          : impl.begin_step(stream, rows, spans, moetrace::Producer::Capture::kNone);
+          : impl.begin_step(stream, rows, spans, moetrace::RingProducer::Capture::kNone);
   return records ? 1 : 0;
 }
 
@@ -186,9 +186,9 @@ void moetrace_get_totals(const moetrace_producer* producer, moetrace_totals* tot
   if (usable(producer)) {
     known.steps = producer->impl->announcer().steps();
     known.attempted = producer->impl->announcer().attempted();
-    const auto totals_now = producer->impl->totals();
-    known.recorded = totals_now.recorded;
-    known.dropped = totals_now.dropped;
+    const auto records = producer->impl->record_counts();
+    known.recorded = records.recorded;
+    known.dropped = records.dropped;
     const moetrace::Cost cost = producer->impl->cost();
     known.announce_ns = cost.announce_ns;
     known.hook_ns = cost.hook_ns;

@@ -22,8 +22,8 @@
 #include <random>
 #include <thread>
 
+#include "producer/ring_producer.hpp"
 #include "shm/layer_mask.hpp"
-#include "producer/producer.hpp"
 
 namespace moetrace::bench {
 
@@ -149,7 +149,7 @@ Row hook_row(double ring_mb, std::uint32_t rows, Part part, int repeats) {
   Settings settings{directory, "bench", sizes_for(ring_mb, kTopK), header};
   Row row;
   {
-    auto producer = std::move(*Producer::open(settings));
+    auto producer = std::move(*RingProducer::open(settings));
     Drainer drainer(directory, producer->name());
     const std::uint64_t slots = producer->map().header().route_slots;
     const std::uint64_t passes = std::max<std::uint64_t>(

@@ -4,7 +4,7 @@
 
 #include <cstdlib>
 
-#include "producer/producer.hpp"
+#include "producer/ring_producer.hpp"
 #include "producer/settings.hpp"
 #include "shm/test_directory.hpp"
 

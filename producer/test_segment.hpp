@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "producer/producer.hpp"
+#include "producer/ring_producer.hpp"
 #include "shm/test_directory.hpp"
 
 namespace moetrace {

@@ -11,7 +11,7 @@ using State = SegmentDrain::State;
 class SegmentDrainTest : public testing::Test {
  protected:
   void open(std::uint64_t route_slots = 64) {
-    producer = *Producer::open(test_settings(directory, route_slots));
+    producer = *RingProducer::open(test_settings(directory, route_slots));
     name = producer->name();
   }
   std::unique_ptr<SegmentDrain> attached(const moetrace_layer_mask& filter = kEveryLayer) {
@@ -36,7 +36,7 @@ class SegmentDrainTest : public testing::Test {
 
   TestDirectory directory;
   std::string path = directory.file("trace.jsonl");
-  std::unique_ptr<Producer> producer;
+  std::unique_ptr<RingProducer> producer;
   SegmentName name;
 };
 

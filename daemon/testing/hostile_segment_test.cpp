@@ -18,7 +18,7 @@ constexpr int kSegments = 2000;
 // What a producer leaves that has recorded some passes of three requests. `late`: a collector has
 // drained the first of them, and its file is gone.
 SegmentName leave_segment(const TestDirectory& directory, bool late) {
-  const auto producer = *Producer::open(test_settings(directory));
+  const auto producer = *RingProducer::open(test_settings(directory));
   RequestTable& requests = producer->requests();
   const std::uint64_t a = requests.begin("alpha", 3, 0), b = requests.begin("beta \"b\"", 9, 1);
   run_step(*producer, a, 0, 3);

@@ -9,7 +9,7 @@
 #include <thread>
 
 #include "producer/cuda/test_routing.hpp"
-#include "producer/producer.hpp"
+#include "producer/ring_producer.hpp"
 #include "producer/settings.hpp"
 
 namespace moetrace::cuda {
@@ -30,7 +30,7 @@ T* allocate(std::size_t count) {
   return static_cast<T*>(data);
 }
 
-void wait_for_room(Producer& producer, std::uint64_t records) {
+void wait_for_room(RingProducer& producer, std::uint64_t records) {
   const SegmentMap& map = producer.map();
   const SharedWord consumed(&map.ctl()->route_consumed);
   const SharedWord event_consumed(&map.ctl()->event_consumed);
@@ -53,12 +53,12 @@ int run(std::uint32_t rows, std::uint32_t layers, std::uint64_t steps, bool loss
   options.device = "cuda";
   options.cuda_device = 0;
   const auto settings = resolve_settings(options);
-  auto opened = settings ? Producer::open(*settings) : settings.error();
+  auto opened = settings ? RingProducer::open(*settings) : settings.error();
   if (!opened) {
     std::fprintf(stderr, "moetrace-cuda-load: %s\n", opened.error().message.c_str());
     return 1;
   }
-  Producer& producer = **opened;
+  RingProducer& producer = **opened;
   DeviceHook& hook = *producer.device_hook();
 
   cudaStream_t stream = nullptr;

@@ -97,14 +97,14 @@ class GpuProducer {
     settings.header = header;
     settings.header.claimer = MOETRACE_CLAIMER_GPU;
     settings.cuda_device = 0;
-    auto opened = Producer::open(settings);
+    auto opened = RingProducer::open(settings);
     if (!opened) throw std::runtime_error(opened.error().message);
     producer_ = std::move(*opened);
     reader_ = std::make_unique<SegmentReader>(producer_->map());
   }
 
-  Producer& operator*() const { return *producer_; }
-  Producer* operator->() const { return producer_.get(); }
+  RingProducer& operator*() const { return *producer_; }
+  RingProducer* operator->() const { return producer_.get(); }
   SegmentReader& reader() const { return *reader_; }
   const TestDirectory& directory() const { return directory_; }
 
@@ -136,7 +136,7 @@ class GpuProducer {
 
  private:
   TestDirectory directory_;
-  std::unique_ptr<Producer> producer_;
+  std::unique_ptr<RingProducer> producer_;
   std::unique_ptr<SegmentReader> reader_;
 };
 

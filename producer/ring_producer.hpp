@@ -12,12 +12,12 @@
 
 namespace moetrace {
 
-class Producer {
+class RingProducer {
  public:
-  static Result<std::unique_ptr<Producer>> open(const Settings& settings);
-  ~Producer();
-  Producer(const Producer&) = delete;
-  Producer& operator=(const Producer&) = delete;
+  static Result<std::unique_ptr<RingProducer>> open(const Settings& settings);
+  ~RingProducer();
+  RingProducer(const RingProducer&) = delete;
+  RingProducer& operator=(const RingProducer&) = delete;
 
   const SegmentMap& map() const { return segment_.map(); }
   const SegmentName& name() const { return segment_.name(); }
@@ -50,11 +50,11 @@ class Producer {
 
   // Records in the ring so far, and records without room, announced ones included. Of a GPU: by the
   // end of the last step that is over.
-  struct Totals {
+  struct RecordCounts {
     std::uint64_t recorded;
     std::uint64_t dropped;
   };
-  Totals totals() const;
+  RecordCounts record_counts() const;
 
   // Time of the engine's threads so far, what others reported included.
   Cost cost() const { return {cost_.announce_ns, cost_.hook_ns + hook_.cost_ns()}; }
@@ -68,8 +68,8 @@ class Producer {
   bool can_announce(moetrace_cuda_stream stream, Capture capture) const;
   void end_announcement(const StepBlock& block);
   void store_cost();
-  Producer(const Settings& settings, ProducerSegment segment,
-           std::unique_ptr<DeviceHook> device_hook);
+  RingProducer(const Settings& settings, ProducerSegment segment,
+               std::unique_ptr<DeviceHook> device_hook);
   friend struct ForkGuard;
 
   ProducerSegment segment_;
