@@ -20,8 +20,8 @@ struct StepArguments {
   std::int32_t last_layer;     // the highest selected one, -1: none
 };
 
-// The ring's account and how far the step is, as a launch leaves it to the next one (account.cuh).
-struct Account {
+// The ring's tally and how far the step is, as a launch leaves it to the next one (tally.cuh).
+struct StepTally {
   std::uint64_t end;        // end_of_launch() of the launch that wrote this; 0: none has
   std::uint64_t claimed;    // route slots dealt out so far
   std::uint64_t consumed;   // what the collector was last seen to have consumed, never ahead of it
@@ -35,7 +35,7 @@ struct Account {
 
 // What a block of a launch looks at before it begins. Only announcements change `step`.
 struct LaunchState {
-  Account accounts[2];
+  StepTally tallies[2];
   StepArguments step;
   std::uint64_t begun;  // 2^24 for each launch before, and what the running one's blocks have added
 };

@@ -1,4 +1,4 @@
-// Which launch of the hook a block belongs to: see account.cuh.
+// Which launch of the hook a block belongs to: see tally.cuh.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -21,7 +21,7 @@ __device__ inline std::uint64_t end_of_launch(std::uint64_t begun) {
   return (begun & ~(kOneLaunch - 1)) + kOneLaunch;
 }
 
-// Which of two accounts a launch begins with, by a block of it, or nobody between launches, that
+// Which of two tallies a launch begins with, by a block of it, or nobody between launches, that
 // found `begun`. end_0, end_1: end_of_launch() of the launches that wrote them; of the earlier ones
 // the later is taken. The launch's own is ahead of `begun`, so the difference wraps: the greatest.
 __device__ inline unsigned begins_with(std::uint64_t begun, std::uint64_t end_0,

@@ -1,7 +1,7 @@
 // The hook itself: the routing of one layer, or of several, out of device memory into the ring.
 //
 // Slots are dealt out without an atomic. Launches of one producer never overlap, and each begins
-// with the account that those before it have left (account.cuh): row r of the launch's layer number
+// with the tally that those before it have left (tally.cuh): row r of the launch's layer number
 // n takes slot claimed + n * rows + r. Nothing waits: rows that the ring has no room for are
 // dropped and counted.
 //
@@ -64,9 +64,9 @@ static_assert(MOETRACE_MAX_LAYERS <= 256 && sizeof(LayerList<kMostLayers>) < 204
 template <unsigned kMost>
 class Wanted {
  public:
-  __device__ Wanted(const StepArguments& step, const Account& account, const LayerList<kMost>& list)
-      : words_{word(step, account, list, 0), word(step, account, list, 1),
-               word(step, account, list, 2), word(step, account, list, 3)} {}
+  __device__ Wanted(const StepArguments& step, const StepTally& tally, const LayerList<kMost>& list)
+      : words_{word(step, tally, list, 0), word(step, tally, list, 1), word(step, tally, list, 2),
+               word(step, tally, list, 3)} {}
 
   __device__ bool contains(std::int32_t layer) const {
     return (bit(words_[0], layer) | bit(words_[1], layer - 64) | bit(words_[2], layer - 128) |
@@ -84,10 +84,10 @@ class Wanted {
   }
 
  private:
-  static __device__ std::uint64_t word(const StepArguments& step, const Account& account,
+  static __device__ std::uint64_t word(const StepArguments& step, const StepTally& tally,
                                        const LayerList<kMost>& list, int w) {
-    const std::int32_t past = account.last_seen + 1 - 64 * w;
-    const std::uint64_t open = account.open == 0 || past >= 64 ? 0 : ~0ull << max(past, 0);
+    const std::int32_t past = tally.last_seen + 1 - 64 * w;
+    const std::uint64_t open = tally.open == 0 || past >= 64 ? 0 : ~0ull << max(past, 0);
     return list.layers.words[w] & step.layers.words[w] & open;
   }
   static __device__ std::uint64_t bit(std::uint64_t word, std::int32_t n) {
@@ -107,12 +107,12 @@ class Wanted {
 template <>
 class Wanted<1> {
  public:
-  __device__ Wanted(const StepArguments& step, const Account& account, const LayerList<1>& list) {
+  __device__ Wanted(const StepArguments& step, const StepTally& tally, const LayerList<1>& list) {
     const std::int32_t layer = list.layer[0];
     const bool selected = step.layers.words[layer / 64] >> (layer % 64) & 1;
-    const bool open = account.open != 0;
+    const bool open = tally.open != 0;
     // & and not &&: all is loaded at once.
-    last_ = open & selected & (layer > account.last_seen) ? layer : -1;
+    last_ = open & selected & (layer > tally.last_seen) ? layer : -1;
   }
 
   __device__ bool contains(std::int32_t layer) const { return last_ >= 0 && layer == last_; }
@@ -201,26 +201,26 @@ __device__ __forceinline__ void write_rows(const HookView& view, const RouteShap
 
   // The same in all blocks.
   const LaunchState& state = block_state();
-  const unsigned newer = begins_with(state.begun, state.accounts[0].end, state.accounts[1].end);
-  const Account& account = state.accounts[newer];
+  const unsigned newer = begins_with(state.begun, state.tallies[0].end, state.tallies[1].end);
+  const StepTally& tally = state.tallies[newer];
   const StepArguments& step = state.step;
-  const Wanted<kMost> wanted(step, account, list);
+  const Wanted<kMost> wanted(step, tally, list);
   const std::int32_t last = wanted.last();
   if (last < 0) return;
 
   const std::uint32_t rows = min(shape.rows, step.rows);
-  const std::uint64_t first = account.claimed;
-  const std::uint64_t room = known_room(view, account);
+  const std::uint64_t first = tally.claimed;
+  const std::uint64_t room = known_room(view, tally);
   const bool record = step.record != 0;
   const bool step_ends = wanted.contains(step.last_layer);
   // Whether so many records wait that the step should not keep them until it ends.
-  const bool publishes = record & !step_ends & (first - account.published >= view.publish_every);
+  const bool publishes = record & !step_ends & (first - tally.published >= view.publish_every);
   const std::uint32_t all_rows = wanted.count() * rows;
   const std::uint32_t taken = !record           ? 0
                               : room < all_rows ? static_cast<std::uint32_t>(room)
                                                 : all_rows;
   const auto keep_books = [&] {
-    Account after = account;
+    StepTally after = tally;
     after.end = end_of_launch(state.begun);
     after.claimed += taken;
     after.dropped += record ? all_rows - taken : 0;
@@ -231,7 +231,7 @@ __device__ __forceinline__ void write_rows(const HookView& view, const RouteShap
     } else if (record) {
       look_for_room(view, after, step.rows);
     }
-    write_account(control.state.accounts[1 - newer], after);
+    write_tally(control.state.tallies[1 - newer], after);
   };
   // Beside the writing, unless the step ends with it.
   if (keeps_books && blockIdx.x == 0 && !step_ends) {

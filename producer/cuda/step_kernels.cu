@@ -12,22 +12,22 @@ constexpr unsigned kMirrorThreads = 1024;
 // One thread. It comes after all of the pass before it, whose branches have been joined.
 __global__ void announce_step(HookView view, StepArguments step) {
   ControlBlock& control = *view.control;
-  Account& newer = newer_account(control);
-  Account account = newer;
+  StepTally& newer = newer_tally(control);
+  StepTally tally = newer;
   // The pass before failed, or left layers out: what was announced of it and never came is torn.
-  if (account.open != 0) end_step(view, control.state.step.step, account);
+  if (tally.open != 0) end_step(view, control.state.step.step, tally);
   control.ticket = 0;  // it is, unless an engine let launches overlap
   control.state.step = step;
   // The host's own load was an acquire, and a launch comes after what its thread did before.
-  account.consumed = believed(account, step.consumed);
-  account.last_seen = -1;
-  account.open = step.rows > 0;
+  tally.consumed = believed(tally, step.consumed);
+  tally.last_seen = -1;
+  tally.open = step.rows > 0;
   if (step.rows > 0 && step.last_layer < 0) {
-    end_step(view, step.step, account);  // no layer will end it
+    end_step(view, step.step, tally);  // no layer will end it
   } else if (step.record != 0) {
-    look_for_room(view, account, step.rows);
+    look_for_room(view, tally, step.rows);
   }
-  newer = account;
+  newer = tally;
 }
 
 // VersionedWords::write of shm/shared_lines.hpp, by one block, between two passes. Each thread that
@@ -37,8 +37,7 @@ __global__ void mirror_counts(HookView view, std::uint64_t cells, std::uint64_t 
   if (threadIdx.x == 0) store_system(view.mirror_version, version);
   __syncthreads();
   fence_system();
-  if (threadIdx.x == 0)
-    store_system(view.mirror_steps_done, newer_account(*view.control).steps_done);
+  if (threadIdx.x == 0) store_system(view.mirror_steps_done, newer_tally(*view.control).steps_done);
   for (std::uint64_t cell = threadIdx.x; cell < cells; cell += blockDim.x)
     store_system(view.mirror + cell, std::uint64_t{view.counts[cell]});
   __syncthreads();

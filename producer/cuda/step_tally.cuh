@@ -1,12 +1,12 @@
-// The ring's account between launches, and within one: blocks that begin late must find what all
+// The ring's tally between launches, and within one: blocks that begin late must find what all
 // others of their launch began with, although one block writes what the next launch begins with as
 // soon as it can. Nobody waits for that.
 //
-// There are two accounts. A launch begins with the newer one and writes the other. Both say which
+// There are two tallies. A launch begins with the newer one and writes the other. Both say which
 // launch wrote them, so a block that finds its own launch in one takes the other: that is the one
-// that it would have found there before. Whatever it sees of an account that is being written, it
+// that it would have found there before. Whatever it sees of an tally that is being written, it
 // does not take it. So no order is needed between the blocks of a launch; the end of a launch
-// orders it before the next (shm/account_model.cpp).
+// orders it before the next (shm/step_tally_model.cpp).
 //
 // A block learns which launch is its own from a word that all blocks of a launch together add 2^24
 // to: each loads it, and then adds its share. The launches before are over, so it finds their sum
@@ -40,20 +40,20 @@ __device__ inline void add_share(LaunchState& state) {
 }
 
 // All words of `to`, each whole: blocks of the same launch may be reading them.
-__device__ inline void write_account(Account& to, const Account& account) {
-  constexpr unsigned kWords = sizeof(Account) / sizeof(std::uint64_t);
+__device__ inline void write_tally(StepTally& to, const StepTally& tally) {
+  constexpr unsigned kWords = sizeof(StepTally) / sizeof(std::uint64_t);
   std::uint64_t words[kWords];
-  std::memcpy(words, &account, sizeof account);
+  std::memcpy(words, &tally, sizeof tally);
   auto* const out = reinterpret_cast<std::uint64_t*>(&to);
 #pragma unroll
   for (unsigned n = 0; n < kWords; ++n)
     DeviceWord(out[n]).store(words[n], ::cuda::memory_order_relaxed);
 }
 
-// The newer account, for a kernel of one thread, which comes between launches.
-__device__ inline Account& newer_account(ControlBlock& control) {
+// The newer tally, for a kernel of one thread, which comes between launches.
+__device__ inline StepTally& newer_tally(ControlBlock& control) {
   LaunchState& state = control.state;
-  return state.accounts[begins_with(state.begun, state.accounts[0].end, state.accounts[1].end)];
+  return state.tallies[begins_with(state.begun, state.tallies[0].end, state.tallies[1].end)];
 }
 
 }  // namespace moetrace::cuda

@@ -1,6 +1,6 @@
-// The two accounts of a GPU's launches (producer/cuda/account.cuh). Blocks of one launch in any
+// The two tallies of a GPU's launches (producer/cuda/tally.cuh). Blocks of one launch in any
 // order, with relaxed operations only: each must find what the launch before has left, and the next
-// launch what the last one has. Weakened: `own`, a block that takes the newer account even if it is
+// launch what the last one has. Weakened: `own`, a block that takes the newer tally even if it is
 // its own launch's; `shares`, blocks that add 2^24 each and not together; `load`, blocks that look
 // after they have added.
 #include "producer/cuda/launch_number.cuh"
@@ -13,26 +13,26 @@ using namespace moetrace::cuda;
 constexpr unsigned kBlocks = 2;
 constexpr std::uint64_t kLaunches = 7;  // before the first one here
 // Launch n leaves n as `claimed`.
-struct Account {
+struct StepTally {
   rl::atomic<std::uint64_t> end, claimed;
 };
 
-struct AccountModel : rl::test_suite<AccountModel, kBlocks> {
+struct StepTallyModel : rl::test_suite<StepTallyModel, kBlocks> {
   rl::atomic<std::uint64_t> begun;
-  Account accounts[2];
+  StepTally tallies[2];
   rl::atomic<int> over;
 
   void before() {
     begun($).store(kLaunches * kOneLaunch, rl::mo_relaxed);
     over($).store(0, rl::mo_relaxed);
     // The one before the last has written nothing: no layer of it was wanted.
-    store(accounts[0], kLaunches * kOneLaunch, kLaunches);
-    store(accounts[1], (kLaunches - 2) * kOneLaunch, kLaunches - 2);
+    store(tallies[0], kLaunches * kOneLaunch, kLaunches);
+    store(tallies[1], (kLaunches - 2) * kOneLaunch, kLaunches - 2);
   }
 
-  static void store(Account& account, std::uint64_t end, std::uint64_t claimed) {
-    account.end($).store(end, rl::mo_relaxed);
-    account.claimed($).store(claimed, rl::mo_relaxed);
+  static void store(StepTally& tally, std::uint64_t end, std::uint64_t claimed) {
+    tally.end($).store(end, rl::mo_relaxed);
+    tally.claimed($).store(claimed, rl::mo_relaxed);
   }
 
   // One block of a launch; number `writer` writes.
@@ -44,13 +44,13 @@ struct AccountModel : rl::test_suite<AccountModel, kBlocks> {
     if (model::g_weakened == "load") found = also_found + share;
     std::uint64_t end[2], claimed[2];
     for (int n = 0; n < 2; ++n) {
-      claimed[n] = accounts[n].claimed($).load(rl::mo_relaxed);
-      end[n] = accounts[n].end($).load(rl::mo_relaxed);
+      claimed[n] = tallies[n].claimed($).load(rl::mo_relaxed);
+      end[n] = tallies[n].end($).load(rl::mo_relaxed);
     }
     const unsigned from =
         model::g_weakened == "own" ? (end[0] > end[1] ? 0 : 1) : begins_with(found, end[0], end[1]);
     RL_ASSERT(claimed[from] == before);
-    if (block == writer) store(accounts[1 - from], end_of_launch(found), before + 1);
+    if (block == writer) store(tallies[1 - from], end_of_launch(found), before + 1);
   }
 
   void thread(unsigned id) {
@@ -66,5 +66,5 @@ struct AccountModel : rl::test_suite<AccountModel, kBlocks> {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return model::run<AccountModel>(argc, argv);
+  return model::run<StepTallyModel>(argc, argv);
 }
