@@ -26,16 +26,17 @@ std::string summarise(const Settings& settings, const SegmentName& name) {
 
 }  // namespace
 
-// Makes every producer of this process deaf in a forked child, and gives the child's copy of the
-// lock descriptor back: an inherited one would keep the segment alive after the engine's death. The
-// mutex is held across every fork, and whenever a lock descriptor comes or goes.
+// Turns off every producer of this process in a forked child, and closes the child's copy of the
+// lock descriptor: an inherited copy would keep the segment alive after the engine's death. The
+// mutex is held across every fork, and whenever a lock descriptor is opened or closed.
 struct ForkGuard {
   std::mutex mutex;
   std::vector<RingProducer*> producers;
 
   static ForkGuard& instance() {
     static ForkGuard* guard = [] {
-      auto* made = new ForkGuard;  // never destroyed: a fork may come at any time
+      // Never destroyed: a fork may happen at any time.
+      auto* made = new ForkGuard;
       ::pthread_atfork([] { instance().mutex.lock(); }, [] { instance().mutex.unlock(); },
                        [] {
                          for (RingProducer* producer : instance().producers) {
@@ -52,7 +53,7 @@ struct ForkGuard {
 
 Result<std::unique_ptr<RingProducer>> RingProducer::open(const Settings& settings) {
   ForkGuard& guard = ForkGuard::instance();
-  // Another thread's fork waits until the lock's descriptor has an owner that the child will find.
+  // Holds off forks until the guard knows the producer that owns the lock's descriptor.
   const std::lock_guard lock(guard.mutex);
   guard.producers.reserve(guard.producers.size() + 1);
   std::unique_ptr<DeviceHook> device_hook;
@@ -95,8 +96,8 @@ RingProducer::~RingProducer() {
     announcer_.close();
   }
   ForkGuard& guard = ForkGuard::instance();
-  const std::lock_guard lock(
-      guard.mutex);  // as in open(): no child may be born with a descriptor that nobody closes
+  // As in open(): a child must not inherit a descriptor that it would never close.
+  const std::lock_guard lock(guard.mutex);
   segment_.release();
   std::erase(guard.producers, this);
 }
@@ -104,7 +105,7 @@ RingProducer::~RingProducer() {
 const std::string& RingProducer::no_collector() {
   no_collector_.clear();
   if (!SessionClaim::held(directory_, name().session)) {
-    no_collector_ = "no collector serves this trace yet, its ring keeps the first " +
+    no_collector_ = "no collector serves this trace yet: the ring keeps the first " +
                     std::to_string(map().header().route_slots) +
                     " records; start moetraced --session " + name().session + " --directory " +
                     directory_;
@@ -113,7 +114,8 @@ const std::string& RingProducer::no_collector() {
 }
 
 bool RingProducer::begin_step(std::uint32_t rows, const Spans& spans) {
-  if (device_hook_ != nullptr) return false;  // slots have one claimer, and it is the GPU
+  // A ring has one writer that reserves slots, and here it is the GPU.
+  if (device_hook_ != nullptr) return false;
   const StepBlock block = rows == 0 ? StepBlock{} : announcer_.announce(rows, spans);
   hook_.arm(block);
   end_announcement(block);
@@ -149,7 +151,7 @@ bool RingProducer::can_announce(moetrace_cuda_stream stream, Capture capture) co
   return capture == Capture::kNone || !device_hook_->captures(stream);
 }
 
-// It began at the block's time.
+// An announcement began at block.time_ns.
 void RingProducer::end_announcement(const StepBlock& block) {
   if (block.rows == 0) return;
   const std::int64_t began = map().header().created_monotonic_ns + block.time_ns;
@@ -166,8 +168,8 @@ void RingProducer::add_cost(const Cost& more) {
 void RingProducer::store_cost() {
   moetrace_host_counters* host = &map().state()->host;
   const Cost now = cost();
-  // relaxed: each is a running total of its own. The last ones come before `closed`, which is
-  // stored with release.
+  // relaxed: each is an independent running total. The last stores come before that of `closed`
+  // (release), so a collector that sees `closed` (acquire) sees them.
   SharedWord(&host->announce_ns).store(now.announce_ns, std::memory_order_relaxed);
   SharedWord(&host->hook_ns).store(now.hook_ns, std::memory_order_relaxed);
 }

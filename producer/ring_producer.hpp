@@ -1,4 +1,5 @@
-// The producer behind the C API: one segment, its announcer and its hook.
+// The producer that the C API wraps: one segment with its announcer, its request table and its
+// hook.
 #pragma once
 
 #include <memory>
@@ -21,10 +22,11 @@ class RingProducer {
 
   const SegmentMap& map() const { return segment_.map(); }
   const SegmentName& name() const { return segment_.name(); }
-  const std::string& summary() const { return summary_; }  // as moetrace_summary
-  // As moetrace_no_collector; empty: one serves it.
+  // See moetrace_summary.
+  const std::string& summary() const { return summary_; }
+  // See moetrace_no_collector; empty if a collector serves the session.
   const std::string& no_collector();
-  // False in a forked child, where the mappings do not exist: no other member may be called there.
+  // False in a forked child, which has no mappings. Call no other member there.
   bool usable() const { return !forked_; }
 
   RequestTable& requests() { return requests_; }
@@ -32,36 +34,39 @@ class RingProducer {
   EventWriter& events() { return events_; }
   HostHook& hook() { return hook_; }
 
-  // nullptr where a CPU thread writes the ring.
+  // nullptr if a CPU thread writes the ring.
   DeviceHook* device_hook() { return device_hook_.get(); }
 
-  // A pass whose routing will lie in host memory.
+  // Announces a pass whose routing will lie in host memory. Returns whether it is recorded; false
+  // if a GPU writes the ring.
   bool begin_step(std::uint32_t rows, const Spans& spans);
   void abort_step();
-  // A pass that records exactly `layers`, whatever the control words say. For `moetrace replay`.
+  // Announces a pass that records exactly `layers`, whatever the control words say. For
+  // `moetrace replay`.
   void begin_replayed_step(std::uint32_t rows, const Spans& spans,
                            const moetrace_layer_mask& layers);
-  // A pass on a stream of the GPU. kNone: the caller knows that it isn't being captured; asking
-  // CUDA takes 4 us with cold caches.
+  // Announces a pass on a stream of the GPU. Returns whether it is recorded; false under capture
+  // and after a failure. kNone: the caller knows that the stream is not being captured; asking CUDA
+  // takes 4 us with cold caches.
   enum class Capture { kMaybe, kNone };
   bool begin_step(moetrace_cuda_stream stream, std::uint32_t rows, const Spans& spans,
                   Capture capture = Capture::kMaybe);
   void abort_step(moetrace_cuda_stream stream);
 
-  // Records in the ring so far, and records without room, announced ones included. Of a GPU: by the
-  // end of the last step that is over.
+  // Records in the ring so far, and records without room, those of lost announcements included. On
+  // a GPU: as of the end of its last finished step.
   struct RecordCounts {
     std::uint64_t recorded;
     std::uint64_t dropped;
   };
   RecordCounts record_counts() const;
 
-  // Time of the engine's threads so far, what others reported included.
+  // Time of the engine's threads so far, including what add_cost() reported.
   Cost cost() const { return {cost_.announce_ns, cost_.hook_ns + hook_.cost_ns()}; }
   void add_cost(const Cost& more);
-  // Where the C API adds what an announcement took before it came here.
+  // The C API adds the time before begin_step() here.
   std::uint64_t& announce_ns() { return cost_.announce_ns; }
-  // Where launches of the device hook add theirs.
+  // The C API adds the time of the device hook's calls here.
   std::uint64_t& launch_ns() { return cost_.hook_ns; }
 
  private:
@@ -81,7 +86,8 @@ class RingProducer {
   Announcer announcer_;
   HostHook hook_;
   std::unique_ptr<DeviceHook> device_hook_;
-  Cost cost_;  // but for the host hook's
+  // Without the host hook's time, which hook_ estimates itself.
+  Cost cost_;
   bool forked_ = false;
 };
 

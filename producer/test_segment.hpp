@@ -1,5 +1,4 @@
-// A segment with the parts of a producer on it, and a reader that takes back what they wrote the
-// slow and plain way.
+// A segment with the parts of a producer on it, and a simple, slow reader of what they write.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -19,11 +18,12 @@ struct RouteRow {
   std::uint32_t row;
   std::uint32_t layer;
   std::uint32_t flags;
-  std::vector<std::uint16_t> expert;  // all of the record's entries
+  // All entries of the record, those past top_k included.
+  std::vector<std::uint16_t> expert;
   std::vector<float> weight;
 };
 
-// Bit for bit, so that a NaN equals itself.
+// Compares weights bit by bit, so that a NaN equals itself.
 inline bool operator==(const RouteRow& a, const RouteRow& b) {
   return a.seq == b.seq && a.step == b.step && a.row == b.row && a.layer == b.layer &&
          a.flags == b.flags && a.expert == b.expert && a.weight.size() == b.weight.size() &&
@@ -53,7 +53,7 @@ class SegmentReader {
         routes_(map.route_ring(), map.header().route_slots),
         events_(map.event_ring(), map.header().event_slots) {}
 
-  // All routes that came since the last call; the slots are given back if `publish`.
+  // All routes since the last call. `publish`: give their slots back.
   std::vector<RouteRow> routes(bool publish = true) {
     std::vector<RouteRow> rows;
     const RouteLayout layout = map_.route_layout();
@@ -90,7 +90,7 @@ class SegmentReader {
     return slots;
   }
 
-  // Events of one kind.
+  // All events of one kind since the last call.
   template <class Event>
   std::vector<Event> events_of(moetrace_event_kind kind) {
     std::vector<Event> found;
@@ -108,7 +108,7 @@ class SegmentReader {
   std::uint64_t next_event_ = 0;
 };
 
-// A segment with the parts of a producer on it, each open to a test.
+// A segment and the parts of a producer, for tests of each part.
 struct Bench {
   explicit Bench(const moetrace_ring_header& header = small_header(),
                  const SegmentSizes& sizes = kSmallSizes)

@@ -1,5 +1,5 @@
-# The CUDA hook, as part of libmoetrace: kernels for every GPU from sm_80 on (machine code for Ampere and Hopper, PTX for what
-# comes after), and the CUDA runtime inside, so that one library serves every PyTorch.
+# The CUDA hook, a part of libmoetrace. It has kernels for every GPU from sm_80 on: machine code for Ampere and Hopper, PTX for
+# later ones. It contains the CUDA runtime, so that one library works with every PyTorch.
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
   set(CMAKE_CUDA_ARCHITECTURES 80-real 90)
 endif()

@@ -1,18 +1,18 @@
-// The ring's tally between launches, and within one: blocks that begin late must find what all
-// others of their launch began with, although one block writes what the next launch begins with as
-// soon as it can. Nobody waits for that.
+// How launches hand the StepTally on, and how all blocks of one launch begin with the same tally.
+// Blocks start at any time: a late block must find the tally that the others found, although one
+// block of its launch may already have written the next launch's. No block waits for another.
 //
-// There are two tallies. A launch begins with the newer one and writes the other. Both say which
-// launch wrote them, so a block that finds its own launch in one takes the other: that is the one
-// that it would have found there before. Whatever it sees of an tally that is being written, it
-// does not take it. So no order is needed between the blocks of a launch; the end of a launch
-// orders it before the next (shm/step_tally_model.cpp).
+// There are two tallies. A launch begins with the newer one and writes the other. Each tally names
+// the launch that wrote it. A block that finds its own launch in one takes the other tally, which
+// is the one that it would have found earlier. It never takes a tally that is being written, so the
+// blocks of a launch need no order among themselves; the end of a launch orders it before the next
+// (models/step_tally_model.cpp).
 //
-// A block learns which launch is its own from a word that all blocks of a launch together add 2^24
-// to: each loads it, and then adds its share. The launches before are over, so it finds their sum
-// at least; and not 2^24 more, because its own share comes behind its load in the order that all
-// operations on one word have, relaxed ones, too. It waits for the load only, together with its
-// other loads; an atomic that answers would take 0.3 us more.
+// A block identifies its launch by `begun`, to which all blocks of a launch together add 2^24: each
+// block loads `begun` and then adds its share. All earlier launches are over, so the block finds at
+// least their sum. It finds less than 2^24 more, because its own share comes after its load in the
+// modification order, which covers relaxed operations too. The block waits only for the load,
+// together with its other loads; an atomic with a result would take 0.3 us more.
 #pragma once
 
 #include <cstring>
@@ -23,7 +23,7 @@
 
 namespace moetrace::cuda {
 
-// The lanes of a warp copy what their block begins with, in one trip to memory; a lane a word.
+// The lanes of a warp copy the launch state in one trip to memory, one word a lane.
 constexpr unsigned kStateWords = sizeof(LaunchState) / sizeof(std::uint64_t);
 constexpr unsigned kBegunWord = offsetof(LaunchState, begun) / sizeof(std::uint64_t);
 static_assert(kStateWords <= 32, "a warp has a lane for each word");
@@ -33,13 +33,13 @@ __device__ inline void load_launch_state(LaunchState& to, LaunchState& from, uns
       DeviceWord(reinterpret_cast<std::uint64_t*>(&from)[lane]).load(::cuda::memory_order_relaxed);
 }
 
-// By the thread of lane kBegunWord, after load_launch_state().
+// Call it from lane kBegunWord, after load_launch_state().
 __device__ inline void add_share(LaunchState& state) {
   DeviceWord(state.begun)
       .fetch_add(share_of_launch(blockIdx.x, gridDim.x), ::cuda::memory_order_relaxed);
 }
 
-// All words of `to`, each whole: blocks of the same launch may be reading them.
+// Stores each word of `to` atomically, because blocks of the same launch may be loading them.
 __device__ inline void write_tally(StepTally& to, const StepTally& tally) {
   constexpr unsigned kWords = sizeof(StepTally) / sizeof(std::uint64_t);
   std::uint64_t words[kWords];
@@ -50,7 +50,7 @@ __device__ inline void write_tally(StepTally& to, const StepTally& tally) {
     DeviceWord(out[n]).store(words[n], ::cuda::memory_order_relaxed);
 }
 
-// The newer tally, for a kernel of one thread, which comes between launches.
+// The newer tally, for a kernel that runs between launches.
 __device__ inline StepTally& newer_tally(ControlBlock& control) {
   LaunchState& state = control.state;
   return state.tallies[begins_with(state.begun, state.tallies[0].end, state.tallies[1].end)];

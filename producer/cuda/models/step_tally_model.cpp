@@ -1,8 +1,9 @@
-// The two tallies of a GPU's launches (producer/cuda/tally.cuh). Blocks of one launch in any
-// order, with relaxed operations only: each must find what the launch before has left, and the next
-// launch what the last one has. Weakened: `own`, a block that takes the newer tally even if it is
-// its own launch's; `shares`, blocks that add 2^24 each and not together; `load`, blocks that look
-// after they have added.
+// The two tallies of a GPU's launches (producer/cuda/step_tally.cuh), with relaxed operations only.
+// Blocks of one launch run in any order: each must find what the previous launch left, and the next
+// launch what this one wrote.
+//
+// Weakened: `own`, a block takes the newer tally even if its own launch wrote it; `shares`, each
+// block adds 2^24 instead of its share; `load`, a block loads `begun` after it has added.
 #include "producer/cuda/launch_number.cuh"
 #include "shm/models/relacy_memory.hpp"
 
@@ -11,8 +12,9 @@ namespace {
 using namespace moetrace::cuda;
 
 constexpr unsigned kBlocks = 2;
-constexpr std::uint64_t kLaunches = 7;  // before the first one here
-// Launch n leaves n as `claimed`.
+// Launches before the first one here.
+constexpr std::uint64_t kLaunches = 7;
+// Launch n leaves n in `claimed`.
 struct StepTally {
   rl::atomic<std::uint64_t> end, claimed;
 };
@@ -25,7 +27,7 @@ struct StepTallyModel : rl::test_suite<StepTallyModel, kBlocks> {
   void before() {
     begun($).store(kLaunches * kOneLaunch, rl::mo_relaxed);
     over($).store(0, rl::mo_relaxed);
-    // The one before the last has written nothing: no layer of it was wanted.
+    // Launch kLaunches - 1 wrote no tally, because no layer of it was selected.
     store(tallies[0], kLaunches * kOneLaunch, kLaunches);
     store(tallies[1], (kLaunches - 2) * kOneLaunch, kLaunches - 2);
   }
@@ -35,7 +37,7 @@ struct StepTallyModel : rl::test_suite<StepTallyModel, kBlocks> {
     tally.claimed($).store(claimed, rl::mo_relaxed);
   }
 
-  // One block of a launch; number `writer` writes.
+  // Runs one block of a launch; block number `writer` writes the tally.
   void run_block(unsigned block, unsigned writer, std::uint64_t before) {
     const std::uint64_t share =
         model::g_weakened == "shares" ? kOneLaunch : share_of_launch(block, kBlocks);
@@ -55,7 +57,7 @@ struct StepTallyModel : rl::test_suite<StepTallyModel, kBlocks> {
 
   void thread(unsigned id) {
     run_block(id, 0, kLaunches);
-    // The end of a launch.
+    // The end of a launch: the last block runs the next ones.
     if (over($).fetch_add(1, rl::mo_acq_rel) != kBlocks - 1) return;
     RL_ASSERT(begun($).load(rl::mo_relaxed) == (kLaunches + 1) * kOneLaunch);
     for (unsigned block = 0; block < kBlocks; ++block) run_block(block, 1, kLaunches + 1);
