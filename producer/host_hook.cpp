@@ -81,10 +81,11 @@ template <std::uint32_t K, class Id, class Weight>
   std::memcpy(slot + offsetof(moetrace_route_head, row), &place, sizeof place);
   std::byte* const record_ids = slot + layout.ids_offset();
   std::byte* const record_weights = slot + layout.weights_offset();
+  const std::size_t entries = layout.entries();
   // Build four ids in a register. A small array would be written in parts and read back whole,
   // which defeats the processor's store forwarding.
 #pragma GCC unroll 2
-  for (std::size_t j = 0; j < layout.entries(); j += 4) {
+  for (std::size_t j = 0; j < entries; j += 4) {
     std::uint64_t four = 0;
 #pragma GCC unroll 4
     for (std::size_t part = 0; part < 4; ++part) {

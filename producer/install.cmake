@@ -1,4 +1,5 @@
-# What an engine outside of this tree needs: libmoetrace.so with the C API alone, its headers, and how to find them.
+# What an engine outside of this tree needs: libmoetrace.so with the C API alone, its headers, and
+# how to find them.
 add_library(moetrace_shared SHARED ${producer_sources})
 target_link_libraries(moetrace_shared
   PUBLIC $<BUILD_INTERFACE:moetrace_room_producer> $<BUILD_INTERFACE:moetrace_room_shm>
@@ -14,8 +15,8 @@ endif()
 set_target_properties(moetrace_shared PROPERTIES LINK_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/libmoetrace.map)
 target_include_directories(moetrace_shared PUBLIC $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 
-# Users include <moetrace/producer.h> and <moetrace/abi.h>. The headers of install/ forward from the paths of 0.1, and from
-# "shm/abi.h", the name under which producer.h includes abi.h.
+# Users include <moetrace/producer.h> and <moetrace/abi.h>. The headers of install/ forward from the
+# paths of 0.1, and from "shm/abi.h", the name under which producer.h includes abi.h.
 install(TARGETS moetrace_shared EXPORT moetrace-producer LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(FILES producer.h ../shm/abi.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/moetrace)
 install(FILES install/producer.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/moetrace/producer)

@@ -1,4 +1,5 @@
-# Installs into an empty prefix and builds C programs outside of the tree against it, by find_package and by pkg-config.
+# Installs into an empty prefix and builds C programs outside of the tree against it, by
+# find_package and by pkg-config.
 #   cmake -DBUILD=… -DSOURCE=… -DWORK=… -DLIBDIR=… -DCC=… -P install_test.cmake
 function(run)
   execute_process(COMMAND ${ARGN} RESULT_VARIABLE failed OUTPUT_VARIABLE output ERROR_VARIABLE output)
@@ -32,7 +33,7 @@ foreach(declaration IN LISTS declarations)
   string(REGEX MATCH "(moetrace_[a-z_]+)\\($" unused "${declaration}")
   set(function ${CMAKE_MATCH_1})
   if(NOT symbols MATCHES "MOETRACE_0\\.[0-9]+ +${function}\n")
-    message(FATAL_ERROR "${function} has no version; add it to libmoetrace.map:\n${symbols}")
+    message(FATAL_ERROR "${function} is exported without a version; add it to libmoetrace.map")
   endif()
 endforeach()
 
@@ -46,6 +47,7 @@ run(${WORK}/by-cmake/old_consumer ${WORK})
 execute_process(COMMAND ${CMAKE_COMMAND} -S ${WORK}/consumer -B ${WORK}/no-part -DCMAKE_PREFIX_PATH=${prefix}
                         -DCMAKE_C_COMPILER=${CC} -DPART=nonsense
                 RESULT_VARIABLE failed OUTPUT_VARIABLE output ERROR_VARIABLE output)
+string(REGEX REPLACE "[ \n]+" " " output "${output}")
 if(NOT failed OR NOT output MATCHES "installed without its part 'nonsense'")
   message(FATAL_ERROR "find_package found a part that does not exist:\n${output}")
 endif()
@@ -61,8 +63,8 @@ foreach(program consumer old_consumer)
   run(${WORK}/by-pkg-config ${WORK})
 endforeach()
 
-# A program that was linked when libmoetrace.so had no versions still loads. The library to link with has only the names: of each
-# function in producer.h, without a version.
+# A program that was linked when libmoetrace.so had no versions still loads. The library to link
+# with has only the names: of each function in producer.h, without a version.
 set(names "")
 foreach(declaration IN LISTS declarations)
   string(REGEX MATCH "(moetrace_[a-z_]+)\\($" unused "${declaration}")

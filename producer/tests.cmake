@@ -1,6 +1,7 @@
-add_executable(moetrace-producer-test announcer_test.cpp capi_fork_test.cpp capi_options_test.cpp capi_test.cpp
-                                      host_hook_step_test.cpp host_hook_test.cpp host_hook_totals_test.cpp host_hook_types_test.cpp
-                                      request_table_test.cpp ring_size_test.cpp settings_test.cpp)
+add_executable(moetrace-producer-test
+  announcer_test.cpp capi_fork_test.cpp capi_options_test.cpp capi_test.cpp host_hook_step_test.cpp
+  host_hook_test.cpp host_hook_totals_test.cpp host_hook_types_test.cpp request_table_test.cpp
+  ring_size_test.cpp settings_test.cpp)
 target_link_libraries(moetrace-producer-test PRIVATE moetrace_producer moetrace_flags GTest::gtest_main)
 gtest_discover_tests(moetrace-producer-test DISCOVERY_TIMEOUT 60)
 
@@ -13,7 +14,8 @@ if(MOETRACE_PKG_CONFIG AND NOT MOETRACE_SANITIZE)
             -P ${CMAKE_CURRENT_SOURCE_DIR}/install_test.cmake)
 endif()
 
-# For the performance tables: build it in Release and run it by hand. CTest only checks that it works.
+# For the performance tables: build it in Release and run it by hand. CTest only checks that it
+# works.
 add_executable(moetrace-hook-bench hook_bench.cpp hook_bench_rivals.cpp)
 find_package(nlohmann_json REQUIRED)
 target_link_libraries(moetrace-hook-bench PRIVATE moetrace_producer moetrace_flags nlohmann_json::nlohmann_json)

@@ -1,5 +1,6 @@
-# The CUDA hook, a part of libmoetrace. It has kernels for every GPU from sm_80 on: machine code for Ampere and Hopper, PTX for
-# later ones. It contains the CUDA runtime, so that one library works with every PyTorch.
+# The CUDA hook, a part of libmoetrace. It has kernels for every GPU from sm_80 on: machine code for
+# Ampere and Hopper, PTX for later ones. It contains the CUDA runtime, so that one library works
+# with every PyTorch.
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
   set(CMAKE_CUDA_ARCHITECTURES 80-real 90)
 endif()

@@ -1,7 +1,7 @@
 // How one thread of a kernel advances the step and the ring's counters (ABI.md: Protocols).
 #pragma once
 
-#include "producer/cuda/tally.cuh"
+#include "producer/cuda/step_tally.cuh"
 
 namespace moetrace::cuda {
 
