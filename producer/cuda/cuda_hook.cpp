@@ -1,11 +1,9 @@
-// Host side of the CUDA hook: memory, streams, and the order of launches.
+// Host side of the CUDA hook: streams, branches, and the order of launches.
 #include <algorithm>
-#include <cstring>
-#include <functional>
-#include <optional>
 #include <span>
 #include <vector>
 
+#include "producer/cuda/gpu_state.hpp"
 #include "producer/cuda/kernels.hpp"
 #include "producer/device_hook.hpp"
 #include "shm/layer_mask.hpp"
@@ -13,17 +11,9 @@
 namespace moetrace {
 namespace {
 
-using cuda::ControlBlock;
-using cuda::HookView;
-
 // Mirror the counts at most this often: four times a second is enough to watch. The engine's stream
 // waits for the copy over the bus, a few microseconds for a model of usual size.
 constexpr std::int64_t kMirrorEveryNs = 250'000'000;
-
-// Publish mid-step once 4,096 records, or a quarter of the ring, are pending, so that a reader sees
-// a long pass while it runs, and gives its slots back.
-constexpr std::uint64_t kPublishEvery = 4096;
-constexpr std::uint64_t kPublishEveryPartOfRing = 4;
 
 // Makes `device` the calling thread's current GPU during its lifetime. Usually it is that already.
 class OnDevice {
@@ -43,12 +33,6 @@ class OnDevice {
   bool changed_ = false;
 };
 
-Error cuda_error(const std::string& doing, cudaError_t error) {
-  // Clear it: the engine's next cudaGetLastError() must not find the hook's error.
-  cudaGetLastError();
-  return {ErrorCode::kSystem, "cuda hook: " + doing + ": " + cudaGetErrorString(error)};
-}
-
 // The id of the capture that `stream` is in; 0 if it is not being captured.
 unsigned long long capture_of(cudaStream_t stream) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
@@ -64,18 +48,6 @@ bool same(const cuda::RouteShape& a, const cuda::RouteShape& b) {
   return a.id_type == b.id_type && a.weight_type == b.weight_type && a.rows == b.rows &&
          a.has_weights == b.has_weights;
 }
-
-// Everything that captured graphs may refer to. An open hook never frees it, because a graph may be
-// replayed as long as the process lives.
-struct GpuState {
-  HookView view{};
-  // The stream of the hook's kernels, beside the engine's.
-  cudaStream_t branch = nullptr;
-  cudaEvent_t fork = nullptr;
-  // The end of the branch: outside a capture, and within one.
-  cudaEvent_t joined = nullptr;
-  cudaEvent_t joined_captured = nullptr;
-};
 
 class CudaHook final : public DeviceHook {
  public:
@@ -288,69 +260,6 @@ class CudaHook final : public DeviceHook {
   std::string failure_;
 };
 
-// Allocates what a GpuState needs. After the first failure it does nothing more, and its destructor
-// takes back everything that it made, unless keep() was called.
-class GpuBuilder {
- public:
-  GpuBuilder() = default;
-  GpuBuilder(const GpuBuilder&) = delete;
-  GpuBuilder& operator=(const GpuBuilder&) = delete;
-  ~GpuBuilder() {
-    for (auto undo = undo_.rbegin(); undo != undo_.rend(); ++undo) {
-      // Clear its error: only the first failure counts, and it is reported.
-      if ((*undo)() != cudaSuccess) cudaGetLastError();
-    }
-  }
-
-  const std::optional<Error>& error() const { return error_; }
-  void keep() { undo_.clear(); }
-
-  bool run(const char* doing, cudaError_t result) {
-    if (result != cudaSuccess) error_ = cuda_error(doing, result);
-    return !error_;
-  }
-  // Maps [host, host + bytes) into the GPU and returns its address there.
-  void* map(void* host, std::size_t bytes) {
-    constexpr unsigned kFlags = cudaHostRegisterPortable | cudaHostRegisterMapped;
-    void* address = nullptr;
-    if (error_ || !run("registering the ring", cudaHostRegister(host, bytes, kFlags)))
-      return nullptr;
-    undo_.emplace_back([host] { return cudaHostUnregister(host); });
-    run("mapping the ring", cudaHostGetDevicePointer(&address, host, 0));
-    return address;
-  }
-  // Zeroed device memory. The memset may still run on return.
-  void* zeroed(std::size_t bytes) {
-    void* address = nullptr;
-    if (error_ || !run("allocating memory", cudaMalloc(&address, bytes))) return nullptr;
-    undo_.emplace_back([address] { return cudaFree(address); });
-    run("clearing memory", cudaMemset(address, 0, bytes));
-    return address;
-  }
-  // Of the same priority as the engine's own streams: a hook that ran first would take an expert
-  // kernel's place.
-  cudaStream_t stream() {
-    cudaStream_t made = nullptr;
-    if (error_ ||
-        !run("creating a stream", cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking)))
-      return nullptr;
-    undo_.emplace_back([made] { return cudaStreamDestroy(made); });
-    return made;
-  }
-  cudaEvent_t event() {
-    cudaEvent_t made = nullptr;
-    if (error_ ||
-        !run("creating an event", cudaEventCreateWithFlags(&made, cudaEventDisableTiming)))
-      return nullptr;
-    undo_.emplace_back([made] { return cudaEventDestroy(made); });
-    return made;
-  }
-
- private:
-  std::optional<Error> error_;
-  std::vector<std::function<cudaError_t()>> undo_;
-};
-
 }  // namespace
 
 Result<std::unique_ptr<DeviceHook>> DeviceHook::open(const SegmentMap& map, int device) {
@@ -363,41 +272,9 @@ Result<std::unique_ptr<DeviceHook>> DeviceHook::open(const SegmentMap& map, int 
                                          " GPUs; use a number below that"};
   }
   const OnDevice here(device);
-  const moetrace_ring_header& header = map.header();
-  const std::size_t cells = std::size_t{header.num_layers} * header.num_experts;
-  GpuBuilder gpu_builder;
-  GpuState gpu;
-  void* const ring = gpu_builder.map(map.ring_address(), map.ring_bytes());
-  void* const ctl = gpu_builder.map(map.ctl(), sizeof(moetrace_ctl));
-  void* const control = gpu_builder.zeroed(sizeof(ControlBlock));
-  void* const counts = gpu_builder.zeroed(cells * sizeof(std::uint64_t));
-  gpu.branch = gpu_builder.stream();
-  gpu.fork = gpu_builder.event();
-  gpu.joined = gpu_builder.event();
-  gpu.joined_captured = gpu_builder.event();
-  if (gpu_builder.error() || !gpu_builder.run("clearing memory", cudaDeviceSynchronize()) ||
-      !gpu_builder.run("loading the kernels", cuda::load_step_kernels()) ||
-      !gpu_builder.run("loading the kernels", cuda::load_record_kernels()))
-    return *gpu_builder.error();
-  gpu_builder.keep();
-  HookView& view = gpu.view;
-  const auto in_ring = [&](std::uint64_t offset) { return static_cast<std::byte*>(ring) + offset; };
-  view.control = static_cast<ControlBlock*>(control);
-  view.counts = static_cast<unsigned long long*>(counts);
-  view.routes = in_ring(header.route_offset);
-  auto* state = reinterpret_cast<moetrace_state*>(in_ring(header.state_offset));
-  view.published = &state->published.routes;
-  view.snapshots = state->snapshots;
-  view.mirror_version = &state->counts.version;
-  view.mirror_steps_done = &state->counts.steps_done;
-  view.mirror = reinterpret_cast<std::uint64_t*>(in_ring(header.counts_offset));
-  view.consumed = &static_cast<moetrace_ctl*>(ctl)->route_consumed;
-  view.route_slots = header.route_slots;
-  view.publish_every = std::min(kPublishEvery, header.route_slots / kPublishEveryPartOfRing);
-  view.top_k = header.top_k;
-  view.num_layers = header.num_layers;
-  view.num_experts = header.num_experts;
-  return std::unique_ptr<DeviceHook>(new CudaHook(map, device, gpu));
+  const auto gpu = make_gpu_state(map);
+  if (!gpu) return gpu.error();
+  return std::unique_ptr<DeviceHook>(new CudaHook(map, device, *gpu));
 }
 
 }  // namespace moetrace
