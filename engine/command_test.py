@@ -121,7 +121,7 @@ class Command(unittest.TestCase):
         result = self.generate(MOETRACE="1", MOETRACE_DIR=str(self.model), MOETRACE_SESSION="nobodys")
         self.assertEqual(result.returncode, 0, result.stderr)
         first, last = result.stderr.decode().splitlines()
-        self.assertRegex(first, r"\Amoetrace-engine: no collector serves this trace yet, its ring keeps the first \d+ records; "
+        self.assertRegex(first, r"\Amoetrace-engine: no collector serves this trace yet: the ring keeps the first \d+ records; "
                                 rf"start moetraced --session nobodys --directory {self.model}\Z")
         self.assertRegex(last, r", traced: \d+ records, 0 dropped\Z")
         with open(self.model / "moetrace.v1.served.0.collector", "w", encoding="ascii") as claim:

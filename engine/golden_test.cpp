@@ -145,8 +145,8 @@ TEST(Generation, ALayerWithoutExpertsThatIsAskedForIsOneLine) {
   ::unsetenv("MOETRACE_LAYERS");
   const std::string said = ::testing::internal::GetCapturedStderr();
   EXPECT_TRUE(tracer);
-  EXPECT_EQ(said.rfind("moetrace-engine: MOETRACE_LAYERS: '0-3' names layers without experts", 0),
-            0u)
+  EXPECT_EQ(
+      said.rfind("moetrace-engine: MOETRACE_LAYERS '0-3': left out layers without experts", 0), 0u)
       << said;
 }
 

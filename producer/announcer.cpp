@@ -1,12 +1,13 @@
 #include "producer/announcer.hpp"
 
-#include "producer/cost.hpp"
+#include "producer/clock.hpp"
 #include "shm/layer_mask.hpp"
 
 namespace moetrace {
 
-// What `meta` says, and what the control words said at creation; they may have been changed since.
-Announcer::Announcer(const SegmentMap& map, EventWriter& events, RequestBook& requests)
+// Starts from the header's selection, which the trace's `meta` line shows. The control words may
+// have changed since the segment was created; the first announcement then notices.
+Announcer::Announcer(const SegmentMap& map, EventWriter& events, RequestTable& requests)
     : map_(map),
       events_(events),
       requests_(requests),
@@ -26,7 +27,8 @@ StepBlock Announcer::announce(std::uint32_t rows, const Spans& spans) {
 
 StepBlock Announcer::announce_layers(std::uint32_t rows, const Spans& spans,
                                      const moetrace_layer_mask& layers) {
-  // A log may have layers that its first line does not name, where they were changed meanwhile.
+  // The selection may have changed during the replayed trace, so a step may have layers that its
+  // `meta` line does not name.
   if (count_layers(without(layers, control_.layers)) > 0) {
     control_.layers = unite(control_.layers, layers);
     control_unannounced_ = true;
@@ -38,12 +40,13 @@ std::int64_t Announcer::now_ns() const {
   return monotonic_ns() - map_.header().created_monotonic_ns;
 }
 
-// Once per announcement. Whoever is writing them, or died writing, leaves us with what we had.
+// Keeps the old words while a writer is at work, or has died while writing.
 void Announcer::follow_control() {
   const auto words = read_control(map_);
   if (!words || words->version == control_version_) return;
   control_version_ = words->version;
-  if (words->words == control_) return;  // only a change gets an event
+  // Only a change gets an event.
+  if (words->words == control_) return;
   control_ = words->words;
   control_unannounced_ = true;
 }
@@ -71,7 +74,8 @@ StepBlock Announcer::write_step(std::int64_t time_ns, std::uint32_t rows, const 
   attempted_ += records;
 
   const std::uint64_t slots = slots_for(spans.size());
-  // All or nothing: requests and a change of control that the step relies on, then the step itself.
+  // All or nothing: first the requests and the control change that the step relies on, then the
+  // step.
   if (requests_.flush() && write_control_event() && events_.fits(slots)) {
     const std::uint64_t first = events_.claim(slots);
     moetrace_step_event head{};
@@ -100,19 +104,21 @@ StepBlock Announcer::write_step(std::int64_t time_ns, std::uint32_t rows, const 
 
 void Announcer::store_counters() {
   moetrace_host_counters* host = &map_.state()->host;
-  // relaxed: each is a running total of its own; what a trace says is derived from its step lines.
+  // relaxed: each is an independent running total, and the trace's own totals come from its step
+  // events.
   SharedWord(&host->attempted).store(attempted_, std::memory_order_relaxed);
   SharedWord(&host->steps).store(steps_, std::memory_order_relaxed);
   SharedWord(&host->events_claimed).store(events_.position(), std::memory_order_relaxed);
-  // release: whoever sees this loss (acquire, in the collector) also sees every event that was
-  // written before it, so the line about it never stands before theirs.
+  // release: pairs with the collector's acquire load. A collector that sees this loss also sees
+  // every earlier event, so it writes the loss line after the lines of those events.
   SharedWord(&host->event_lost).store(event_lost_, std::memory_order_release);
 }
 
 void Announcer::close() {
   requests_.flush();
   store_counters();
-  // release: everything that was ever written is visible to whoever sees it closed.
+  // release: pairs with the collector's acquire load. A collector that sees `closed` sees
+  // everything that was ever written.
   SharedWord(&map_.state()->host.closed).store(1, std::memory_order_release);
 }
 

@@ -1,5 +1,5 @@
-// Announces passes: reads the control words, decides what a pass records, writes its events and
-// counts. Shared by every hook.
+// Announces passes: reads the control words, decides what a pass records, and writes its events and
+// the host counters. The hooks of CPU and GPU share it.
 #pragma once
 
 #include <concepts>
@@ -9,7 +9,7 @@
 #include <span>
 
 #include "producer/event_writer.hpp"
-#include "producer/request_book.hpp"
+#include "producer/request_table.hpp"
 #include "shm/control_words.hpp"
 #include "shm/segment_map.hpp"
 
@@ -18,15 +18,20 @@ namespace moetrace {
 // What a hook needs to know of the announced pass.
 struct StepBlock {
   std::uint64_t step = 0;
-  std::uint32_t rows = 0;        // 0: nothing is announced
-  bool record = false;           // else it only counts
-  moetrace_layer_mask layers{};  // selected layers
-  std::int64_t time_ns = 0;      // when its announcement began, since the segment's clock pair
-  std::uint32_t selected = 0;    // how many layers `layers` has
+  // 0: nothing is announced.
+  std::uint32_t rows = 0;
+  // False: the pass is only counted.
+  bool record = false;
+  // The selected layers.
+  moetrace_layer_mask layers{};
+  // When its announcement began: CLOCK_MONOTONIC minus created_monotonic_ns of the header.
+  std::int64_t time_ns = 0;
+  // Number of layers in `layers`.
+  std::uint32_t selected = 0;
 };
 
-// The spans of a pass: an array of them, or columns that give the same. What they point to must
-// outlive them.
+// A view of a pass's spans, from an array or from columns (moetrace_step_begin_columns). Keep the
+// data alive as long as the view.
 class Spans {
  public:
   Spans() = default;
@@ -34,7 +39,7 @@ class Spans {
   template <std::convertible_to<std::span<const moetrace_span>> Array>
   Spans(const Array& array)  // NOLINT: it is one
       : Spans(std::data(array), std::size(array)) {}
-  // As moetrace_step_begin_columns.
+  // Arguments as for moetrace_step_begin_columns.
   Spans(std::size_t count, const std::uint64_t* requests, const std::int32_t* starts,
         const std::int32_t* firsts)
       : requests_(requests), starts_(starts), firsts_(firsts), size_(count) {}
@@ -58,22 +63,23 @@ class Spans {
 
 class Announcer {
  public:
-  Announcer(const SegmentMap& map, EventWriter& events, RequestBook& requests);
+  Announcer(const SegmentMap& map, EventWriter& events, RequestTable& requests);
 
-  // A pass of `rows` real rows, at least 1. Rows = 0 in the answer: the producer is switched off.
+  // Announces a pass of `rows` >= 1 real rows. If the control words switch the producer off, the
+  // returned block has rows = 0.
   StepBlock announce(std::uint32_t rows, const Spans& spans);
-  // The same for a pass that records exactly `layers`, whatever the control words say. For
+  // Announces a pass that records exactly `layers`, whatever the control words say. For
   // `moetrace replay`.
   StepBlock announce_layers(std::uint32_t rows, const Spans& spans,
                             const moetrace_layer_mask& layers);
 
-  // Event slots that such a pass takes.
+  // Event slots that a pass with this many spans takes.
   static std::uint64_t slots_for(std::size_t spans) { return 1 + (spans + 1) / 2; }
 
   std::uint64_t steps() const { return steps_; }
   std::uint64_t attempted() const { return attempted_; }
   std::uint64_t event_lost() const { return event_lost_; }
-  // The producer has closed: the collector may end the trace as "closed".
+  // Marks the producer as closed: the collector then ends the trace as "closed".
   void close();
 
  private:
@@ -86,7 +92,7 @@ class Announcer {
 
   const SegmentMap& map_;
   EventWriter& events_;
-  RequestBook& requests_;
+  RequestTable& requests_;
   ControlWords control_;
   std::uint64_t control_version_ = 0;
   bool control_unannounced_ = false;

@@ -1,7 +1,7 @@
 #include "producer/announcer.hpp"
 
-#include "shm/layer_mask.hpp"
 #include "producer/test_segment.hpp"
+#include "shm/layer_mask.hpp"
 
 namespace moetrace {
 namespace {
@@ -90,7 +90,7 @@ TEST(Announcer, IsAllOrNothing) {
   EXPECT_EQ(lost.rows, 5u) << "it counts";
   EXPECT_FALSE(lost.record);
   EXPECT_EQ(lost.step, 31u);
-  EXPECT_EQ(bench.events.position(), 62u) << "nothing of it was written";
+  EXPECT_EQ(bench.events.position(), 62u) << "no part of it was written";
   EXPECT_EQ(bench.host().event_lost, 15u);
   EXPECT_EQ(bench.host().attempted, 31 * 3 + 15u);
   EXPECT_EQ(bench.host().steps, 32u);
@@ -100,12 +100,12 @@ TEST(Announcer, IsAllOrNothing) {
       << "a lost step keeps its number";
 }
 
-TEST(Announcer, AStepWhoseRequestIsUnknownIsNotAnnounced) {
+TEST(Announcer, AStepWaitsForItsRequestsEvent) {
   Bench bench;
   for (int n = 0; n < 63; ++n) bench.requests.begin("r", 0, 0);
   bench.requests.begin(std::string(100, 'x'), 0, 0);  // waits for three slots
   EXPECT_FALSE(bench.announcer.announce(1, {}).record)
-      << "one slot is free, but the request goes first";
+      << "one slot is free, but the request's event comes first";
   EXPECT_EQ(bench.host().event_lost, 3u);
 }
 
@@ -142,7 +142,7 @@ TEST(Announcer, CountsOnlyWithASampleOfZero) {
   EXPECT_EQ(bench.host().attempted, 0u);
 }
 
-TEST(Announcer, FollowsTheControlWordsAndSaysSo) {
+TEST(Announcer, FollowsTheControlWordsWithAnEvent) {
   Bench bench;
   bench.announcer.announce(1, {});
   write_control(bench.map(), {true, 2, {{0b110, 0, 0, ~0ull}}});
@@ -158,10 +158,10 @@ TEST(Announcer, FollowsTheControlWordsAndSaysSo) {
   EXPECT_EQ(control.sample_every, 2u);
   EXPECT_EQ(format_layers(control.layers), "1-2");
   bench.announcer.announce(1, {});
-  EXPECT_EQ(bench.reader.events().size(), 1u) << "said once";
+  EXPECT_EQ(bench.reader.events().size(), 1u) << "one event a change";
 }
 
-TEST(Announcer, AControlThatChangesNothingIsNotSaid) {
+TEST(Announcer, AnUnchangedControlGetsNoEvent) {
   Bench bench;
   write_control(bench.map(), {true, 1, small_header().layers_logged});
   bench.announcer.announce(1, {});
@@ -172,16 +172,15 @@ TEST(Announcer, AChangeBeforeTheFirstStepIsSeen) {
   TestDirectory directory;
   auto segment = ProducerSegment::create(directory.path(), "default", small_header(), kSmallSizes);
   ASSERT_TRUE(segment);
-  write_control(
-      segment->map(),
-      {true, 1, {{0b010, 0, 0, 0}}});  // after the name appeared, before the announcer exists
+  // After the segment's name appeared, and before the announcer exists.
+  write_control(segment->map(), {true, 1, {{0b010, 0, 0, 0}}});
   EventWriter events(segment->map().event_ring(), 64);
-  RequestBook requests(segment->map(), events);
+  RequestTable requests(segment->map(), events);
   Announcer announcer(segment->map(), events, requests);
   EXPECT_EQ(format_layers(announcer.announce(1, {}).layers), "1");
 }
 
-TEST(Announcer, SwitchedOffItAnnouncesNothing) {
+TEST(Announcer, AnnouncesNothingWhileSwitchedOff) {
   Bench bench;
   write_control(bench.map(), {false, 1, small_header().layers_logged});
   EXPECT_EQ(bench.announcer.announce(4, spans(1)).rows, 0u);
@@ -194,7 +193,7 @@ TEST(Announcer, SwitchedOffItAnnouncesNothing) {
   EXPECT_TRUE(bench.announcer.announce(4, spans(1)).record);
 }
 
-TEST(Announcer, HalfWrittenControlWordsLeaveTheOldOnes) {
+TEST(Announcer, HalfWrittenControlWordsAreIgnored) {
   Bench bench;
   bench.map().ctl()->control.version = 101;
   bench.map().ctl()->control.enabled = 0;
@@ -210,7 +209,7 @@ TEST(Announcer, ReplayChoosesItsOwnLayers) {
   EXPECT_EQ(bench.host().attempted, 2u);
 }
 
-TEST(Announcer, ReplaySelectsWhatItSends) {
+TEST(Announcer, ReplayExtendsTheSelection) {
   moetrace_ring_header header = small_header();
   header.layers_logged = {{0b001, 0, 0, 0}};
   Bench bench(header);

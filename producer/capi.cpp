@@ -1,15 +1,16 @@
-// The C API: argument checks and nothing else.
+// The C API: checks its arguments, completes options from older callers, and times the GPU's calls.
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <new>
 
-#include "producer/cost.hpp"
+#include "producer/clock.hpp"
 #include "producer/producer.h"
-#include "producer/producer.hpp"
+#include "producer/ring_producer.hpp"
 
 struct moetrace_producer {
-  std::unique_ptr<moetrace::Producer> impl;
+  std::unique_ptr<moetrace::RingProducer> impl;
 };
 
 namespace {
@@ -21,7 +22,7 @@ bool usable(const moetrace_producer* producer) {
   return producer != nullptr && producer->impl->usable();
 }
 
-// nullptr in a forked child, and where a CPU thread writes the ring.
+// nullptr in a forked child, and if a CPU thread writes the ring.
 DeviceHook* device_hook(const moetrace_producer* producer) {
   return usable(producer) ? producer->impl->device_hook() : nullptr;
 }
@@ -40,6 +41,39 @@ void give_error(char* error, std::size_t error_bytes, const char* text) {
   if (error != nullptr && error_bytes > 0) std::snprintf(error, error_bytes, "%s", text);
 }
 
+// Options of this library's size, from a caller that was compiled with fewer fields or more. A
+// field that this library does not know must be 0: to ignore it would do something else than asked.
+moetrace::Result<moetrace_options> complete(const moetrace_options* options) {
+  using moetrace::Error, moetrace::ErrorCode;
+  constexpr std::size_t kLeast = offsetof(moetrace_options, top_k) + sizeof options->top_k;
+  if (options == nullptr) {
+    return Error{
+        ErrorCode::kBadArgument,
+        "moetrace_open: options is NULL; pass the struct that moetrace_options_init set up"};
+  }
+  if (options->size < kLeast) {
+    return Error{ErrorCode::kBadArgument, "invalid value '" + std::to_string(options->size) +
+                                              "' for moetrace_options.size: expected at least " +
+                                              std::to_string(kLeast) +
+                                              "; call moetrace_options_init first"};
+  }
+  const auto* bytes = reinterpret_cast<const unsigned char*>(options);
+  const auto* end = bytes + options->size;
+  const auto* unknown = std::find_if(bytes + std::min(options->size, sizeof *options), end,
+                                     [](unsigned char byte) { return byte != 0; });
+  if (unknown != end) {
+    return Error{ErrorCode::kBadArgument,
+                 "moetrace_options: byte " + std::to_string(unknown - bytes) +
+                     " is set, but this library knows only " + std::to_string(sizeof *options) +
+                     " bytes: the caller was built against a newer moetrace; update libmoetrace, "
+                     "or leave the newer options unset"};
+  }
+  moetrace_options whole;
+  moetrace_options_init(&whole, sizeof whole);
+  std::memcpy(&whole, options, std::min(options->size, sizeof whole));
+  return whole;
+}
+
 }  // namespace
 
 void moetrace_options_init(moetrace_options* options, size_t size) {
@@ -48,10 +82,9 @@ void moetrace_options_init(moetrace_options* options, size_t size) {
   defaults.cuda_device = -1;
   defaults.router_scaling = 1;
   defaults.world_size = 1;
-  const std::size_t known = size < sizeof defaults ? size : sizeof defaults;
+  defaults.size = size;
   std::memset(options, 0, size);
-  std::memcpy(options, &defaults, known);
-  options->size = size;
+  std::memcpy(options, &defaults, std::min(size, sizeof defaults));
 }
 
 int moetrace_enabled(void) {
@@ -63,23 +96,18 @@ int moetrace_enabled(void) {
 }
 
 moetrace_producer* moetrace_open(const moetrace_options* options, char* error, size_t error_bytes) {
-  if (options == nullptr ||
-      options->size < offsetof(moetrace_options, top_k) + sizeof options->top_k) {
-    give_error(error, error_bytes,
-               "moetrace_open: options are too short; call moetrace_options_init first");
-    return nullptr;
-  }
-  // A caller that was compiled with fewer fields gets the defaults of the others.
-  moetrace_options whole;
-  moetrace_options_init(&whole, sizeof whole);
-  std::memcpy(&whole, options, options->size < sizeof whole ? options->size : sizeof whole);
   try {
-    const auto settings = moetrace::resolve_settings(whole);
+    const auto whole = complete(options);
+    if (!whole) {
+      give_error(error, error_bytes, whole.error().message.c_str());
+      return nullptr;
+    }
+    const auto settings = moetrace::resolve_settings(*whole);
     if (!settings) {
       give_error(error, error_bytes, settings.error().message.c_str());
       return nullptr;
     }
-    auto producer = moetrace::Producer::open(*settings);
+    auto producer = moetrace::RingProducer::open(*settings);
     if (!producer) {
       give_error(error, error_bytes, producer.error().message.c_str());
       return nullptr;
@@ -132,14 +160,14 @@ int moetrace_step_begin_columns(moetrace_producer* producer, moetrace_cuda_strea
                                 uint32_t count, const uint64_t* requests, const int32_t* starts,
                                 const int32_t* firsts, int64_t began_ns) {
   if (!usable(producer)) return 0;
-  moetrace::Producer& impl = *producer->impl;
+  moetrace::RingProducer& impl = *producer->impl;
   impl.announce_ns() += static_cast<std::uint64_t>(moetrace::monotonic_ns() - began_ns);
   const auto rows = static_cast<std::uint32_t>(starts[count]);
   const moetrace::Spans spans{requests == nullptr ? 0 : count, requests, starts, firsts};
   const bool records =
       impl.device_hook() == nullptr
           ? impl.begin_step(rows, spans)
-          : impl.begin_step(stream, rows, spans, moetrace::Producer::Capture::kNone);
+          : impl.begin_step(stream, rows, spans, moetrace::RingProducer::Capture::kNone);
   return records ? 1 : 0;
 }
 
@@ -181,19 +209,22 @@ const char* moetrace_failure(const moetrace_producer* producer) {
 }
 
 void moetrace_get_totals(const moetrace_producer* producer, moetrace_totals* totals) {
+  if (totals == nullptr) return;
   moetrace_totals known{};
   known.size = totals->size;
   if (usable(producer)) {
     known.steps = producer->impl->announcer().steps();
     known.attempted = producer->impl->announcer().attempted();
-    const auto totals_now = producer->impl->totals();
-    known.recorded = totals_now.recorded;
-    known.dropped = totals_now.dropped;
+    const auto records = producer->impl->record_counts();
+    known.recorded = records.recorded;
+    known.dropped = records.dropped;
     const moetrace::Cost cost = producer->impl->cost();
     known.announce_ns = cost.announce_ns;
     known.hook_ns = cost.hook_ns;
   }
-  std::memcpy(totals, &known, totals->size < sizeof known ? totals->size : sizeof known);
+  const std::size_t size = totals->size;
+  if (size > sizeof known) std::memset(totals, 0, size);
+  std::memcpy(totals, &known, std::min(size, sizeof known));
 }
 
 void moetrace_add_cost(moetrace_producer* producer, uint64_t announce_ns, uint64_t hook_ns) {

@@ -1,4 +1,4 @@
-// Writes events: groups of 64-byte slots that a reader sees whole or not at all.
+// Writes events: groups of 64-byte slots. A reader sees a whole group or nothing of it.
 #pragma once
 
 #include <cstdint>
@@ -13,14 +13,14 @@ class EventWriter {
  public:
   EventWriter(const MappedRing& ring, std::uint64_t capacity) : ring_(ring, capacity) {}
 
-  // Whether a group of this many slots fits now.
+  // Whether a group of `slots` slots fits now.
   bool fits(std::uint64_t slots) {
     return slots <= MOETRACE_MAX_GROUP_SLOTS && ring_.room(slots) >= slots;
   }
-  // Takes slots that fits() has granted; returns the first one's number.
+  // Reserves slots and returns the first one's number. Call it only after fits() returned true.
   std::uint64_t claim(std::uint64_t slots) { return ring_.claim(slots); }
 
-  // Writes a slot's payload, everything behind the commit word.
+  // Writes a slot's payload: everything after the commit word.
   template <class Event>
   void write(std::uint64_t position, const Event& event) {
     static_assert(sizeof(Event) == 64, "an event slot has 64 bytes");
@@ -28,8 +28,8 @@ class EventWriter {
                 56);
   }
 
-  // Makes a written group visible. The head comes last: a reader that goes in order and sees it
-  // sees all of them.
+  // Commits a written group. The head is committed last (release, in RingWriter::commit): a reader
+  // that goes in order and sees the head (acquire) sees all continuations.
   void commit(std::uint64_t first, std::uint16_t slots, moetrace_event_kind head,
               moetrace_event_kind rest) {
     for (std::uint64_t n = slots; n-- > 1;) ring_.commit(first + n, upper(rest, 0));
@@ -39,7 +39,7 @@ class EventWriter {
   std::uint64_t position() const { return ring_.position(); }
 
  private:
-  // moetrace_event_commit without seq: kind, flags = 0, slots.
+  // The upper half of moetrace_event_commit: kind, flags = 0, slots.
   static std::uint32_t upper(moetrace_event_kind kind, std::uint16_t slots) {
     return static_cast<std::uint32_t>(kind) | std::uint32_t{slots} << 16;
   }

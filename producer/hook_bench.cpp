@@ -1,10 +1,9 @@
-// moetrace-hook-bench [--quick]: what the CPU hook costs, in one table. 24 layers, 60 experts,
-// top-4, int64 ids, float32 weights.
+// moetrace-hook-bench [--quick]: measures the cost of the CPU hook, in one table. 24 layers, 60
+// experts, top-4, int64 ids, float32 weights.
 //
-// Bursts of half a ring are timed while a RingReader on the other core drains it through a mapping
-// of its own and looks at every record; it naps for 50 us when it has caught up, as moetraced does.
-// Between bursts it catches up, untimed, so that nothing is dropped. Every burst is a number of
-// whole passes.
+// It times bursts of half a ring, each of whole passes, while a RingReader on the other core drains
+// the ring through its own mapping and reads every record. When the reader has caught up it sleeps
+// for 50 us, as moetraced does. It catches up between bursts, untimed, so nothing is dropped.
 #include "producer/hook_bench.hpp"
 
 #include <sched.h>
@@ -12,6 +11,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -22,7 +22,7 @@
 #include <random>
 #include <thread>
 
-#include "producer/producer.hpp"
+#include "producer/ring_producer.hpp"
 #include "shm/collector_segment.hpp"
 #include "shm/layer_mask.hpp"
 
@@ -38,9 +38,8 @@ void pin_to(int cpu) {
   cpu_set_t set;
   CPU_ZERO(&set);
   CPU_SET(cpu, &set);
-  ::sched_setaffinity(
-      0, sizeof set,
-      &set);  // on a machine of one core it fails, and the table says how many there are
+  // Fails on a machine with one core; the table's head says how many cores there are.
+  ::sched_setaffinity(0, sizeof set, &set);
 }
 
 namespace {
@@ -48,8 +47,10 @@ namespace {
 constexpr std::uint32_t kLayers = 24;
 constexpr std::uint32_t kExperts = 60;
 constexpr std::uint32_t kTopK = 4;
+constexpr RouteLayout kLayout = RouteLayout::of_top_k(kTopK);
 constexpr int kRounds = 10;
-constexpr int kBursts = 101;  // of a row in a round
+// Bursts per row and round.
+constexpr int kBursts = 101;
 constexpr int kRivalBursts = 21;
 
 std::string cpu_model() {
@@ -58,6 +59,11 @@ std::string cpu_model() {
     if (line.rfind("model name", 0) == 0) return line.substr(line.find(": ") + 2);
   }
   return "unknown processor";
+}
+
+[[noreturn]] void fail(const std::string& line) {
+  std::fprintf(stderr, "moetrace-hook-bench: %s\n", line.c_str());
+  std::exit(1);
 }
 
 // Drains both rings on core 1.
@@ -88,16 +94,18 @@ class Drainer {
       const std::uint64_t first = routes.published();
       const std::uint64_t end = routes.valid_end(first, 256);
       for (std::uint64_t n = first; n != end; ++n) {
-        std::uint64_t words[8];
-        std::memcpy(words, routes.memory().slot(n), sizeof words);
-        checksum_ += words[2];  // four ids
+        std::byte record[kLayout.stride()];
+        std::memcpy(record, routes.memory().slot(n), sizeof record);
+        std::uint64_t four_ids = 0;
+        std::memcpy(&four_ids, record + kLayout.ids_offset(), sizeof four_ids);
+        checksum_ += four_ids;
       }
       routes.publish(end);
       events.publish(events.valid_end(events.published(), 256));
       events_ = events.published();
       routes_ = end;
-      // As moetraced does when it has caught up. A reader that spins on the next slot takes the
-      // line from the writer's hands.
+      // As moetraced does when it has caught up. A reader that spins on the next slot would steal
+      // the writer's cache line.
       if (end == first) std::this_thread::sleep_for(std::chrono::microseconds(50));
     }
   }
@@ -105,17 +113,19 @@ class Drainer {
   CollectorSegment segment_;
   std::atomic<std::uint64_t> routes_ = 0;
   std::atomic<std::uint64_t> events_ = 0;
-  std::uint64_t checksum_ = 0;  // read by others once the thread has caught up (routes_ orders it)
+  // Other threads read it once this one has caught up; routes_ orders that.
+  std::uint64_t checksum_ = 0;
   std::atomic<bool> stop_ = false;
   std::thread thread_;
 };
 
 struct Routing {
-  std::vector<std::int64_t> ids;  // [rows, top_k], several different ones
+  // [rows, top_k]
+  std::vector<std::int64_t> ids;
   std::vector<float> weights;
 };
 
-Routing some_routing(std::uint32_t rows) {
+Routing random_routing(std::uint32_t rows) {
   std::mt19937 random(1234);
   Routing routing;
   for (std::uint32_t n = 0; n < rows * kTopK; ++n) {
@@ -125,7 +135,7 @@ Routing some_routing(std::uint32_t rows) {
   return routing;
 }
 
-// The sum of the reader's checksum words over one layer's rows.
+// What one layer's rows add to the reader's checksum.
 std::uint64_t checksum(const Routing& routing, std::uint32_t rows) {
   std::uint64_t sum = 0;
   for (std::uint32_t row = 0; row < rows; ++row) {
@@ -140,7 +150,9 @@ enum class Part { kHook, kAnnouncement, kBoth };
 // Times one part of `repeats` bursts of passes over `rows` rows.
 Row hook_row(double ring_mb, std::uint32_t rows, Part part, int repeats) {
   char directory[] = "/dev/shm/moetrace-bench-XXXXXX";
-  if (::mkdtemp(directory) == nullptr) return {"no directory on /dev/shm", {}};
+  if (::mkdtemp(directory) == nullptr)
+    fail("can't create a directory on /dev/shm: " + std::string(std::strerror(errno)) +
+         "; check that it is mounted and writable");
   moetrace_ring_header header{};
   header.top_k = kTopK;
   header.num_layers = kLayers;
@@ -150,12 +162,17 @@ Row hook_row(double ring_mb, std::uint32_t rows, Part part, int repeats) {
   Settings settings{directory, "bench", sizes_for(ring_mb, kTopK), header};
   Row row;
   {
-    auto producer = std::move(*Producer::open(settings));
+    auto opened = RingProducer::open(settings);
+    if (!opened) {
+      std::filesystem::remove_all(directory);
+      fail(opened.error().message);
+    }
+    const auto producer = std::move(*opened);
     Drainer drainer(directory, producer->name());
     const std::uint64_t slots = producer->map().header().route_slots;
     const std::uint64_t passes = std::max<std::uint64_t>(
         1, std::min(slots / 2 / (kLayers * rows), settings.sizes.event_slots / 4));
-    const Routing routing = some_routing(rows);
+    const Routing routing = random_routing(rows);
     const moetrace_span span{0, 0, 0, rows};
     std::uint64_t step = 0;
     const auto burst = [&] {
@@ -177,7 +194,8 @@ Row hook_row(double ring_mb, std::uint32_t rows, Part part, int repeats) {
     };
     const std::uint64_t per_burst = part == Part::kAnnouncement ? passes : passes * kLayers * rows;
     std::uint64_t bursts = 0;
-    for (; bursts < 3; ++bursts) burst(), catch_up();  // the first lap touches every page
+    // The first lap touches every page.
+    for (; bursts < 3; ++bursts) burst(), catch_up();
     for (int n = 0; n < repeats; ++n, ++bursts) {
       const std::int64_t begin = now_ns();
       burst();
@@ -190,19 +208,23 @@ Row hook_row(double ring_mb, std::uint32_t rows, Part part, int repeats) {
     if (part != Part::kAnnouncement &&
         (drainer.routes() != row.delivered ||
          drainer.checksum() != bursts * passes * kLayers * checksum(routing, rows))) {
-      row.delivered = 0;  // never the case; the table would show it
+      // The reader saw other bytes than the hook wrote: the table shows all records as dropped.
+      row.delivered = 0;
     }
   }
   std::filesystem::remove_all(directory);
   return row;
 }
 
-// What one row of the table gathers over the rounds.
+// One row of the table, over all rounds.
 struct Line {
   std::string what;
-  const char* unit = "record";  // what the times are per
-  double fastest = 0;           // burst of all
-  std::vector<double> medians;  // one a round
+  // What the times are per.
+  const char* unit = "record";
+  // The fastest burst of all rounds.
+  double fastest = 0;
+  // One a round.
+  std::vector<double> medians;
   std::uint64_t records = 0;
   std::uint64_t lost = 0;
 
@@ -215,7 +237,7 @@ struct Line {
     lost += row.records - row.delivered;
     what = std::move(row.what);
   }
-  // False if something was lost, which makes the line worthless.
+  // Returns false if records were lost, which makes the line worthless.
   bool print() {
     std::sort(medians.begin(), medians.end());
     std::printf("| %-62s | %9.1f | %9.1f | %9.1f | %-6s | %11llu | %7llu |\n", what.c_str(),
@@ -230,7 +252,7 @@ struct Measured {
   const char* unit;
 };
 
-// Everything once.
+// Measures one round.
 std::vector<Measured> measure(bool quick) {
   const int repeats = quick ? 3 : kBursts;
   std::vector<Measured> all;
@@ -255,8 +277,8 @@ int run(bool quick) {
   pin_to(0);
   const int rounds = quick ? 1 : kRounds;
   std::printf(
-      "%s, %u cores; hook on core 0, reader on core 1; %d rounds, each with %d bursts a row\n"
-      "(rivals %d): the fastest burst, the middle and the worst of the rounds' medians\n\n",
+      "%s, %u cores; hook on core 0, reader on core 1; %d rounds of %d bursts a row\n"
+      "(alternatives: %d): fastest burst, and median and worst of the rounds' medians\n\n",
       cpu_model().c_str(), std::thread::hardware_concurrency(), rounds, quick ? 3 : kBursts,
       quick ? 1 : kRivalBursts);
   std::vector<Line> lines;
@@ -283,7 +305,8 @@ int run(bool quick) {
 
 int main(int argc, char** argv) {
   if (argc > 2 || (argc == 2 && std::strcmp(argv[1], "--quick") != 0)) {
-    std::fprintf(stderr, "moetrace-hook-bench: unknown argument; give --quick or nothing\n");
+    std::fprintf(stderr, "moetrace-hook-bench: unknown argument '%s'; use --quick or none\n",
+                 argv[argc > 2 && std::strcmp(argv[1], "--quick") == 0 ? 2 : 1]);
     return 2;
   }
   return moetrace::bench::run(argc == 2);

@@ -1,4 +1,4 @@
-// What the rows of the benchmark's table have in common.
+// What the benchmarks of the hook and of its alternatives share.
 #pragma once
 
 #include <cstdint>
@@ -7,10 +7,11 @@
 
 namespace moetrace::bench {
 
-// One row of the table: times of `repeats` bursts, per record.
+// The measurements of one row of the table.
 struct Row {
   std::string what;
-  std::vector<double> ns;  // per record, one a repeat
+  // Nanoseconds per record, one a burst.
+  std::vector<double> ns;
   std::uint64_t records = 0;
   std::uint64_t delivered = 0;
 };
@@ -18,10 +19,10 @@ struct Row {
 std::int64_t now_ns();
 void pin_to(int cpu);
 
-// boost::interprocess::message_queue::try_send of 64 bytes, received by a thread on the other core.
+// boost::interprocess::message_queue::try_send of 64 bytes; a thread on the other core receives
+// them.
 Row message_queue_row(int repeats);
-// A JSON line for each record, written by the engine itself to a file on tmpfs, as public patches
-// do.
+// The engine itself writes a JSON line for each record to a file on tmpfs, as public patches do.
 Row json_row(int repeats);
 
 }  // namespace moetrace::bench

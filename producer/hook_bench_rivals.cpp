@@ -1,4 +1,4 @@
-// What the hook is compared with.
+// The alternatives that the hook is compared with.
 #include <unistd.h>
 
 #include <atomic>

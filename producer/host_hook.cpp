@@ -6,7 +6,7 @@
 #include <limits>
 #include <type_traits>
 
-#include "producer/cost.hpp"
+#include "producer/clock.hpp"
 #include "shm/counts_words.hpp"
 #include "shm/layer_mask.hpp"
 #include "shm/snapshot.hpp"
@@ -14,17 +14,18 @@
 namespace moetrace {
 namespace {
 
-// A counts mirror costs a copy of the table, so it is made at most this often.
+// Mirroring copies the whole table of counts, so do it at most this often.
 constexpr std::int64_t kMirrorEveryNs = 10'000'000;
-// Timing a call costs some 50 ns; so many records between two make that 0.2 ns a record at most.
+// Minimum number of records between two timed calls. Timing a call costs some 50 ns, so this bounds
+// the cost at 0.2 ns a record.
 constexpr std::uint64_t kRecordsASample = 256;
-// A call that takes longer was interrupted, and what ran meanwhile was not the hook. The first
-// touch of a page of the ring takes 1 us.
+// A call that takes longer than this, plus kLongestRowNs a row, was interrupted; its time was not
+// the hook's. The first touch of a page of the ring takes 1 us.
 constexpr std::int64_t kLongestCallNs = 5'000;
 constexpr std::int64_t kLongestRowNs = 500;
 
-// The time between two looks at the clock that follow each other, the shortest of some.
-std::int64_t shortest_look_ns() {
+// The cost of one clock reading: the shortest of 100 pairs.
+std::int64_t clock_reading_ns() {
   std::int64_t shortest = std::numeric_limits<std::int64_t>::max();
   for (int n = 0; n < 100; ++n) {
     const std::int64_t begin = monotonic_ns();
@@ -48,7 +49,8 @@ float to_float(Float16 value) {
   const std::uint32_t sign = std::uint32_t{value.bits & 0x8000u} << 16;
   const std::uint32_t exponent = value.bits >> 10 & 0x1F;
   const std::uint32_t fraction = value.bits & 0x3FF;
-  // 0: a subnormal, fraction * 2^-24. 31: infinity or NaN. Else the bias goes from 15 to 127.
+  // Exponent 0: a subnormal, fraction * 2^-24. 31: infinity or NaN. Else the bias changes from 15
+  // to 127.
   if (exponent == 0) {
     const float magnitude = static_cast<float>(fraction) * 0x1p-24f;
     return sign != 0 ? -magnitude : magnitude;
@@ -57,33 +59,35 @@ float to_float(Float16 value) {
   return std::bit_cast<float>(sign | (exponent + 112) << 23 | fraction << 13);
 }
 
-// The id as it is stored, counted; anything outside [0, num_experts) is none, and counts nowhere.
+// Counts the id and returns what the record stores. An id outside [0, num_experts) is not counted
+// and becomes MOETRACE_NO_EXPERT.
 template <class Id>
 std::uint64_t count_expert(Id id, std::uint32_t num_experts, std::uint64_t* counts) {
   const auto wide = static_cast<std::uint64_t>(static_cast<std::int64_t>(id));
   if (wide >= num_experts) return MOETRACE_NO_EXPERT;
   ++counts[wide];
-  return wide;  // below MOETRACE_NO_EXPERT: so is every num_experts
+  // Below MOETRACE_NO_EXPERT, because num_experts is at most that.
+  return wide;
 }
 
-// Fills the slot but for its first 8 bytes, which stay as they were until the commit. K is the
-// top-k where it is known at compile time, which makes a record a few vector stores; 0: it is `k`.
-// `width` is the number of entries of a record.
+// Fills a slot except its first 8 bytes, the commit word. K: the top-k, if known at compile time,
+// which makes a record a few vector stores; 0: use `k`.
 template <std::uint32_t K, class Id, class Weight>
 [[gnu::always_inline]] inline void write_record(std::byte* slot, std::uint32_t row,
                                                 std::uint32_t layer, const Id* ids,
                                                 [[maybe_unused]] const Weight* weights,
-                                                std::size_t k, std::size_t width,
+                                                std::size_t k, RouteLayout layout,
                                                 std::uint32_t num_experts, std::uint64_t* counts) {
   // Row, layer and flags.
   const std::uint64_t place = row | std::uint64_t{layer} << 32;
-  std::memcpy(slot + 8, &place, 8);
-  std::byte* const record_ids = slot + sizeof(moetrace_route_head);
-  std::byte* const record_weights = record_ids + width * sizeof(std::uint16_t);
-  // Four ids at a time, put together in a register: a small array would be written by halves and
-  // read back as a whole, which the processor can't forward.
+  std::memcpy(slot + offsetof(moetrace_route_head, row), &place, sizeof place);
+  std::byte* const record_ids = slot + layout.ids_offset();
+  std::byte* const record_weights = slot + layout.weights_offset();
+  const std::size_t entries = layout.entries();
+  // Build four ids in a register. A small array would be written in parts and read back whole,
+  // which defeats the processor's store forwarding.
 #pragma GCC unroll 2
-  for (std::size_t j = 0; j < width; j += 4) {
+  for (std::size_t j = 0; j < entries; j += 4) {
     std::uint64_t four = 0;
 #pragma GCC unroll 4
     for (std::size_t part = 0; part < 4; ++part) {
@@ -102,7 +106,7 @@ template <std::uint32_t K, class Id, class Weight>
       std::memcpy(record_weights + j * sizeof weight, &weight, sizeof weight);
     }
   }
-  std::memset(record_weights + k * sizeof(float), 0, (width - k) * sizeof(float));
+  std::memset(record_weights + k * sizeof(float), 0, layout.weights_bytes() - k * sizeof(float));
 }
 
 }  // namespace
@@ -112,7 +116,7 @@ HostHook::HostHook(const SegmentMap& map)
       ring_(map.route_ring(), map.header().route_slots),
       top_k_(map.header().top_k),
       num_experts_(map.header().num_experts),
-      clock_ns_(shortest_look_ns()),
+      clock_ns_(clock_reading_ns()),
       counts_(std::size_t{map.header().num_layers} * map.header().num_experts) {}
 
 void HostHook::arm(const StepBlock& block) {
@@ -120,21 +124,21 @@ void HostHook::arm(const StepBlock& block) {
   block_ = block;
   last_layer_ = last_layer(block.layers);
   last_seen_ = block.rows > 0 ? -1 : kOver;
-  // Nothing is selected, so no layer will end it.
+  // Without a selected layer no record() will end the step.
   if (is_open() && last_layer_ < 0) finish_step();
   untimed_records_ += std::uint64_t{block.rows} * block.selected;
   if (untimed_records_ >= timing_due_ && block.selected > 0) {
-    calls_to_pass_ = static_cast<std::uint32_t>(samples_++ % block.selected);  // each layer in turn
+    calls_to_skip_ = static_cast<std::uint32_t>(samples_++ % block.selected);
     recorder_ = &HostHook::record_timed;
   }
 }
 
 void HostHook::record(std::uint32_t layer, const void* ids, moetrace_type id_type,
                       const void* weights, moetrace_type weight_type, std::uint32_t rows) {
-  // A layer of the mask is below 256, so the cast is good.
+  // The cast can't overflow: layers of the mask are below 256.
   if (!has_layer(block_.layers, layer) || static_cast<int>(layer) <= last_seen_) return;
-  // An engine hands over the same types in every call, so this is chosen once. All calls here are
-  // the last thing done, hence jumps: the usual way saves no register.
+  // An engine passes the same types in every call, so the recorder is chosen once. Each call below
+  // is a tail call: the usual path saves no register.
   const Types types = types_of(id_type, weights, weight_type);
   if (types != types_) [[unlikely]]
     return record_other_types(layer, ids, id_type, weights, weight_type, rows);
@@ -150,14 +154,14 @@ void HostHook::record(std::uint32_t layer, const void* ids, moetrace_type id_typ
   recorder_(*this, layer, ids, weights, rows);
 }
 
-// Not an id type: the rows count as torn.
+// The id type is unknown: the rows count as torn.
 void HostHook::record_nothing(HostHook&, std::uint32_t, const void*, const void*, std::uint32_t) {}
 
-// Stands in for the recorder until it has timed one call, so that the others pay nothing for it.
+// Replaces the plain recorder until it has timed one call, so that all other calls pay nothing.
 void HostHook::record_timed(HostHook& hook, std::uint32_t layer, const void* ids,
                             const void* weights, std::uint32_t rows) {
-  if (hook.calls_to_pass_ > 0) {
-    --hook.calls_to_pass_;
+  if (hook.calls_to_skip_ > 0) {
+    --hook.calls_to_skip_;
     return hook.plain_recorder_(hook, layer, ids, weights, rows);
   }
   hook.recorder_ = hook.plain_recorder_;
@@ -165,18 +169,19 @@ void HostHook::record_timed(HostHook& hook, std::uint32_t layer, const void* ids
   const std::int64_t begin = monotonic_ns();
   hook.plain_recorder_(hook, layer, ids, weights, rows);
   const std::int64_t took = monotonic_ns() - begin - hook.clock_ns_;
-  // Mirroring the counts has been added already.
+  // If the call mirrored the counts, that time is in cost_ns_ already.
   hook.take_sample(took - static_cast<std::int64_t>(hook.cost_ns_ - cost_before),
                    std::min(rows, hook.block_.rows));
 }
 
-// One timed call stands for all records that were announced since the last one.
+// The timed call stands for all records announced since the last one.
 void HostHook::take_sample(std::int64_t ns, std::uint32_t rows) {
-  if (rows == 0 || ns > kLongestCallNs + kLongestRowNs * rows) return;  // the next step's, then
+  // An unusable sample: the next step times a call instead.
+  if (rows == 0 || ns > kLongestCallNs + kLongestRowNs * rows) return;
   sample_ns_ = static_cast<double>(std::max<std::int64_t>(ns, 0)) / rows;
   cost_ns_ += static_cast<std::uint64_t>(sample_ns_ * static_cast<double>(untimed_records_));
   untimed_records_ = 0;
-  // Not always the same, so that it never keeps step with an engine's own pattern.
+  // Varies, so that samples never fall into step with a pattern of the engine.
   timing_due_ = kRecordsASample + samples_ % 7 * 32;
 }
 
@@ -221,20 +226,20 @@ HostHook::Recorder HostHook::recorder_for_top_k() const {
   }
 }
 
-// A pass over one row makes a call for each record, so one row has a way of its own: no loop, and
-// no call, so that nothing has to be saved.
+// Decoding one sequence makes one call a record, so one row has a fast path: without a loop or a
+// call no register needs to be saved.
 template <std::uint32_t K, class Id, class Weight>
 void HostHook::record_call(HostHook& hook, std::uint32_t layer, const void* ids,
                            const void* weights, std::uint32_t rows) {
   if (rows != 1 || !hook.block_.record || hook.ring_.room(1) == 0)
     return hook.record_rows<K, Id, Weight>(layer, ids, weights, rows);
-  const std::size_t k = K != 0 ? K : hook.top_k_;
-  const std::size_t width = K != 0 ? (K + 7) / 8 * 8 : hook.map_.header().route_stride / 8;
+  const std::uint32_t k = K != 0 ? K : hook.top_k_;
+  const RouteLayout layout = RouteLayout::of_top_k(k);
   const std::uint32_t num_experts = hook.num_experts_;
   const std::uint64_t position = hook.ring_.claim(1);
   std::byte* const slot = hook.ring_.memory().slot(position);
   write_record<K>(slot, 0, layer, static_cast<const Id*>(ids), static_cast<const Weight*>(weights),
-                  k, width, num_experts, hook.counts_.data() + std::size_t{layer} * num_experts);
+                  k, layout, num_experts, hook.counts_.data() + std::size_t{layer} * num_experts);
   hook.ring_.commit_cell(MappedRing::cell_of(slot), position,
                          static_cast<std::uint32_t>(hook.block_.step));
   hook.end_layer(layer);
@@ -246,27 +251,28 @@ template <std::uint32_t K, class Id, class Weight>
   rows = std::min(rows, block_.rows);
   const auto* ids = static_cast<const Id*>(all_ids);
   const auto* weights = static_cast<const Weight*>(all_weights);
-  const std::size_t k = K != 0 ? K : top_k_;
-  const std::size_t width = K != 0 ? (K + 7) / 8 * 8 : map_.header().route_stride / 8;
+  const std::uint32_t k = K != 0 ? K : top_k_;
+  const RouteLayout layout = RouteLayout::of_top_k(k);
   const std::uint32_t num_experts = num_experts_;
   std::uint64_t* const counts = counts_.data() + std::size_t{layer} * num_experts;
   std::uint32_t taken = 0;
   if (block_.record) {
     taken = static_cast<std::uint32_t>(std::min<std::uint64_t>(ring_.room(rows), rows));
-    dropped_ += rows - taken;  // the newest are the ones that go
+    // The newest records are dropped.
+    dropped_ += rows - taken;
   }
   const std::uint64_t first = ring_.claim(taken);
-  // A copy: behind `this`, every store into a slot could have changed it.
+  // A copy, because the compiler must assume that a store into a slot changes members.
   const MappedRing memory = ring_.memory();
   const auto step = static_cast<std::uint32_t>(block_.step);
   for (std::uint32_t row = 0; row < taken; ++row, ids += k) {
     std::byte* const slot = memory.slot(first + row);
     const Weight* const row_weights =
         std::is_same_v<Weight, NoWeight> ? nullptr : weights + std::size_t{row} * k;
-    write_record<K>(slot, row, layer, ids, row_weights, k, width, num_experts, counts);
+    write_record<K>(slot, row, layer, ids, row_weights, k, layout, num_experts, counts);
     ring_.commit_cell(MappedRing::cell_of(slot), first + row, step);
   }
-  // Rows that only count, or for which there was no slot.
+  // Rows that are only counted, or had no slot.
   for (std::size_t n = 0; n < std::size_t{rows - taken} * k; ++n)
     count_expert(ids[n], num_experts, counts);
   end_layer(layer);

@@ -1,4 +1,4 @@
-// The hook for routing that lies in host memory: writes route records, counts, and closes steps.
+// The hook for routing in host memory: writes route records, counts the experts, and ends steps.
 #pragma once
 
 #include <cstdint>
@@ -15,26 +15,27 @@ class HostHook {
  public:
   explicit HostHook(const SegmentMap& map);
 
-  // A pass follows. rows = 0 disarms. An unfinished earlier step is over with this.
+  // Arms the hook for the pass that follows; rows = 0 disarms it. Ends an earlier step that is
+  // still open.
   void arm(const StepBlock& block);
 
-  // As moetrace_record.
+  // See moetrace_record.
   void record(std::uint32_t layer, const void* ids, moetrace_type id_type, const void* weights,
               moetrace_type weight_type, std::uint32_t rows);
 
-  // Ends what is open and mirrors the counts a last time.
+  // Ends an open step and mirrors the counts a last time.
   void close();
 
-  // An estimate of the time that calls of record() have taken: some are timed.
+  // An estimate of the time spent in record(), from a sample of timed calls.
   std::uint64_t cost_ns() const { return cost_ns_; }
 
   std::uint64_t claimed() const { return ring_.position(); }
   std::uint64_t dropped() const { return dropped_; }
-  // Route slots that are free now, at least `wanted` if there are that many.
+  // Free route slots: at least `wanted` if that many are free.
   std::uint64_t room(std::uint64_t wanted) { return ring_.room(wanted); }
 
  private:
-  // What a call's data is made of, as moetrace_type; kNoWeights where there are none.
+  // The element types of a call, as moetrace_type; kNoWeights if it has no weights.
   struct Types {
     int id = 0;
     int weight = 0;
@@ -50,7 +51,7 @@ class HostHook {
   }
   void record_other_types(std::uint32_t layer, const void* ids, moetrace_type id_type,
                           const void* weights, moetrace_type weight_type, std::uint32_t rows);
-  // For these types and this top-k; record_nothing if the ids are none.
+  // The recorder for these types and this top-k; record_nothing if `types.id` is not an id type.
   Recorder recorder_for(Types types) const;
   template <class Id>
   Recorder recorder_for_weight(int weight_type) const;
@@ -70,32 +71,42 @@ class HostHook {
   void end_layer(std::uint32_t layer);
   void finish_step();
   void mirror_counts();
-  bool is_open() const { return last_seen_ != kOver; }  // announced and not over
+  // Whether a step is announced and not over.
+  bool is_open() const { return last_seen_ != kOver; }
 
   const SegmentMap& map_;
   RingWriter<MappedRing> ring_;
   const std::uint32_t top_k_;
   const std::uint32_t num_experts_;
-  Types types_;                                // of the last call
-  Recorder plain_recorder_ = &record_nothing;  // for these types
-  Recorder recorder_ = &record_nothing;        // the same, or record_timed
+  // The types of the last call, and the recorder for them.
+  Types types_;
+  Recorder plain_recorder_ = &record_nothing;
+  // plain_recorder_, or record_timed.
+  Recorder recorder_ = &record_nothing;
   StepBlock block_;
-  // Last layer of this step that has passed, -1 before the first. No layer is above kOver.
+  // The step's last layer so far; -1 before the first. kOver ends the step: no layer is above it.
   static constexpr int kOver = std::numeric_limits<int>::max();
   int last_seen_ = kOver;
-  int last_layer_ = -1;  // its last selected layer
+  // The step's last selected layer.
+  int last_layer_ = -1;
   std::uint64_t dropped_ = 0;
   std::uint64_t snapshots_ = 0;
   std::uint64_t steps_done_ = 0;
   std::int64_t mirrored_ns_ = 0;
   std::uint64_t cost_ns_ = 0;
-  const std::int64_t clock_ns_;        // what a look at the clock takes itself
-  std::uint64_t untimed_records_ = 0;  // announced since the last timed call
-  std::uint64_t timing_due_ = 1;       // so many of them, and a call is timed
-  std::uint32_t calls_to_pass_ = 0;    // before that one
+  // Cost of one clock reading, which is subtracted from a timed call.
+  const std::int64_t clock_ns_;
+  // Records announced since the last timed call.
+  std::uint64_t untimed_records_ = 0;
+  // Time one call once this many records are untimed.
+  std::uint64_t timing_due_ = 1;
+  // Calls to skip before the timed one, so that each layer is timed in turn.
+  std::uint32_t calls_to_skip_ = 0;
   std::uint64_t samples_ = 0;
-  double sample_ns_ = 0;               // of the last timed call, a record
-  std::vector<std::uint64_t> counts_;  // [num_layers][num_experts]
+  // Time per record of the last timed call.
+  double sample_ns_ = 0;
+  // [num_layers][num_experts]
+  std::vector<std::uint64_t> counts_;
 };
 
 }  // namespace moetrace

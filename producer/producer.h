@@ -1,11 +1,15 @@
-/* moetrace hook, C API: what an engine calls to have its routing recorded.
+/* clang-format off */
+/* The C API of the moetrace hook: an engine calls it to have its routing recorded.
  *
- * The calls never wait, take no lock, make no system call once the ring is open (the clock is read
- * through the vDSO), and can't fail: what does not fit is dropped and counted. All calls on one
- * producer come from one thread at a time. A NULL producer is valid everywhere and does nothing, so
- * an engine needs no `if`. In a forked child every call does nothing.
+ * Between moetrace_open and moetrace_close no call fails, waits, takes a lock or makes a system
+ * call (the clock is read through the vDSO); a call that launches a kernel costs that launch. What
+ * does not fit into the ring is dropped and counted. moetrace_no_collector is the one slow call.
  *
- * A pass is announced before it runs; only rows of an announced pass are recorded:
+ *   - Call from one thread at a time per producer.
+ *   - NULL is a valid producer: the call does nothing, so an engine needs no `if`.
+ *   - In a forked child every call on an inherited producer does nothing.
+ *
+ * Announce each pass before it runs. Only rows of an announced pass are recorded.
  *
  *     char why[256];
  *     moetrace_options options;
@@ -14,17 +18,17 @@
  *     options.num_layers = 24;
  *     options.num_experts = 60;
  *     options.top_k = 4;
- *     moetrace_producer* p =
- *         moetrace_enabled() ? moetrace_open(&options, why, sizeof why) : NULL;
+ *     moetrace_producer* p = moetrace_enabled() ? moetrace_open(&options, why, sizeof why) : NULL;
  *
  *     uint64_t r = moetrace_request_begin(p, "r0", prompt_tokens, 0);
- *     moetrace_span span = {.request = r, .rows = prompt_tokens};  from position 0, in row 0
+ *     moetrace_span span = {.request = r, .rows = prompt_tokens};    from position 0, in row 0
  *     moetrace_step_begin(p, prompt_tokens, &span, 1);
- *     in each layer, behind the router:
+ *     in each MoE layer, after the router:
  *       moetrace_record(p, layer, ids, MOETRACE_INT64, weights, MOETRACE_FLOAT32, rows);
  *     moetrace_request_end(p, r, generated, "length");
  *     moetrace_close(p);
  */
+/* clang-format on */
 #ifndef MOETRACE_PRODUCER_PRODUCER_H
 #define MOETRACE_PRODUCER_PRODUCER_H
 
@@ -41,6 +45,7 @@ extern "C" {
 
 typedef struct moetrace_producer moetrace_producer;
 
+/* Element types of ids (the integers) and weights (the floats). */
 typedef enum moetrace_type {
   MOETRACE_INT16 = 1,
   MOETRACE_INT32 = 2,
@@ -51,233 +56,287 @@ typedef enum moetrace_type {
   MOETRACE_FLOAT16 = 18
 } moetrace_type;
 
-/* Everything that the trace's first line says. Strings are UTF-8, copied, cut to the ABI's width;
- * NULL: unknown. */
+/* ---- opening and closing ------------------------------------------------------------------ */
+
+/* What is recorded, where, and what the trace says about the model.
+ *
+ * Strings are UTF-8 and copied by moetrace_open; NULL means unknown. A string longer than its field
+ * in abi.h is cut between characters. */
 typedef struct moetrace_options {
-  size_t size; /* sizeof(moetrace_options) as the caller was compiled: fields behind it keep their
-                  defaults */
+  /* sizeof(moetrace_options) as the caller was compiled. A caller with fewer fields gets the
+   * defaults of the others. A caller with more fields is refused if it sets one of them. */
+  size_t size;
 
-  /* Where. NULL or 0: from the environment, else the default. */
-  const char* directory; /* MOETRACE_DIR, else /run/moetrace, else /dev/shm */
-  const char* session;   /* MOETRACE_SESSION, else "default" */
-  double ring_mb; /* MOETRACE_RING_MB: size of the route ring in MiB, rounded up to a power of two
-                     of slots; else 64, or less where that is more than half of what is free */
+  /* Where the ring lies. NULL or "": MOETRACE_DIR, else /run/moetrace if it is writable, else
+   * /dev/shm. */
+  const char* directory;
+  /* 1 to 64 of [A-Za-z0-9_-]. NULL: MOETRACE_SESSION, else "default". */
+  const char* session;
+  /* Size of the route ring in MiB, above 0 and at most 1048576; rounded up to a power of two of
+   * slots. 0: MOETRACE_RING_MB, else 64, or less if 64 took more than half of the free space. */
+  double ring_mb;
 
-  /* The model. Required. */
-  uint32_t num_layers;                   /* 1 to 256: all layers of the model, also dense ones */
-  uint32_t num_experts;                  /* 1 to 65535: routed experts of a layer */
-  uint32_t top_k;                        /* 1 to 32 */
-  const moetrace_layer_mask* moe_layers; /* layers that call the hook in every pass; NULL: all */
+  /* The model; required. All layers count, dense ones too: 1 to 256. */
+  uint32_t num_layers;
+  /* Routed experts of a layer: 1 to 65535. */
+  uint32_t num_experts;
+  /* Experts per row and layer: 1 to 32. */
+  uint32_t top_k;
+  /* The layers that call the hook in every pass. NULL: all. */
+  const moetrace_layer_mask* moe_layers;
 
-  /* What is recorded. */
-  const char* layers; /* "0,5-7", "all"; NULL: MOETRACE_LAYERS, else VLLM_LOG_MOE_LAYER (one layer),
-                         else all */
-  int64_t sample_every; /* 1: every step, n: every n-th, 0: count only; negative: MOETRACE_SAMPLE,
-                           else 1 */
+  /* Layers to record: "0,5-7" or "all". NULL: MOETRACE_LAYERS, else VLLM_LOG_MOE_LAYER (one
+   * layer), else all. */
+  const char* layers;
+  /* 1: record every step; n: every nth, at most 4294967295; 0: only count. Negative:
+   * MOETRACE_SAMPLE, else 1. */
+  int64_t sample_every;
 
-  /* For the reader of the trace. */
+  /* The fields from here on only describe the run to a reader of the trace. */
   const char* model_id;
   const char* engine;
   const char* engine_version;
   const char* vllm_version;
   const char* torch_version;
-  const char* device; /* "cpu", "cuda" */
+  /* "cpu" or "cuda". */
+  const char* device;
+  /* Non-zero: `seed` is known. */
   int has_seed;
   int64_t seed;
-  const char* router_score; /* "softmax", "sigmoid"; NULL: the router is not described */
+  /* "softmax" or "sigmoid". NULL: the router is not described. */
+  const char* router_score;
+  /* Non-zero: the weights of a row are scaled to a sum of 1. */
   int router_renormalized;
+  /* Factor on the weights; finite. Default 1. */
   double router_scaling;
   uint32_t rank, world_size, tp_rank, dp_rank, pp_rank, ep_rank;
 
-  /* Who writes the ring. -1 (default): a CPU thread, by moetrace_record. 0 and up: the kernels of
-   * this GPU, by moetrace_record_cuda; `device` should then say "cuda". */
+  /* Who writes the ring. -1 (default): a CPU thread, through moetrace_record. 0 and up: the kernels
+   * of this GPU, through moetrace_record_cuda_deferred; set `device` to "cuda" as well. */
   int32_t cuda_device;
 
-  /* More for the reader of the trace. */
-  int router_biased; /* experts are chosen by score + bias; weights are of the scores alone */
-  uint32_t router_groups, router_topk_groups; /* chosen within the best router_topk_groups of
-                                                 router_groups groups; 0: of all experts */
-  const char* notes; /* what a reader must know, a line each, such as "layer 3 is not recorded: …";
-                        at most 1023 bytes are kept */
+  /* Non-zero: experts are chosen by score + bias, and the weights are of the scores alone. */
+  int router_biased;
+  /* Experts are chosen within the best router_topk_groups of router_groups groups. 0: among all. */
+  uint32_t router_groups, router_topk_groups;
+  /* What a reader must know, a line each, such as "layer 3 is not recorded: it has no hook". At
+   * most 1023 bytes are kept. */
+  const char* notes;
 } moetrace_options;
 
-/* Fills in the defaults. Always the first call on an options struct. */
+/* Sets every field to its default. Call it first on every options struct, with
+ * size = sizeof(moetrace_options). */
 MOETRACE_API void moetrace_options_init(moetrace_options* options, size_t size);
 
-/* 1 if MOETRACE is "1", "yes", "true" or "on", in any case; 0 if it is unset, "", "0", "no",
- * "false" or "off". Anything else is 0, too, with one line on stderr a process. */
+/* 1 if MOETRACE is "1", "yes", "true" or "on" in any case. 0 if it is unset, "", "0", "no", "false"
+ * or "off". Any other value gives 0 and, once a process, one line on stderr. */
 MOETRACE_API int moetrace_enabled(void);
 
-/* Creates the segment. NULL if that fails; `error` (may be NULL) then holds one line without a
- * newline. The engine should print it and run on untraced. Else `error` is empty, or a line that
- * the engine should print as a warning: layers without experts were asked for, the ring has another
- * size than was asked for or is usual, or MOETRACE_GROUP can't have it. */
+/* Creates the segment and returns its producer. Any thread may call it.
+ *
+ * Returns NULL on failure; `error` then holds one line without a newline. Print the line and run on
+ * untraced. On success `error` is empty, or holds a warning to print: some of the layers have no
+ * experts, the ring got another size than requested, or MOETRACE_GROUP could not be applied.
+ *
+ * `error` has room for `error_bytes` bytes; a longer line is cut. It may be NULL. */
 MOETRACE_API moetrace_producer* moetrace_open(const moetrace_options* options, char* error,
                                               size_t error_bytes);
 
-/* A request enters the batch. `id`: at most 255 bytes are kept; not needed after the call. Token
- * counts may be MOETRACE_UNKNOWN_TOKENS. Returns its number, to be used in spans; numbers are never
- * reused. */
+/* Ends the trace and frees the producer; do not use it afterwards. The collector drains what is
+ * left and removes the segment. */
+MOETRACE_API void moetrace_close(moetrace_producer* producer);
+
+/* ---- requests and passes ------------------------------------------------------------------ */
+
+/* Announces a request and returns its number for spans. Numbers start at 0 and are never reused; a
+ * NULL producer returns 0.
+ *
+ * `id`: copied; at most 255 bytes are kept; NULL counts as "". Pass MOETRACE_UNKNOWN_TOKENS for a
+ * token count that you don't know. */
 MOETRACE_API uint64_t moetrace_request_begin(moetrace_producer* producer, const char* id,
                                              uint32_t prompt_tokens, uint32_t cached_tokens);
-/* `status`: at most 31 bytes, such as "stop", "length", "cancelled". A number that isn't live is
- * ignored. */
+
+/* Ends a request. `status`: copied; at most 31 bytes are kept, such as "stop", "length" or
+ * "cancelled". A number that is not live is ignored. */
 MOETRACE_API void moetrace_request_end(moetrace_producer* producer, uint64_t request,
                                        uint32_t generated_tokens, const char* status);
 
-/* Announces the next pass: `rows` real rows (padding excluded) and which tokens they are. Spans are
- * disjoint, within [0, rows), and name live requests; a row without a span gets a null request.
- * Rows and spans of 0 announce nothing: the hook is disarmed. Returns 1 if this pass records, 0 if
- * it only counts or is not observed at all. */
+/* Announces the next pass, whose routing will lie in host memory.
+ *
+ * `rows`: its real rows, without padding. `spans`: which tokens they are; disjoint, within
+ * [0, rows), each of a live request. A row without a span belongs to no request. `spans` may be
+ * NULL. With rows = 0 nothing is announced, and the hook is disarmed.
+ *
+ * Returns 1 if this pass is recorded. Returns 0 if it is only counted, if tracing is switched off,
+ * or if a GPU writes the ring. */
 MOETRACE_API int moetrace_step_begin(moetrace_producer* producer, uint32_t rows,
                                      const moetrace_span* spans, size_t span_count);
-/* The announced pass failed, or an unannounced one follows that must leave nothing. The same as
- * announcing nothing. */
+
+/* Disarms the hook: call it when the announced pass has failed, or before a pass that must leave
+ * nothing. The same as announcing 0 rows. */
 MOETRACE_API void moetrace_step_abort(moetrace_producer* producer);
 
-/* One layer's routing, in host memory: ids and weights are [rows, top_k], contiguous, and are not
- * needed after the call. Layers of a pass come in ascending order; a layer that was seen already,
- * or that isn't selected, is ignored, and so are rows past the announced ones. `weights` NULL:
- * unknown. An id outside [0, num_experts) is recorded as none. */
+/* Records one layer's routing from host memory.
+ *
+ * `ids` and `weights`: [rows, top_k], contiguous; not needed after the call. `weights` may be NULL:
+ * unknown. `rows` may include padding; only the announced rows are recorded. An id outside
+ * [0, num_experts) is recorded as "no expert" and not counted. An unknown id_type records nothing;
+ * an unknown weight_type records unknown weights.
+ *
+ * Record the layers of a pass in ascending order. A layer that is not selected, or not above the
+ * last one recorded, is ignored. Does nothing if a GPU writes the ring. */
 MOETRACE_API void moetrace_record(moetrace_producer* producer, uint32_t layer, const void* ids,
                                   moetrace_type id_type, const void* weights,
                                   moetrace_type weight_type, uint32_t rows);
 
-/* ---- routing in a GPU's memory ---------------------------------------------------------------
- * For a producer that was opened with a cuda_device; for any other these do nothing, and for this
- * one moetrace_step_begin, moetrace_step_abort and moetrace_record do nothing. No libcudart is
- * needed to link: the hook has its own, and streams are the driver's.
+/* clang-format off */
+/* ---- routing in a GPU's memory ------------------------------------------------------------
+ * For a producer that was opened with a cuda_device >= 0. On any other producer these calls do
+ * nothing; and on such a producer moetrace_step_begin, moetrace_step_abort and moetrace_record do
+ * nothing. Linking needs no libcudart: the library brings its own.
  *
- * A kernel writes the records straight into the ring, on a branch beside the engine's stream:
+ * The way to record is moetrace_record_cuda_deferred in each layer and one moetrace_join:
  *
  *     moetrace_step_begin_cuda(p, stream, rows, spans, span_count);  before the pass or the replay
- *     in each layer:   router kernel: ids and weights
- *                      moetrace_record_cuda(p, stream, layer, ids, MOETRACE_INT32, weights,
- *                                           MOETRACE_FLOAT32, padded_rows);
- *                      expert kernels
- *                      moetrace_join(p, stream);
+ *     in each MoE layer:
+ *       router kernel, which writes this layer's ids and weights
+ *       moetrace_record_cuda_deferred(p, stream, layer, ids, MOETRACE_INT32,
+ *                                     weights, MOETRACE_FLOAT32, padded_rows);
+ *       expert kernels
+ *     moetrace_join(p, stream);                                      at the end of the pass
  *
- * or, where every layer has ids and weights of its own, which costs next to nothing:
+ * One kernel then records all layers of the pass. Variations of the same calls:
  *
- *     in each layer:   router kernel: ids and weights of this layer
- *                      moetrace_record_cuda_deferred(...);
- *                      expert kernels
- *     at the end:      moetrace_join(p, stream);
+ * - Layers that share one pair of buffers: call moetrace_join in each layer, before its buffers are
+ *   written again. That costs one kernel a layer, in the stream's own time.
+ * - CUDA graphs: capture everything but moetrace_step_begin_cuda, and announce before each replay.
+ *   What changes from step to step lies in device memory. Full and piecewise graphs both work.
+ * - Graphs without the hook, if you know where they leave the ids and weights of every layer: first
+ *   enqueue the pass and the copy of its tokens to the host. Then announce, record and join, before
+ *   the next pass, on the same stream. Neither host nor GPU waits for the hook.
  *
- * All but the first may be captured: what changes from step to step lies in device memory, where
- * the announcement puts it. Full, piecewise and no capture are the same to it.
+ * Contract:
  *
- * An engine that knows, outside its graphs, where they leave the ids and weights of every layer
- * need not capture the hook at all. It may do everything behind the pass, once what the host waits
- * for has been enqueued, so that neither host nor GPU has to wait for the hook:
- *
- *     the pass or the replay, and the copy of its tokens to the host
- *     moetrace_step_begin_cuda(p, stream, rows, spans, span_count);
- *     for each layer:  moetrace_record_cuda_deferred(...);
- *     moetrace_join(p, stream);
- *     the next pass, on the same stream
- *
- * How long ids and weights live: until moetrace_join has been called, they must neither be freed
- * into a stream-ordered allocator nor written again; after that, whatever the stream does comes
- * behind the hook. One join closes all branches since the last one. The next announcement joins
- * what was not. A capture that ends before the join fails with cudaErrorStreamCaptureUnjoined.
- *
- * One pass at a time: passes that overlap on two streams need two producers. */
-typedef struct CUstream_st* moetrace_cuda_stream; /* cudaStream_t, CUstream */
+ * - Keep ids and weights unchanged, and do not return them to a stream-ordered allocator, before
+ *   moetrace_join is enqueued. After it, work in the same stream is ordered after the hook.
+ * - Record all layers of a pass on one stream, either all eager or all captured (piecewise capture
+ *   counts as captured). Other layers are dropped, and so is a pass that is not joined before the
+ *   next announcement.
+ * - Run one pass at a time. Passes that overlap on two streams need two producers.
+ * - A capture that ends before its join fails with cudaErrorStreamCaptureUnjoined. */
+/* clang-format on */
 
-/* As moetrace_step_begin, for the pass that is enqueued on `stream` next; launches one kernel of
- * one thread. Returns 0 and does nothing while the stream is being captured. */
+/* cudaStream_t or CUstream. */
+typedef struct CUstream_st* moetrace_cuda_stream;
+
+/* Announces the pass that is enqueued on `stream` next, as moetrace_step_begin does. Launches a
+ * kernel of one thread. Returns 0 and does nothing while the stream is being captured, and after a
+ * failure (moetrace_failure). */
 MOETRACE_API int moetrace_step_begin_cuda(moetrace_producer* producer, moetrace_cuda_stream stream,
                                           uint32_t rows, const moetrace_span* spans,
                                           size_t span_count);
+
+/* As moetrace_step_abort, in the order of `stream`. Does nothing while it is being captured. */
 MOETRACE_API void moetrace_step_abort_cuda(moetrace_producer* producer,
                                            moetrace_cuda_stream stream);
 
-/* As moetrace_record, with ids and weights in device memory, aligned to their types; reads them on
- * a branch that forks from `stream` here. `rows`: of the tensors, padding included; only announced
- * rows are recorded. */
-MOETRACE_API void moetrace_record_cuda(moetrace_producer* producer, moetrace_cuda_stream stream,
-                                       uint32_t layer, const void* ids, moetrace_type id_type,
-                                       const void* weights, moetrace_type weight_type,
-                                       uint32_t rows);
-/* Joins the branches of every moetrace_record_cuda and moetrace_record_cuda_deferred since the last
- * join, to be called when the layer's expert kernels have been enqueued, or later. Nothing to join:
- * nothing happens. */
-MOETRACE_API void moetrace_join(moetrace_producer* producer, moetrace_cuda_stream stream);
-/* The same for engines that keep every layer's ids and weights until the end of the pass, which is
- * the cheapest: nothing is launched here, and one kernel records all layers of the pass (up to 64
- * of one shape; one layer, of more than 1023 rows). It runs in the stream, at the join, of which
- * the pass needs one in any case; or, under capture, already on a branch that forks from `stream`
- * where the last of the MoE layers calls (the last of options.moe_layers). All layers of a pass are
- * told of on one stream, in one mode: eager, or captured, be it piece by piece; others are dropped,
- * and so is a pass that the next announcement overtakes. Eagerly, more than 1023 rows are not
- * deferred but recorded as by moetrace_record_cuda. */
+/* Records one layer's routing from device memory, at the next moetrace_join.
+ *
+ * `ids` and `weights`: as for moetrace_record, in device memory, aligned to their types. `rows`:
+ * rows of the tensors, padding included; only the announced rows are recorded.
+ *
+ * Nothing is launched here, with two exceptions. Under capture the last MoE layer of the pass (the
+ * last of options.moe_layers) launches the kernel on a branch that forks from `stream` here. And an
+ * eager layer of more than 1023 rows is launched at once, on such a branch. One kernel records up
+ * to 64 layers of the same types and rows; a layer of more than 1023 rows gets a kernel of its own.
+ */
 MOETRACE_API void moetrace_record_cuda_deferred(moetrace_producer* producer,
                                                 moetrace_cuda_stream stream, uint32_t layer,
                                                 const void* ids, moetrace_type id_type,
                                                 const void* weights, moetrace_type weight_type,
                                                 uint32_t rows);
-/* The same in the stream itself, without a branch: slower, but needs no join, and ids and weights
- * need live no longer than for any other kernel of the stream. */
+
+/* Launches what has been deferred on `stream`, and makes the stream wait for every branch since the
+ * last join. Without either it does nothing. */
+MOETRACE_API void moetrace_join(moetrace_producer* producer, moetrace_cuda_stream stream);
+
+/* One line that says which CUDA error has turned the GPU's hook off; NULL while it works. Print it
+ * once. The text lives as long as the producer. */
+MOETRACE_API const char* moetrace_failure(const moetrace_producer* producer);
+
+/* Deprecated: use moetrace_record_cuda_deferred, with a moetrace_join in each layer if layers share
+ * buffers. This call launches a kernel for each layer, on a branch that forks from `stream` here.
+ * It takes the same arguments, and needs a moetrace_join once the layer's expert kernels are
+ * enqueued. */
+MOETRACE_API void moetrace_record_cuda(moetrace_producer* producer, moetrace_cuda_stream stream,
+                                       uint32_t layer, const void* ids, moetrace_type id_type,
+                                       const void* weights, moetrace_type weight_type,
+                                       uint32_t rows);
+
+/* Deprecated: use moetrace_record_cuda_deferred followed by moetrace_join, which record the same.
+ * This call launches a kernel for each layer in the stream itself and needs no join. */
 MOETRACE_API void moetrace_record_cuda_in_line(moetrace_producer* producer,
                                                moetrace_cuda_stream stream, uint32_t layer,
                                                const void* ids, moetrace_type id_type,
                                                const void* weights, moetrace_type weight_type,
                                                uint32_t rows);
 
-/* One line that says why the GPU's hook has turned itself off (an error of CUDA's); NULL: it has
- * not. The engine should print it once. Lives as long as the producer. */
-MOETRACE_API const char* moetrace_failure(const moetrace_producer* producer);
+/* ---- for adapters and an engine's own log -------------------------------------------------- */
 
-/* Where the counters stand, for an engine's own log. On a GPU: by the end of the last step that is
- * over. */
+/* Counters so far; on a GPU, as of the end of its last finished step. */
 typedef struct moetrace_totals {
+  /* sizeof(moetrace_totals) as the caller was compiled; set it before the call. */
   size_t size;
+  /* Announced steps. */
   uint64_t steps;
+  /* Rows x selected layers of the announced recording steps. */
   uint64_t attempted;
-  uint64_t recorded; /* records in the ring so far */
+  /* Records written into the ring. */
+  uint64_t recorded;
+  /* Records without room in the ring, those of lost announcements included. */
   uint64_t dropped;
-  /* Nanoseconds of the engine's threads so far: in announcements, and in calls of the hook (in host
-   * memory an estimate: few of them are timed). What moetrace_add_cost reported is included. */
+  /* Nanoseconds that the engine's threads spent in announcements, moetrace_add_cost included. */
   uint64_t announce_ns;
+  /* The same for calls of the hook. In host memory this is an estimate: few calls are timed. */
   uint64_t hook_ns;
 } moetrace_totals;
+
+/* Fills in `totals`. Fields beyond totals->size stay untouched; fields that this library does not
+ * know become 0, and so does every field for a NULL producer. */
 MOETRACE_API void moetrace_get_totals(const moetrace_producer* producer, moetrace_totals* totals);
 
-/* Adds what an adapter spends around these calls (in preparing spans, in wrapping tensors) to what
- * the library measures inside them, for the trace's end line and `moetrace status`. Do not count a
- * call's own time again. */
+/* Adds nanoseconds that an adapter spends outside these calls, such as on preparing spans or
+ * wrapping tensors, to what the library measures inside them. The trace's end line and
+ * `moetrace status` show the sums. */
 MOETRACE_API void moetrace_add_cost(moetrace_producer* producer, uint64_t announce_ns,
                                     uint64_t hook_ns);
 
-/* An announcement for adapters of engines that have their batch in columns:
- * moetrace_step_begin_cuda, or moetrace_step_begin without a cuda_device. Request n, `requests[n]`,
- * has the rows [starts[n], starts[n + 1]), from position firsts[n] on; starts[0] is 0, and the pass
- * has starts[count] rows. `requests` NULL: the rows belong to no request; `firsts` NULL: their
- * positions are not known. `stream` must not be
- * under capture (nobody looks: asking takes 4 us with cold caches). `began_ns`: when the adapter
- * began with it, CLOCK_MONOTONIC; from then on its cost counts. */
+/* Announces a pass from columns, for adapters whose engine keeps its batch so: it does what
+ * moetrace_step_begin_cuda does, or moetrace_step_begin on a producer without a cuda_device.
+ *
+ * Request n is requests[n]; it has the rows [starts[n], starts[n + 1]), at positions firsts[n] on.
+ * `starts` has count + 1 entries; starts[0] is 0, and the pass has starts[count] rows. `requests`
+ * NULL: the rows belong to no request. `firsts` NULL: the positions are unknown.
+ *
+ * `stream` must not be under capture; this call does not check it, because asking CUDA takes 4 us
+ * with cold caches. `began_ns`: CLOCK_MONOTONIC when the adapter began to prepare the call; its
+ * cost counts from then on. Returns as moetrace_step_begin. */
 MOETRACE_API int moetrace_step_begin_columns(moetrace_producer* producer,
                                              moetrace_cuda_stream stream, uint32_t count,
                                              const uint64_t* requests, const int32_t* starts,
                                              const int32_t* firsts, int64_t began_ns);
 
-/* The trace's UUID as text, 36 characters; "" for NULL. Lives as long as the producer. */
+/* The trace's UUID as 36 characters of text; "" for NULL. Lives as long as the producer. */
 MOETRACE_API const char* moetrace_trace_id(const moetrace_producer* producer);
 
-/* One line for the engine's log that says what is recorded, and where: the model, its layers, one
- * pass in how many if not all, the session and the ring, as of the start. "" for NULL. Lives as
- * long as the producer. */
+/* One line for the engine's log that says what is recorded and where: model, layers, sampling,
+ * session and ring, as of the start. "" for NULL. Lives as long as the producer. */
 MOETRACE_API const char* moetrace_summary(const moetrace_producer* producer);
 
-/* One line that says that no collector serves the session as yet, how much the ring keeps until one
- * does, and how to start it; NULL: one does, or may. For an engine's log, once the ring is open:
- * this call lists the ring directory. Lives until the next one. */
+/* If no collector serves the session: one line that says so, how many records the ring keeps, and
+ * how to start a collector. Else NULL. Call it once after moetrace_open, not on the hot path: it
+ * lists the ring directory. The text lives until the next call. */
 MOETRACE_API const char* moetrace_no_collector(moetrace_producer* producer);
-
-/* Ends the trace; the collector drains what is left and removes the segment. `producer` is invalid
- * afterwards. */
-MOETRACE_API void moetrace_close(moetrace_producer* producer);
 
 #ifdef __cplusplus
 }

@@ -14,7 +14,7 @@ constexpr double kMiB = 1024 * 1024;
 constexpr double kDefaultMb = 64;
 constexpr double kLeastDefaultMb = 4;
 
-// Nothing if the file system does not say it, or is not there.
+// std::nullopt if the directory is missing, or its file system does not tell.
 std::optional<std::uint64_t> free_bytes(const std::string& directory) {
   struct statvfs status {};
   if (::statvfs(directory.c_str(), &status) != 0 || status.f_blocks == 0) return std::nullopt;
@@ -22,23 +22,24 @@ std::optional<std::uint64_t> free_bytes(const std::string& directory) {
 }
 
 // "64", "0.5"
-std::string megabytes(double mb) {
+std::string decimal(double number) {
   char text[32];
-  return {text, std::to_chars(text, text + sizeof text, mb).ptr};
+  return {text, std::to_chars(text, text + sizeof text, number).ptr};
 }
-std::string whole_megabytes(std::uint64_t bytes) {
+std::string whole_mib(std::uint64_t bytes) {
   return std::to_string(bytes >> 20);
 }
 
+// "64 MiB (1048576 records)"
 std::string ring_of(std::uint64_t slots, std::uint32_t stride) {
-  return megabytes(static_cast<double>(slots * stride) / kMiB) + " MiB for " +
-         std::to_string(slots) + " records";
+  return decimal(static_cast<double>(slots * stride) / kMiB) + " MiB (" + std::to_string(slots) +
+         " records)";
 }
 
 }  // namespace
 
 RingSize default_ring_size(const std::string& directory, const moetrace_ring_header& header) {
-  const std::uint32_t stride = route_stride_for(header.top_k);
+  const std::uint32_t stride = RouteLayout::of_top_k(header.top_k).stride();
   const auto slots_of = [&](double mb) {
     return std::bit_floor(static_cast<std::uint64_t>(mb * kMiB / stride));
   };
@@ -51,9 +52,9 @@ RingSize default_ring_size(const std::string& directory, const moetrace_ring_hea
   }
   RingSize size{sizes_of_slots(slots), ""};
   if (slots < usual) {
-    size.warning = "ring: " + ring_of(slots, stride) + ", since " + directory + " has " +
-                   whole_megabytes(*room) +
-                   " MiB free; make it larger (for Docker: --shm-size=1g), or set MOETRACE_RING_MB";
+    size.warning = "ring: only " + ring_of(slots, stride) + ", because " + directory + " has " +
+                   whole_mib(*room) +
+                   " MiB free; enlarge it (Docker: --shm-size=1g), or set MOETRACE_RING_MB";
   }
   return size;
 }
@@ -61,19 +62,20 @@ RingSize default_ring_size(const std::string& directory, const moetrace_ring_hea
 Result<RingSize> wanted_ring_size(double mb, const std::string& source,
                                   const std::string& directory,
                                   const moetrace_ring_header& header) {
-  const std::uint32_t stride = route_stride_for(header.top_k);
+  const std::uint32_t stride = RouteLayout::of_top_k(header.top_k).stride();
   RingSize size{sizes_for(mb, header.top_k), ""};
   const std::uint64_t slots = size.sizes.route_slots;
   if (static_cast<double>(slots * stride) != mb * kMiB) {
-    size.warning = source + ": " + megabytes(mb) + " becomes " + ring_of(slots, stride) +
-                   ", the next power of two";
+    size.warning = source + ": rounded " + decimal(mb) + " MiB up to " + ring_of(slots, stride) +
+                   ", a power of two";
   }
   const std::uint64_t bytes = segment_bytes(header, size.sizes);
   if (const auto room = free_bytes(directory); room && bytes > *room) {
     return Error{ErrorCode::kNoSpace,
-                 source + ": " + megabytes(mb) + " asks for a ring of " + ring_of(slots, stride) +
-                     ", which takes " + whole_megabytes(bytes) + " MiB in all, but " + directory +
-                     " has " + whole_megabytes(*room) + " MiB free; give less, or make it larger"};
+                 "invalid value '" + decimal(mb) + "' for " + source + ": a ring of " +
+                     ring_of(slots, stride) + " takes " + whole_mib(bytes) + " MiB in all, but " +
+                     directory + " has " + whole_mib(*room) +
+                     " MiB free; use a smaller size, or enlarge the directory"};
   }
   return size;
 }

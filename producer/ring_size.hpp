@@ -1,4 +1,4 @@
-// How large a ring is made: as wanted, or as the ring directory's file system has room for.
+// Chooses the size of a ring: the requested one, or one that the ring directory has room for.
 #pragma once
 
 #include <string>
@@ -10,15 +10,16 @@ namespace moetrace {
 
 struct RingSize {
   SegmentSizes sizes;
-  std::string warning;  // one line where it is not what one would expect; else empty
+  // One line if the size is not the requested or usual one; else empty.
+  std::string warning;
 };
 
-// 64 MiB of route records, or as many as let the segment take at most half of what is free in
-// `directory`, but not less than 4 MiB. `header`: the model, on which a record's size depends.
+// 64 MiB of route records, or less, down to 4 MiB, so that the segment takes at most half of the
+// free space of `directory`. `header`: the model; the size of a record depends on its top_k.
 RingSize default_ring_size(const std::string& directory, const moetrace_ring_header& header);
 
-// Room for at least `mb` MiB of route records. kNoSpace if the segment does not fit. `source`: what
-// gave that number.
+// Room for at least `mb` MiB of route records. kNoSpace if the segment does not fit into
+// `directory`. `source`: the option or variable that `mb` comes from, for the error line.
 Result<RingSize> wanted_ring_size(double mb, const std::string& source,
                                   const std::string& directory, const moetrace_ring_header& header);
 

@@ -1,10 +1,10 @@
-// The ring's size where the ring directory is small, as a container's /dev/shm is.
+// The ring's size in a small ring directory, such as a container's /dev/shm.
 #include <gtest/gtest.h>
 #include <sys/mount.h>
 
 #include <cstdlib>
 
-#include "producer/producer.hpp"
+#include "producer/ring_producer.hpp"
 #include "producer/settings.hpp"
 #include "shm/test_directory.hpp"
 
@@ -28,7 +28,7 @@ class RingSizeTest : public testing::Test {
     ::unsetenv("MOETRACE_RING_MB");
     if (mounted) ::umount2(directory.path().c_str(), MNT_DETACH);
   }
-  // False if we may not.
+  // Returns false without the right to mount.
   bool mount(const char* size) {
     mounted = ::mount("tmpfs", directory.path().c_str(), "tmpfs", 0, size) == 0;
     return mounted;
@@ -47,7 +47,7 @@ class RingSizeTest : public testing::Test {
   moetrace_options options;
 };
 
-TEST_F(RingSizeTest, TheUsualSizeIsNoWarning) {
+TEST_F(RingSizeTest, TheUsualSizeGivesNoWarning) {
   const auto settings = resolve_settings(options);
   ASSERT_TRUE(settings);
   EXPECT_EQ(settings->sizes.route_slots, 64 * kRecordsAMiB);
@@ -61,8 +61,8 @@ TEST_F(RingSizeTest, ADefaultRingTakesHalfOfASmallDirectory) {
     const auto settings = resolve_settings(options);
     ASSERT_TRUE(settings) << settings.error().message;
     EXPECT_EQ(settings->sizes.route_slots, expected * kRecordsAMiB);
-    EXPECT_TRUE(holds(settings->warning, "ring: " + std::to_string(expected) + " MiB for " +
-                                             std::to_string(expected * kRecordsAMiB) + " records"))
+    EXPECT_TRUE(holds(settings->warning, "ring: only " + std::to_string(expected) + " MiB (" +
+                                             std::to_string(expected * kRecordsAMiB) + " records)"))
         << settings->warning;
     const auto segment =
         ProducerSegment::create(settings->directory, "default", settings->header, settings->sizes);
@@ -72,25 +72,28 @@ TEST_F(RingSizeTest, ADefaultRingTakesHalfOfASmallDirectory) {
   EXPECT_LT(used, 64u << 20);
 }
 
-TEST_F(RingSizeTest, ASizeThatWasAskedForIsRoundedUpOrRefused) {
+TEST_F(RingSizeTest, ARequestedSizeIsRoundedUpOrRefused) {
   if (!mount("size=64m")) GTEST_SKIP() << "needs the right to mount";
   ::setenv("MOETRACE_RING_MB", "20", 1);
   const auto settings = resolve_settings(options);
   ASSERT_TRUE(settings);
   EXPECT_EQ(settings->sizes.route_slots, 32 * kRecordsAMiB);
-  EXPECT_TRUE(holds(settings->warning, "MOETRACE_RING_MB: 20 becomes 32 MiB for 524288 records"))
+  EXPECT_TRUE(
+      holds(settings->warning, "MOETRACE_RING_MB: rounded 20 MiB up to 32 MiB (524288 records)"))
       << settings->warning;
   for (const char* size : {"64", "100"}) {
     ::setenv("MOETRACE_RING_MB", size, 1);
     const std::string why = refused();
-    EXPECT_TRUE(holds(why, std::string("MOETRACE_RING_MB: ") + size + " asks for")) << why;
+    EXPECT_TRUE(
+        holds(why, std::string("invalid value '") + size + "' for MOETRACE_RING_MB: a ring of"))
+        << why;
     EXPECT_TRUE(holds(why, " has 64 MiB free; ")) << why;
   }
   ::setenv("MOETRACE_RING_MB", "32", 1);
   EXPECT_EQ(resolve_settings(options)->warning, "");
 }
 
-TEST_F(RingSizeTest, AGroupThatCannotBeHadIsOneLine) {
+TEST_F(RingSizeTest, AnUnknownGroupIsOneLine) {
   ::setenv("MOETRACE_GROUP", "no-such-group", 1);
   const std::string warning = resolve_settings(options)->warning;
   ::unsetenv("MOETRACE_GROUP");

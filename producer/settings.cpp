@@ -19,19 +19,21 @@
 namespace moetrace {
 namespace {
 
-// The variable's value; nothing if it is unset or empty.
+// The variable's value; std::nullopt if it is unset or empty.
 std::optional<std::string_view> environment(const char* name) {
   const char* value = std::getenv(name);
   if (value == nullptr || *value == '\0') return std::nullopt;
   return value;
 }
 
-Error bad(const std::string& what, std::string_view value, const std::string& hint) {
-  return {ErrorCode::kBadArgument, what + ": '" + std::string(value) + "' does not fit; " + hint};
+// `reason`: why the value is wrong, and what to use instead.
+Error invalid(const std::string& name, std::string_view value, const std::string& reason) {
+  return {ErrorCode::kBadArgument,
+          "invalid value '" + std::string(value) + "' for " + name + ": " + reason};
 }
 
-// `lower` is in lower case.
-bool same_but_for_case(std::string_view text, std::string_view lower) {
+// `lower`: in lower case.
+bool equal_ignoring_case(std::string_view text, std::string_view lower) {
   return std::ranges::equal(text, lower, {},
                             [](char c) { return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c; });
 }
@@ -40,8 +42,7 @@ template <std::size_t N>
 void copy_text(char (&to)[N], const char* from) {
   if (from == nullptr) return;
   std::size_t length = std::min(std::strlen(from), N - 1);
-  // A cut in the middle of a UTF-8 sequence would be an invalid string: step back to its first
-  // byte.
+  // Cut before a UTF-8 sequence, never inside one.
   if (from[length] != '\0') {
     while (length > 0 && (static_cast<unsigned char>(from[length]) & 0xC0) == 0x80) --length;
   }
@@ -63,16 +64,18 @@ Result<RingSize> ring_size(const moetrace_options& options, const std::string& d
     if (failed != std::errc{} || end != set->data() + set->size()) mb = -1;
   }
   if (!(mb > 0) || mb > 1024 * 1024)
-    return bad(source, text, "give the route ring's size in MiB, such as 64 or 0.5");
+    return invalid(source, text,
+                   "expected a size in MiB up to 1048576; use 64 or 0.5, for example");
   return wanted_ring_size(mb, source, directory, header);
 }
 
 struct LayerChoice {
   moetrace_layer_mask layers;
-  std::string warning;  // one line; empty: all that was named can be recorded
+  // One line; empty if every named layer can be recorded.
+  std::string warning;
 };
 
-// What is wanted of `moe`, the layers that can be recorded.
+// The requested layers of `moe`, the layers that can be recorded.
 Result<LayerChoice> chosen_layers(const moetrace_options& options, const moetrace_layer_mask& moe) {
   std::string source = "layers";
   std::string_view text = "all";
@@ -85,21 +88,27 @@ Result<LayerChoice> chosen_layers(const moetrace_options& options, const moetrac
     source = "VLLM_LOG_MOE_LAYER";
     text = *single;
   }
-  const std::string moe_layers =
-      count_layers(moe) == 0 ? "there are no MoE layers" : "MoE layers are " + format_layers(moe);
   const auto mask = parse_layers(text, options.num_layers);
+  if (text != "all" && count_layers(moe) == 0) {
+    return invalid(source, text,
+                   "the model has no MoE layers to record; leave it out, or check the engine's "
+                   "option moe_layers");
+  }
   if (!mask) {
-    return bad(source, text,
-               moe_layers + "; give some of these, numbers and ranges with commas between, or all");
+    return invalid(source, text,
+                   "the MoE layers are " + format_layers(moe) +
+                       "; use some of these as numbers and ranges, such as 0,5-7, or all");
   }
   const moetrace_layer_mask layers = intersect(*mask, moe), others = without(*mask, moe);
   if (text == "all" || count_layers(others) == 0) return LayerChoice{layers, ""};
-  const std::string line = source + ": '" + std::string(text) +
-                           "' names layers without experts to record, " + format_layers(others) +
-                           "; " + moe_layers;
-  if (count_layers(layers) == 0)
-    return Error{ErrorCode::kBadArgument, line + "; give some of these, or all"};
-  return LayerChoice{layers, line};
+  const std::string moe_layers = format_layers(moe);
+  if (count_layers(layers) == 0) {
+    return invalid(source, text,
+                   "none of these layers has experts; use some of " + moe_layers + ", or all");
+  }
+  return LayerChoice{layers, source + " '" + std::string(text) +
+                                 "': left out layers without experts (" + format_layers(others) +
+                                 "); the MoE layers are " + moe_layers};
 }
 
 Result<std::uint32_t> sampling(const moetrace_options& options) {
@@ -110,16 +119,20 @@ Result<std::uint32_t> sampling(const moetrace_options& options) {
     if (!set) return 1u;
     const auto [end, failed] = std::from_chars(set->data(), set->data() + set->size(), every);
     if (failed != std::errc{} || end != set->data() + set->size() || every < 0 || every > kMost) {
-      return bad("MOETRACE_SAMPLE", *set,
-                 "give 1 for every step, n for every n-th, 0 to count only");
+      return invalid("MOETRACE_SAMPLE", *set,
+                     "expected an integer from 0 to 4294967295; use 1 for every step, n for every "
+                     "nth, 0 to count only");
     }
   }
-  if (every > kMost) return bad("sample_every", std::to_string(every), "it is at most 4294967295");
+  if (every > kMost) {
+    return invalid("sample_every", std::to_string(every),
+                   "expected at most 4294967295; use 1 for every step, n for every nth");
+  }
   return static_cast<std::uint32_t>(every);
 }
 
-// Those that are not empty, in one line.
-std::string sentences(std::initializer_list<std::string> texts) {
+// Joins the non-empty texts into one line.
+std::string join_sentences(std::initializer_list<std::string> texts) {
   std::string line;
   for (const std::string& text : texts) {
     if (!line.empty() && !text.empty()) line += ". ";
@@ -134,27 +147,30 @@ Result<bool> tracing_wanted() {
   const auto set = environment("MOETRACE");
   if (!set) return false;
   for (const std::string_view off : {"0", "no", "false", "off"}) {
-    if (same_but_for_case(*set, off)) return false;
+    if (equal_ignoring_case(*set, off)) return false;
   }
   for (const std::string_view on : {"1", "yes", "true", "on"}) {
-    if (same_but_for_case(*set, on)) return true;
+    if (equal_ignoring_case(*set, on)) return true;
   }
-  return bad("MOETRACE", *set, "tracing is off; give 1, yes, true or on, or 0, no, false or off");
+  return invalid("MOETRACE", *set,
+                 "tracing stays off; use 1, yes, true or on, or 0, no, false or off");
 }
 
 Result<Settings> resolve_settings(const moetrace_options& options) {
   if (options.num_layers == 0 || options.num_layers > MOETRACE_MAX_LAYERS) {
-    return bad("num_layers", std::to_string(options.num_layers), "1 to 256 layers can be traced");
+    return invalid("num_layers", std::to_string(options.num_layers),
+                   "expected the model's number of layers, 1 to 256");
   }
   if (options.num_experts == 0 || options.num_experts > MOETRACE_MAX_EXPERTS) {
-    return bad("num_experts", std::to_string(options.num_experts),
-               "1 to 65535 experts can be traced");
+    return invalid("num_experts", std::to_string(options.num_experts),
+                   "expected the routed experts of a layer, 1 to 65535");
   }
   if (options.top_k == 0 || options.top_k > MOETRACE_MAX_TOP_K) {
-    return bad("top_k", std::to_string(options.top_k), "a top-k of 1 to 32 can be traced");
+    return invalid("top_k", std::to_string(options.top_k), "expected the experts per row, 1 to 32");
   }
   if (!std::isfinite(options.router_scaling))
-    return bad("router_scaling", "not finite", "give a number");
+    return invalid("router_scaling", std::to_string(options.router_scaling),
+                   "expected a finite number; use 1 if the weights are not scaled");
   moetrace_layer_mask moe_layers = first_layers(options.num_layers);
   if (options.moe_layers != nullptr) moe_layers = intersect(moe_layers, *options.moe_layers);
   const auto choice = chosen_layers(options, moe_layers);
@@ -185,7 +201,7 @@ Result<Settings> resolve_settings(const moetrace_options& options) {
   if (!ring) return ring.error();
   settings.sizes = ring->sizes;
   settings.warning =
-      sentences({choice->warning, ring->warning, ring_access(settings.directory).warning});
+      join_sentences({choice->warning, ring->warning, ring_access(settings.directory).warning});
   if (options.has_seed != 0) {
     h.flags |= MOETRACE_HAS_SEED;
     h.seed = options.seed;

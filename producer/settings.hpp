@@ -1,4 +1,4 @@
-// What a producer is opened with: the caller's options, completed from the environment and checked.
+// What a producer is opened with: the caller's options, checked and completed from the environment.
 #pragma once
 
 #include <string>
@@ -13,15 +13,18 @@ struct Settings {
   std::string directory;
   std::string session;
   SegmentSizes sizes;
-  moetrace_ring_header header{};  // the part that describes model and process
-  int cuda_device = -1;           // where header.claimer is the GPU
-  std::string warning;            // one line about what is asked for and can't be had; may be empty
+  // Only the fields that describe the model and the process.
+  moetrace_ring_header header{};
+  // The GPU's ordinal, if header.claimer is MOETRACE_CLAIMER_GPU.
+  int cuda_device = -1;
+  // One line about a request that could not be met in full; may be empty.
+  std::string warning;
 };
 
-// kBadArgument names the option or the variable that is wrong.
+// kBadArgument, kNoSpace: the message names the wrong option or variable.
 Result<Settings> resolve_settings(const moetrace_options& options);
 
-// What MOETRACE says. kBadArgument: it is set to what is neither on nor off.
+// Whether MOETRACE turns tracing on. kBadArgument: its value means neither on nor off.
 Result<bool> tracing_wanted();
 
 }  // namespace moetrace

@@ -72,19 +72,19 @@ TEST_F(SettingsTest, OnOffAndNeither) {
     const auto neither = wanted(value);
     ASSERT_FALSE(neither) << value;
     EXPECT_EQ(neither.error().message,
-              "MOETRACE: '" + std::string(value) +
-                  "' does not fit; tracing is off; give 1, yes, true or on, or 0, no, false or "
+              "invalid value '" + std::string(value) +
+                  "' for MOETRACE: tracing stays off; use 1, yes, true or on, or 0, no, false or "
                   "off");
   }
 }
 
-TEST_F(SettingsTest, WhatIsNeitherIsOneLineAProcess) {
+TEST_F(SettingsTest, AnInvalidMoetraceIsOneLineAProcess) {
   ::setenv("MOETRACE", "maybe", 1);
   ::testing::internal::CaptureStderr();
   EXPECT_EQ(moetrace_enabled(), 0);
   EXPECT_EQ(moetrace_enabled(), 0);
   const std::string said = ::testing::internal::GetCapturedStderr();
-  EXPECT_EQ(said.rfind("moetrace: MOETRACE: 'maybe' does not fit; ", 0), 0u) << said;
+  EXPECT_EQ(said.rfind("moetrace: invalid value 'maybe' for MOETRACE: ", 0), 0u) << said;
   EXPECT_EQ(std::ranges::count(said, '\n'), 1) << said;
 }
 
@@ -102,7 +102,7 @@ TEST_F(SettingsTest, TheEnvironmentCompletesTheOptions) {
   EXPECT_EQ(settings.sizes.route_slots, 8192u);
 }
 
-TEST_F(SettingsTest, OptionsGoBeforeTheEnvironment) {
+TEST_F(SettingsTest, OptionsOverrideTheEnvironment) {
   ::setenv("MOETRACE_DIR", "/dev/shm/x", 1);
   ::setenv("MOETRACE_SESSION", "mine", 1);
   ::setenv("MOETRACE_LAYERS", "nonsense", 1);
@@ -126,21 +126,22 @@ TEST_F(SettingsTest, AnEmptyDirectoryIsNotTheRoot) {
   EXPECT_EQ(resolve().directory, default_ring_directory());
 }
 
-TEST_F(SettingsTest, ThePublicPatchsLayerIsUnderstood) {
+TEST_F(SettingsTest, TheLayerOfVllmsPatchIsAccepted) {
   ::setenv("VLLM_LOG_MOE_LAYER", "5", 1);
   EXPECT_EQ(layers(), "5");
   ::setenv("MOETRACE_LAYERS", "7", 1);
-  EXPECT_EQ(layers(), "7") << "our own variable goes first";
+  EXPECT_EQ(layers(), "7") << "moetrace's own variable wins";
   ::unsetenv("MOETRACE_LAYERS");
   ::setenv("VLLM_LOG_MOE_LAYER", "24", 1);
-  EXPECT_NE(refused().find("VLLM_LOG_MOE_LAYER: '24'"), std::string::npos);
+  EXPECT_NE(refused().find("'24' for VLLM_LOG_MOE_LAYER: "), std::string::npos);
 }
 
 TEST_F(SettingsTest, EveryBadVariableIsNamed) {
   const auto expect_named = [&](const char* name, std::initializer_list<const char*> values) {
     for (const char* value : values) {
       ::setenv(name, value, 1);
-      EXPECT_NE(refused().find(std::string(name) + ": '" + value + "'"), std::string::npos)
+      EXPECT_EQ(refused().rfind("invalid value '" + std::string(value) + "' for " + name + ": ", 0),
+                0u)
           << refused();
     }
     ::unsetenv(name);
@@ -154,7 +155,8 @@ TEST_F(SettingsTest, EveryBadOptionIsNamed) {
   const auto expect_named = [&](auto moetrace_options::*field, auto value, const char* name) {
     const auto before = options_.*field;
     options_.*field = value;
-    EXPECT_EQ(refused().rfind(name, 0), 0u) << refused();
+    EXPECT_EQ(refused().rfind("invalid value '", 0), 0u) << refused();
+    EXPECT_NE(refused().find("' for " + std::string(name) + ": "), std::string::npos) << refused();
     options_.*field = before;
   };
   expect_named(&moetrace_options::num_layers, 0u, "num_layers");
@@ -186,9 +188,9 @@ TEST_F(SettingsTest, LayersWithoutExpertsAreNamed) {
   EXPECT_EQ(resolve().warning, "");
   ::setenv("MOETRACE_LAYERS", "0,5-7", 1);
   EXPECT_EQ(layers(), "5-7");
-  EXPECT_EQ(resolve().warning,
-            "MOETRACE_LAYERS: '0,5-7' names layers without experts to record, 0; MoE layers are "
-            "1-23");
+  EXPECT_EQ(
+      resolve().warning,
+      "MOETRACE_LAYERS '0,5-7': left out layers without experts (0); the MoE layers are 1-23");
   ::setenv("MOETRACE_LAYERS", "all", 1);
   EXPECT_EQ(resolve().warning, "");
 }
@@ -198,23 +200,28 @@ TEST_F(SettingsTest, LayersWithoutExpertsAloneAreRefused) {
   options_.moe_layers = &moe;
   ::setenv("MOETRACE_LAYERS", "0-2,10", 1);
   EXPECT_EQ(refused(),
-            "MOETRACE_LAYERS: '0-2,10' names layers without experts to record, 0-2,10; MoE layers "
-            "are 3-9,11; give some of these, or all");
+            "invalid value '0-2,10' for MOETRACE_LAYERS: none of these layers has experts; use "
+            "some of 3-9,11, or all");
   ::setenv("MOETRACE_LAYERS", "24", 1);
   EXPECT_EQ(refused(),
-            "MOETRACE_LAYERS: '24' does not fit; MoE layers are 3-9,11; give some of these, "
-            "numbers and ranges with commas between, or all");
+            "invalid value '24' for MOETRACE_LAYERS: the MoE layers are 3-9,11; use some of these "
+            "as numbers and ranges, such as 0,5-7, or all");
   const moetrace_layer_mask none{};
   options_.moe_layers = &none;
   ::setenv("MOETRACE_LAYERS", "5", 1);
-  EXPECT_NE(refused().find("; there are no MoE layers"), std::string::npos);
+  const std::string no_layers =
+      "invalid value '5' for MOETRACE_LAYERS: the model has no MoE layers to record; leave it out, "
+      "or check the engine's option moe_layers";
+  EXPECT_EQ(refused(), no_layers);
+  ::setenv("MOETRACE_LAYERS", "all", 1);
+  EXPECT_EQ(layers(), "") << "such a trace only has steps";
 }
 
 TEST_F(SettingsTest, TextIsCutBetweenCharacters) {
   const std::string model(255, 'm');
-  const std::string host =
-      std::string(254, 'x') + "é";  // two bytes, 254 and 255: only the first would fit
-  options_.model_id = host.c_str();
+  // The last character has two bytes, 254 and 255, of which only the first would fit.
+  const std::string longer = std::string(254, 'x') + "é";
+  options_.model_id = longer.c_str();
   EXPECT_EQ(std::string(resolve().header.model_id), std::string(254, 'x'));
   options_.model_id = model.c_str();
   EXPECT_EQ(std::string(resolve().header.model_id), model);
@@ -243,18 +250,6 @@ TEST_F(SettingsTest, NotesAreKeptAsFarAsTheyFit) {
   const std::string notes = "layer 3 is not recorded\n" + std::string(2000, 'n');
   options_.notes = notes.c_str();
   EXPECT_EQ(std::string(resolve().header.notes), notes.substr(0, 1023));
-}
-
-TEST(OptionsInit, ACallerWithFewerFieldsIsNotOverrun) {
-  unsigned char memory[sizeof(moetrace_options)];
-  std::memset(memory, 0xEE, sizeof memory);
-  const std::size_t small = offsetof(moetrace_options, model_id);
-  moetrace_options_init(reinterpret_cast<moetrace_options*>(memory), small);
-  for (std::size_t n = small; n < sizeof memory; ++n) ASSERT_EQ(memory[n], 0xEE) << n;
-  moetrace_options options;
-  std::memcpy(&options, memory, small);
-  EXPECT_EQ(options.sample_every, -1);
-  EXPECT_EQ(options.size, small);
 }
 
 }  // namespace

@@ -1,5 +1,4 @@
-// A segment with the parts of a producer on it, and a reader that takes back what they wrote the
-// slow and plain way.
+// A segment with the parts of a producer on it, and a simple, slow reader of what they write.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -8,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "producer/producer.hpp"
+#include "producer/ring_producer.hpp"
 #include "shm/snapshot.hpp"
 #include "shm/test_directory.hpp"
 
@@ -20,11 +19,12 @@ struct RouteRow {
   std::uint32_t row;
   std::uint32_t layer;
   std::uint32_t flags;
-  std::vector<std::uint16_t> expert;  // all of the record's entries
+  // All entries of the record, those past top_k included.
+  std::vector<std::uint16_t> expert;
   std::vector<float> weight;
 };
 
-// Bit for bit, so that a NaN equals itself.
+// Compares weights bit by bit, so that a NaN equals itself.
 inline bool operator==(const RouteRow& a, const RouteRow& b) {
   return a.seq == b.seq && a.step == b.step && a.row == b.row && a.layer == b.layer &&
          a.flags == b.flags && a.expert == b.expert && a.weight.size() == b.weight.size() &&
@@ -54,10 +54,10 @@ class SegmentReader {
         routes_(map.route_ring(), map.header().route_slots),
         events_(map.event_ring(), map.header().event_slots) {}
 
-  // All routes that came since the last call; the slots are given back if `publish`.
+  // All routes since the last call. `publish`: give their slots back.
   std::vector<RouteRow> routes(bool publish = true) {
     std::vector<RouteRow> rows;
-    const std::size_t width = map_.header().route_stride / 8;
+    const RouteLayout layout = map_.route_layout();
     const std::uint64_t end =
         valid_routes_end(map_, routes_, next_route_, map_.header().route_slots);
     for (; next_route_ != end; ++next_route_) {
@@ -65,10 +65,10 @@ class SegmentReader {
       moetrace_route_head head;
       std::memcpy(&head, slot, sizeof head);
       RouteRow row{next_route_, head.step, head.row, head.layer, head.flags, {}, {}};
-      row.expert.resize(width);
-      row.weight.resize(width);
-      std::memcpy(row.expert.data(), slot + 16, width * 2);
-      std::memcpy(row.weight.data(), slot + 16 + width * 2, width * 4);
+      row.expert.resize(layout.entries());
+      row.weight.resize(layout.entries());
+      std::memcpy(row.expert.data(), slot + layout.ids_offset(), layout.ids_bytes());
+      std::memcpy(row.weight.data(), slot + layout.weights_offset(), layout.weights_bytes());
       rows.push_back(row);
     }
     if (publish) routes_.publish(next_route_);
@@ -91,7 +91,7 @@ class SegmentReader {
     return slots;
   }
 
-  // Events of one kind.
+  // All events of one kind since the last call.
   template <class Event>
   std::vector<Event> events_of(moetrace_event_kind kind) {
     std::vector<Event> found;
@@ -109,7 +109,7 @@ class SegmentReader {
   std::uint64_t next_event_ = 0;
 };
 
-// A segment with the parts of a producer on it, each open to a test.
+// A segment and the parts of a producer, for tests of each part.
 struct Bench {
   explicit Bench(const moetrace_ring_header& header = small_header(),
                  const SegmentSizes& sizes = kSmallSizes)
@@ -123,7 +123,7 @@ struct Bench {
   TestDirectory directory;
   ProducerSegment segment;
   EventWriter events{map().event_ring(), map().header().event_slots};
-  RequestBook requests{map(), events};
+  RequestTable requests{map(), events};
   Announcer announcer{map(), events, requests};
   HostHook hook{map()};
   SegmentReader reader{map()};

@@ -3,6 +3,8 @@
 #include <bit>
 #include <cmath>
 
+#include "shm/route_layout.hpp"
+
 namespace moetrace {
 namespace {
 
@@ -26,7 +28,8 @@ std::optional<std::string> check_header(const moetrace_ring_header& h, std::uint
   if (h.ctl_bytes != sizeof(moetrace_ctl)) return "ctl_bytes is " + std::to_string(h.ctl_bytes);
   if (h.top_k == 0 || h.top_k > MOETRACE_MAX_TOP_K)
     return "top_k is " + std::to_string(h.top_k) + "; expected 1 to 32";
-  if (h.route_stride != 64 * ((h.top_k + 7) / 8)) return "route_stride does not match top_k";
+  if (h.route_stride != RouteLayout::of_top_k(h.top_k).stride())
+    return "route_stride does not match top_k";
   if (h.num_layers == 0 || h.num_layers > MOETRACE_MAX_LAYERS) {
     return "num_layers is " + std::to_string(h.num_layers) + "; expected 1 to 256";
   }

@@ -31,7 +31,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     h.header_bytes = sizeof h;
     h.ctl_bytes = sizeof(moetrace_ctl);
     h.ring_bytes = file_bytes;
-    h.route_stride = 64 * ((h.top_k % 33 + 7) / 8);
+    h.route_stride = moetrace::RouteLayout::of_top_k(h.top_k % 33).stride();
   }
   moetrace::terminate_strings(h);
   if (moetrace::check_header(h, file_bytes)) return 0;

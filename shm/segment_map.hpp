@@ -7,6 +7,7 @@
 
 #include "shm/abi.h"
 #include "shm/ring.hpp"
+#include "shm/route_layout.hpp"
 
 namespace moetrace {
 
@@ -25,6 +26,7 @@ class SegmentMap {
   void* ring_address() const { return ring_.get_address(); }
   std::size_t ring_bytes() const { return ring_.get_size(); }
 
+  RouteLayout route_layout() const { return RouteLayout::of_top_k(header_.top_k); }
   MappedRing event_ring() const {
     return {events(), 64, header_.event_slots, &ctl()->event_consumed};
   }

@@ -25,14 +25,14 @@ SegmentSizes sizes_of_slots(std::uint64_t route_slots) {
 }
 
 SegmentSizes sizes_for(double ring_mb, std::uint32_t top_k) {
-  const double slots = std::ceil(ring_mb * 1024 * 1024 / route_stride_for(top_k));
+  const double slots = std::ceil(ring_mb * 1024 * 1024 / RouteLayout::of_top_k(top_k).stride());
   const double limited = std::clamp(slots, 64.0, static_cast<double>(MOETRACE_MAX_ROUTE_SLOTS));
   return sizes_of_slots(std::bit_ceil(static_cast<std::uint64_t>(limited)));
 }
 
 void lay_out_segment(moetrace_ring_header& h, const SegmentSizes& sizes) {
   h.header_bytes = sizeof h;
-  h.route_stride = route_stride_for(h.top_k);
+  h.route_stride = RouteLayout::of_top_k(h.top_k).stride();
   h.event_slots = sizes.event_slots;
   h.route_slots = sizes.route_slots;
   h.request_slots = sizes.request_slots;

@@ -32,9 +32,4 @@ void lay_out_segment(moetrace_ring_header& header, const SegmentSizes& sizes);
 // The bytes of both files for this model.
 std::uint64_t segment_bytes(const moetrace_ring_header& model, const SegmentSizes& sizes);
 
-// Bytes that a route record of this top-k takes: 64 for each 8 experts, 64 to 256.
-constexpr std::uint32_t route_stride_for(std::uint32_t top_k) {
-  return 64 * ((top_k + 7) / 8);
-}
-
 }  // namespace moetrace

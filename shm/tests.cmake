@@ -13,6 +13,7 @@ add_executable(moetrace-shm-test
   producer_segment_test.cpp
   ring_access_test.cpp
   ring_test.cpp
+  route_layout_test.cpp
   segment_map_test.cpp
   segment_names_test.cpp
   segment_race_test.cpp

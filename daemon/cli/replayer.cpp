@@ -137,7 +137,7 @@ boost::system::result<std::unique_ptr<Replayer>, Failure> Replayer::open(
   }
   const auto settings = settings_for(meta, *num_experts);
   if (!settings) return Failure{kFailed, settings.error().message};
-  auto producer = Producer::open(*settings);
+  auto producer = RingProducer::open(*settings);
   if (!producer) return Failure{kFailed, producer.error().message};
   std::unique_ptr<Replayer> replayer(
       new Replayer(options, std::move(*reader), std::move(*producer)));
@@ -148,7 +148,7 @@ boost::system::result<std::unique_ptr<Replayer>, Failure> Replayer::open(
 }
 
 Replayer::Replayer(const ReplayOptions& options, trace::TraceReader reader,
-                   std::unique_ptr<Producer> producer)
+                   std::unique_ptr<RingProducer> producer)
     : options_(options),
       reader_(std::move(reader)),
       producer_(std::move(producer)),
@@ -163,7 +163,7 @@ ReplayTotals Replayer::run() {
   totals_.failure = take_lines();
   totals_.left_out = reader_.left_out();
   grouper_.finish_step();
-  wait_for_room([](Producer& producer) { return producer.requests().flush(); });
+  wait_for_room([](RingProducer& producer) { return producer.requests().flush(); });
   totals_.steps = producer_->announcer().steps();
   totals_.dropped = producer_->hook().dropped() + producer_->announcer().event_lost();
   return totals_;
@@ -230,7 +230,7 @@ std::uint64_t Replayer::begin_request(std::string_view id,
                                       std::optional<std::uint64_t> cached_tokens) {
   const std::uint64_t number =
       producer_->requests().begin(id, tokens(prompt_tokens), tokens(cached_tokens));
-  wait_for_room([](Producer& producer) { return producer.requests().flush(); });
+  wait_for_room([](RingProducer& producer) { return producer.requests().flush(); });
   return number;
 }
 
@@ -247,7 +247,7 @@ std::string Replayer::take(const trace::RequestEnd& end) {
   const auto found = requests_.find(end.request);
   if (found == requests_.end()) return {};  // it began before the file did
   producer_->requests().end(found->second, tokens(end.generated_tokens), end.status.value_or(""));
-  wait_for_room([](Producer& producer) { return producer.requests().flush(); });
+  wait_for_room([](RingProducer& producer) { return producer.requests().flush(); });
   requests_.erase(found);
   return {};
 }
@@ -257,7 +257,8 @@ std::string Replayer::take(const trace::Step& step) {
   grouper_.finish_step();
   if (step.layers > 0 || step.rows == 0) return {};
   if (step.rows > UINT32_MAX) return "no pass has " + std::to_string(step.rows) + " rows";
-  wait_for_room([](Producer& producer) { return producer.events().fits(Announcer::slots_for(0)); });
+  wait_for_room(
+      [](RingProducer& producer) { return producer.events().fits(Announcer::slots_for(0)); });
   producer_->begin_replayed_step(static_cast<std::uint32_t>(step.rows), {}, {});
   return {};
 }
@@ -268,14 +269,14 @@ void Replayer::send(const StepBatch& batch) {
   moetrace_layer_mask layers{};
   for (const std::uint16_t layer : batch.layers) add_layer(layers, layer);
   // One more for a layer that was not selected so far.
-  wait_for_room([&](Producer& producer) {
+  wait_for_room([&](RingProducer& producer) {
     return producer.events().fits(1 + Announcer::slots_for(batch.spans.size()));
   });
   producer_->begin_replayed_step(batch.rows, batch.spans, layers);
   const std::size_t entries = std::size_t{batch.rows} * top_k_;
   for (std::size_t n = 0; n < batch.layers.size(); ++n) {
     wait_for_room(
-        [&](Producer& producer) { return producer.hook().room(batch.rows) >= batch.rows; });
+        [&](RingProducer& producer) { return producer.hook().room(batch.rows) >= batch.rows; });
     producer_->hook().record(batch.layers[n], batch.ids.data() + n * entries, MOETRACE_UINT32,
                              batch.weights.data() + n * entries, MOETRACE_FLOAT32, batch.rows);
     keep_pace(batch.rows);

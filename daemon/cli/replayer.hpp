@@ -10,8 +10,8 @@
 
 #include "daemon/cli/outcome.hpp"
 #include "daemon/cli/step_grouper.hpp"
+#include "producer/ring_producer.hpp"
 #include "trace/trace_reader.hpp"
-#include "producer/producer.hpp"
 
 namespace moetrace::cli {
 
@@ -46,7 +46,7 @@ class Replayer {
   using Clock = std::chrono::steady_clock;
 
   Replayer(const ReplayOptions& options, trace::TraceReader reader,
-           std::unique_ptr<Producer> producer);
+           std::unique_ptr<RingProducer> producer);
 
   // Every line, the last step still open. Says why it ended before the file did, or "".
   std::string take_lines();
@@ -72,7 +72,7 @@ class Replayer {
 
   ReplayOptions options_;
   trace::TraceReader reader_;
-  std::unique_ptr<Producer> producer_;
+  std::unique_ptr<RingProducer> producer_;
   UniqueFd ctl_;  // to ask for the collector's lock
   std::uint32_t top_k_;
   StepGrouper grouper_;

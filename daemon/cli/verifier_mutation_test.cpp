@@ -5,8 +5,8 @@
 #include <map>
 #include <set>
 
-#include "trace/verify_files.hpp"
 #include "daemon/collector/test_trace.hpp"
+#include "trace/verify_files.hpp"
 
 namespace moetrace::cli {
 namespace {
@@ -116,7 +116,7 @@ Lines recorded_trace() {
   std::strcpy(settings.header.router_score, "softmax");
   std::strcpy(settings.header.notes, "made up\n");
   settings.header.router_groups = settings.header.router_topk_groups = 2;
-  auto producer = *Producer::open(settings);
+  auto producer = *RingProducer::open(settings);
   const auto collector = *attach(directory, producer->name(), path);
   auto& requests = producer->requests();
 

@@ -15,7 +15,7 @@ class BadSegmentTest : public testing::Test {
   void open(const SegmentSizes& sizes = {64, 64, 4}) {
     Settings settings = test_settings(directory);
     settings.sizes = sizes;
-    producer = *Producer::open(settings);
+    producer = *RingProducer::open(settings);
     name = producer->name();
     request = producer->requests().begin("r0", 1, 0);
   }
@@ -67,7 +67,7 @@ class BadSegmentTest : public testing::Test {
 
   TestDirectory directory;
   std::string path = directory.file("trace.jsonl");
-  std::unique_ptr<Producer> producer;
+  std::unique_ptr<RingProducer> producer;
   SegmentName name;
   std::uint64_t request = 0;
 };

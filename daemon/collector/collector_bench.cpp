@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "daemon/collector/segment_drain.hpp"
+#include "producer/ring_producer.hpp"
 #include "shm/layer_mask.hpp"
-#include "producer/producer.hpp"
 
 namespace {
 
@@ -77,7 +77,7 @@ SegmentName fill_ring(const std::string& directory, const Routing& routing, std:
   options.top_k = kTopK;
   auto settings = resolve_settings(options);
   if (!settings) fail(settings.error().message);
-  auto producer = Producer::open(*settings);
+  auto producer = RingProducer::open(*settings);
   if (!producer) fail(producer.error().message);
   std::vector<moetrace_span> spans;
   for (std::uint32_t row = 0; row < kRows; ++row) {

@@ -9,7 +9,7 @@ using State = SegmentDrain::State;
 
 class PartsTest : public testing::Test {
  protected:
-  PartsTest() : producer(*Producer::open(test_settings(directory))), name(producer->name()) {}
+  PartsTest() : producer(*RingProducer::open(test_settings(directory))), name(producer->name()) {}
 
   std::unique_ptr<SegmentDrain> attached() {
     auto made = attach(directory, name, path);
@@ -63,7 +63,7 @@ class PartsTest : public testing::Test {
 
   TestDirectory directory;
   std::string path = directory.file("trace.jsonl");
-  std::unique_ptr<Producer> producer;
+  std::unique_ptr<RingProducer> producer;
   SegmentName name;
   std::string meta = meta_line(producer->map().header(), name.trace_id);
 };
@@ -216,7 +216,7 @@ TEST_F(PartsTest, RemovedAndCutFilesAreReplaced) {
 
 // Two traces for one output, at one instant: each gets a file, also where one is there and empty.
 TEST_F(PartsTest, FileBelongsToOneTrace) {
-  auto other_producer = *Producer::open(test_settings(directory));
+  auto other_producer = *RingProducer::open(test_settings(directory));
   const SegmentName other_name = other_producer->name();
   write_text(path, "");
   const auto first = attached();

@@ -13,7 +13,7 @@ using nlohmann::json;
 
 class ResumeTest : public testing::Test {
  protected:
-  ResumeTest() : producer(*Producer::open(test_settings(directory))), name(producer->name()) {}
+  ResumeTest() : producer(*RingProducer::open(test_settings(directory))), name(producer->name()) {}
 
   // Steps, two requests, drops, a failed pass: every kind of line but `base`.
   void produce_everything() {
@@ -72,7 +72,7 @@ class ResumeTest : public testing::Test {
 
   TestDirectory directory;
   std::string path = directory.file("trace.jsonl");
-  std::unique_ptr<Producer> producer;
+  std::unique_ptr<RingProducer> producer;
   SegmentName name;
   std::array<std::uint64_t, 3> requests{};
 };

@@ -196,7 +196,8 @@ std::string SegmentDrain::unsaid_sync_failure() {
   for (ClosedPart& part : closing_) {
     if (part.sync.why() == part.said || finished_) continue;
     part.said = part.sync.why();
-    return part.said;
+    // A part that recovered has nothing to say, and must not hide the next part's failure.
+    if (!part.said.empty()) return part.said;
   }
   return {};
 }

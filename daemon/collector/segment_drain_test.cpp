@@ -11,7 +11,7 @@ using State = SegmentDrain::State;
 class SegmentDrainTest : public testing::Test {
  protected:
   void open(std::uint64_t route_slots = 64) {
-    producer = *Producer::open(test_settings(directory, route_slots));
+    producer = *RingProducer::open(test_settings(directory, route_slots));
     name = producer->name();
   }
   std::unique_ptr<SegmentDrain> attached(const moetrace_layer_mask& filter = kEveryLayer) {
@@ -36,7 +36,7 @@ class SegmentDrainTest : public testing::Test {
 
   TestDirectory directory;
   std::string path = directory.file("trace.jsonl");
-  std::unique_ptr<Producer> producer;
+  std::unique_ptr<RingProducer> producer;
   SegmentName name;
 };
 
@@ -205,12 +205,12 @@ TEST_F(SegmentDrainTest, WhatADeadGpuDidNotPublishIsTorn) {
     name = segment.name();
     const SegmentMap& map = segment.map();
     EventWriter events(map.event_ring(), map.header().event_slots);
-    RequestBook requests(map, events);
+    RequestTable requests(map, events);
     Announcer announcer(map, events, requests);
     announcer.announce(4, {});
     RingWriter<MappedRing> writer(map.route_ring(), map.header().route_slots);
     for (std::uint64_t row = 0; row < 4; ++row) {  // one of two layers, whole to the eye
-      std::memcpy(writer.memory().slot(row) + 8, &row, sizeof row);
+      std::memcpy(writer.memory().slot(row) + offsetof(moetrace_route_head, row), &row, sizeof row);
       writer.commit(writer.claim(1), 0);
     }
     map.state()->published.routes = 3;

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "daemon/collector/segment_drain.hpp"
-#include "producer/producer.hpp"
+#include "producer/ring_producer.hpp"
 #include "shm/layer_mask.hpp"
 #include "shm/ledger.hpp"
 #include "shm/test_directory.hpp"
@@ -38,7 +38,7 @@ inline Settings test_settings(const TestDirectory& directory, std::uint64_t rout
 
 // One pass of one request: rows [position, position + rows), all layers. `layers`: how many of them
 // really run.
-inline void run_step(Producer& producer, std::uint64_t request, std::uint64_t position,
+inline void run_step(RingProducer& producer, std::uint64_t request, std::uint64_t position,
                      std::uint32_t rows, std::uint32_t layers = kTestLayers) {
   const moetrace_span span{request, position, 0, rows};
   producer.begin_step(rows, {&span, 1});

@@ -5,8 +5,8 @@
 #include <filesystem>
 #include <random>
 
-#include "trace/verify_files.hpp"
 #include "daemon/collector/test_trace.hpp"
+#include "trace/verify_files.hpp"
 
 namespace moetrace {
 namespace {
@@ -18,8 +18,8 @@ constexpr int kSegments = 2000;
 // What a producer leaves that has recorded some passes of three requests. `late`: a collector has
 // drained the first of them, and its file is gone.
 SegmentName leave_segment(const TestDirectory& directory, bool late) {
-  const auto producer = *Producer::open(test_settings(directory));
-  RequestBook& requests = producer->requests();
+  const auto producer = *RingProducer::open(test_settings(directory));
+  RequestTable& requests = producer->requests();
   const std::uint64_t a = requests.begin("alpha", 3, 0), b = requests.begin("beta \"b\"", 9, 1);
   run_step(*producer, a, 0, 3);
   const moetrace_span spans[] = {{a, 3, 0, 1}, {b, MOETRACE_UNKNOWN_POSITION, 1, 2}, {b, 7, 3, 1}};
@@ -63,7 +63,8 @@ class Attack {
       case 3:
         return change_slot(header().event_offset, 64, 24);
       case 4:
-        return change_slot(header().route_offset, header().route_stride, 32);
+        return change_slot(header().route_offset, header().route_stride,
+                           segment_.map().route_layout().weights_offset());
       default:
         return change_ctl();
     }

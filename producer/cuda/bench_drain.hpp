@@ -1,5 +1,5 @@
-// Keeps a ring empty while it is measured: a collector's reader, on a thread and a mapping of its
-// own, that looks at every record and writes nothing.
+// Keeps a ring empty during a measurement: a collector's reader on its own thread and mapping,
+// which reads the records and writes no file.
 #pragma once
 
 #include <atomic>
@@ -14,7 +14,7 @@ namespace moetrace::bench {
 
 class Drain {
  public:
-  // The only segment of `directory`.
+  // Opens the only segment of `directory`.
   explicit Drain(const std::string& directory)
       : segment_(open(directory)), thread_([this] { run(); }) {}
   Drain(const Drain&) = delete;
@@ -28,7 +28,7 @@ class Drain {
   void wait_for(std::uint64_t records) const {
     while (records_ < records) std::this_thread::yield();
   }
-  // Rows that the hook had no room for, by the end of the last step.
+  // Records without room, as of the end of the last step.
   std::uint64_t dropped() const {
     const auto snapshot = read_snapshot(segment_.map());
     return snapshot ? snapshot->dropped : 0;
@@ -37,7 +37,8 @@ class Drain {
  private:
   static CollectorSegment open(const std::string& directory) {
     const auto names = list_segments(directory, "default");
-    if (!names || names->size() != 1) throw std::runtime_error(directory + ": not one segment");
+    if (!names || names->size() != 1)
+      throw std::runtime_error(directory + ": expected exactly one segment");
     auto segment =
         CollectorSegment::open(directory, names->front(), CollectorSegment::Access::kCollect);
     if (!segment) throw std::runtime_error(segment.error().message);

@@ -21,10 +21,11 @@ __global__ void route(std::int32_t* ids, float* weights, std::uint32_t entries,
 }
 
 // Shaped like a Triton MoE kernel: blocks of 256 threads with 64 KiB of shared memory, three on a
-// multiprocessor, as many as the weights need.
+// multiprocessor. The grid has as many blocks as the weights need.
 constexpr unsigned kThreads = 256;
 constexpr unsigned kSharedBytes = 64 * 1024;
-constexpr unsigned kLoads = 32;  // of 16 bytes, a thread
+// Loads of 16 bytes per thread.
+constexpr unsigned kLoads = 32;
 
 __global__ void __launch_bounds__(kThreads)
     read_weights(const uint4* from, std::uint64_t count, std::uint32_t* sink) {
@@ -36,7 +37,8 @@ __global__ void __launch_bounds__(kThreads)
     const uint4 value = at < count ? __ldcs(from + at) : make_uint4(0, 0, 0, 0);
     seen |= value.x ^ value.y ^ value.z ^ value.w;
   }
-  if (seen == 0xFFFFFFFFu) *sink = seen;  // the memory is zeros: never, and the compiler can't know
+  // Never true, because the memory is zero. The compiler can't know that, so it keeps the loads.
+  if (seen == 0xFFFFFFFFu) *sink = seen;
 }
 
 void launch_read(cudaStream_t stream, const std::byte* from, std::uint64_t bytes,

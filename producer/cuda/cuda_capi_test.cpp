@@ -1,4 +1,4 @@
-// The calls that an engine makes (producer.h), with a GPU: each way to record, captured and eager.
+// The C API with a GPU (producer.h): each way to record, captured and eager.
 #include "producer/cuda/test_gpu.hpp"
 #include "shm/collector_segment.hpp"
 
@@ -87,9 +87,10 @@ TEST_F(CudaCApi, EachWayToRecordGivesTheSame) {
   EXPECT_EQ(moetrace_failure(producer_), nullptr);
 }
 
-TEST_F(CudaCApi, BehindThePass) {
+TEST_F(CudaCApi, RecordsAfterThePass) {
   const std::uint64_t request = moetrace_request_begin(producer_, "r", 1, 0);
-  const Graph pass(stream_, [] {});  // it leaves ids and weights where they are
+  // A graph that leaves ids and weights where they are.
+  const Graph pass(stream_, [] {});
   for (std::uint64_t position = 0; position < 20; ++position) {
     pass.replay(stream_);
     ASSERT_EQ(begin(1, request, position), 1);
@@ -119,7 +120,7 @@ TEST_F(CudaCApi, ABatchInColumns) {
   EXPECT_EQ(reader_->routes().size(), 9u);
 }
 
-TEST_F(CudaCApi, AnAbortedStepAndTheHostsCallsLeaveNothing) {
+TEST_F(CudaCApi, AnAbortedStepAndHostCallsLeaveNothing) {
   ASSERT_EQ(begin(4), 1);
   moetrace_step_abort_cuda(producer_, stream_);
   record_pass(&moetrace_record_cuda_deferred, false);

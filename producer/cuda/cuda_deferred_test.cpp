@@ -1,11 +1,11 @@
-// Layers that the CUDA hook is told of and records later, all of a pass with one kernel.
+// Deferred layers: the CUDA hook records all layers of a pass with one kernel.
 #include "producer/cuda/test_gpu.hpp"
 #include "shm/layer_mask.hpp"
 
 namespace moetrace::cuda {
 namespace {
 
-// Tells of layers [first, last) without a join.
+// Defers the layers [first, last) without a join.
 void defer_layers(const GpuProducer& gpu, const Stream& stream, const Routing& routing,
                   std::uint32_t first, std::uint32_t last, std::uint32_t rows) {
   for (std::uint32_t layer = first; layer < last; ++layer) {
@@ -24,7 +24,8 @@ TEST(CudaHook, DeferredLayersAreOneKernel) {
   for (int pass = 0; pass < 100; ++pass) {
     gpu.announce(stream, 3);
     graph.replay(stream);
-    graph.replay(stream);  // a dummy pass
+    // A dummy pass.
+    graph.replay(stream);
   }
   stream.wait();
   const auto rows = gpu.reader().routes();
@@ -60,8 +61,8 @@ TEST(CudaHook, DeferredLayersOfCapturedPiecesGoWithTheLast) {
   EXPECT_EQ(gpu.snapshot().steps_done, 10u);
 }
 
-// A graph in a piece for each layer, of which only the last one joins: none before may leave a
-// branch, however many layers and rows there are, and whatever their shapes.
+// Captures one graph for each layer, of which only the last one joins. The earlier ones must leave
+// no branch, for any number of layers and rows and any shapes.
 void record_in_pieces(std::uint32_t layers, const std::function<std::uint32_t(std::uint32_t)>& rows,
                       std::size_t kernels) {
   moetrace_ring_header header = small_header();
@@ -114,7 +115,7 @@ TEST(CudaHook, DeferredLayersOfOtherShapesInCapturedPiecesGoWithTheLast) {
       5, [](std::uint32_t layer) { return layer < 2 ? 4 : 6; }, 2);
 }
 
-// Outside a capture nothing reads the tensors before the join does.
+// Outside a capture no kernel reads the tensors before the join.
 TEST(CudaHook, DeferredLayersOfAnEagerPassGoWithTheJoin) {
   const moetrace_ring_header header = small_header();
   GpuProducer gpu(header, kRoomy);
@@ -139,7 +140,8 @@ TEST(CudaHook, DeferredLayersWithoutTheLastGoWithTheJoin) {
   const Routing routing(header, 4);
   gpu.announce(stream, 4);
   defer_layers(gpu, stream, routing, 0, 1, 4);
-  defer_layers(gpu, stream, routing, 1, 2, 2);  // of other shape: a launch of its own
+  // Another shape needs another launch.
+  defer_layers(gpu, stream, routing, 1, 2, 2);
   gpu.join(stream);
   gpu.announce(stream, 4);
   stream.wait();
@@ -150,7 +152,7 @@ TEST(CudaHook, DeferredLayersWithoutTheLastGoWithTheJoin) {
   EXPECT_EQ(gpu.snapshot().steps_done, 1u);
 }
 
-// The tensors of a pass that failed may be gone: nothing reads them, and its rows count as torn.
+// The tensors of a failed pass may be gone: no kernel reads them, and the rows count as torn.
 TEST(CudaHook, DeferredLayersOfABrokenPassAreForgotten) {
   const moetrace_ring_header header = small_header();
   GpuProducer gpu(header, kRoomy);
@@ -164,12 +166,15 @@ TEST(CudaHook, DeferredLayersOfABrokenPassAreForgotten) {
   gpu.announce(stream, 4);
   gone(0);
   gone(1);
-  gpu.announce(stream, 4);  // the engine goes on
+  // The engine goes on.
+  gpu.announce(stream, 4);
   record_all(gpu, stream, routing, 4, Where::kDeferred);
-  gone(0);  // a dummy pass broke off, and another one follows
+  // A dummy pass broke off, and another one follows.
+  gone(0);
   gone(1);
   record_all(gpu, stream, routing, 4, Where::kDeferred);
-  gone(0);  // an eager pass broke off, and its engine captures
+  // An eager pass broke off, and the engine captures next.
+  gone(0);
   {
     const Graph graph(stream, [&] {
       defer_layers(gpu, stream, routing, 1, 3, 4);
@@ -186,7 +191,8 @@ TEST(CudaHook, DeferredLayersOfABrokenPassAreForgotten) {
   EXPECT_EQ(gpu.reader().routes().size(), 12u + 8u);
   EXPECT_EQ(gpu.host().attempted, 36u);
   EXPECT_TRUE(gpu->device_hook()->failure().empty()) << gpu->device_hook()->failure();
-  gone(0);  // not even at the end
+  // Closing the producer does not read them either.
+  gone(0);
 }
 
 TEST(CudaHook, DeferredLayersThatAreNotSelectedAreLeftOut) {

@@ -1,11 +1,9 @@
-// Host side of the CUDA hook: memory, streams, and the order of launches.
+// Host side of the CUDA hook: streams, branches, and the order of launches.
 #include <algorithm>
-#include <array>
-#include <cstring>
-#include <optional>
 #include <span>
 #include <vector>
 
+#include "producer/cuda/gpu_state.hpp"
 #include "producer/cuda/kernels.hpp"
 #include "producer/device_hook.hpp"
 #include "shm/layer_mask.hpp"
@@ -13,19 +11,11 @@
 namespace moetrace {
 namespace {
 
-using cuda::ControlBlock;
-using cuda::HookView;
-
-// The counts go over the bus at most this often: four times a second is enough for eyes, and the
-// engine's stream waits for it, a few microseconds of a model of usual size.
+// Mirror the counts at most this often: four times a second is enough to watch. The engine's stream
+// waits for the copy over the bus, a few microseconds for a model of usual size.
 constexpr std::int64_t kMirrorEveryNs = 250'000'000;
 
-// Of so many records, and of one slot in so many, a launch does not leave those of earlier ones
-// until their step ends: a reader finds what a long pass writes, and gives back its slots.
-constexpr std::uint64_t kPublishEvery = 4096;
-constexpr std::uint64_t kSlotsPerWaiting = 4;
-
-// Makes a GPU the calling thread's for as long as it lives. Nearly always it is already.
+// Makes `device` the calling thread's current GPU during its lifetime. Usually it is that already.
 class OnDevice {
  public:
   explicit OnDevice(int device) {
@@ -43,13 +33,7 @@ class OnDevice {
   bool changed_ = false;
 };
 
-Error cuda_error(const std::string& doing, cudaError_t error) {
-  // Not ours to keep: the engine's next look at the last error must not find it.
-  cudaGetLastError();
-  return {ErrorCode::kSystem, "cuda hook: " + doing + ": " + cudaGetErrorString(error)};
-}
-
-// The capture that `stream` is in; 0 if it is in none.
+// The id of the capture that `stream` is in; 0 if it is not being captured.
 unsigned long long capture_of(cudaStream_t stream) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   unsigned long long id = 0;
@@ -64,16 +48,6 @@ bool same(const cuda::RouteShape& a, const cuda::RouteShape& b) {
   return a.id_type == b.id_type && a.weight_type == b.weight_type && a.rows == b.rows &&
          a.has_weights == b.has_weights;
 }
-
-// Everything that graphs may hold on to. Never freed: a graph that was captured may be replayed as
-// long as the process lives.
-struct GpuState {
-  HookView view{};
-  cudaStream_t branch = nullptr;  // hook kernels, beside the engine's stream
-  cudaEvent_t fork = nullptr;
-  cudaEvent_t joined = nullptr;           // the end of the branch
-  cudaEvent_t joined_captured = nullptr;  // the same, within a capture
-};
 
 class CudaHook final : public DeviceHook {
  public:
@@ -94,8 +68,10 @@ class CudaHook final : public DeviceHook {
 
   void announce(cudaStream_t stream, const StepBlock& block) override {
     const OnDevice here(device_);
-    deferred_.clear();  // of a pass that failed: nobody knows whether its tensors are still there
-    join(stream);       // likewise, before it could
+    // Left over from a pass that failed: its tensors may be gone, so forget its layers, and join
+    // the branch that it never joined.
+    deferred_.clear();
+    join(stream);
     send(stream, block);
     if (block.time_ns - mirrored_ns_ < kMirrorEveryNs) return;
     mirrored_ns_ = block.time_ns;
@@ -106,14 +82,15 @@ class CudaHook final : public DeviceHook {
               const void* weights, moetrace_type weight_type, std::uint32_t rows,
               Where where) override {
     if (!failure_.empty() || rows == 0 || layer >= num_layers_) return;
-    if (id_type < MOETRACE_INT16 || id_type > MOETRACE_UINT32) return;  // its rows count as torn
+    // The rows of an unknown id type count as torn.
+    if (id_type < MOETRACE_INT16 || id_type > MOETRACE_UINT32) return;
     if (weights != nullptr && (weight_type < MOETRACE_FLOAT32 || weight_type > MOETRACE_FLOAT16))
       weights = nullptr;
     const OnDevice here(device_);
     const cuda::RouteShape shape{id_type, weight_type, rows, weights != nullptr};
     const cuda::RouteTensors routes{layer, ids, weights};
-    // Under capture never a fork for each layer: the piece of a graph that has this layer may end,
-    // joined by nobody, before the last one comes.
+    // Under capture don't fork for each layer: the graph's piece with this layer may end, unjoined,
+    // before the last layer comes.
     if (where == Where::kDeferred && (rows <= cuda::kMostSharedRows || capture_of(stream) != 0)) {
       defer(stream, shape, routes);
       return;
@@ -130,8 +107,8 @@ class CudaHook final : public DeviceHook {
   void close() override {
     const OnDevice here(device_);
     deferred_.clear();
-    // Whatever streams the engine used. An error (of the engine's kernels, or because the process
-    // is ending) leaves the last snapshot as the truth; what came after it counts as torn.
+    // Waits for all streams, whichever the engine used. After an error (of the engine's kernels, or
+    // because the process is ending) the last snapshot stays valid; later records count as torn.
     if (cudaDeviceSynchronize() != cudaSuccess) {
       cudaGetLastError();
       return;
@@ -145,18 +122,20 @@ class CudaHook final : public DeviceHook {
   const std::string& failure() const override { return failure_; }
 
  private:
-  // Branches that nobody has joined yet: one that runs, and one of a capture. A capture in between
-  // does not make the hook forget the former.
+  // Branches that are not joined yet: an eager one, and one of a capture. A capture in between does
+  // not make the hook forget the eager one.
   struct Unjoined {
     bool eager = false;
-    unsigned long long capture = 0;  // 0: none
+    // The id of the capture; 0: none.
+    unsigned long long capture = 0;
   };
-  // Layers of the pass under way that have been told of and not launched, in ascending order.
+  // Layers of the current pass that are deferred and not launched yet, in ascending order.
   struct Deferred {
     cudaStream_t stream = nullptr;
     bool captured = false;
     std::vector<cuda::RouteTensors> layers;
-    std::vector<cuda::RouteShape> shapes;  // of each
+    // One for each layer.
+    std::vector<cuda::RouteShape> shapes;
 
     void clear() {
       layers.clear();
@@ -167,10 +146,11 @@ class CudaHook final : public DeviceHook {
     }
   };
 
-  // Adds a layer. Under capture the last one of the pass takes all of them along, beside its
-  // experts; otherwise the join does, which spares the host a fork.
+  // Defers a layer. Under capture the pass's last layer launches all deferred ones, on a branch
+  // beside its experts. Outside a capture the join does, which saves the host a fork.
   void defer(cudaStream_t stream, const cuda::RouteShape& shape, const cuda::RouteTensors& routes) {
-    // What a pass that broke off has left comes back with another address, or not at all.
+    // Layers from here on are left over from a pass that broke off: this pass records them again,
+    // or not at all.
     while (!deferred_.layers.empty() && deferred_.layers.back().layer >= routes.layer) {
       deferred_.layers.pop_back();
       deferred_.shapes.pop_back();
@@ -186,23 +166,24 @@ class CudaHook final : public DeviceHook {
       launch_deferred(stream, Where::kBranch);
   }
 
-  // Pieces of a captured pass may be captures of their own: the last one launches for all. But a
-  // graph must not keep the addresses of an eager pass, nor one stream read what another writes.
+  // Launches the deferred layers, unless they come from another stream or another mode: a graph
+  // must not keep the addresses of an eager pass, nor may one stream read what another one writes.
+  // Pieces of a captured pass may be separate captures; the last one launches for all.
   void launch_deferred(cudaStream_t stream, Where where) {
     if (deferred_.layers.empty()) return;
     if (deferred_.belongs_to(stream)) {
       const OnDevice here(device_);
       const std::span layers(deferred_.layers);
       for (std::size_t first = 0, count = 0; first < layers.size(); first += count) {
-        count = sharing(first);
+        count = layers_per_kernel(first);
         launch(stream, deferred_.shapes[first], layers.subspan(first, count), where);
       }
     }
     deferred_.clear();
   }
 
-  // How many deferred layers, from this one on, one kernel can take.
-  std::size_t sharing(std::size_t first) const {
+  // How many deferred layers, from `first` on, one kernel can record.
+  std::size_t layers_per_kernel(std::size_t first) const {
     const std::span shapes = std::span(deferred_.shapes).subspan(first);
     const std::size_t most = shapes.front().rows > cuda::kMostSharedRows ? 1 : cuda::kMostLayers;
     std::size_t count = 1;
@@ -212,8 +193,8 @@ class CudaHook final : public DeviceHook {
 
   void launch(cudaStream_t stream, const cuda::RouteShape& shape,
               std::span<const cuda::RouteTensors> layers, Where where) {
-    // Launches of one producer never overlap: those of the branch follow one another in it,
-    // anything else waits for them.
+    // Launches of one producer must never overlap. Those of the branch follow one another in its
+    // stream; any other launch waits for the branch first.
     if (where == Where::kInLine) {
       join_branch(stream);
       check("recording",
@@ -244,14 +225,14 @@ class CudaHook final : public DeviceHook {
     }
     if (capture != 0 && unjoined_.capture == capture)
       check("joining", cudaStreamWaitEvent(stream, gpu_.joined_captured, 0));
-    // A capture that ended, or broke off, took its branch with it.
+    // If another capture had an unjoined branch, that capture is over, and its branch with it.
     unjoined_.capture = 0;
   }
 
   void send(cudaStream_t stream, const StepBlock& block) {
     const cuda::StepArguments step{block.step,
-                                   // acquire: the launch hands on what it synchronizes with, the
-                                   // release store in RingReader::publish.
+                                   // acquire: synchronizes with the release store in
+                                   // RingReader::publish; the launch passes that order on.
                                    consumed_.load(std::memory_order_acquire), block.layers,
                                    block.rows, block.record ? 1u : 0u, last_layer(block.layers)};
     check("announcing", cuda::launch_announce(stream, gpu_.view, step));
@@ -262,7 +243,7 @@ class CudaHook final : public DeviceHook {
     ++mirrors_;
   }
 
-  // The first error turns the hook off; what was announced and does not come any more is torn.
+  // The first error turns the hook off; announced rows that never come are torn.
   void check(const char* doing, cudaError_t error) {
     if (error != cudaSuccess && failure_.empty()) failure_ = cuda_error(doing, error).message;
   }
@@ -279,19 +260,6 @@ class CudaHook final : public DeviceHook {
   std::string failure_;
 };
 
-// Makes [host, host + bytes) reachable from the GPU and returns its address there.
-cudaError_t map_into_gpu(void* host, std::size_t bytes, void** device_address) {
-  const auto failed =
-      cudaHostRegister(host, bytes, cudaHostRegisterPortable | cudaHostRegisterMapped);
-  if (failed != cudaSuccess) return failed;
-  return cudaHostGetDevicePointer(device_address, host, 0);
-}
-
-cudaError_t make_zeroed(void** device_address, std::size_t bytes) {
-  const auto failed = cudaMalloc(device_address, bytes);
-  return failed != cudaSuccess ? failed : cudaMemset(*device_address, 0, bytes);
-}
-
 }  // namespace
 
 Result<std::unique_ptr<DeviceHook>> DeviceHook::open(const SegmentMap& map, int device) {
@@ -299,54 +267,14 @@ Result<std::unique_ptr<DeviceHook>> DeviceHook::open(const SegmentMap& map, int 
   if (const auto failed = cudaGetDeviceCount(&devices))
     return cuda_error("looking for GPUs", failed);
   if (device < 0 || device >= devices) {
-    return Error{ErrorCode::kSystem, "cuda_device " + std::to_string(device) + ": there are " +
-                                         std::to_string(devices) +
-                                         " GPUs here; give a number below that"};
+    return Error{ErrorCode::kSystem, "invalid value '" + std::to_string(device) +
+                                         "' for cuda_device: found " + std::to_string(devices) +
+                                         " GPUs; use a number below that"};
   }
   const OnDevice here(device);
-  const moetrace_ring_header& header = map.header();
-  const std::size_t cells = std::size_t{header.num_layers} * header.num_experts;
-  GpuState gpu;
-  HookView& view = gpu.view;
-  void *ring = nullptr, *ctl = nullptr, *control = nullptr, *counts = nullptr;
-  const auto step = [](const char* doing, cudaError_t error) -> std::optional<Error> {
-    return error == cudaSuccess ? std::nullopt : std::optional(cuda_error(doing, error));
-  };
-  const std::array failures{
-      step("registering the ring", map_into_gpu(map.ring_address(), map.ring_bytes(), &ring)),
-      step("registering the ring", map_into_gpu(map.ctl(), sizeof(moetrace_ctl), &ctl)),
-      step("taking memory", make_zeroed(&control, sizeof(ControlBlock))),
-      step("taking memory", make_zeroed(&counts, cells * sizeof(std::uint64_t))),
-      step("taking memory", cudaDeviceSynchronize()),  // a memset may still run when it returns
-      // Of the priority that the engine's own streams have: a hook that goes first takes an expert
-      // kernel's place.
-      step("making a stream", cudaStreamCreateWithFlags(&gpu.branch, cudaStreamNonBlocking)),
-      step("making an event", cudaEventCreateWithFlags(&gpu.fork, cudaEventDisableTiming)),
-      step("making an event", cudaEventCreateWithFlags(&gpu.joined, cudaEventDisableTiming)),
-      step("making an event",
-           cudaEventCreateWithFlags(&gpu.joined_captured, cudaEventDisableTiming)),
-      step("loading its kernels", cuda::load_step_kernels()),
-      step("loading its kernels", cuda::load_record_kernels())};
-  for (const auto& failure : failures) {
-    if (failure) return *failure;
-  }
-  const auto in_ring = [&](std::uint64_t offset) { return static_cast<std::byte*>(ring) + offset; };
-  view.control = static_cast<ControlBlock*>(control);
-  view.counts = static_cast<unsigned long long*>(counts);
-  view.routes = in_ring(header.route_offset);
-  auto* state = reinterpret_cast<moetrace_state*>(in_ring(header.state_offset));
-  view.published = &state->published.routes;
-  view.snapshots = state->snapshots;
-  view.mirror_version = &state->counts.version;
-  view.mirror_steps_done = &state->counts.steps_done;
-  view.mirror = reinterpret_cast<std::uint64_t*>(in_ring(header.counts_offset));
-  view.consumed = &static_cast<moetrace_ctl*>(ctl)->route_consumed;
-  view.route_slots = header.route_slots;
-  view.publish_every = std::min(kPublishEvery, header.route_slots / kSlotsPerWaiting);
-  view.top_k = header.top_k;
-  view.num_layers = header.num_layers;
-  view.num_experts = header.num_experts;
-  return std::unique_ptr<DeviceHook>(new CudaHook(map, device, gpu));
+  const auto gpu = make_gpu_state(map);
+  if (!gpu) return gpu.error();
+  return std::unique_ptr<DeviceHook>(new CudaHook(map, device, *gpu));
 }
 
 }  // namespace moetrace

@@ -1,9 +1,12 @@
-// moetrace-cuda-hook-bench [--quick]: what the CUDA hook costs, in three tables.
+// moetrace-cuda-hook-bench [--quick]: measures the cost of the CUDA hook, in three tables.
 //
-// 1. A captured graph of 24 stand-in MoE layers (bench_layer.hpp), replayed in turns with and
-//    without the hook and its alternatives; each replay is timed by CUDA events, the announcement
-//    included. 2. Launches back to back into the ring. 3. Host time of an announcement.
-// A reader drains the ring all the while; drops are printed.
+// 1. A captured graph of 24 stand-in MoE layers (bench_layer.hpp), replayed in turns without the
+// hook,
+//    with it, and with alternatives. CUDA events time each replay, its announcement included.
+// 2. Launches back to back into the ring.
+// 3. Host time of an announcement.
+//
+// A reader drains the ring meanwhile; the tables say how many records were dropped.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -33,13 +36,15 @@ void check(cudaError_t error, const char* doing) {
 template <class T>
 T* allocate(std::size_t count) {
   void* data = nullptr;
-  check(cudaMalloc(&data, count * sizeof(T)), "taking memory");
+  check(cudaMalloc(&data, count * sizeof(T)), "allocating memory");
   check(cudaMemset(data, 0, count * sizeof(T)), "clearing memory");
   return static_cast<T*>(data);
 }
 
 struct Spread {
-  double median, low, high;  // low and high: quartiles
+  double median;
+  // Quartiles.
+  double low, high;
 };
 Spread spread_of(std::vector<double> values) {
   std::sort(values.begin(), values.end());
@@ -49,7 +54,7 @@ Spread spread_of(std::vector<double> values) {
   return {at(0.5), at(0.25), at(0.75)};
 }
 
-// A producer with a ring of its own, and its reader.
+// A producer with its own ring, and a reader of that ring.
 struct Traced {
   explicit Traced(double ring_mb) {
     moetrace_options options;
@@ -108,7 +113,7 @@ bool is_hook(Mode mode) {
   return mode == Mode::kDeferred || mode == Mode::kBranch || mode == Mode::kInLine;
 }
 
-// A step of 24 layers, captured.
+// A captured step of 24 layers.
 class StepGraph {
  public:
   StepGraph(cudaStream_t stream, Mode mode, std::uint32_t rows, const Traced& traced,
@@ -119,7 +124,7 @@ class StepGraph {
     auto* all_weights = allocate<float>(kLayers * entries);
     auto* sink = allocate<std::uint32_t>(1);
     auto* staged = allocate<std::byte>(kLayers * entries * 8);
-    check(cudaMallocHost(&pinned_, kLayers * entries * 8), "taking pinned memory");
+    check(cudaMallocHost(&pinned_, kLayers * entries * 8), "allocating pinned memory");
     buffers_ = {all_ids, all_weights, sink, staged};
     const auto bytes =
         static_cast<std::uint64_t>(distinct_experts(rows) * static_cast<double>(kExpertBytes)) /
@@ -173,7 +178,7 @@ class StepGraph {
   void* pinned_ = nullptr;
 };
 
-// Milliseconds of each replay, all modes in turns.
+// Milliseconds of each replay; the modes take turns.
 std::vector<std::vector<double>> time_modes(cudaStream_t stream, const Traced& traced,
                                             const std::vector<std::unique_ptr<StepGraph>>& graphs,
                                             int replays) {
@@ -181,12 +186,12 @@ std::vector<std::vector<double>> time_modes(cudaStream_t stream, const Traced& t
   std::vector<std::vector<double>> times(graphs.size());
   std::vector<std::pair<cudaEvent_t, cudaEvent_t>> events(graphs.size());
   for (auto& [begin, end] : events) {
-    check(cudaEventCreate(&begin), "making an event");
-    check(cudaEventCreate(&end), "making an event");
+    check(cudaEventCreate(&begin), "creating an event");
+    check(cudaEventCreate(&end), "creating an event");
   }
   for (int n = 0; n < replays + kWarmUp; ++n) {
-    // A round is enqueued as a whole, so that the host is ahead of the GPU; another order each
-    // time.
+    // Enqueue a whole round at once, so that the host stays ahead of the GPU. The order of the
+    // modes rotates.
     for (std::size_t turn = 0; turn < graphs.size(); ++turn) {
       const std::size_t m = (turn + static_cast<std::size_t>(n)) % graphs.size();
       check(cudaEventRecord(events[m].first, stream), "timing");
@@ -211,11 +216,11 @@ std::vector<std::vector<double>> time_modes(cudaStream_t stream, const Traced& t
 void print_layers(bool quick) {
   std::printf(
       "\nAdded time in a captured graph of %u MoE layers (60 experts, top-4), announcement "
-      "included; median of the differences to `off` in the same round [quartiles]\n\n"
+      "included; median difference to `off` in the same round [quartiles]\n\n"
       "| rows | | us a step | added us a layer |\n|---|---|---|---|\n",
       kLayers);
   cudaStream_t stream = nullptr;
-  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream");
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "creating a stream");
   auto* weights = allocate<std::byte>(kExperts * kExpertBytes);
   const Traced traced(256);
   for (const std::uint32_t rows : {1u, 32u, 256u, 2048u}) {
@@ -251,12 +256,12 @@ void print_throughput(bool quick) {
       "| rows a launch | us a launch | hook GB/s: median [quartiles] | memcpy GB/s |\n"
       "|---|---|---|---|\n");
   cudaStream_t stream = nullptr;
-  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream");
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "creating a stream");
   const Traced traced(256);
   cudaEvent_t begin = nullptr;
   cudaEvent_t end = nullptr;
-  check(cudaEventCreate(&begin), "making an event");
-  check(cudaEventCreate(&end), "making an event");
+  check(cudaEventCreate(&begin), "creating an event");
+  check(cudaEventCreate(&end), "creating an event");
   std::uint64_t recorded = 0;
   for (const std::uint32_t rows : {256u, 1024u, 4096u, 16384u}) {
     const std::size_t entries = std::size_t{rows} * kTopK;
@@ -265,7 +270,7 @@ void print_throughput(bool quick) {
     const std::size_t bytes = std::size_t{rows} * 64;
     auto* from = allocate<std::byte>(bytes);
     void* pinned = nullptr;
-    check(cudaMallocHost(&pinned, bytes), "taking pinned memory");
+    check(cudaMallocHost(&pinned, bytes), "allocating pinned memory");
     launch_router(stream, ids, weights, rows, 1);
     std::vector<double> hook;
     std::vector<double> copy;
@@ -311,7 +316,7 @@ void print_announcement(bool quick) {
       "\nHost time of an announcement (moetrace_step_begin_cuda)\n\n"
       "| spans | us: median [quartiles] |\n|---|---|\n");
   cudaStream_t stream = nullptr;
-  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream");
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "creating a stream");
   const Traced traced(64);
   for (const std::uint32_t spans : {1u, 32u, 256u}) {
     std::vector<moetrace_span> all;
@@ -336,10 +341,10 @@ void print_announcement(bool quick) {
 
 int main(int argc, char** argv) {
   using namespace moetrace::bench;
-  const bool quick = argc == 2 && std::strcmp(argv[1], "--quick") == 0;
-  if (argc > 1 && !quick) {
-    std::fprintf(stderr, "moetrace-cuda-hook-bench: usage: %s; the only option is --quick\n",
-                 argv[1]);
+  const bool quick = argc > 1 && std::strcmp(argv[1], "--quick") == 0;
+  if (argc > (quick ? 2 : 1)) {
+    std::fprintf(stderr, "moetrace-cuda-hook-bench: unknown argument '%s'; use --quick or none\n",
+                 argv[quick ? 2 : 1]);
     return 2;
   }
   cudaDeviceProp gpu;

@@ -1,7 +1,7 @@
-// moetrace-cuda-load ROWS LAYERS STEPS [--lossless]: a producer under load, for tests. Replays a
-// captured graph of LAYERS layers, whose routing is that of test_routing.hpp, for STEPS announced
-// passes of ROWS rows (0: until it is killed). --lossless waits for room before a pass, as an
-// engine never would. Its last line says how many records it announced. Exit code 77: no GPU.
+// moetrace-cuda-load ROWS LAYERS STEPS [--lossless]: a producer under load, for tests. It replays a
+// captured graph of LAYERS layers with the routing of test_routing.hpp, for STEPS announced passes
+// of ROWS rows (0: until it is killed). With --lossless it waits for room before each pass, which
+// an engine must never do. Its last line says how many records it announced. Exit code 77: no GPU.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -9,7 +9,7 @@
 #include <thread>
 
 #include "producer/cuda/test_routing.hpp"
-#include "producer/producer.hpp"
+#include "producer/ring_producer.hpp"
 #include "producer/settings.hpp"
 
 namespace moetrace::cuda {
@@ -26,15 +26,17 @@ T* allocate(std::size_t count) {
   void* data = nullptr;
   check(cudaMalloc(&data, count * sizeof(T)));
   check(cudaMemset(data, 0, count * sizeof(T)));
-  check(cudaDeviceSynchronize());  // it may still run when it returns
+  // The memset may still run when it returns.
+  check(cudaDeviceSynchronize());
   return static_cast<T*>(data);
 }
 
-void wait_for_room(Producer& producer, std::uint64_t records) {
+void wait_for_room(RingProducer& producer, std::uint64_t records) {
   const SegmentMap& map = producer.map();
   const SharedWord consumed(&map.ctl()->route_consumed);
   const SharedWord event_consumed(&map.ctl()->event_consumed);
-  // acquire: nothing is read here that it guards; the announcement reads it again for the GPU.
+  // acquire: as everywhere for these words. Nothing read here depends on it: the announcement loads
+  // them again for the GPU.
   while (producer.announcer().attempted() + records - consumed.load(std::memory_order_acquire) >
              map.header().route_slots ||
          producer.events().position() + 16 - event_consumed.load(std::memory_order_acquire) >
@@ -53,12 +55,12 @@ int run(std::uint32_t rows, std::uint32_t layers, std::uint64_t steps, bool loss
   options.device = "cuda";
   options.cuda_device = 0;
   const auto settings = resolve_settings(options);
-  auto opened = settings ? Producer::open(*settings) : settings.error();
+  auto opened = settings ? RingProducer::open(*settings) : settings.error();
   if (!opened) {
     std::fprintf(stderr, "moetrace-cuda-load: %s\n", opened.error().message.c_str());
     return 1;
   }
-  Producer& producer = **opened;
+  RingProducer& producer = **opened;
   DeviceHook& hook = *producer.device_hook();
 
   cudaStream_t stream = nullptr;
@@ -87,8 +89,7 @@ int run(std::uint32_t rows, std::uint32_t layers, std::uint64_t steps, bool loss
     const moetrace_span span{request, pass * rows, 0, rows};
     producer.begin_step(stream, rows, {&span, 1});
     check(cudaGraphLaunch(exec, stream));
-    // An engine takes its tokens from time to time; here it keeps the launches from running far
-    // ahead.
+    // An engine fetches its tokens now and then. Here it keeps the launches from running far ahead.
     if (pass % 16 == 15) check(cudaStreamSynchronize(stream));
   }
   producer.requests().end(request, 0, "length");
@@ -104,7 +105,7 @@ int run(std::uint32_t rows, std::uint32_t layers, std::uint64_t steps, bool loss
 int main(int argc, char** argv) {
   int devices = 0;
   if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
-    std::fprintf(stderr, "moetrace-cuda-load: there is no GPU here\n");
+    std::fprintf(stderr, "moetrace-cuda-load: found no GPU; run it on a machine with one\n");
     return 77;
   }
   const bool lossless = argc == 5 && std::strcmp(argv[4], "--lossless") == 0;

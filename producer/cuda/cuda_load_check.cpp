@@ -1,6 +1,7 @@
-// moetrace-cuda-load-check ROWS LAYERS: drains the segment of a lossless moetrace-cuda-load,
-// started before or after it, and compares all bytes of every record with what they must be. Its
-// last line says how many there were; exit code 1 and the first wrong one otherwise.
+// moetrace-cuda-load-check ROWS LAYERS: drains the segment of a lossless moetrace-cuda-load, which
+// may start before or after it, and compares every byte of every record with the expected one. Its
+// last line says how many records it checked. On a wrong record it names that record and exits with
+// code 1.
 #include <chrono>
 #include <cstdio>
 #include <cstring>
@@ -32,7 +33,7 @@ moetrace_route_record expected_record(std::uint64_t seq, std::uint32_t rows, std
   return record;
 }
 
-// Waits for the session's one segment.
+// Waits up to a minute for the session's segment.
 std::optional<CollectorSegment> find_segment() {
   const std::string directory = default_ring_directory();
   const char* session = std::getenv("MOETRACE_SESSION");
@@ -47,7 +48,7 @@ std::optional<CollectorSegment> find_segment() {
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
-  std::fprintf(stderr, "moetrace-cuda-load-check: %s: no segment came\n", directory.c_str());
+  std::fprintf(stderr, "moetrace-cuda-load-check: %s: no segment within 60 s\n", directory.c_str());
   return std::nullopt;
 }
 
@@ -59,14 +60,14 @@ int run(std::uint32_t rows, std::uint32_t layers) {
   RingReader<MappedRing> events(map.event_ring(), map.header().event_slots);
   std::uint64_t next = 0;
   while (true) {
-    // acquire: everything that was ever written is there when it is closed; so it is looked at
-    // first.
+    // Load `closed` before the records. acquire: pairs with the producer's release store; once it
+    // is set, every record is visible.
     const bool closed = SharedWord(&map.state()->host.closed).load(std::memory_order_acquire) != 0;
     const std::uint64_t end = valid_routes_end(map, routes, next, 4096);
     for (std::uint64_t seq = next; seq < end; ++seq) {
       const moetrace_route_record expected = expected_record(seq, rows, layers);
       if (std::memcmp(&expected, routes.memory().slot(seq), sizeof expected) == 0) continue;
-      std::fprintf(stderr, "moetrace-cuda-load-check: record %llu is not what was written\n",
+      std::fprintf(stderr, "moetrace-cuda-load-check: record %llu differs from what was written\n",
                    static_cast<unsigned long long>(seq));
       return 1;
     }

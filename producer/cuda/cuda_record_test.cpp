@@ -1,4 +1,4 @@
-// What the CUDA hook writes is what the host's hook writes of the same tensors.
+// The CUDA hook writes the same as the host hook does from the same tensors.
 #include <cmath>
 #include <limits>
 #include <random>
@@ -15,7 +15,8 @@ moetrace_ring_header header_of(std::uint32_t top_k, std::uint32_t experts) {
   return header;
 }
 
-// Both hooks get the same passes; every byte of every record, the account and the counts agree.
+// Gives both hooks the same passes and compares every byte of every record, the snapshots and the
+// counts.
 void expect_like_host(const moetrace_ring_header& header, std::uint32_t rows, Where where) {
   SCOPED_TRACE("top-k " + std::to_string(header.top_k) + ", " + std::to_string(rows) + " rows");
   GpuProducer gpu(header, kRoomy);
@@ -45,7 +46,7 @@ void expect_like_host(const moetrace_ring_header& header, std::uint32_t rows, Wh
 
 TEST(CudaHook, WritesWhatTheHostHookWrites) {
   for (const std::uint32_t top_k : {1u, 2u, 4u, 8u, 9u, 16u, 17u, 24u, 32u}) {
-    // From one block of few threads to several blocks, and what comes in between.
+    // From one block with few threads to several blocks.
     for (const std::uint32_t rows : {1u, 3u, 64u, 128u, 129u, 256u, 257u, 512u, 513u, 1000u})
       expect_like_host(header_of(top_k, 60), rows, Where::kBranch);
   }
@@ -75,7 +76,7 @@ TEST(CudaHook, WritesTheSameOfMoreLayersThanALaunchTakes) {
 TEST(CudaHook, WritesTheSameInLine) {
   for (const std::uint32_t rows : {1u, 256u, 400u, 1000u})
     expect_like_host(header_of(4, 60), rows, Where::kInLine);
-  // Records of one to four units; of the last sizes a block has no whole number of them.
+  // Records of one to four units. With 3 units a block does not hold a whole number of records.
   for (const std::uint32_t top_k : {8u, 9u, 17u, 32u}) {
     for (const std::uint32_t rows : {31u, 256u, 1023u, 1024u, 1500u})
       expect_like_host(header_of(top_k, 60), rows, Where::kInLine);
@@ -105,7 +106,8 @@ void expect_types_like_host(moetrace_type id_type, moetrace_type weight_type, bo
     if constexpr (std::is_same_v<Weight, float>) {
       weights[n] = static_cast<float>(random());
     } else {
-      weights[n] = static_cast<Weight>(random());  // any bits, also NaN and subnormal
+      // Any bits, NaN and subnormal numbers included.
+      weights[n] = static_cast<Weight>(random());
     }
   }
   GpuProducer gpu(header, kRoomy);
@@ -119,7 +121,8 @@ void expect_types_like_host(moetrace_type id_type, moetrace_type weight_type, bo
                              known ? gpu_weights.data() : nullptr, weight_type, kRows,
                              Where::kBranch);
   gpu->device_hook()->join(stream);
-  gpu->abort_step(stream);  // one layer of three, so the step does not end by itself
+  // One layer of three: the step does not end by itself.
+  gpu->abort_step(stream);
   host.hook.record(1, ids.data(), id_type, known ? weights.data() : nullptr, weight_type, kRows);
   stream.wait();
   const auto expected = host.reader.routes();
@@ -130,7 +133,7 @@ void expect_types_like_host(moetrace_type id_type, moetrace_type weight_type, bo
     for (std::size_t k = 0; k < 8; ++k) {
       const float a = found[n].weight[k];
       const float b = expected[n].weight[k];
-      // A NaN may change its payload on the way from 16 to 32 bits.
+      // The conversion from 16 to 32 bits may change a NaN's payload.
       EXPECT_TRUE(a == b || (std::isnan(a) && std::isnan(b))) << a << " and " << b;
     }
   }

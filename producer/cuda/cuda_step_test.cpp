@@ -1,4 +1,4 @@
-// Which passes the CUDA hook records: announced ones, captured, piecewise or eager, and no others.
+// The CUDA hook records announced passes, captured, piecewise or eager, and no others.
 #include <algorithm>
 
 #include "producer/cuda/test_gpu.hpp"
@@ -23,7 +23,8 @@ TEST(CudaHook, OnlyAnnouncedReplaysLeaveRecords) {
   for (std::uint32_t pass = 0; pass < 300; ++pass) {
     ASSERT_TRUE(gpu.announce(stream, 1 + pass % 8));
     graph.replay(stream);
-    graph.replay(stream);  // a dummy pass: the step is over
+    // A dummy pass: the step is over.
+    graph.replay(stream);
   }
   stream.wait();
   const auto rows = gpu.reader().routes();
@@ -88,7 +89,7 @@ TEST(CudaHook, WithoutAProducerAGraphIsEmpty) {
   EXPECT_EQ(graph.nodes(), 0u);
 }
 
-TEST(CudaHook, AStepThatBreaksOffIsOverWithTheNext) {
+TEST(CudaHook, TheNextStepEndsOneThatBrokeOff) {
   const moetrace_ring_header header = small_header();
   GpuProducer gpu(header, kRoomy);
   const Stream stream;
@@ -100,14 +101,16 @@ TEST(CudaHook, AStepThatBreaksOffIsOverWithTheNext) {
   gpu.announce(stream, 2);
   layer(0);
   gpu->abort_step(stream);
-  layer(1);  // a later pass that nobody announced must not finish it
+  // An unannounced later pass must not finish the step.
+  layer(1);
   layer(2);
   stream.wait();
   EXPECT_EQ(gpu.reader().routes().size(), 2u);
   EXPECT_EQ(gpu.snapshot().steps_done, 1u);
   gpu.announce(stream, 2);
   layer(1);
-  layer(0);  // below the last layer seen
+  // Below the step's last layer.
+  layer(0);
   layer(1);
   layer(2);
   stream.wait();
@@ -118,7 +121,8 @@ TEST(CudaHook, AStepThatBreaksOffIsOverWithTheNext) {
   EXPECT_EQ(gpu.snapshot().steps_done, 2u);
 }
 
-// A step keeps a few records until it ends, and not very many: those of earlier launches come.
+// A step keeps few records until it ends: once many are pending, those of earlier launches are
+// published.
 TEST(CudaHook, ALongStepIsReadBeforeItIsOver) {
   moetrace_ring_header header = small_header();
   header.num_layers = 4;
@@ -145,9 +149,9 @@ TEST(CudaHook, ALongStepIsReadBeforeItIsOver) {
   EXPECT_EQ(gpu.snapshot().dropped, 0u);
 }
 
-// Whatever comes next in the stream waits for a branch that nobody has joined, be it the next step,
-// or layers of the same one that go elsewhere.
-TEST(CudaHook, ABranchThatWasNotJoinedIsWaitedFor) {
+// The stream's next work of the hook waits for an unjoined branch: the next step, or a layer of the
+// same step that is recorded in line.
+TEST(CudaHook, AnUnjoinedBranchIsWaitedFor) {
   const moetrace_ring_header header = small_header();
   GpuProducer gpu(header, kRoomy);
   const Stream stream;
@@ -175,7 +179,7 @@ TEST(CudaHook, ABranchThatWasNotJoinedIsWaitedFor) {
   EXPECT_TRUE(gpu->device_hook()->failure().empty()) << gpu->device_hook()->failure();
 }
 
-// Not even a capture makes it forget one.
+// A capture in between does not make the hook forget an unjoined branch.
 TEST(CudaHook, ABranchBeforeACaptureIsWaitedFor) {
   const moetrace_ring_header header = small_header();
   GpuProducer gpu(header, kRoomy);
@@ -194,7 +198,7 @@ TEST(CudaHook, ABranchBeforeACaptureIsWaitedFor) {
   EXPECT_TRUE(gpu->device_hook()->failure().empty()) << gpu->device_hook()->failure();
 }
 
-// A producer's memory is ready when it is open, and not some time later.
+// A producer's memory is ready once it is open.
 TEST(CudaHook, TheFirstStepFindsEverythingReady) {
   const moetrace_ring_header header = small_header();
   const Stream stream;
@@ -226,7 +230,8 @@ TEST(CudaHook, OneJoinClosesTheBranchesOfAllLayers) {
                                  routing.gpu_weights->data(), MOETRACE_FLOAT32, 2, Where::kBranch);
     }
     gpu->device_hook()->join(stream);
-    gpu->device_hook()->join(stream);  // nothing to join
+    // Nothing is left to join.
+    gpu->device_hook()->join(stream);
   });
   for (int pass = 0; pass < 50; ++pass) {
     gpu.announce(stream, 2);
@@ -237,7 +242,7 @@ TEST(CudaHook, OneJoinClosesTheBranchesOfAllLayers) {
   EXPECT_TRUE(gpu->device_hook()->failure().empty()) << gpu->device_hook()->failure();
 }
 
-TEST(CudaHook, ACaptureThatBrokeOffDoesNoHarm) {
+TEST(CudaHook, ABrokenCaptureDoesNoHarm) {
   const moetrace_ring_header header = small_header();
   GpuProducer gpu(header, kRoomy);
   const Stream stream;
@@ -282,7 +287,7 @@ TEST(CudaHook, MirroredCountsAreExactAsOfTheirStep) {
     block.time_ns = time_ns;
     gpu->device_hook()->announce(stream, block);
   };
-  // At most every 250 ms; with the announcement, so of the passes before it.
+  // At most every 250 ms, together with an announcement, and exact as of the passes before it.
   const std::int64_t times[] = {0, 249'999'999, 250'000'000, 499'999'999, 500'000'000};
   const std::uint64_t mirrored[][2] = {{0, 0}, {0, 0}, {2, 2}, {2, 2}, {4, 4}};
   for (std::size_t pass = 0; pass < std::size(times); ++pass) {
@@ -311,7 +316,7 @@ TEST(CudaHook, ControlWordsAreFollowed) {
   };
   EXPECT_TRUE(pass());
   EXPECT_FALSE(pass());
-  EXPECT_EQ(gpu.snapshot().steps_done, 2u) << "a step that only counts is over, too";
+  EXPECT_EQ(gpu.snapshot().steps_done, 2u) << "a step that is only counted ends too";
   write_control(gpu->map(), {true, 1, *parse_layers("1", 3)});
   ASSERT_TRUE(gpu.announce(stream, 3));
   graph.replay(stream);
@@ -323,12 +328,13 @@ TEST(CudaHook, ControlWordsAreFollowed) {
   EXPECT_FALSE(gpu.announce(stream, 3));
   graph.replay(stream);
   write_control(gpu->map(), {true, 1, {}});
-  EXPECT_TRUE(gpu.announce(stream, 3));  // of no layers
+  // Without any layer.
+  EXPECT_TRUE(gpu.announce(stream, 3));
   graph.replay(stream);
   stream.wait();
   EXPECT_TRUE(gpu.reader().routes().empty());
   EXPECT_EQ(gpu.snapshot().steps_done, 4u);
-  EXPECT_EQ(gpu.snapshot().dropped, 0u) << "what is only counted is not dropped";
+  EXPECT_EQ(gpu.snapshot().dropped, 0u) << "a row that is only counted is not dropped";
   gpu->device_hook()->close();
   std::uint64_t counted = 0;
   for (const std::uint64_t count : gpu.counts()) counted += count;

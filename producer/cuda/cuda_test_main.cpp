@@ -1,4 +1,4 @@
-// Tests that need a GPU; exit status 77 says that there is none.
+// main() of the tests that need a GPU; exit code 77: found none.
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@ int main(int argc, char** argv) {
   ::testing::InitGoogleTest(&argc, argv);
   int devices = 0;
   if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
-    std::fprintf(stderr, "%s: there is no GPU here; nothing was tested\n", argv[0]);
+    std::fprintf(stderr, "%s: found no GPU; nothing was tested\n", argv[0]);
     return 77;
   }
   return RUN_ALL_TESTS();

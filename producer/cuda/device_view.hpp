@@ -1,5 +1,5 @@
 // What host and kernels of the CUDA hook share: the step block, the state that lives in device
-// memory between launches, and where the mapped segment lies.
+// memory between launches, and the addresses of the mapped segment.
 #pragma once
 
 #include <cstddef>
@@ -9,60 +9,83 @@
 
 namespace moetrace::cuda {
 
-// The step block: what an announcement tells the kernels of the pass that follows. An argument of
-// the announcing kernel, so that it is in stream order without a copy.
+// The step block: what an announcement tells the kernels of the following pass. It is an argument
+// of the announcing kernel, so it takes effect in stream order without a copy.
 struct StepArguments {
   std::uint64_t step;
-  std::uint64_t consumed;      // of the route ring, as the host has just read it
-  moetrace_layer_mask layers;  // selected
-  std::uint32_t rows;          // 0: announces nothing
-  std::uint32_t record;        // 0: only counts
-  std::int32_t last_layer;     // the highest selected one, -1: none
+  // The collector's position in the route ring, as the host has just loaded it.
+  std::uint64_t consumed;
+  // The selected layers.
+  moetrace_layer_mask layers;
+  // 0: nothing is announced.
+  std::uint32_t rows;
+  // 0: the pass is only counted.
+  std::uint32_t record;
+  // The highest selected layer; -1: none is selected.
+  std::int32_t last_layer;
 };
 
-// The ring's account and how far the step is, as a launch leaves it to the next one (account.cuh).
-struct Account {
-  std::uint64_t end;        // end_of_launch() of the launch that wrote this; 0: none has
-  std::uint64_t claimed;    // route slots dealt out so far
-  std::uint64_t consumed;   // what the collector was last seen to have consumed, never ahead of it
-  std::uint64_t published;  // of the claimed, so many may be read
+// The ring's counters and the progress of the step, as one launch leaves them to the next
+// (step_tally.cuh).
+struct StepTally {
+  // end_of_launch() of the launch that wrote this; 0: no launch has.
+  std::uint64_t end;
+  // Route slots reserved so far.
+  std::uint64_t claimed;
+  // The collector's position when last seen; never ahead of its real one.
+  std::uint64_t consumed;
+  // Readers may read the slots below this one.
+  std::uint64_t published;
   std::uint64_t dropped;
-  std::uint64_t snapshots;   // written so far
-  std::uint64_t steps_done;  // every step below this number is over
-  std::int32_t last_seen;    // last layer of this step that has passed, -1: none yet
-  std::uint32_t open;        // the step is announced and not over
+  // Snapshots written so far.
+  std::uint64_t snapshots;
+  // Every step below this number is over.
+  std::uint64_t steps_done;
+  // The step's last layer so far; -1: none yet.
+  std::int32_t last_seen;
+  // 1: the step is announced and not over.
+  std::uint32_t open;
 };
 
-// What a block of a launch looks at before it begins. Only announcements change `step`.
+// What a block of a launch loads before it begins. Only announcements change `step`.
 struct LaunchState {
-  Account accounts[2];
+  StepTally tallies[2];
   StepArguments step;
-  std::uint64_t begun;  // 2^24 for each launch before, and what the running one's blocks have added
+  // 2^24 for each earlier launch, plus what the blocks of the running one have added so far.
+  std::uint64_t begun;
 };
 
 // In device memory, one a producer. Launches of one producer never overlap, and the end of a kernel
-// shows what it has written to the next one. Only what blocks of one launch do to each other needs
-// an atomic.
+// makes its stores visible to the next one, so only the blocks of one launch need atomics among
+// themselves.
 struct ControlBlock {
   LaunchState state;
-  std::uint32_t ticket;  // blocks of the launch that ends a step which have written
+  // Blocks that have written, of the launch that ends a step.
+  std::uint32_t ticket;
   std::uint32_t reserved;
 };
 
-// Addresses as the GPU sees them. The same for the life of a producer, and longer: captured graphs
-// hold it.
+// Addresses as the GPU sees them. Constant for the life of the process, because captured graphs
+// hold them even after the producer is closed.
 struct HookView {
-  ControlBlock* control;             // device memory
-  unsigned long long* counts;        // device memory, [num_layers][num_experts]
-  std::byte* routes;                 // .ring
-  std::uint64_t* published;          // .ring: moetrace_published::routes
-  moetrace_snapshot* snapshots;      // .ring, two
-  std::uint64_t* mirror_version;     // .ring: moetrace_counts_header::version
-  std::uint64_t* mirror_steps_done;  // .ring
-  std::uint64_t* mirror;             // .ring, [num_layers][num_experts]
-  std::uint64_t* consumed;           // .ctl: route_consumed
-  std::uint64_t route_slots;         // a power of two
-  std::uint64_t publish_every;       // if so many wait, a launch publishes those of earlier ones
+  // Device memory.
+  ControlBlock* control;
+  // Device memory, [num_layers][num_experts].
+  unsigned long long* counts;
+  // In .ring: the route ring, moetrace_published::routes, and the two snapshots.
+  std::byte* routes;
+  std::uint64_t* published;
+  moetrace_snapshot* snapshots;
+  // In .ring: the mirrored counts, [num_layers][num_experts], and their moetrace_counts_header.
+  std::uint64_t* mirror_version;
+  std::uint64_t* mirror_steps_done;
+  std::uint64_t* mirror;
+  // In .ctl: route_consumed.
+  std::uint64_t* consumed;
+  // A power of two.
+  std::uint64_t route_slots;
+  // Publish mid-step once this many records of earlier launches are pending.
+  std::uint64_t publish_every;
   std::uint32_t top_k;
   std::uint32_t num_layers;
   std::uint32_t num_experts;

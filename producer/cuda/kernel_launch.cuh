@@ -1,5 +1,5 @@
-// A launch that answers with its own error. After <<<>>> only cudaGetLastError() can say, and that
-// gives, and takes away, whatever the engine has left unread.
+// A launch that returns its own error. After <<<>>> the error comes from cudaGetLastError(), which
+// also returns, and clears, an error that the engine has not read yet.
 #pragma once
 
 #include <cuda_runtime.h>

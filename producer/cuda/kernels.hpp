@@ -8,13 +8,14 @@
 
 namespace moetrace::cuda {
 
-// What the layers of one launch have in common. Their ids and weights are [rows, top_k],
-// contiguous.
+// What the layers of one launch have in common. Ids and weights are [rows, top_k], contiguous.
 struct RouteShape {
   moetrace_type id_type;
   moetrace_type weight_type;
-  std::uint32_t rows;  // at least 1
-  bool has_weights;    // false: not known
+  // At least 1.
+  std::uint32_t rows;
+  // False: the weights are unknown.
+  bool has_weights;
 };
 
 // One layer's routing in device memory.
@@ -24,28 +25,28 @@ struct RouteTensors {
   const void* weights;
 };
 
-// Layers of one launch: so many are a kernel's arguments.
+// Maximum layers per launch; they are passed as kernel arguments.
 inline constexpr std::uint32_t kMostLayers = 64;
-// Rows of a launch of more than one layer.
+// Maximum rows of a launch with more than one layer.
 inline constexpr std::uint32_t kMostSharedRows = 1023;
 
-// One thread, in the order of the pass that follows on `stream`: ends a step that is still open and
-// arms the next.
+// Ends a step that is still open and arms the next, with one thread, in stream order before the
+// pass that follows.
 cudaError_t launch_announce(cudaStream_t stream, const HookView& view, const StepArguments& step);
 
-// Records and counts the announced rows of those layers that are selected and have not passed yet
-// in this step: `count` of them, 1 to kMostLayers, in ascending order; several only of at most
-// kMostSharedRows. `in_line`: the engine waits for it, so one layer may take more multiprocessors
-// to be over sooner.
+// Records and counts the announced rows of `count` layers: those that are selected and above the
+// step's last layer. `count` is 1 to kMostLayers, and 1 if shape.rows > kMostSharedRows; layers
+// come in ascending order. `in_line`: the engine's stream waits for the kernel, so one layer may
+// occupy more multiprocessors to finish sooner.
 cudaError_t launch_record(cudaStream_t stream, const HookView& view, const RouteShape& shape,
                           const RouteTensors* layers, std::size_t count, bool in_line);
 
-// Writes the counts into the segment, by `version`, an odd number, and the even one behind it:
-// before the next pass adds to them.
+// Writes the counts into the segment, in stream order before the next pass adds to them. `version`:
+// an odd number; the even one after it completes the write.
 cudaError_t launch_mirror_counts(cudaStream_t stream, const HookView& view, std::uint64_t version);
 
-// Load the kernels' code now: under CUDA_MODULE_LOADING=LAZY the first launch would, perhaps in the
-// middle of a capture.
+// Load the kernels' code now. Under CUDA_MODULE_LOADING=LAZY the first launch would load it,
+// possibly during a capture, which does not allow that.
 cudaError_t load_step_kernels();
 cudaError_t load_record_kernels();
 

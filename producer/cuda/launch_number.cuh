@@ -1,4 +1,4 @@
-// Which launch of the hook a block belongs to: see account.cuh.
+// Identifies the launch that a block belongs to; step_tally.cuh explains how.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -7,23 +7,24 @@
 
 namespace moetrace::cuda {
 
-// What all blocks of a launch together add to the word that they share: more than they are.
+// What all blocks of a launch together add to LaunchState::begun; larger than any grid.
 constexpr std::uint64_t kOneLaunch = std::uint64_t{1} << 24;
 
-// What block number `block` of `blocks` adds to it.
+// The part that block number `block` of `blocks` adds.
 __device__ inline std::uint64_t share_of_launch(unsigned block, unsigned blocks) {
   return block == 0 ? kOneLaunch - (blocks - 1) : 1;
 }
 
-// What the word is when the launch is over whose block found `begun` in it, before that block added
-// its share.
+// The value of LaunchState::begun once a launch is over. `begun`: what any block of that launch
+// loaded before it added its share.
 __device__ inline std::uint64_t end_of_launch(std::uint64_t begun) {
   return (begun & ~(kOneLaunch - 1)) + kOneLaunch;
 }
 
-// Which of two accounts a launch begins with, by a block of it, or nobody between launches, that
-// found `begun`. end_0, end_1: end_of_launch() of the launches that wrote them; of the earlier ones
-// the later is taken. The launch's own is ahead of `begun`, so the difference wraps: the greatest.
+// The index of the tally that a launch begins with. `begun`: what a block of it loaded, or the word
+// between launches. end_0, end_1: StepTally::end of the two tallies. Takes the later of the earlier
+// launches: a tally of the launch itself has an end above `begun`, so its difference wraps around
+// and is the greater one.
 __device__ inline unsigned begins_with(std::uint64_t begun, std::uint64_t end_0,
                                        std::uint64_t end_1) {
   return begun - end_0 <= begun - end_1 ? 0 : 1;

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# load_and_check.sh LOAD CHECK ROWS LAYERS STEPS: one process, LOAD (moetrace-cuda-load), has a GPU write ROWS x LAYERS x STEPS
-# records, another, CHECK (moetrace-cuda-load-check), compares every byte of each. MOETRACE_RING_MB is the ring's size.
+# load_and_check.sh LOAD CHECK ROWS LAYERS STEPS: LOAD (moetrace-cuda-load) has a GPU write ROWS x
+# LAYERS x STEPS records, while CHECK (moetrace-cuda-load-check), another process, compares every
+# byte of them. MOETRACE_RING_MB sets the ring's size.
 set -euo pipefail
 load=$1 check=$2 rows=$3 layers=$4 steps=$5
 rings=$(mktemp -d -p /dev/shm)
@@ -10,6 +11,6 @@ export MOETRACE_DIR=$rings
 checker=$!
 "$load" "$rows" "$layers" "$steps" --lossless &
 loader=$!
-# Each waits for the other as long as it lives.
+# Each process waits for the other one, so end both once one has failed.
 wait -n -p first || { code=$?; kill "$checker" "$loader" 2>/dev/null; wait; exit "$code"; }
 if [ "$first" = "$loader" ]; then wait "$checker"; else wait "$loader"; fi

@@ -1,14 +1,15 @@
-// The hook itself: the routing of one layer, or of several, out of device memory into the ring.
+// The hook's kernel: copies the routing of one layer, or of several, from device memory into the
+// ring.
 //
-// Slots are dealt out without an atomic. Launches of one producer never overlap, and each begins
-// with the account that those before it have left (account.cuh): row r of the launch's layer number
-// n takes slot claimed + n * rows + r. Nothing waits: rows that the ring has no room for are
-// dropped and counted.
+// It reserves slots without an atomic. Launches of one producer never overlap, and each begins with
+// the tally that the earlier ones left (step_tally.cuh): row r of the launch's n-th layer takes
+// slot claimed + n * rows + r. No thread waits for room: rows that don't fit are dropped and
+// counted.
 //
-// A launch writes whole records. A step's last layer publishes them all, with one word on the link
-// instead of a commit word a record; in between, a launch publishes what earlier ones have written
-// if very many wait for it: these have arrived in the meantime, so the fence in front of the
-// published position has nothing to wait for. Most launches have neither fence nor word.
+// A launch writes whole records. The step's last layer publishes them all, with one word over the
+// bus instead of a commit word a record. In between, a launch publishes what earlier launches wrote
+// if many records are pending: those have arrived meanwhile, so the fence before the published
+// position has nothing to wait for. Most launches need neither fence nor word.
 #include <algorithm>
 
 #include "producer/cuda/kernel_launch.cuh"
@@ -18,7 +19,7 @@
 
 namespace moetrace::cuda {
 
-// What a launch asks for as its dynamic shared memory.
+// The dynamic shared memory of a launch.
 __device__ inline std::uint64_t* dynamic_shared() {
   extern __shared__ std::uint64_t dynamic_shared_words[];
   return dynamic_shared_words;
@@ -26,7 +27,7 @@ __device__ inline std::uint64_t* dynamic_shared() {
 
 namespace {
 
-// The block's copy of what it begins with, and behind it a histogram.
+// The block's copy of the launch state, and after it a histogram.
 __device__ inline LaunchState& block_state() {
   return *reinterpret_cast<LaunchState*>(dynamic_shared());
 }
@@ -35,44 +36,41 @@ __device__ inline unsigned* block_histogram() {
 }
 
 constexpr unsigned kWarp = 32;
-constexpr unsigned kPieceBytes = 16;
-// Threads of a block that write; one more warp keeps the books. Few enough to find a place beside
-// an expert kernel.
+// Threads of a block that write records; one more warp updates the tally. Few enough to fit on a
+// multiprocessor beside an expert kernel.
 constexpr unsigned kWriters = 512;
-// The same in line: a multiprocessor takes atomics and stores one after another, 2 us for 512 rows,
-// so more of them are over sooner.
+// The same for a launch in line. A multiprocessor takes atomics and stores one after another, 2 us
+// for 512 rows, so smaller blocks on more of them finish sooner.
 constexpr unsigned kWritersInLine = 128;
-// So few registers that so many blocks fit.
-constexpr unsigned kBlocksOnAMultiprocessor = 3;
-// From so many rows on counting in shared memory is worth its barriers, for which all must be of
-// one layer; unless a block would go through more experts than it has picks. 4 bytes an expert.
+// Target occupancy: 3 blocks per multiprocessor; this bounds register use.
+constexpr unsigned kBlocksPerMultiprocessor = 3;
+// Count in shared memory, at 4 bytes an expert, from this many rows of one layer on: below, its
+// barriers cost more than they save.
 constexpr unsigned kHistogramRows = kMostSharedRows + 1;
-constexpr unsigned kHistogramExpertsAWriter = 8;
+// Upper limit of experts per writer for that: above, a block would flush more experts than it has
+// picks.
+constexpr unsigned kHistogramExpertsPerWriter = 8;
 
-// 16-byte pieces of a record of 64 * `units` bytes.
-__host__ __device__ constexpr unsigned pieces_of(unsigned units) {
-  return 4 * units;
-}
-
-// The layers of a launch, as a kernel's argument.
+// The layers of a launch, as a kernel argument.
 template <unsigned kMost>
 struct LayerList {
   TensorPair tensors[kMost];
-  std::uint8_t layer[kMost];   // ascending
-  moetrace_layer_mask layers;  // the same
+  // Ascending; `layers` has the same layers as a mask.
+  std::uint8_t layer[kMost];
+  moetrace_layer_mask layers;
   std::uint32_t count;
 };
 static_assert(MOETRACE_MAX_LAYERS <= 256 && sizeof(LayerList<kMostLayers>) < 2048);
 
-// Layers of a launch that are selected and have not passed yet in this step.
+// The layers of a launch that are selected and above the step's last layer.
 //
-// The four words are spelt out: in a loop, the compiler puts them into memory.
+// The four words are spelt out, because in a loop the compiler would put them into local memory.
 template <unsigned kMost>
 class Wanted {
  public:
-  __device__ Wanted(const StepArguments& step, const Account& account, const LayerList<kMost>& list)
-      : words_{word(step, account, list, 0), word(step, account, list, 1),
-               word(step, account, list, 2), word(step, account, list, 3)} {}
+  __device__ Wanted(const StepArguments& step, const StepTally& tally, const LayerList<kMost>& list)
+      : words_{word(step, tally, list, 0), word(step, tally, list, 1), word(step, tally, list, 2),
+               word(step, tally, list, 3)} {}
 
   __device__ bool contains(std::int32_t layer) const {
     return (bit(words_[0], layer) | bit(words_[1], layer - 64) | bit(words_[2], layer - 128) |
@@ -83,17 +81,17 @@ class Wanted {
            below(words_[3], layer - 192);
   }
   __device__ std::uint32_t count() const { return count_below(MOETRACE_MAX_LAYERS); }
-  // The highest; -1: none.
+  // The highest layer; -1: none.
   __device__ std::int32_t last() const {
     return max(max(last(words_[0], 0), last(words_[1], 64)),
                max(last(words_[2], 128), last(words_[3], 192)));
   }
 
  private:
-  static __device__ std::uint64_t word(const StepArguments& step, const Account& account,
+  static __device__ std::uint64_t word(const StepArguments& step, const StepTally& tally,
                                        const LayerList<kMost>& list, int w) {
-    const std::int32_t past = account.last_seen + 1 - 64 * w;
-    const std::uint64_t open = account.open == 0 || past >= 64 ? 0 : ~0ull << max(past, 0);
+    const std::int32_t past = tally.last_seen + 1 - 64 * w;
+    const std::uint64_t open = tally.open == 0 || past >= 64 ? 0 : ~0ull << max(past, 0);
     return list.layers.words[w] & step.layers.words[w] & open;
   }
   static __device__ std::uint64_t bit(std::uint64_t word, std::int32_t n) {
@@ -109,16 +107,16 @@ class Wanted {
   std::uint64_t words_[4];
 };
 
-// The same of one layer.
+// The same for one layer.
 template <>
 class Wanted<1> {
  public:
-  __device__ Wanted(const StepArguments& step, const Account& account, const LayerList<1>& list) {
+  __device__ Wanted(const StepArguments& step, const StepTally& tally, const LayerList<1>& list) {
     const std::int32_t layer = list.layer[0];
     const bool selected = step.layers.words[layer / 64] >> (layer % 64) & 1;
-    const bool open = account.open != 0;
-    // & and not &&: all is loaded at once.
-    last_ = open & selected & (layer > account.last_seen) ? layer : -1;
+    const bool open = tally.open != 0;
+    // & instead of &&, so that all operands are loaded at once.
+    last_ = open & selected & (layer > tally.last_seen) ? layer : -1;
   }
 
   __device__ bool contains(std::int32_t layer) const { return last_ >= 0 && layer == last_; }
@@ -130,15 +128,18 @@ class Wanted<1> {
   std::int32_t last_;
 };
 
-// Counts of a block's rows: in shared memory if there are very many, else right away.
+// Counts the experts of a block's rows: first in shared memory if the launch has many rows, else
+// directly in device memory.
 struct Counter {
-  unsigned long long* counts;  // of this thread's layer
-  unsigned* histogram;         // zeros; nullptr: none
+  // Counts of this thread's layer.
+  unsigned long long* counts;
+  // In shared memory, zeroed; nullptr: count directly.
+  unsigned* histogram;
   std::uint32_t num_experts;
 
   __device__ void add(const ExpertPiece& piece) const {
 #pragma unroll
-    for (int n = 0; n < 8; ++n) {
+    for (unsigned n = 0; n < RouteLayout::kIdsPerPiece; ++n) {
       if (piece.expert[n] == MOETRACE_NO_EXPERT) continue;
       if (histogram != nullptr) {
         atomicAdd(histogram + piece.expert[n], 1u);
@@ -147,7 +148,7 @@ struct Counter {
       }
     }
   }
-  // By all threads, after their last add().
+  // Call it from all threads, after their last add().
   __device__ void flush() const {
     if (histogram == nullptr) return;
     __syncthreads();
@@ -157,32 +158,33 @@ struct Counter {
   }
 };
 
-// One thread a block, of a launch that ends its step. True for the last one of the grid, which
-// publishes what all have written.
+// For one thread of each block, in a launch that ends its step. Returns true in the last block of
+// the grid, which publishes what all blocks have written.
 __device__ bool takes_last_ticket(ControlBlock& control) {
   if (gridDim.x == 1) return true;
-  // release: what the block has written comes before its ticket;
-  // acquire: whoever has the last one comes after all of that (shm/ticket_model.cpp).
+  // release: the block's stores come before its ticket. acquire: the block with the last ticket
+  // comes after the stores of all blocks (models/ticket_model.cpp).
   if (take_ticket(control.ticket) != gridDim.x - 1) return false;
   control.ticket = 0;  // for the next step
   return true;
 }
 
-// kUnits: 64-byte units of a record; kMost: layers. The last warp of a block keeps the books; all
-// others write, a 16-byte piece of a record each, so that a warp's store is consecutive and whole
-// lines leave the GPU.
+// kUnits: 64-byte units of a record. kMost: maximum layers. The last warp of a block updates the
+// tally. Each thread of the others writes one 16-byte piece of a record, so that a warp's stores
+// are consecutive and whole cache lines leave the GPU.
 template <unsigned kUnits, bool kVectors, unsigned kMost>
 __device__ __forceinline__ void write_rows(const HookView& view, const RouteShape& shape,
                                            const LayerList<kMost>& list, bool use_histogram) {
-  constexpr unsigned kPieces = pieces_of(kUnits);
+  constexpr RouteLayout layout = RouteLayout::of_units(kUnits);
+  constexpr unsigned kPieces = layout.pieces();
   const unsigned writers = blockDim.x - kWarp;
-  const bool keeps_books = threadIdx.x == writers;
+  const bool is_tally_thread = threadIdx.x == writers;
   ControlBlock& control = *view.control;
   if (threadIdx.x >= writers)
     load_launch_state(block_state(), control.state, threadIdx.x - writers);
 
-  // Loaded before anything is known of the step, so that both are under way together. Padding rows
-  // are loaded, too, and no more than that.
+  // Load the routing before the step is known, so that both loads are in flight together. Padding
+  // rows are loaded too, but nothing else happens to them.
   const unsigned block_rows = writers / kPieces;
   const std::uint32_t index = blockIdx.x * block_rows + threadIdx.x / kPieces;
   const std::uint32_t entry = kMost == 1 ? 0 : index / shape.rows;
@@ -204,28 +206,28 @@ __device__ __forceinline__ void write_rows(const HookView& view, const RouteShap
   __syncthreads();
   if (threadIdx.x == writers + kBegunWord) add_share(control.state);
 
-  // The same in all blocks.
+  // From here on, all blocks compute the same values.
   const LaunchState& state = block_state();
-  const unsigned newer = begins_with(state.begun, state.accounts[0].end, state.accounts[1].end);
-  const Account& account = state.accounts[newer];
+  const unsigned newer = begins_with(state.begun, state.tallies[0].end, state.tallies[1].end);
+  const StepTally& tally = state.tallies[newer];
   const StepArguments& step = state.step;
-  const Wanted<kMost> wanted(step, account, list);
+  const Wanted<kMost> wanted(step, tally, list);
   const std::int32_t last = wanted.last();
   if (last < 0) return;
 
   const std::uint32_t rows = min(shape.rows, step.rows);
-  const std::uint64_t first = account.claimed;
-  const std::uint64_t room = known_room(view, account);
+  const std::uint64_t first = tally.claimed;
+  const std::uint64_t room = known_room(view, tally);
   const bool record = step.record != 0;
   const bool step_ends = wanted.contains(step.last_layer);
-  // Whether so many records wait that the step should not keep them until it ends.
-  const bool publishes = record & !step_ends & (first - account.published >= view.publish_every);
+  // Publish mid-step if many records of earlier launches are pending.
+  const bool publishes = record & !step_ends & (first - tally.published >= view.publish_every);
   const std::uint32_t all_rows = wanted.count() * rows;
   const std::uint32_t taken = !record           ? 0
                               : room < all_rows ? static_cast<std::uint32_t>(room)
                                                 : all_rows;
-  const auto keep_books = [&] {
-    Account after = account;
+  const auto update_tally = [&] {
+    StepTally after = tally;
     after.end = end_of_launch(state.begun);
     after.claimed += taken;
     after.dropped += record ? all_rows - taken : 0;
@@ -236,50 +238,53 @@ __device__ __forceinline__ void write_rows(const HookView& view, const RouteShap
     } else if (record) {
       look_for_room(view, after, step.rows);
     }
-    write_account(control.state.accounts[1 - newer], after);
+    write_tally(control.state.tallies[1 - newer], after);
   };
-  // Beside the writing, unless the step ends with it.
-  if (keeps_books && blockIdx.x == 0 && !step_ends) {
-    keep_books();
+  // Update the tally while the others write, unless this launch ends the step.
+  if (is_tally_thread && blockIdx.x == 0 && !step_ends) {
+    update_tally();
     if (publishes) {
-      fence_system();  // for what earlier launches wrote
+      // Orders the stores of earlier launches before the published position.
+      fence_system();
       publish(view, first);
     }
   }
   const bool mine = exists && row < rows && wanted.contains(layer);
-  // Of this launch's records.
+  // The record's number within this launch.
   const std::uint32_t number = wanted.count_below(layer) * rows + row;
   if (mine && number < taken) {
     const std::uint64_t seq = first + number;
     const uint4 head =
         make_uint4(static_cast<std::uint32_t>(seq + 1), static_cast<std::uint32_t>(step.step), row,
                    static_cast<std::uint32_t>(layer));
-    std::byte* slot = view.routes + (seq & (view.route_slots - 1)) * (64 * kUnits);
-    // Evict-first: nothing here reads it again. With plain stores and the counts' atomics beside
-    // them, a stream of large layers gets 29 GB/s into the ring, with these 45.
-    __stcs(reinterpret_cast<uint4*>(slot + piece * kPieceBytes), piece == 0 ? head : loaded.bits);
+    std::byte* slot = view.routes + (seq & (view.route_slots - 1)) * layout.stride();
+    // Evict-first, because the GPU never reads a record again. Beside the atomics of the counts,
+    // plain stores bring 29 GB/s of a stream of large layers into the ring, and these 45.
+    __stcs(reinterpret_cast<uint4*>(slot + piece * RouteLayout::kPieceBytes),
+           piece == 0 ? head : loaded.bits);
   }
   const Counter counter{view.counts + static_cast<std::uint64_t>(layer) * view.num_experts,
                         use_histogram ? block_histogram() : nullptr, view.num_experts};
-  if (mine && piece > 0 && piece <= kUnits) counter.add(loaded.experts);
+  if (mine && layout.is_ids_piece(piece)) counter.add(loaded.experts);
   counter.flush();
   if (!step_ends) return;
-  __syncthreads();  // the block has written
-  if (!keeps_books) return;
-  // What this block has written comes before its ticket, for the CPU, too; the last one publishes.
+  // After this barrier the block has written all its records.
+  __syncthreads();
+  if (!is_tally_thread) return;
+  // Orders the block's records before its ticket, for the CPU too; the last block publishes.
   fence_system();
-  if (takes_last_ticket(control)) keep_books();
+  if (takes_last_ticket(control)) update_tally();
 }
 
 template <unsigned kUnits, bool kVectors>
-__global__ void __launch_bounds__(kWriters + kWarp, kBlocksOnAMultiprocessor)
+__global__ void __launch_bounds__(kWriters + kWarp, kBlocksPerMultiprocessor)
     record_layer(HookView view, RouteShape shape, const __grid_constant__ LayerList<1> list,
                  bool use_histogram) {
   write_rows<kUnits, kVectors, 1>(view, shape, list, use_histogram);
 }
 
 template <unsigned kUnits, bool kVectors>
-__global__ void __launch_bounds__(kWriters + kWarp, kBlocksOnAMultiprocessor)
+__global__ void __launch_bounds__(kWriters + kWarp, kBlocksPerMultiprocessor)
     record_layers(HookView view, RouteShape shape,
                   const __grid_constant__ LayerList<kMostLayers> list) {
   write_rows<kUnits, kVectors, kMostLayers>(view, shape, list, false);
@@ -298,22 +303,24 @@ LayerList<kMost> list_of(const RouteTensors* layers, std::size_t count) {
   return list;
 }
 
-constexpr unsigned divided(unsigned number, unsigned by) {  // and rounded up
+constexpr unsigned divide_up(unsigned number, unsigned by) {
   return (number + by - 1) / by;
 }
 constexpr unsigned whole_warps(unsigned threads) {
-  return divided(threads, kWarp) * kWarp;
+  return divide_up(threads, kWarp) * kWarp;
 }
 
-// Of the grid that writes `rows` records.
 struct Grid {
   unsigned blocks;
   unsigned threads;
 };
+
+// The grid that writes `rows` records.
 template <unsigned kUnits>
 Grid grid_of(unsigned rows, unsigned most_writers) {
-  const unsigned writers = std::min(whole_warps(rows * pieces_of(kUnits)), most_writers);
-  return {divided(rows, writers / pieces_of(kUnits)), writers + kWarp};
+  constexpr unsigned kPieces = RouteLayout::of_units(kUnits).pieces();
+  const unsigned writers = std::min(whole_warps(rows * kPieces), most_writers);
+  return {divide_up(rows, writers / kPieces), writers + kWarp};
 }
 
 template <unsigned kUnits, bool kVectors>
@@ -322,7 +329,7 @@ cudaError_t launch_one(cudaStream_t stream, const HookView& view, const RouteSha
   const bool many = shape.rows >= kHistogramRows;
   const Grid grid = grid_of<kUnits>(shape.rows, in_line ? kWritersInLine : kWriters);
   const bool use_histogram =
-      many && view.num_experts <= kHistogramExpertsAWriter * (grid.threads - kWarp);
+      many && view.num_experts <= kHistogramExpertsPerWriter * (grid.threads - kWarp);
   const std::size_t shared =
       sizeof(LaunchState) + (use_histogram ? view.num_experts * sizeof(unsigned) : 0);
   return launch_kernel(record_layer<kUnits, kVectors>, grid.blocks, grid.threads, shared, stream,
@@ -350,7 +357,7 @@ cudaError_t launch(cudaStream_t stream, const HookView& view, const RouteShape& 
                  : launch_several<kUnits, false>(stream, view, shape, layers, count);
 }
 
-// Loads what launch_record() may launch.
+// Loads kernels that launch_record() may launch.
 template <class... Kernels>
 cudaError_t load(Kernels... kernels) {
   cudaFuncAttributes attributes;
@@ -370,14 +377,14 @@ cudaError_t load_kernels() {
 
 cudaError_t launch_record(cudaStream_t stream, const HookView& view, const RouteShape& shape,
                           const RouteTensors* layers, std::size_t count, bool in_line) {
-  switch ((view.top_k + 7) / 8) {
+  switch (RouteLayout::of_top_k(view.top_k).units()) {
     case 1:
       return launch<1>(stream, view, shape, layers, count, in_line);
     case 2:
       return launch<2>(stream, view, shape, layers, count, in_line);
     case 3:
       return launch<3>(stream, view, shape, layers, count, in_line);
-    default:  // top-k is at most 32
+    default:  // RouteLayout::kMaxUnits
       return launch<4>(stream, view, shape, layers, count, in_line);
   }
 }

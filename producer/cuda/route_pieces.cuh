@@ -1,5 +1,5 @@
-// A route record as 16-byte pieces, made by one thread each from the engine's tensors: the head,
-// then 8 ids a piece, then 4 weights a piece (ABI.md: Records).
+// A route record as 16-byte pieces (shm/route_layout.hpp), each built by one thread from the
+// engine's tensors: the head, pieces of 8 ids, pieces of 4 weights.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -8,19 +8,21 @@
 #include <algorithm>
 
 #include "producer/cuda/kernels.hpp"
+#include "shm/route_layout.hpp"
 
 namespace moetrace::cuda {
 
-constexpr std::uint32_t kUnknownWeight = 0x7FC00000u;  // std::numeric_limits' quiet NaN
+// The quiet NaN of std::numeric_limits<float>.
+constexpr std::uint32_t kUnknownWeight = 0x7FC00000u;
 
 struct TensorPair {
   const void* ids;
   const void* weights;
 };
 
-// The ids of one piece; MOETRACE_NO_EXPERT for what is none.
+// The ids of one piece; MOETRACE_NO_EXPERT for a missing or invalid id.
 struct ExpertPiece {
-  std::uint16_t expert[8];
+  std::uint16_t expert[RouteLayout::kIdsPerPiece];
 };
 
 __device__ inline uint4 pack(const ExpertPiece& piece) {
@@ -30,13 +32,13 @@ __device__ inline uint4 pack(const ExpertPiece& piece) {
   return make_uint4(two(0), two(2), two(4), two(6));
 }
 
-// Up to 8 ids from entry `begin` on, of which only those below `end` exist.
+// Loads up to 8 ids from entry `begin` on; entries from `end` on do not exist.
 template <class Id>
 __device__ inline ExpertPiece load_experts(const void* ids, std::uint64_t begin, std::uint64_t end,
                                            std::uint32_t num_experts) {
   ExpertPiece piece;
 #pragma unroll
-  for (int n = 0; n < 8; ++n) {
+  for (unsigned n = 0; n < RouteLayout::kIdsPerPiece; ++n) {
     piece.expert[n] = MOETRACE_NO_EXPERT;
     if (begin + n >= end) continue;
     const auto id = static_cast<std::uint64_t>(
@@ -56,17 +58,18 @@ __device__ inline ExpertPiece load_experts(const RouteShape& shape, const void* 
       return load_experts<std::int64_t>(ids, begin, end, num_experts);
     case MOETRACE_UINT32:
       return load_experts<std::uint32_t>(ids, begin, end, num_experts);
-    default:  // the launch has looked: there is no other
+    default:  // the host has checked the type
       return load_experts<std::int32_t>(ids, begin, end, num_experts);
   }
 }
 
-// Bits of up to 4 weights from entry `begin` on; 0 from `end` on, NaN where none are known.
+// The bits of up to 4 weights from entry `begin` on: 0 from `end` on, NaN if the weights are
+// unknown.
 __device__ inline uint4 load_weights(const RouteShape& shape, const void* weights,
                                      std::uint64_t begin, std::uint64_t end) {
-  std::uint32_t bits[4];
+  std::uint32_t bits[RouteLayout::kWeightsPerPiece];
 #pragma unroll
-  for (int n = 0; n < 4; ++n) {
+  for (unsigned n = 0; n < RouteLayout::kWeightsPerPiece; ++n) {
     bits[n] = 0;
     if (begin + n >= end) continue;
     if (!shape.has_weights) {
@@ -82,30 +85,33 @@ __device__ inline uint4 load_weights(const RouteShape& shape, const void* weight
   return make_uint4(bits[0], bits[1], bits[2], bits[3]);
 }
 
-// What one thread contributes to a record: the ids of an id piece, or the bits of a weight piece.
+// What one thread contributes to a record.
 struct Piece {
+  // Of an ids piece.
   ExpertPiece experts;
+  // What the record gets.
   uint4 bits;
 };
 
-// Piece number `piece` (0 is the head, which is not loaded) of a record of 64 * kUnits bytes, whose
-// entries are [begin, begin + top_k).
+// Loads piece number `piece` of a record with kUnits units from the tensors' entries
+// [begin, begin + top_k). Piece 0, the head, comes from elsewhere.
 template <unsigned kUnits>
 __device__ inline Piece load_piece(const RouteShape& shape, const TensorPair& routes,
                                    std::uint32_t piece, std::uint64_t begin, const HookView& view) {
+  constexpr RouteLayout layout = RouteLayout::of_units(kUnits);
   Piece loaded{{}, make_uint4(0, 0, 0, 0)};
   const std::uint64_t end = begin + view.top_k;
-  if (piece > 0 && piece <= kUnits) {
+  if (layout.is_ids_piece(piece)) {
     loaded.experts =
-        load_experts(shape, routes.ids, begin + 8 * (piece - 1), end, view.num_experts);
+        load_experts(shape, routes.ids, begin + layout.first_id(piece), end, view.num_experts);
     loaded.bits = pack(loaded.experts);
-  } else if (piece > kUnits && piece <= 3 * kUnits) {
-    loaded.bits = load_weights(shape, routes.weights, begin + 4 * (piece - 1 - kUnits), end);
+  } else if (layout.is_weights_piece(piece)) {
+    loaded.bits = load_weights(shape, routes.weights, begin + layout.first_weight(piece), end);
   }
   return loaded;
 }
 
-// Whether load_piece_by_vectors can do it: what vLLM, SGLang and most others have.
+// Whether load_piece_by_vectors can be used. The tensors of vLLM, SGLang and most others allow it.
 inline bool fits_vectors(const RouteShape& shape, const RouteTensors* layers, std::size_t count,
                          std::uint32_t top_k) {
   const auto aligned = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; };
@@ -116,16 +122,17 @@ inline bool fits_vectors(const RouteShape& shape, const RouteTensors* layers, st
          });
 }
 
-// The same with 16-byte loads that all threads of a warp issue together: ids and weights cost one
-// trip to memory and not one each.
+// As load_piece, with 16-byte loads that all threads of a warp issue together: ids and weights take
+// one trip to memory together.
 template <unsigned kUnits>
 __device__ inline Piece load_piece_by_vectors(const TensorPair& routes, std::uint32_t piece,
                                               std::uint64_t begin, const HookView& view) {
-  const bool is_ids = piece > 0 && piece <= kUnits;
-  const std::uint32_t entry = is_ids ? 8 * (piece - 1) : 4 * (piece - 1 - kUnits);
+  constexpr RouteLayout layout = RouteLayout::of_units(kUnits);
+  const bool is_ids = layout.is_ids_piece(piece);
+  const std::uint32_t entry = is_ids ? layout.first_id(piece) : layout.first_weight(piece);
   const auto* from =
       static_cast<const uint4*>(is_ids ? routes.ids : routes.weights) + (begin + entry) / 4;
-  const bool has_first = piece > 0 && piece <= 3 * kUnits && entry < view.top_k;
+  const bool has_first = (is_ids || layout.is_weights_piece(piece)) && entry < view.top_k;
   const bool has_second = is_ids && entry + 4 < view.top_k;
   const uint4 first = has_first ? from[0] : make_uint4(0, 0, 0, 0);
   const uint4 none = make_uint4(~0u, ~0u, ~0u, ~0u);

@@ -1,5 +1,5 @@
-// Kernels that run once a step, or less often: the announcement, and the counts on their way into
-// the segment.
+// Kernels that run at most once a step: the announcement, and the mirroring of the counts into the
+// segment.
 #include "producer/cuda/kernel_launch.cuh"
 #include "producer/cuda/kernels.hpp"
 #include "producer/cuda/step_control.cuh"
@@ -9,36 +9,37 @@ namespace {
 
 constexpr unsigned kMirrorThreads = 1024;
 
-// One thread. It comes after all of the pass before it, whose branches have been joined.
+// One thread, in stream order after the whole previous pass, whose branches are joined.
 __global__ void announce_step(HookView view, StepArguments step) {
   ControlBlock& control = *view.control;
-  Account& newer = newer_account(control);
-  Account account = newer;
-  // The pass before failed, or left layers out: what was announced of it and never came is torn.
-  if (account.open != 0) end_step(view, control.state.step.step, account);
-  control.ticket = 0;  // it is, unless an engine let launches overlap
+  StepTally& newer = newer_tally(control);
+  StepTally tally = newer;
+  // The previous pass failed, or left layers out: its missing rows are torn.
+  if (tally.open != 0) end_step(view, control.state.step.step, tally);
+  // 0 already, unless an engine let launches overlap.
+  control.ticket = 0;
   control.state.step = step;
-  // The host's own load was an acquire, and a launch comes after what its thread did before.
-  account.consumed = believed(account, step.consumed);
-  account.last_seen = -1;
-  account.open = step.rows > 0;
+  // The host loaded it with acquire before this launch, so the launch is ordered after that load.
+  tally.consumed = believed(tally, step.consumed);
+  tally.last_seen = -1;
+  tally.open = step.rows > 0;
   if (step.rows > 0 && step.last_layer < 0) {
-    end_step(view, step.step, account);  // no layer will end it
+    // No layer is selected, so no layer will end the step.
+    end_step(view, step.step, tally);
   } else if (step.record != 0) {
-    look_for_room(view, account, step.rows);
+    look_for_room(view, tally, step.rows);
   }
-  newer = account;
+  newer = tally;
 }
 
-// VersionedWords::write of shm/shared_lines.hpp, by one block, between two passes. Each thread that
-// stores words has executed a fence after the odd version was stored, so who sees a word also sees
-// that version; and the even version comes after all of them.
+// VersionedWords::write of shm/shared_lines.hpp, by one block, between two passes. Each thread
+// executes a fence after the odd version and before its words, so a reader that sees a word also
+// sees that version. The even version is stored after all words.
 __global__ void mirror_counts(HookView view, std::uint64_t cells, std::uint64_t version) {
   if (threadIdx.x == 0) store_system(view.mirror_version, version);
   __syncthreads();
   fence_system();
-  if (threadIdx.x == 0)
-    store_system(view.mirror_steps_done, newer_account(*view.control).steps_done);
+  if (threadIdx.x == 0) store_system(view.mirror_steps_done, newer_tally(*view.control).steps_done);
   for (std::uint64_t cell = threadIdx.x; cell < cells; cell += blockDim.x)
     store_system(view.mirror + cell, std::uint64_t{view.counts[cell]});
   __syncthreads();

@@ -1,4 +1,4 @@
-// What the tests of the CUDA hook share: a producer on the GPU, tensors in its memory, captured
+// What the tests of the CUDA hook share: a producer for the GPU, tensors in its memory, captured
 // graphs.
 #pragma once
 
@@ -34,7 +34,8 @@ class OnGpu {
 
   void set(const std::vector<T>& values) {
     EXPECT_CUDA(cudaMemcpy(data_, values.data(), values.size() * sizeof(T), cudaMemcpyDefault));
-    EXPECT_CUDA(cudaDeviceSynchronize());  // the copy may only have been staged
+    // The copy may only be staged so far.
+    EXPECT_CUDA(cudaDeviceSynchronize());
   }
   T* data() const { return static_cast<T*>(data_); }
   std::size_t size() const { return size_; }
@@ -44,7 +45,7 @@ class OnGpu {
   std::size_t size_;
 };
 
-// A stream that waits for nothing but itself.
+// A stream without implicit synchronization with the null stream.
 class Stream {
  public:
   Stream() { EXPECT_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
@@ -58,7 +59,7 @@ class Stream {
   cudaStream_t stream_ = nullptr;
 };
 
-// What `work` enqueues on `stream`, captured.
+// A graph of what `work` enqueues on `stream`.
 class Graph {
  public:
   Graph(cudaStream_t stream, const std::function<void()>& work) {
@@ -85,7 +86,7 @@ class Graph {
   cudaGraphExec_t exec_ = nullptr;
 };
 
-// A producer whose ring the GPU writes, and a reader of that ring.
+// A producer whose ring the GPU writes, and a reader of the ring.
 class GpuProducer {
  public:
   explicit GpuProducer(const moetrace_ring_header& header = small_header(),
@@ -97,14 +98,14 @@ class GpuProducer {
     settings.header = header;
     settings.header.claimer = MOETRACE_CLAIMER_GPU;
     settings.cuda_device = 0;
-    auto opened = Producer::open(settings);
+    auto opened = RingProducer::open(settings);
     if (!opened) throw std::runtime_error(opened.error().message);
     producer_ = std::move(*opened);
     reader_ = std::make_unique<SegmentReader>(producer_->map());
   }
 
-  Producer& operator*() const { return *producer_; }
-  Producer* operator->() const { return producer_.get(); }
+  RingProducer& operator*() const { return *producer_; }
+  RingProducer* operator->() const { return producer_.get(); }
   SegmentReader& reader() const { return *reader_; }
   const TestDirectory& directory() const { return directory_; }
 
@@ -112,7 +113,7 @@ class GpuProducer {
                 const std::vector<moetrace_span>& spans = {}) const {
     return producer_->begin_step(stream, rows, spans);
   }
-  // One layer. A branch is joined at once, what is deferred is not.
+  // Records one layer. Joins at once, unless the layer is deferred.
   template <class Id, class Weight>
   void record(cudaStream_t stream, std::uint32_t layer, const OnGpu<Id>& ids, moetrace_type id_type,
               const OnGpu<Weight>& weights, moetrace_type weight_type, std::uint32_t rows,
@@ -135,19 +136,19 @@ class GpuProducer {
 
  private:
   TestDirectory directory_;
-  std::unique_ptr<Producer> producer_;
+  std::unique_ptr<RingProducer> producer_;
   std::unique_ptr<SegmentReader> reader_;
 };
 
 using Where = DeviceHook::Where;
 
-// Routing of three layers, top-k of `header`, in both memories.
+// One layer's routing with the top-k of `header`, in host and device memory.
 struct Routing {
   Routing(const moetrace_ring_header& header, std::uint32_t rows, unsigned seed = 1)
       : ids(std::size_t{rows} * header.top_k), weights(ids.size()) {
     std::mt19937 random(seed);
     for (std::size_t n = 0; n < ids.size(); ++n) {
-      // Also some that are none.
+      // Some ids are out of range.
       ids[n] = static_cast<std::int32_t>(random() % (header.num_experts + 2)) - 1;
       weights[n] = static_cast<float>(random()) / 4e9f;
     }

@@ -1,6 +1,6 @@
-/* A user's program: traces one pass into the directory that it is given, and removes the segment
- * again. */
-#include <moetrace/producer/producer.h>
+/* A user's program: traces one pass into the directory of its argument and removes the segment. */
+#include <moetrace/abi.h>
+#include <moetrace/producer.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>

@@ -1,4 +1,4 @@
-# The libtorch operators: libmoetrace_torch.so, to be loaded into any program that has libtorch.
+# The libtorch operators: libmoetrace_torch.so, for any program that has libtorch.
 include(torch/libtorch.cmake)
 add_library(moetrace_torch SHARED torch/torch_op.cpp)
 # libtorch's headers take longer to read than all the rest: once, for all that include them (REUSE_FROM).
@@ -17,7 +17,7 @@ if(MOETRACE_TESTS)
                         GTest::gtest_main)
   gtest_discover_tests(moetrace-torch-op-test DISCOVERY_TIMEOUT 60)
   if(MOETRACE_CUDA AND MOETRACE_LIB_c10_cuda)
-    # The interpreter that has this PyTorch: the one in PATH.
+    # The python3 in PATH must have this PyTorch.
     add_test(NAME gpu.torch_op COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/torch/torch_op_cuda_test.py $<TARGET_FILE:moetrace_torch>)
     set_tests_properties(gpu.torch_op PROPERTIES LABELS gpu SKIP_RETURN_CODE 77 TIMEOUT 300)
   endif()

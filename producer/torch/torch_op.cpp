@@ -56,7 +56,7 @@ TORCH_LIBRARY_IMPL(moetrace, Meta, library) {
   library.impl("record_branch", moetrace::record_meta);
   library.impl("join", moetrace::join_nothing);
 }
-// Nothing to differentiate: no value changes.
+// Autograd passes through, because no value changes.
 TORCH_LIBRARY_IMPL(moetrace, Autograd, library) {
   for (const char* name : {"record", "record_branch", "join"})
     library.impl(name, torch::CppFunction::makeFallthrough());

@@ -1,4 +1,4 @@
-// The operators' kernels for tensors on a GPU; compiled where libtorch has CUDA.
+// The operators' kernels for tensors on a GPU; compiled only if libtorch has CUDA.
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
 
@@ -17,8 +17,8 @@ void record_cuda(at::Tensor& weights, const at::Tensor& ids, int64_t layer, int6
   check_routing(weights, ids, layer);
   const moetrace_type ids_are = id_type(ids);
   const moetrace_type weights_are = weight_type(weights);
-  // Copies may go with this function: what the allocator gives their memory to next comes later in
-  // the same stream.
+  // The copies may be freed on return: the allocator's next user of their memory comes later in the
+  // same stream.
   const at::Tensor dense_ids = ids.contiguous();
   const at::Tensor dense_weights = weights.contiguous();
   moetrace_record_cuda_in_line(producer_at(producer), stream_of(ids), static_cast<uint32_t>(layer),
@@ -29,7 +29,7 @@ void record_cuda(at::Tensor& weights, const at::Tensor& ids, int64_t layer, int6
 void record_branch_cuda(at::Tensor& weights, const at::Tensor& ids, int64_t layer,
                         int64_t producer) {
   check_routing(weights, ids, layer);
-  // A copy would be gone before the branch has read it.
+  // A copy would be freed before the branch has read it.
   TORCH_CHECK(ids.is_contiguous() && weights.is_contiguous(),
               "moetrace::record_branch: topk_weights and topk_ids must be contiguous; call "
               ".contiguous() and keep the results until moetrace::join");

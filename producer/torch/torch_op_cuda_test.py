@@ -2,7 +2,7 @@
 
     python3 torch_op_cuda_test.py LIBMOETRACE_TORCH.so
 
-Exit code 77 and a line where there is no GPU.
+Exit code 77 and one line if there is no GPU.
 """
 import ctypes
 import os
@@ -13,21 +13,21 @@ import unittest
 try:
     import torch
 except ImportError:
-    print("torch_op_cuda_test: PyTorch is not here; skipped")
+    print("torch_op_cuda_test: skipped; found no PyTorch")
     sys.exit(77)
 if not torch.cuda.is_available():
-    print("torch_op_cuda_test: no GPU here; skipped")
+    print("torch_op_cuda_test: skipped; found no GPU")
     sys.exit(77)
 
 LIBRARY = sys.argv.pop(1)
 torch.ops.load_library(LIBRARY)
-moetrace = ctypes.CDLL(LIBRARY)  # the C API is in it, too
+moetrace = ctypes.CDLL(LIBRARY)  # it contains the C API too
 
 EXPERTS, TOP_K, HIDDEN, LAYERS = 16, 4, 64, 3
 
 
 class Options(ctypes.Structure):
-    """moetrace_options as far as this test sets it; init fills in the rest of its bytes."""
+    """The first fields of moetrace_options, as an older caller knows them."""
 
     _fields_ = [("size", ctypes.c_size_t), ("directory", ctypes.c_char_p), ("session", ctypes.c_char_p),
                 ("ring_mb", ctypes.c_double), ("num_layers", ctypes.c_uint32), ("num_experts", ctypes.c_uint32),
@@ -52,7 +52,7 @@ for function in ("close", "get_totals", "step_begin_cuda", "failure"):
 
 
 class Moe(torch.nn.Module):
-    """Router, hook, experts; `branch` as the operators' header says."""
+    """Router, hook, experts. branch: record with record_branch and join."""
 
     def __init__(self, layer, producer, branch):
         super().__init__()
@@ -109,7 +109,7 @@ class TorchOpCuda(unittest.TestCase):
         for branch in (False, True):
             with self.subTest(branch=branch):
                 before, _ = self.totals()
-                self.model(branch)(self.x)  # announced by nobody
+                self.model(branch)(self.x)  # not announced
                 self.assertEqual(self.totals(), (before, 0))
                 self.announce(5)
                 out = self.model(branch)(self.x)
@@ -128,7 +128,7 @@ class TorchOpCuda(unittest.TestCase):
                 graph = torch.cuda.CUDAGraph()
                 with torch.cuda.graph(graph):
                     out = model(self.x)
-                graph.replay()  # announced by nobody
+                graph.replay()  # not announced
                 self.assertEqual(self.totals(), (before, 0))
                 for n in range(1000):
                     self.announce(1 + n % 8)

@@ -1,4 +1,4 @@
-// The operator's schema, its kernels and its checks. What arrives in a trace is the engine's test.
+// The operators' schema, kernels and checks. The engine's tests check what arrives in a trace.
 #include "producer/torch/torch_op.hpp"
 
 #include <ATen/ATen.h>
@@ -20,7 +20,7 @@ c10::TypedOperatorHandle<Record> record_op() {
   return c10::Dispatcher::singleton().findSchemaOrThrow(MOETRACE_TORCH_RECORD, "").typed<Record>();
 }
 
-// A producer in a folder of its own, so that no collector sees it.
+// A producer in its own folder, so that no collector sees it.
 class TorchOp : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -62,7 +62,7 @@ class TorchOp : public ::testing::Test {
   moetrace_producer* producer_ = nullptr;
 };
 
-TEST_F(TorchOp, SchemaSaysThatTheWeightsChange) {
+TEST_F(TorchOp, TheSchemaDeclaresThatTheWeightsChange) {
   const auto& schema =
       c10::Dispatcher::singleton().findSchemaOrThrow(MOETRACE_TORCH_RECORD, "").schema();
   ASSERT_NE(schema.arguments()[0].alias_info(), nullptr);
@@ -90,8 +90,8 @@ TEST_F(TorchOp, RecordsAnnouncedRowsOfEveryType) {
   }
 }
 
-// What runs beside the experts on a GPU is the plain record here, so that a model needs one text.
-TEST_F(TorchOp, ABranchOnACpuIsARecord) {
+// So that the same model code runs on a CPU.
+TEST_F(TorchOp, OnACpuABranchIsAPlainRecord) {
   announce(3);
   at::Tensor weights = at::ones({3, 2});
   const at::Tensor ids = at::ones({3, 2}, at::kLong);

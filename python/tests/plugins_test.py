@@ -65,7 +65,7 @@ class Plugins(unittest.TestCase):
         for engine in ("vllm", "sglang"):
             patched, said = self.register(engine, "maybe")
             self.assertFalse(patched)
-            self.assertRegex(said, r"^moetrace: MOETRACE: 'maybe' does not fit; [^\n]+\n$")
+            self.assertRegex(said, r"^moetrace: invalid value 'maybe' for MOETRACE: [^\n]+\n$")
 
     def test_without_the_library(self):
         """Nothing is looked for that is not asked for; and the engine starts."""

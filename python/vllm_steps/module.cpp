@@ -6,7 +6,7 @@
 #include <memory>
 #include <vector>
 
-#include "producer/cost.hpp"
+#include "producer/clock.hpp"
 #include "python/vllm_steps/column.hpp"
 #include "python/vllm_steps/reference.hpp"
 #include "python/vllm_steps/steps.hpp"

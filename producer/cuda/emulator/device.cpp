@@ -8,16 +8,17 @@
 namespace moetrace::emulator {
 namespace {
 
-// With nobody waiting the device lets work pile up, so that there is something to choose from, but
-// not for longer than this: a host may look at memory until something comes.
+// While no host thread waits, let work pile up for this long, so that there is a choice. Not
+// longer: a host may poll memory for a result.
 constexpr std::chrono::milliseconds kRest{1};
-// Every so many additions, as many are done at once.
+// After each 8 additions, run 8 works at once.
 constexpr std::size_t kBurst = 8;
 
 }  // namespace
 
 Device& Device::get() {
-  static Device& device = *new Device;  // its thread lives as long as the process
+  // Never destroyed: its thread lives as long as the process.
+  static Device& device = *new Device;
   return device;
 }
 

@@ -1,5 +1,5 @@
-// The device: a thread that does what streams and graphs give it, in any order that these allow.
-// What an order is missing for shows: the next to be done is drawn from all that may be.
+// The emulated device: a thread that executes the work of streams and graphs in any order that they
+// allow. It picks the next work at random among all that is ready, so a missing dependency shows.
 #pragma once
 
 #include <condition_variable>
@@ -12,7 +12,9 @@
 namespace moetrace::emulator {
 
 struct Work {
-  std::function<bool()> run;  // false: a bad address; null: nothing
+  // Returns false after an access to a bad address. Null: nothing to do.
+  std::function<bool()> run;
+  // Number of earlier works that are not done.
   std::size_t waits_for = 0;
   std::vector<std::shared_ptr<Work>> followers;
   bool done = false;
@@ -23,12 +25,12 @@ class Device {
  public:
   static Device& get();
 
-  // Done after all of `after`, and not before that.
+  // Adds work that runs after all of `after`.
   std::shared_ptr<Work> add(std::function<bool()> run, const WorkList& after);
-  // Until all of these are done.
+  // Returns once all of `works` are done.
   void wait_for(const WorkList& works);
   void wait_for_all();
-  // A kernel reached for memory that is not there: nothing is done any more.
+  // True after a kernel accessed memory that does not exist: the device runs nothing any more.
   bool broken();
 
  private:
@@ -40,8 +42,10 @@ class Device {
   std::condition_variable changed_;
   WorkList ready_;
   std::size_t unfinished_ = 0;
-  std::size_t waiters_ = 0;  // host threads that wait
-  std::size_t may_do_ = 0;   // so many are done though nobody waits
+  // Host threads that wait.
+  std::size_t waiters_ = 0;
+  // Works to run at once although no host thread waits.
+  std::size_t may_do_ = 0;
   bool broken_ = false;
   std::thread thread_;
 };

@@ -1,5 +1,5 @@
-// The device on a CPU does what streams, events, barriers and atomics say, and nothing that they do
-// not: else the hook's tests on it would be worth little.
+// The emulated device obeys streams, events, barriers and atomics, and promises no other order:
+// otherwise the hook's tests on it would miss faults.
 #include <gtest/gtest.h>
 
 #include <set>
@@ -17,7 +17,7 @@ namespace {
 
 constexpr int kTries = 200;
 
-class OnCpu : public ::testing::Test {
+class Emulator : public ::testing::Test {
  protected:
   void SetUp() override {
     for (cudaStream_t* stream : {&one_, &two_})
@@ -29,7 +29,6 @@ class OnCpu : public ::testing::Test {
     cudaStreamDestroy(one_);
     cudaStreamDestroy(two_);
   }
-  // `unsigned` words that a kernel reaches.
   template <class... Arguments>
   void launch(void (*kernel)(Arguments...), unsigned blocks, unsigned threads, cudaStream_t stream,
               Arguments... arguments) {
@@ -47,7 +46,7 @@ __global__ void copy(unsigned* to, unsigned* from) {
   *to = *from;
 }
 
-TEST_F(OnCpu, AStreamGoesInOrderAndTwoDoNot) {
+TEST_F(Emulator, AStreamIsInOrderAndTwoStreamsAreNot) {
   unsigned word = 0, seen = 0;
   std::set<unsigned> found;
   for (int n = 0; n < kTries; ++n) {
@@ -66,7 +65,7 @@ TEST_F(OnCpu, AStreamGoesInOrderAndTwoDoNot) {
   EXPECT_EQ(found, (std::set<unsigned>{0, 1, 2}));
 }
 
-TEST_F(OnCpu, AnEventOrdersEagerAndCapturedWork) {
+TEST_F(Emulator, AnEventOrdersEagerAndCapturedWork) {
   unsigned word = 0, seen = 0;
   const auto fork_and_join = [&] {
     launch(set, 1, 1, one_, &word, 7u);
@@ -99,7 +98,7 @@ TEST_F(OnCpu, AnEventOrdersEagerAndCapturedWork) {
   cudaGraphDestroy(graph);
 }
 
-TEST_F(OnCpu, WhatACaptureDoesNotSurvive) {
+TEST_F(Emulator, CallsThatBreakACapture) {
   unsigned word = 0;
   cudaGraph_t graph = nullptr;
   const auto ends_with = [&](const std::function<void()>& work) {
@@ -124,7 +123,7 @@ TEST_F(OnCpu, WhatACaptureDoesNotSurvive) {
   EXPECT_EQ(cudaGetLastError(), cudaSuccess);
 }
 
-// Each thread reads what another one has written before the barrier.
+// Each thread reads what another one wrote before the barrier.
 __global__ void rotate(unsigned* words, unsigned* rotated) {
   words[threadIdx.x] = 1000 * blockIdx.x + threadIdx.x;
   __syncthreads();
@@ -132,7 +131,7 @@ __global__ void rotate(unsigned* words, unsigned* rotated) {
   __syncthreads();
 }
 
-TEST_F(OnCpu, ABarrierIsForTheThreadsOfItsBlock) {
+TEST_F(Emulator, ABarrierHoldsTheThreadsOfItsBlock) {
   std::vector<unsigned> words(544), rotated(544);
   launch(rotate, 1, 544, one_, words.data(), rotated.data());
   ASSERT_EQ(cudaStreamSynchronize(one_), cudaSuccess);
@@ -143,30 +142,30 @@ __global__ void half_of_them_meet() {
   if (threadIdx.x % 2 == 0) __syncthreads();
 }
 
-TEST_F(OnCpu, ABarrierThatSomeThreadsMissEndsTheProgram) {
+TEST_F(Emulator, ABarrierThatSomeThreadsMissAborts) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_DEATH(
       {
         launch(half_of_them_meet, 1, 4, one_);
         cudaStreamSynchronize(one_);
       },
-      "2 threads of a block wait in __syncthreads\\(\\), and 2 are over");
+      "2 threads of a block wait in __syncthreads\\(\\), but 2 have ended");
 }
 
-// Blocks run side by side: what is no atomic loses, what is one does not.
-__global__ void count(unsigned* atomically, unsigned* not_so) {
-  atomicAdd(atomically, 1u);
-  const unsigned before = *not_so;
+// Blocks run side by side: plain increments get lost, atomic ones do not.
+__global__ void count(unsigned* atomic, unsigned* plain) {
+  atomicAdd(atomic, 1u);
+  const unsigned before = *plain;
   __threadfence();
-  *not_so = before + 1;
+  *plain = before + 1;
 }
 
-TEST_F(OnCpu, BlocksAndThreadsInterleave) {
-  unsigned atomically = 0, not_so = 0;
-  launch(count, 20, 64, one_, &atomically, &not_so);
+TEST_F(Emulator, BlocksAndThreadsInterleave) {
+  unsigned atomic = 0, plain = 0;
+  launch(count, 20, 64, one_, &atomic, &plain);
   ASSERT_EQ(cudaStreamSynchronize(one_), cudaSuccess);
-  EXPECT_EQ(atomically, 20u * 64);
-  EXPECT_LT(not_so, 20u * 64);
+  EXPECT_EQ(atomic, 20u * 64);
+  EXPECT_LT(plain, 20u * 64);
 }
 
 __global__ void add_up(unsigned* sums, unsigned* zeros) {
@@ -179,7 +178,7 @@ __global__ void add_up(unsigned* sums, unsigned* zeros) {
   for (unsigned n = 0; n < blockDim.x; ++n) sums[blockIdx.x] += static_cast<unsigned>(shared[n]);
 }
 
-TEST_F(OnCpu, SharedMemoryIsABlocksOwnAndHoldsAnything) {
+TEST_F(Emulator, SharedMemoryIsPerBlockAndUninitialized) {
   constexpr unsigned kBlocks = 20, kThreads = 16;
   unsigned sums[kBlocks] = {}, zeros = 0;
   ASSERT_EQ(launch_kernel(add_up, kBlocks, kThreads, kThreads * sizeof(std::uint64_t), one_,

@@ -19,7 +19,7 @@
 dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace moetrace::cuda {
-// What `extern __shared__` names, of the block that runs.
+// What `extern __shared__` names: the shared memory of the running block.
 alignas(64) std::uint64_t dynamic_shared_words[64 * 1024 / sizeof(std::uint64_t)];
 }  // namespace moetrace::cuda
 
@@ -30,13 +30,13 @@ namespace context = boost::context;
 
 constexpr std::size_t kStackBytes = 64 * 1024;
 constexpr std::size_t kBlocksAtATime = 3;
-// A fence lets others go on once in so many times: seldom enough to be fast.
+// One in 4 fences switches to another thread; more would be slow.
 constexpr std::size_t kAsideEvery = 4;
 
 class Fiber;
 thread_local Fiber* running = nullptr;
 
-// A thread of a block; used again for other threads.
+// Runs a thread of a block; reused for other threads.
 class Fiber {
  public:
   Fiber()
@@ -48,7 +48,8 @@ class Fiber {
                     over_ = true;
                     leave();
                   }
-                  return std::move(outside_);  // never
+                  // Never reached.
+                  return std::move(outside_);
                 }) {}
 
   void begin(const std::function<void()>& kernel, dim3 thread) {
@@ -56,7 +57,7 @@ class Fiber {
     thread_ = thread;
     over_ = false;
   }
-  // Until it meets the others, steps aside or is over.
+  // Runs the thread until it reaches a barrier, steps aside or ends.
   void go_on(dim3 block) {
     running = this;
     threadIdx = thread_;
@@ -64,7 +65,7 @@ class Fiber {
     inside_ = std::move(inside_).resume();
     running = nullptr;
   }
-  // Back into go_on(); from inside.
+  // Returns to go_on(). Call it from inside the fiber.
   void leave() { outside_ = std::move(outside_).resume(); }
 
   bool over() const { return over_; }
@@ -77,7 +78,7 @@ class Fiber {
   bool over_ = false;
 };
 
-// Kept for the life of the process: fibers cost more to make than to run.
+// Kept for the life of the process, because creating a fiber costs more than running it.
 std::vector<std::unique_ptr<Fiber>>& idle_fibers() {
   static auto& fibers = *new std::vector<std::unique_ptr<Fiber>>;
   return fibers;
@@ -86,7 +87,7 @@ std::vector<std::unique_ptr<Fiber>>& idle_fibers() {
 class Block {
  public:
   Block(const Grid& grid, unsigned number) : place_(number), shared_(grid.shared_bytes) {
-    // As the hardware has it: anything.
+    // Arbitrary content, as on real hardware.
     for (std::byte& one : shared_) one = static_cast<std::byte>(random_below(256));
     auto& idle = idle_fibers();
     for (unsigned thread = 0; thread < grid.threads.x; ++thread) {
@@ -107,7 +108,7 @@ class Block {
   }
 
   bool over() const { return ready_.empty(); }
-  // The block's shared memory goes where its threads look for it.
+  // Copies the block's shared memory to where its threads access it, and back.
   void bring_shared() { std::memcpy(cuda::dynamic_shared_words, shared_.data(), shared_.size()); }
   void take_shared() { std::memcpy(shared_.data(), cuda::dynamic_shared_words, shared_.size()); }
   void step() {
@@ -124,13 +125,13 @@ class Block {
     }
     if (!ready_.empty() || waiting_.empty()) return;
     if (over_ != 0) {
-      std::fprintf(stderr, "%zu threads of a block wait in __syncthreads(), and %zu are over\n",
+      std::fprintf(stderr, "%zu threads of a block wait in __syncthreads(), but %zu have ended\n",
                    waiting_.size(), over_);
       std::abort();
     }
     ready_.swap(waiting_);
   }
-  // Its fibers are in the middle of something that has no end.
+  // Drops the fibers without destroying them: they are suspended in the middle of a kernel.
   void abandon() {
     for (auto& fiber : fibers_) fiber.release();
     fibers_.clear();
@@ -147,7 +148,8 @@ class Block {
 sigjmp_buf out_of_kernel;
 
 void on_bad_address(int number) {
-  if (running == nullptr) {  // not a kernel's, or another thread's
+  // Not a kernel's access, or another thread's.
+  if (running == nullptr) {
     ::signal(number, SIG_DFL);
     return;
   }
@@ -204,7 +206,7 @@ bool run(const Grid& grid) {
   (void)prepared;
   blockDim = grid.threads;
   gridDim = grid.blocks;
-  // Outlives a jump.
+  // Static, so that it survives the siglongjmp.
   static auto& blocks = *new std::vector<std::unique_ptr<Block>>;
   if (sigsetjmp(out_of_kernel, 1) != 0) {
     running = nullptr;

@@ -1,4 +1,4 @@
-// Runs one kernel: every thread a fiber of the calling thread, in a random order.
+// Runs one kernel: each of its threads is a fiber of the calling thread, in random order.
 #pragma once
 
 #include <functional>
@@ -13,11 +13,12 @@ struct Grid {
   std::function<void()> kernel;
 };
 
-// False if a thread reached for memory that is not there; what the others have done by then stays.
-// Ends the process, with a line, if threads of a block do not meet where the others do.
+// Returns false if a thread accessed memory that does not exist; earlier effects of other threads
+// stay. Aborts the process, with a line on stderr, if some threads of a block miss a barrier.
 bool run(const Grid& grid);
 
-// A number below `end`; the same sequence in each run of a program. From the device's thread only.
+// A random number below `end`; each run of a program gives the same sequence. Call it from the
+// device's thread only.
 std::size_t random_below(std::size_t end);
 
 }  // namespace moetrace::emulator

@@ -1,6 +1,6 @@
-// Streams, events, captures and graphs. Stricter than CUDA: nothing is done sooner or later than it
-// must be by accident (device.hpp), and a call that CUDA does not allow while a graph is captured
-// anywhere breaks that capture whatever its mode.
+// Streams, events, captures and graphs. Stricter than CUDA in two ways: work runs in any order that
+// is allowed, never in a lucky one (device.hpp); and a call that CUDA forbids during a capture
+// breaks the running capture, whatever its mode.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -9,12 +9,13 @@
 
 #include "cuda_runtime.h"
 #include "producer/cuda/emulator/device.hpp"
+#include "producer/cuda/emulator/faults.hpp"
 #include "producer/cuda/emulator/grid.hpp"
 
 namespace moetrace::emulator {
 namespace {
 
-// A launch within a graph.
+// A kernel launch within a graph.
 struct Node {
   Grid grid;
   std::vector<const Node*> after;
@@ -34,7 +35,7 @@ struct Capture {
 
 using namespace moetrace::emulator;  // NOLINT: CUDA's names are global
 
-// What comes next in a stream comes after `last`, or in a capture after `last_nodes`.
+// The stream's next work runs after `last`, or in a capture after `last_nodes`.
 struct CUstream_st {
   WorkList last;
   std::shared_ptr<Capture> capture;
@@ -51,20 +52,26 @@ struct CUgraph_st {
 };
 struct CUgraphExec_st {
   Nodes nodes;
-  WorkList last;  // of the launch before: it does not overlap with itself
+  // The previous launch's work: launches of one graph don't overlap.
+  WorkList last;
 };
 
 namespace moetrace::emulator {
 namespace {
 
-// Of more there is not.
+// The device's memory: a larger allocation fails.
 constexpr std::size_t kMemoryBytes = std::size_t{1} << 32;
 
 thread_local cudaError_t last_error = cudaSuccess;
-// One host thread at a time may capture, as in the tests.
+// One host thread at a time may capture, which is enough for the tests.
 std::shared_ptr<Capture> running_capture;
 unsigned long long captures = 0;
-CUstream_st legacy_stream;  // what a null stream means
+// The null stream.
+CUstream_st legacy_stream;
+
+// Setup calls until one fails; negative: none fails.
+int calls_until_failure = -1;
+Live live_objects;
 
 cudaStream_t stream_of(cudaStream_t stream) {
   return stream != nullptr ? stream : &legacy_stream;
@@ -76,7 +83,12 @@ cudaError_t answer(cudaError_t error) {
   return error;
 }
 
-// For calls that a capture does not survive.
+// Whether this setup call must fail (faults.hpp).
+bool fails_now() {
+  return calls_until_failure >= 0 && calls_until_failure-- == 0;
+}
+
+// For calls that break a capture.
 bool breaks_capture() {
   if (!running_capture) return false;
   running_capture->broken = true;
@@ -90,7 +102,7 @@ void add_all(std::vector<T>& to, const std::vector<T>& from) {
   }
 }
 
-// All that must be done before these, and themselves.
+// `nodes`, and everything that must run before them.
 std::unordered_set<const Node*> with_all_before(std::vector<const Node*> nodes) {
   std::unordered_set<const Node*> found;
   while (!nodes.empty()) {
@@ -119,6 +131,18 @@ cudaError_t launch(cudaStream_t stream, dim3 blocks, dim3 threads, std::size_t s
   }
   stream->last = {Device::get().add([grid = std::move(grid)] { return run(grid); }, stream->last)};
   return answer(cudaSuccess);
+}
+
+void fail_after(int calls) {
+  calls_until_failure = calls;
+}
+bool cancel_failure() {
+  const bool pending = calls_until_failure >= 0;
+  calls_until_failure = -1;
+  return pending;
+}
+Live live() {
+  return live_objects;
 }
 
 }  // namespace moetrace::emulator
@@ -161,34 +185,40 @@ cudaError_t cudaSetDevice(int device) {
   return answer(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
 }
 cudaError_t cudaDeviceSynchronize() {
+  if (fails_now()) return answer(cudaErrorMemoryAllocation);
   if (breaks_capture()) return answer(cudaErrorStreamCaptureUnsupported);
   Device::get().wait_for_all();
   return answer(cudaSuccess);
 }
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, const void* kernel) {
+  if (fails_now()) return answer(cudaErrorMemoryAllocation);
   return answer(kernel != nullptr ? cudaSuccess : cudaErrorInvalidValue);
 }
 
 cudaError_t cudaMalloc(void** address, std::size_t bytes) {
   if (breaks_capture()) return answer(cudaErrorStreamCaptureUnsupported);
-  *address = bytes > kMemoryBytes ? nullptr : std::malloc(bytes);
+  *address = fails_now() || bytes > kMemoryBytes ? nullptr : std::malloc(bytes);
   if (*address == nullptr) return answer(cudaErrorMemoryAllocation);
-  std::memset(*address, 0xA5, bytes);  // whatever was there
+  ++live_objects.allocations;
+  // Arbitrary content, as on real hardware.
+  std::memset(*address, 0xA5, bytes);
   return answer(cudaSuccess);
 }
 cudaError_t cudaFree(void* address) {
   if (breaks_capture()) return answer(cudaErrorStreamCaptureUnsupported);
   Device::get().wait_for_all();
+  if (address != nullptr) --live_objects.allocations;
   std::free(address);
   return answer(cudaSuccess);
 }
 cudaError_t cudaMemset(void* address, int value, std::size_t bytes) {
+  if (fails_now()) return answer(cudaErrorMemoryAllocation);
   if (breaks_capture()) return answer(cudaErrorStreamCaptureUnsupported);
   legacy_stream.last = {Device::get().add(
       [=] { return std::memset(address, value, bytes) == address; }, legacy_stream.last)};
   return answer(cudaSuccess);
 }
-// From memory that is not pinned: it may return when the bytes have been staged.
+// From memory that is not pinned, so it may return once the bytes are staged.
 cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind) {
   if (breaks_capture()) return answer(cudaErrorStreamCaptureUnsupported);
   const auto* begin = static_cast<const char*>(from);
@@ -200,19 +230,31 @@ cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpy
   return answer(cudaSuccess);
 }
 cudaError_t cudaHostRegister(void* address, std::size_t bytes, unsigned) {
-  return answer(address != nullptr && bytes > 0 ? cudaSuccess : cudaErrorInvalidValue);
+  if (fails_now()) return answer(cudaErrorMemoryAllocation);
+  if (address == nullptr || bytes == 0) return answer(cudaErrorInvalidValue);
+  ++live_objects.registrations;
+  return answer(cudaSuccess);
+}
+cudaError_t cudaHostUnregister(void*) {
+  --live_objects.registrations;
+  return answer(cudaSuccess);
 }
 cudaError_t cudaHostGetDevicePointer(void** device_address, void* address, unsigned) {
+  if (fails_now()) return answer(cudaErrorMemoryAllocation);
   *device_address = address;
   return answer(cudaSuccess);
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  if (fails_now()) return answer(cudaErrorMemoryAllocation);
   *stream = new CUstream_st;
+  ++live_objects.streams;
   return answer(cudaSuccess);
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  delete stream;  // what is in it is done all the same
+  // Work that is already in it still runs.
+  delete stream;
+  --live_objects.streams;
   return answer(cudaSuccess);
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
@@ -221,7 +263,14 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   return answer(cudaSuccess);
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  if (fails_now()) return answer(cudaErrorMemoryAllocation);
   *event = new CUevent_st;
+  ++live_objects.events;
+  return answer(cudaSuccess);
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  --live_objects.events;
   return answer(cudaSuccess);
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
@@ -305,7 +354,8 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   add_all(before, exec->last);
   WorkList all = before;
   std::vector<std::pair<const Node*, std::shared_ptr<Work>>> works;
-  for (const auto& node : exec->nodes) {  // in the order in which they were captured
+  // In the order of their capture.
+  for (const auto& node : exec->nodes) {
     WorkList after = before;
     for (const auto& [earlier, work] : works) {
       if (std::find(node->after.begin(), node->after.end(), earlier) != node->after.end())

@@ -1,13 +1,16 @@
-// The protocol of a GPU's ring (ABI.md: A ring slot), as producer/cuda has it: two launches, the
-// second of two blocks, which ends a step. The kernels themselves are device code, so this models
-// their orders and not their text: a thread a block, a fence for fence_system(), a release and
-// acquire for the end of a kernel. The ticket is relaxed, as its order holds within the GPU only
-// (ticket_model.cpp). The reader's side is RingReader's.
+// The publishing protocol of a GPU's ring (ABI.md: A ring slot) in producer/cuda: two launches, of
+// which the second has two blocks and ends a step.
+//
+// The kernels are device code, so this models their memory orders and not their text: a thread is a
+// block, a fence is fence_system(), and a release and an acquire are the end of a kernel. The
+// ticket is relaxed, because its order holds within the GPU only (ticket_model.cpp). The reader's
+// side is RingReader's.
 #include "shm/models/relacy_memory.hpp"
 
 namespace {
 
-constexpr int kTries = 2;  // each side looks this often, then gives up: nobody waits for anybody
+// Each side tries this often and then gives up: no side waits for another.
+constexpr int kTries = 2;
 
 struct PublishedModel : rl::test_suite<PublishedModel, 3> {
   rl::atomic<std::uint64_t> published;
@@ -30,9 +33,11 @@ struct PublishedModel : rl::test_suite<PublishedModel, 3> {
 
   void thread(unsigned id) {
     if (id == 0) {
-      payload[0]($) = 100;  // the first launch, of one block
+      // The first launch, of one block.
+      payload[0]($) = 100;
       kernel_end($).store(1, rl::mo_release);
-      fence("launch_fence");  // the second one publishes it
+      // The second launch publishes it.
+      fence("launch_fence");
       published($).store(1, rl::mo_relaxed);
       run_block(1);
     } else if (id == 1) {
@@ -46,7 +51,7 @@ struct PublishedModel : rl::test_suite<PublishedModel, 3> {
     }
   }
 
-  // A block of the second launch, which writes one slot. Its last one ends the step.
+  // A block of the second launch; it writes one slot. The last block ends the step.
   void run_block(int slot) {
     payload[slot]($) = 100 + slot;
     fence("block_fence");
@@ -54,7 +59,7 @@ struct PublishedModel : rl::test_suite<PublishedModel, 3> {
     if (!last) return;
     fence("step_fence");
     published($).store(3, rl::mo_relaxed);
-    // A third launch writes slot 0 again, if the reader has given it back.
+    // A third launch reuses slot 0 if the reader has given it back.
     const std::uint64_t seen =
         consumed($).load(model::relacy_order(std::memory_order::acquire, "look_for_room"));
     if (seen >= 1) payload[0]($) = 103;

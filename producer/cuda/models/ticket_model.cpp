@@ -1,6 +1,7 @@
-// Tickets of the blocks of the launch that ends a step (producer/cuda: takes_last_ticket), within a
-// GPU: each block writes its records and then takes one, with release and acquire; the last one,
-// which alone publishes, comes after all that have written. Weakened: either half.
+// The tickets of the blocks that end a step (takes_last_ticket in producer/cuda), within a GPU.
+// Each block writes its records and then takes a ticket, with acquire and release. The block with
+// the last ticket publishes, so it must come after the stores of all blocks. Weakened: the acquire,
+// or the release.
 #include "shm/models/relacy_memory.hpp"
 
 namespace {

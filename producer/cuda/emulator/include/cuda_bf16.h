@@ -1,2 +1,2 @@
-// The hook takes the bits of these as they are.
+// Empty: the hook handles bfloat16 values as bits.
 #pragma once

@@ -1,5 +1,6 @@
-// CUDA's C++ as far as the hook's kernels use it, for a host compiler: a kernel is a function that
-// runs once for each thread of the grid, and where threads meet it lets the others go on.
+// The part of CUDA C++ that the hook's kernels use, for a host compiler. A kernel is a function
+// that runs once for each thread of the grid; at barriers, fences and atomics it lets other threads
+// run.
 #pragma once
 
 #include <bit>
@@ -20,17 +21,17 @@
 
 namespace moetrace::emulator {
 
-// Waits for all threads of the block, each of which must come here.
+// A barrier for the block: every thread of it must call this.
 void meet();
-// Somebody else may go on here: others see what this thread does from now on later than that.
+// Lets other threads run here, before this thread's next effects.
 void step_aside();
-// Puts `kernel` into the stream, or into the graph that it is captured into.
+// Enqueues `kernel` into the stream, or adds it to the graph that the stream is captured into.
 cudaError_t launch(cudaStream_t stream, dim3 blocks, dim3 threads, std::size_t shared_bytes,
                    std::function<void()> kernel);
 
 }  // namespace moetrace::emulator
 
-// Of the thread that runs.
+// Of the running thread.
 extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 struct uint4 {

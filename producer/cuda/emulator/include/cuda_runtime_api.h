@@ -1,5 +1,5 @@
-// CUDA's runtime API, as far as the hook and its tests use it, on a CPU: so that they run where
-// there is no GPU. Names, values and meanings are CUDA's. runtime.cpp says what is stricter here.
+// The part of CUDA's runtime API that the hook and its tests use, on a CPU, so that they run
+// without a GPU. Names, values and meanings are CUDA's; runtime.cpp says what is stricter here.
 #pragma once
 
 #include <cstddef>
@@ -64,6 +64,7 @@ cudaError_t cudaFree(void* address);
 cudaError_t cudaMemset(void* address, int value, std::size_t bytes);
 cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind);
 cudaError_t cudaHostRegister(void* address, std::size_t bytes, unsigned flags);
+cudaError_t cudaHostUnregister(void* address);
 cudaError_t cudaHostGetDevicePointer(void** device_address, void* address, unsigned flags);
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
@@ -71,6 +72,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
+cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);

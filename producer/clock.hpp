@@ -1,4 +1,4 @@
-// What tracing costs the engine's threads.
+// The clock that measures what tracing costs the engine's threads.
 #pragma once
 
 #include <cstdint>
@@ -8,11 +8,12 @@ namespace moetrace {
 
 inline std::int64_t monotonic_ns() {
   timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);  // vDSO: no system call
+  // Through the vDSO: no system call.
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
   return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
 }
 
-// Adds the time of its life to a total.
+// Adds the time between its construction and destruction to a total.
 class AddTime {
  public:
   explicit AddTime(std::uint64_t& total_ns) : total_ns_(total_ns), begin_ns_(monotonic_ns()) {}

@@ -1,4 +1,4 @@
-#include "producer/request_book.hpp"
+#include "producer/request_table.hpp"
 
 #include <algorithm>
 #include <array>
@@ -8,7 +8,7 @@
 namespace moetrace {
 namespace {
 
-// Cuts at `limit` bytes without splitting a UTF-8 sequence.
+// At most `limit` bytes of `text`, cut between UTF-8 sequences.
 std::string_view cut(std::string_view text, std::size_t limit) {
   if (text.size() <= limit) return text;
   while (limit > 0 && (static_cast<unsigned char>(text[limit]) & 0xC0) == 0x80) --limit;
@@ -25,15 +25,16 @@ std::uint16_t request_slots(std::size_t id_bytes) {
 
 }  // namespace
 
-RequestBook::RequestBook(const SegmentMap& map, EventWriter& events) : map_(map), events_(events) {
+RequestTable::RequestTable(const SegmentMap& map, EventWriter& events)
+    : map_(map), events_(events) {
   free_entries_.resize(map.header().request_slots);
   for (std::uint32_t n = 0; n < free_entries_.size(); ++n) {
     free_entries_[n] = static_cast<std::uint32_t>(free_entries_.size()) - 1 - n;
   }
 }
 
-std::uint64_t RequestBook::begin(std::string_view id, std::uint32_t prompt_tokens,
-                                 std::uint32_t cached_tokens) {
+std::uint64_t RequestTable::begin(std::string_view id, std::uint32_t prompt_tokens,
+                                  std::uint32_t cached_tokens) {
   const std::uint64_t request = next_++;
   const auto [at, is_new] = live_.emplace(
       request, Live{std::string(cut(id, MOETRACE_MAX_REQUEST_ID)), prompt_tokens, cached_tokens});
@@ -42,12 +43,13 @@ std::uint64_t RequestBook::begin(std::string_view id, std::uint32_t prompt_token
   return request;
 }
 
-void RequestBook::end(std::uint64_t request, std::uint32_t generated_tokens,
-                      std::string_view status) {
+void RequestTable::end(std::uint64_t request, std::uint32_t generated_tokens,
+                       std::string_view status) {
   const auto found = live_.find(request);
   if (found == live_.end()) return;
   if (!found->second.announced) {
-    // What waits must not grow with every request that comes and goes while nobody drains the ring.
+    // Forget its event: otherwise the queue would grow with every short request while no collector
+    // drains the ring.
     std::erase_if(pending_, [&](const Pending& waiting) { return waiting.request == request; });
   } else {
     const std::size_t limit = sizeof(moetrace_request_end_event::status) - 1;
@@ -58,7 +60,7 @@ void RequestBook::end(std::uint64_t request, std::uint32_t generated_tokens,
   live_.erase(found);
 }
 
-bool RequestBook::flush() {
+bool RequestTable::flush() {
   while (!pending_.empty()) {
     const Pending& next = pending_.front();
     if (next.is_end) {
@@ -71,7 +73,7 @@ bool RequestBook::flush() {
   return true;
 }
 
-bool RequestBook::write_begin(std::uint64_t request, Live& live) {
+bool RequestTable::write_begin(std::uint64_t request, Live& live) {
   const std::uint16_t slots = request_slots(live.id.size());
   if (!events_.fits(slots)) return false;
   const std::uint64_t first = events_.claim(slots);
@@ -89,8 +91,8 @@ bool RequestBook::write_begin(std::uint64_t request, Live& live) {
     events_.write(first + n, text);
   }
 
-  // The table's entry stands before the event can be seen, so that whoever has consumed the event
-  // finds it.
+  // Fill the table's entry before the event becomes visible, so that a collector that has consumed
+  // the event finds the entry.
   live.entry = take_entry();
   if (live.entry != kNoEntry) {
     moetrace_request_entry entry{};
@@ -102,16 +104,15 @@ bool RequestBook::write_begin(std::uint64_t request, Live& live) {
     std::memcpy(entry.id, live.id.data(), live.id.size());
     std::array<std::uint64_t, sizeof entry / 8> words;
     std::memcpy(words.data(), &entry, sizeof entry);
-    // Nobody reads the id past its end, and these lines are cold.
+    // Skip the words past the id: no reader uses them, and storing would touch cold cache lines.
     const std::size_t used = (offsetof(moetrace_request_entry, id) + live.id.size() + 7) / 8;
     entry_word(live.entry, 0).store(0, std::memory_order_relaxed);
     for (std::size_t w = 1; w < used; ++w) {
-      // release: a reader that sees this word (acquire) sees the 0 above when it looks at the
-      // number again.
+      // release: pairs with the collector's acquire load of the word. A reader that sees this word
+      // also sees the 0 above when it loads the number again.
       entry_word(live.entry, w).store(words[w], std::memory_order_release);
     }
-    // release: pairs with the acquire with which the collector reads the number; the entry is
-    // whole.
+    // release: pairs with the collector's acquire load of the number; the entry is complete now.
     entry_word(live.entry, 0).store(request + 1, std::memory_order_release);
   }
   events_.commit(first, slots, MOETRACE_EVENT_REQUEST, MOETRACE_EVENT_TEXT);
@@ -119,7 +120,7 @@ bool RequestBook::write_begin(std::uint64_t request, Live& live) {
   return true;
 }
 
-bool RequestBook::write_end(const Pending& end) {
+bool RequestTable::write_end(const Pending& end) {
   if (!events_.fits(1)) return false;
   const std::uint64_t position = events_.claim(1);
   moetrace_request_end_event event{};
@@ -129,7 +130,7 @@ bool RequestBook::write_end(const Pending& end) {
   events_.write(position, event);
   if (end.entry != kNoEntry) {
     constexpr std::size_t kEndWord = offsetof(moetrace_request_entry, end_event) / 8;
-    // relaxed: one word of its own; the collector only compares it.
+    // relaxed: an independent word, which the collector only compares.
     entry_word(end.entry, kEndWord).store(position, std::memory_order_relaxed);
     ended_.push_back({end.entry, position});
   }
@@ -137,24 +138,25 @@ bool RequestBook::write_end(const Pending& end) {
   return true;
 }
 
-std::uint32_t RequestBook::take_entry() {
+std::uint32_t RequestTable::take_entry() {
   if (free_entries_.empty()) {
-    // relaxed: only decides whether an old name may be forgotten; a wrong value from a hostile
-    // collector harms only itself.
+    // relaxed: the value only decides whether an old id may be forgotten. A hostile collector that
+    // lies here harms only itself.
     const std::uint64_t consumed =
         SharedWord(&map_.ctl()->event_consumed).load(std::memory_order_relaxed);
     while (!ended_.empty() && ended_.front().end_event < consumed) {
       free_entries_.push_back(ended_.front().entry);
       ended_.pop_front();
     }
-    if (free_entries_.empty()) return kNoEntry;  // a late collector will not know this request's id
+    // The table is full: a late collector will not know this request's id.
+    if (free_entries_.empty()) return kNoEntry;
   }
   const std::uint32_t entry = free_entries_.back();
   free_entries_.pop_back();
   return entry;
 }
 
-SharedWord RequestBook::entry_word(std::uint32_t entry, std::size_t word) const {
+SharedWord RequestTable::entry_word(std::uint32_t entry, std::size_t word) const {
   return SharedWord(reinterpret_cast<std::uint64_t*>(map_.requests() + entry) + word);
 }
 

@@ -1,4 +1,4 @@
-#include "producer/producer.hpp"
+#include "producer/ring_producer.hpp"
 
 #include <pthread.h>
 
@@ -6,7 +6,7 @@
 #include <mutex>
 #include <vector>
 
-#include "producer/cost.hpp"
+#include "producer/clock.hpp"
 #include "shm/layer_mask.hpp"
 #include "shm/session_claim.hpp"
 #include "shm/snapshot.hpp"
@@ -27,19 +27,20 @@ std::string summarise(const Settings& settings, const SegmentName& name) {
 
 }  // namespace
 
-// Makes every producer of this process deaf in a forked child, and gives the child's copy of the
-// lock descriptor back: an inherited one would keep the segment alive after the engine's death. The
-// mutex is held across every fork, and whenever a lock descriptor comes or goes.
+// Turns off every producer of this process in a forked child, and closes the child's copy of the
+// lock descriptor: an inherited copy would keep the segment alive after the engine's death. The
+// mutex is held across every fork, and whenever a lock descriptor is opened or closed.
 struct ForkGuard {
   std::mutex mutex;
-  std::vector<Producer*> producers;
+  std::vector<RingProducer*> producers;
 
   static ForkGuard& instance() {
     static ForkGuard* guard = [] {
-      auto* made = new ForkGuard;  // never destroyed: a fork may come at any time
+      // Never destroyed: a fork may happen at any time.
+      auto* made = new ForkGuard;
       ::pthread_atfork([] { instance().mutex.lock(); }, [] { instance().mutex.unlock(); },
                        [] {
-                         for (Producer* producer : instance().producers) {
+                         for (RingProducer* producer : instance().producers) {
                            producer->forked_ = true;
                            producer->segment_.release_in_child();
                          }
@@ -51,9 +52,9 @@ struct ForkGuard {
   }
 };
 
-Result<std::unique_ptr<Producer>> Producer::open(const Settings& settings) {
+Result<std::unique_ptr<RingProducer>> RingProducer::open(const Settings& settings) {
   ForkGuard& guard = ForkGuard::instance();
-  // Another thread's fork waits until the lock's descriptor has an owner that the child will find.
+  // Holds off forks until the guard knows the producer that owns the lock's descriptor.
   const std::lock_guard lock(guard.mutex);
   guard.producers.reserve(guard.producers.size() + 1);
   std::unique_ptr<DeviceHook> device_hook;
@@ -68,14 +69,14 @@ Result<std::unique_ptr<Producer>> Producer::open(const Settings& settings) {
       ProducerSegment::create(settings.directory, settings.session, settings.header, settings.sizes,
                               gpu ? open_device : ProducerSegment::Prepare());
   if (!segment) return segment.error();
-  std::unique_ptr<Producer> producer(
-      new Producer(settings, std::move(*segment), std::move(device_hook)));
+  std::unique_ptr<RingProducer> producer(
+      new RingProducer(settings, std::move(*segment), std::move(device_hook)));
   guard.producers.push_back(producer.get());
   return producer;
 }
 
-Producer::Producer(const Settings& settings, ProducerSegment segment,
-                   std::unique_ptr<DeviceHook> device_hook)
+RingProducer::RingProducer(const Settings& settings, ProducerSegment segment,
+                           std::unique_ptr<DeviceHook> device_hook)
     : segment_(std::move(segment)),
       directory_(settings.directory),
       summary_(summarise(settings, segment_.name())),
@@ -85,7 +86,7 @@ Producer::Producer(const Settings& settings, ProducerSegment segment,
       hook_(map()),
       device_hook_(std::move(device_hook)) {}
 
-Producer::~Producer() {
+RingProducer::~RingProducer() {
   if (usable()) {
     if (device_hook_ != nullptr) {
       device_hook_->close();
@@ -96,16 +97,16 @@ Producer::~Producer() {
     announcer_.close();
   }
   ForkGuard& guard = ForkGuard::instance();
-  const std::lock_guard lock(
-      guard.mutex);  // as in open(): no child may be born with a descriptor that nobody closes
+  // As in open(): a child must not inherit a descriptor that it would never close.
+  const std::lock_guard lock(guard.mutex);
   segment_.release();
   std::erase(guard.producers, this);
 }
 
-const std::string& Producer::no_collector() {
+const std::string& RingProducer::no_collector() {
   no_collector_.clear();
   if (!SessionClaim::held(directory_, name().session)) {
-    no_collector_ = "no collector serves this trace yet, its ring keeps the first " +
+    no_collector_ = "no collector serves this trace yet: the ring keeps the first " +
                     std::to_string(map().header().route_slots) +
                     " records; start moetraced --session " + name().session + " --directory " +
                     directory_;
@@ -113,27 +114,28 @@ const std::string& Producer::no_collector() {
   return no_collector_;
 }
 
-bool Producer::begin_step(std::uint32_t rows, const Spans& spans) {
-  if (device_hook_ != nullptr) return false;  // slots have one claimer, and it is the GPU
+bool RingProducer::begin_step(std::uint32_t rows, const Spans& spans) {
+  // A ring has one writer that reserves slots, and here it is the GPU.
+  if (device_hook_ != nullptr) return false;
   const StepBlock block = rows == 0 ? StepBlock{} : announcer_.announce(rows, spans);
   hook_.arm(block);
   end_announcement(block);
   return block.record;
 }
 
-void Producer::begin_replayed_step(std::uint32_t rows, const Spans& spans,
-                                   const moetrace_layer_mask& layers) {
+void RingProducer::begin_replayed_step(std::uint32_t rows, const Spans& spans,
+                                       const moetrace_layer_mask& layers) {
   const StepBlock block = announcer_.announce_layers(rows, spans, layers);
   hook_.arm(block);
   end_announcement(block);
 }
 
-void Producer::abort_step() {
+void RingProducer::abort_step() {
   if (device_hook_ == nullptr) hook_.arm({});
 }
 
-bool Producer::begin_step(moetrace_cuda_stream stream, std::uint32_t rows, const Spans& spans,
-                          Capture capture) {
+bool RingProducer::begin_step(moetrace_cuda_stream stream, std::uint32_t rows, const Spans& spans,
+                              Capture capture) {
   if (!can_announce(stream, capture)) return false;
   const StepBlock block = rows == 0 ? StepBlock{} : announcer_.announce(rows, spans);
   device_hook_->announce(stream, block);
@@ -141,34 +143,34 @@ bool Producer::begin_step(moetrace_cuda_stream stream, std::uint32_t rows, const
   return block.record;
 }
 
-void Producer::abort_step(moetrace_cuda_stream stream) {
+void RingProducer::abort_step(moetrace_cuda_stream stream) {
   if (can_announce(stream, Capture::kMaybe)) device_hook_->announce(stream, {});
 }
 
-bool Producer::can_announce(moetrace_cuda_stream stream, Capture capture) const {
+bool RingProducer::can_announce(moetrace_cuda_stream stream, Capture capture) const {
   if (device_hook_ == nullptr || !device_hook_->failure().empty()) return false;
   return capture == Capture::kNone || !device_hook_->captures(stream);
 }
 
-// It began at the block's time.
-void Producer::end_announcement(const StepBlock& block) {
+// An announcement began at block.time_ns.
+void RingProducer::end_announcement(const StepBlock& block) {
   if (block.rows == 0) return;
   const std::int64_t began = map().header().created_monotonic_ns + block.time_ns;
   cost_.announce_ns += static_cast<std::uint64_t>(monotonic_ns() - began);
   store_cost();
 }
 
-void Producer::add_cost(const Cost& more) {
+void RingProducer::add_cost(const Cost& more) {
   cost_.announce_ns += more.announce_ns;
   cost_.hook_ns += more.hook_ns;
   store_cost();
 }
 
-void Producer::store_cost() {
+void RingProducer::store_cost() {
   write_cost(map(), cost());
 }
 
-Producer::Totals Producer::totals() const {
+RingProducer::RecordCounts RingProducer::record_counts() const {
   if (device_hook_ == nullptr) return {hook_.claimed(), hook_.dropped() + announcer_.event_lost()};
   const auto snapshot = read_snapshot(map());
   if (!snapshot) return {0, announcer_.event_lost()};

@@ -1,5 +1,5 @@
-// The live requests of a producer: their numbers, their events, and the table from which a late
-// collector names them.
+// The live requests of a producer: assigns their numbers, writes their events, and fills the
+// segment's request table, from which a late collector learns their ids.
 #pragma once
 
 #include <boost/unordered/unordered_flat_map.hpp>
@@ -14,19 +14,20 @@
 
 namespace moetrace {
 
-class RequestBook {
+class RequestTable {
  public:
-  RequestBook(const SegmentMap& map, EventWriter& events);
+  RequestTable(const SegmentMap& map, EventWriter& events);
 
-  // As moetrace_request_begin and moetrace_request_end.
+  // See moetrace_request_begin and moetrace_request_end.
   std::uint64_t begin(std::string_view id, std::uint32_t prompt_tokens,
                       std::uint32_t cached_tokens);
   void end(std::uint64_t request, std::uint32_t generated_tokens, std::string_view status);
 
-  // Writes the events that found no room before. False if some still don't fit: no step may be
-  // announced then, because its spans might name a request that the collector can't know. What
-  // waits here is bounded by the number of live requests: a request that ends before it could be
-  // announced leaves nothing.
+  // Writes the events that found no room before. Returns false if some still don't fit: announce no
+  // step then, because its spans might name a request that the collector can't know yet.
+  //
+  // The live requests bound the number of waiting events: a request that ends before its event was
+  // written leaves nothing.
   bool flush();
 
  private:
@@ -35,8 +36,10 @@ class RequestBook {
     std::string id;
     std::uint32_t prompt_tokens;
     std::uint32_t cached_tokens;
+    // Its event is written.
     bool announced = false;
-    std::uint32_t entry = kNoEntry;  // in the table
+    // Its place in the table.
+    std::uint32_t entry = kNoEntry;
   };
   struct Pending {
     std::uint64_t request;
@@ -61,8 +64,8 @@ class RequestBook {
   boost::unordered_flat_map<std::uint64_t, Live> live_;
   std::deque<Pending> pending_;
   std::vector<std::uint32_t> free_entries_;
-  std::deque<Ended> ended_;  // entries to be taken again once their end has been consumed, in the
-                             // order of their ends
+  // Entries of ended requests, in the order of their ends; reused once the end is consumed.
+  std::deque<Ended> ended_;
 };
 
 }  // namespace moetrace

@@ -1,11 +1,11 @@
-#include "producer/request_book.hpp"
+#include "producer/request_table.hpp"
 
 #include "producer/test_segment.hpp"
 
 namespace moetrace {
 namespace {
 
-// The id of a request event, put together from its slots.
+// The id of a request event, assembled from its slots.
 std::string id_of(const std::vector<EventSlot>& slots) {
   const auto head = slots.at(0).as<moetrace_request_event>();
   std::string id(head.id, sizeof head.id);
@@ -19,14 +19,14 @@ std::string id_of(const std::vector<EventSlot>& slots) {
   return id;
 }
 
-TEST(RequestBook, IdsOfEveryLengthArriveWhole) {
+TEST(RequestTable, IdsOfEveryLengthArriveWhole) {
   for (std::size_t length = 0; length <= 255; ++length) {
     Bench bench;
     std::string id;
     for (std::size_t n = 0; n < length; ++n) id += static_cast<char>('a' + n % 26);
     EXPECT_EQ(bench.requests.begin(id, 57, 3), 0u);
     const auto slots = bench.reader.events();
-    // 32 bytes in the head, 56 in each slot behind it.
+    // 32 bytes in the head, 56 in each slot after it.
     const std::size_t expected = length <= 32 ? 1 : 1 + (length - 32 + 55) / 56;
     ASSERT_EQ(slots.size(), expected) << length;
     EXPECT_EQ(slots[0].kind, MOETRACE_EVENT_REQUEST);
@@ -42,7 +42,7 @@ TEST(RequestBook, IdsOfEveryLengthArriveWhole) {
   }
 }
 
-TEST(RequestBook, LongIdsAreCutBetweenCharacters) {
+TEST(RequestTable, LongIdsAreCutBetweenCharacters) {
   Bench bench;
   bench.requests.begin(std::string(300, 'x'), 0, 0);
   EXPECT_EQ(id_of(bench.reader.events()), std::string(255, 'x'));
@@ -56,7 +56,7 @@ TEST(RequestBook, LongIdsAreCutBetweenCharacters) {
   EXPECT_EQ(id_of(bench.reader.events()), "") << "no character begins anywhere";
 }
 
-TEST(RequestBook, EndsAreWrittenOnce) {
+TEST(RequestTable, EndsAreWrittenOnce) {
   Bench bench;
   const auto request = bench.requests.begin("r0", 1, 0);
   bench.requests.end(request, 128, "a status that is longer than the field, é");
@@ -73,7 +73,7 @@ TEST(RequestBook, EndsAreWrittenOnce) {
   EXPECT_EQ(bench.map().requests()[0].end_event, 1u);
 }
 
-TEST(RequestBook, WhatFindsNoRoomWaitsInOrder) {
+TEST(RequestTable, EventsWithoutRoomWaitInOrder) {
   Bench bench;  // 64 event slots
   for (int n = 0; n < 64; ++n) bench.requests.begin("r", 0, 0);
   EXPECT_TRUE(bench.requests.flush());
@@ -88,11 +88,11 @@ TEST(RequestBook, WhatFindsNoRoomWaitsInOrder) {
   EXPECT_EQ(slots[1].as<moetrace_request_end_event>().request, 0u);
 }
 
-TEST(RequestBook, NobodyOvertakesWhoWaits) {
+TEST(RequestTable, AShorterEventDoesNotOvertakeAWaitingOne) {
   Bench bench;
   for (int n = 0; n < 62; ++n) bench.requests.begin("r", 0, 0);
-  const auto longer =
-      bench.requests.begin(std::string(200, 'x'), 0, 0);  // four slots; two are free
+  // Needs four slots; two are free.
+  const auto longer = bench.requests.begin(std::string(200, 'x'), 0, 0);
   const auto shorter = bench.requests.begin("s", 0, 0);
   bench.requests.end(0, 5, "stop");
   EXPECT_EQ(bench.reader.events().size(), 62u);
@@ -104,7 +104,7 @@ TEST(RequestBook, NobodyOvertakesWhoWaits) {
   EXPECT_EQ(slots[5].as<moetrace_request_end_event>().request, 0u);
 }
 
-TEST(RequestBook, ARequestThatEndsBeforeItCouldBeAnnouncedLeavesNothing) {
+TEST(RequestTable, ARequestThatEndsBeforeItCouldBeAnnouncedLeavesNothing) {
   Bench bench;
   for (int n = 0; n < 64; ++n) bench.requests.begin("r", 0, 0);
   for (int n = 0; n < 1000; ++n) bench.requests.end(bench.requests.begin("short", 0, 0), 0, "stop");
@@ -113,15 +113,16 @@ TEST(RequestBook, ARequestThatEndsBeforeItCouldBeAnnouncedLeavesNothing) {
   EXPECT_TRUE(bench.reader.events().empty());
 }
 
-TEST(RequestBook, AGroupThatDoesNotFitTakesNothing) {
+TEST(RequestTable, AGroupThatDoesNotFitTakesNothing) {
   Bench bench;
   for (int n = 0; n < 61; ++n) bench.requests.begin("r", 0, 0);
-  bench.requests.begin(std::string(200, 'x'), 0, 0);  // four slots; three are free
+  // Needs four slots; three are free.
+  bench.requests.begin(std::string(200, 'x'), 0, 0);
   EXPECT_EQ(bench.events.position(), 61u);
   EXPECT_EQ(bench.reader.events().size(), 61u);
 }
 
-TEST(RequestBook, TableEntriesAreTakenAgainOnlyWhenTheEndIsConsumed) {
+TEST(RequestTable, EntriesAreReusedOnlyOnceTheEndIsConsumed) {
   Bench bench;  // four entries
   for (int n = 0; n < 4; ++n) bench.requests.begin("r" + std::to_string(n), 0, 0);
   bench.requests.end(2, 0, "stop");
@@ -138,7 +139,7 @@ TEST(RequestBook, TableEntriesAreTakenAgainOnlyWhenTheEndIsConsumed) {
   EXPECT_EQ(bench.reader.events().size(), 2u);
 }
 
-TEST(RequestBook, AHostileConsumedPositionHarmsNobodyElse) {
+TEST(RequestTable, AHostileConsumedPositionOverwritesNothing) {
   Bench bench;
   for (int n = 0; n < 4; ++n) bench.requests.begin("r", 0, 0);
   bench.map().ctl()->event_consumed = UINT64_MAX;

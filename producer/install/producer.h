@@ -1,0 +1,1 @@
+#include "../producer.h" /* moved: include <moetrace/producer.h> */
