@@ -92,7 +92,7 @@ Result<std::vector<Generation::Request>> Generation::admit() {
 // out.
 Result<void> Generation::run(std::vector<Request>& requests) {
   Pass pass;
-  std::vector<TracedSpan> spans;
+  std::vector<moetrace_span> spans;
   for (const Request& request : requests) {
     const size_t before = pass.tokens.size();
     if (request.positions == 0) {
@@ -103,9 +103,10 @@ Result<void> Generation::run(std::vector<Request>& requests) {
     }
     const auto rows = static_cast<int64_t>(pass.tokens.size() - before);
     pass.spans.push_back({request.cache.get(), request.positions, rows});
-    spans.push_back({request.traced, request.positions, rows});
+    spans.push_back({request.traced, static_cast<uint64_t>(request.positions),
+                     static_cast<uint32_t>(before), static_cast<uint32_t>(rows)});
   }
-  if (tracer_ != nullptr) tracer_->announce(spans);
+  if (tracer_ != nullptr) tracer_->announce(static_cast<uint32_t>(pass.tokens.size()), spans);
   auto next = model_->next_tokens(pass, tracer_);
   if (!next) {
     if (tracer_ != nullptr) tracer_->abort_pass();

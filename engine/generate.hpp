@@ -9,7 +9,7 @@
 
 #include "engine/model.hpp"
 #include "engine/errors.hpp"
-#include "engine/tracing.hpp"
+#include "engine/tracer.hpp"
 
 namespace moetrace::engine {
 

@@ -10,7 +10,7 @@
 #include "engine/progress.hpp"
 #include "engine/prompts.hpp"
 #include "engine/tokenizer.hpp"
-#include "engine/tracing.hpp"
+#include "engine/tracer.hpp"
 
 namespace moetrace::engine {
 
@@ -56,7 +56,7 @@ std::string line(const char* format, auto... values) {
 
 std::string traced_text(const Tracer* tracer) {
   if (tracer == nullptr) return "not traced";
-  const TraceTotals totals = tracer->totals();
+  const moetrace_totals totals = tracer->totals();
   return line("traced: %llu records, %llu dropped",
               static_cast<unsigned long long>(totals.recorded),
               static_cast<unsigned long long>(totals.dropped));

@@ -12,7 +12,7 @@
 #include "engine/init_model.hpp"
 #include "engine/model.hpp"
 #include "engine/test_folder.hpp"
-#include "engine/tracing.hpp"
+#include "engine/tracer.hpp"
 
 namespace moetrace::engine {
 namespace {

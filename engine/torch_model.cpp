@@ -14,7 +14,7 @@
 
 #include "engine/attention.hpp"
 #include "engine/files.hpp"
-#include "engine/host_tracer.hpp"
+#include "engine/torch_tracer.hpp"
 #include "engine/moe.hpp"
 #include "engine/weights.hpp"
 
@@ -206,7 +206,7 @@ class TorchModel final : public Model {
   }
 
   Result<std::unique_ptr<Tracer>> open_tracer(int64_t seed) const override {
-    return HostTracer::open(parts_->config, seed);
+    return TorchTracer::open(parts_->config, seed);
   }
 
  private:

@@ -123,7 +123,7 @@ template <class CopyOut>
 void CudaModel::Parts::run(const Pass& pass, bool all_rows, RouterHook* hook, CopyOut copy_out) {
   const bool decodes = std::all_of(pass.spans.begin(), pass.spans.end(),
                                    [](const PassSpan& span) { return span.rows == 1; });
-  const bool behind = hook != nullptr && hook->when() == RouterHook::When::kBehindPass;
+  const bool behind = hook != nullptr && hook->when() == RouterHook::When::kAfterPass;
   RouterHook* within = behind ? nullptr : hook;
   const Workspace& w =
       decodes ? enqueue_decode(pass, within) : enqueue_prefill(pass, all_rows, within);
@@ -131,7 +131,7 @@ void CudaModel::Parts::run(const Pass& pass, bool all_rows, RouterHook* hook, Co
   check(cudaEventRecord(computed.get(), stream.get()), "forward pass");
   // While the GPU is at the pass, and this thread would only wait. What the hook enqueues runs
   // while this thread prepares the next pass.
-  if (behind) forward->tell_all(w, static_cast<int>(pass.tokens.size()), *hook);
+  if (behind) forward->report_all(w, static_cast<int>(pass.tokens.size()), *hook);
   check(cudaEventSynchronize(computed.get()), "forward pass");
 }
 

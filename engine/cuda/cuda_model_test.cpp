@@ -13,12 +13,12 @@
 #include <tuple>
 #include <utility>
 
-#include "producer/cuda/bench_drain.hpp"
 #include "engine/cuda/cuda_tracer.hpp"
 #include "engine/cuda/device_array.hpp"
 #include "engine/generate.hpp"
 #include "engine/golden_data.hpp"
 #include "engine/init_model.hpp"
+#include "producer/cuda/bench_drain.hpp"
 #include "shm/test_directory.hpp"
 
 namespace moetrace::engine {
@@ -253,7 +253,7 @@ TEST(CudaTracing, TheSameTokensAndEveryRowIsRecordedOnce) {
   ASSERT_TRUE(model) << model.error().message;
   const auto untraced = generate(**model, nullptr);
   using Where = gpu::CudaTracer::Where;
-  for (const auto where : {Where::kBehindPass, Where::kInGraph, Where::kInLine}) {
+  for (const auto where : {Where::kAfterPass, Where::kInGraph, Where::kInLine}) {
     const TestDirectory ring;  // on tmpfs, as CUDA needs it to be
     ::setenv("MOETRACE_DIR", ring.path().c_str(), 1);
     auto tracer = gpu::CudaTracer::open((*model)->config(), 1234, 0, (*model)->stream(), where);
@@ -294,11 +294,12 @@ TEST(CudaTracing, RecordsAreTheRoutesOfTheUntracedPass) {
   auto segment =
       CollectorSegment::open(ring.path(), names->front(), CollectorSegment::Access::kCollect);
   ASSERT_TRUE(segment);
-  std::vector<TracedSpan> spans;
-  for (size_t row = 0; row < 3; ++row)
-    spans.push_back(
-        {(*tracer)->begin_request("r" + std::to_string(row), 9), sequences.positions[row], 1});
-  (*tracer)->announce(spans);
+  std::vector<moetrace_span> spans;
+  for (uint32_t row = 0; row < 3; ++row) {
+    spans.push_back({(*tracer)->begin_request("r" + std::to_string(row), 9),
+                     static_cast<uint64_t>(sequences.positions[row]), row, 1});
+  }
+  (*tracer)->announce(3, spans);
   ASSERT_TRUE((*model)->next_tokens(pass, tracer->get()));
   ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);  // the records come behind the tokens
 

@@ -19,10 +19,10 @@
 #include <string>
 #include <vector>
 
-#include "producer/cuda/bench_drain.hpp"
 #include "engine/cuda/cuda_model.hpp"
 #include "engine/cuda/cuda_tracer.hpp"
 #include "engine/cuda/json_lines_hook.hpp"
+#include "producer/cuda/bench_drain.hpp"
 
 namespace moetrace::engine {
 namespace {
@@ -63,7 +63,7 @@ class Mode {
   Mode(std::string name, const gpu::CudaModel& model, int64_t batch, int64_t context)
       : name_(std::move(name)), directory_(make_directory()) {
     if (name_ == "on") {
-      trace(model, batch, context, gpu::CudaTracer::Where::kBehindPass);
+      trace(model, batch, context, gpu::CudaTracer::Where::kAfterPass);
     } else if (name_ == "in_graph") {
       trace(model, batch, context, gpu::CudaTracer::Where::kInGraph);
     } else if (name_ == "in_line") {
@@ -96,8 +96,8 @@ class Mode {
     const int64_t position = pass.spans.front().first_position;
     if (json_ != nullptr) json_->next_pass(static_cast<int64_t>(pass.spans.size()), position);
     if (tracer_ == nullptr) return;
-    for (TracedSpan& span : spans_) span.first_position = position;
-    tracer_->announce(spans_);
+    for (moetrace_span& span : spans_) span.first_position = static_cast<uint64_t>(position);
+    tracer_->announce(static_cast<uint32_t>(spans_.size()), spans_);
     ++announced_;
   }
   std::string totals(int64_t layers) const {
@@ -128,8 +128,9 @@ class Mode {
     tracer_ = std::move(*tracer);
     drain_ = std::make_unique<bench::Drain>(directory_);
     for (int64_t row = 0; row < batch; ++row) {
-      // The requests are not ended: the trace is thrown away.
-      spans_.push_back({tracer_->begin_request("r" + std::to_string(row), context), 0, 1});
+      // The requests never end: the trace is thrown away.
+      spans_.push_back({tracer_->begin_request("r" + std::to_string(row), context), 0,
+                        static_cast<uint32_t>(row), 1});
     }
   }
 
@@ -137,7 +138,7 @@ class Mode {
   std::string directory_;
   std::unique_ptr<Tracer> tracer_;
   std::unique_ptr<bench::Drain> drain_;
-  std::vector<TracedSpan> spans_;
+  std::vector<moetrace_span> spans_;
   uint64_t announced_ = 0;
   std::unique_ptr<JsonLinesHook> json_;
   std::unique_ptr<Eager> eager_;
@@ -149,14 +150,14 @@ T value_or_throw(Result<T> result) {
   return std::move(*result);
 }
 
-// The sequences of a batch behind their context.
-struct Batch {
+// Sequences whose context has been computed, ready to decode.
+struct PrefilledSequences {
   std::vector<std::shared_ptr<KvCache>> caches;
   std::vector<int64_t> first_tokens;
 };
 
-Batch prefill(const gpu::CudaModel& model, int64_t batch, const Arguments& arguments) {
-  Batch made;
+PrefilledSequences prefill(const gpu::CudaModel& model, int64_t batch, const Arguments& arguments) {
+  PrefilledSequences made;
   uint64_t random = 1234;
   for (int64_t first = 0; first < batch;) {
     Pass pass;
@@ -180,10 +181,11 @@ struct Run {
   std::vector<int64_t> tokens;  // of all steps
 };
 
-Run run(const gpu::CudaModel& model, const Batch& batch, Mode& mode, const Arguments& arguments) {
+Run run(const gpu::CudaModel& model, const PrefilledSequences& sequences, Mode& mode,
+        const Arguments& arguments) {
   Pass pass;
-  pass.tokens = batch.first_tokens;
-  for (const auto& cache : batch.caches) pass.spans.push_back({cache.get(), 0, 1});
+  pass.tokens = sequences.first_tokens;
+  for (const auto& cache : sequences.caches) pass.spans.push_back({cache.get(), 0, 1});
   Run run{};
   const auto start = std::chrono::steady_clock::now();
   for (int64_t step = 0; step < arguments.steps; ++step) {
@@ -212,19 +214,19 @@ Spread spread_of(std::vector<double> values) {
 }
 
 bool measure(const gpu::CudaModel& model, int64_t size, const Arguments& arguments) {
-  const Batch batch = prefill(model, size, arguments);
+  const PrefilledSequences sequences = prefill(model, size, arguments);
   std::vector<std::unique_ptr<Mode>> modes;
   for (const std::string& name : arguments.modes)
     modes.push_back(std::make_unique<Mode>(name, model, size, arguments.context));
   std::vector<std::vector<double>> times(modes.size());
-  const Run expected = run(model, batch, *modes.front(), arguments);
+  const Run expected = run(model, sequences, *modes.front(), arguments);
   bool same = true;
   for (auto& mode : modes)  // graphs are captured here
-    same &= run(model, batch, *mode, arguments).tokens == expected.tokens;
+    same &= run(model, sequences, *mode, arguments).tokens == expected.tokens;
   for (int64_t repeat = 0; repeat < arguments.repeats; ++repeat) {
     for (size_t turn = 0; turn < modes.size(); ++turn) {
       const size_t m = repeat % 2 == 0 ? turn : modes.size() - 1 - turn;
-      const Run timed = run(model, batch, *modes[m], arguments);
+      const Run timed = run(model, sequences, *modes[m], arguments);
       times[m].push_back(timed.ms_per_step);
       same &= timed.tokens == expected.tokens;
     }

@@ -89,15 +89,15 @@ float* ForwardPass::weights_of(const Workspace& w, int64_t index) const {
   return w.weights.get() + index * w.rows * config_.top_k;
 }
 
-void ForwardPass::tell(const Workspace& w, int64_t index, int rows, RouterHook* hook) const {
+void ForwardPass::report(const Workspace& w, int64_t index, int rows, RouterHook* hook) const {
   if (hook == nullptr) return;
   hook->routed(index, DeviceRoutes{ids_of(w, index), weights_of(w, index), rows, config_.top_k},
                stream_);
 }
 
-void ForwardPass::tell_all(const Workspace& w, int rows, RouterHook& hook) const {
+void ForwardPass::report_all(const Workspace& w, int rows, RouterHook& hook) const {
   for (int64_t i = 0; i < config_.num_layers; ++i) {
-    if (weights_.layers[static_cast<size_t>(i)].moe) tell(w, i, rows, &hook);
+    if (weights_.layers[static_cast<size_t>(i)].moe) report(w, i, rows, &hook);
   }
   hook.pass_enqueued(stream_);
 }
@@ -158,7 +158,7 @@ void ForwardPass::fused_layer(const Workspace& w, int64_t index, int rows, Route
                         .arrived = w.router_arrived.get()},
                        rows, true, stream_);
   if (layer.moe) {
-    tell(w, index, rows, hook);
+    report(w, index, rows, hook);
     expert_up({.x = normed,
                .size = hidden,
                .gate_up = bf16(layer.gate_up),
@@ -222,7 +222,7 @@ void ForwardPass::wide_mlp(const Workspace& w, int64_t index, int rows, RouterHo
              w.router_logits.get(), rows);
     route(w.router_logits.get(), experts, top_k, config_.norm_topk_prob, ids_of(w, index),
           weights_of(w, index), rows, stream_);
-    tell(w, index, rows, hook);
+    report(w, index, rows, hook);
     const int pairs = rows * top_k;
     const ExpertWeights of_experts{layer.gate_up.get(), layer.down.get(), hidden,
                                    narrow(config_.moe_intermediate_size)};

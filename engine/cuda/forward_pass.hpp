@@ -26,7 +26,7 @@ class ForwardPass {
                RouterHook* hook) const;
   // What `hook` would have been told within the pass that has been enqueued last, which was over
   // the same workspace: its first `rows` rows.
-  void tell_all(const Workspace& workspace, int rows, RouterHook& hook) const;
+  void report_all(const Workspace& workspace, int rows, RouterHook& hook) const;
 
  private:
   struct Rows {
@@ -37,7 +37,7 @@ class ForwardPass {
   void fused_layer(const Workspace& w, int64_t index, int rows, RouterHook* hook) const;
   void wide_layer(const Workspace& w, int64_t index, const Rows& rows, RouterHook* hook) const;
   void wide_mlp(const Workspace& w, int64_t index, int rows, RouterHook* hook) const;
-  void tell(const Workspace& w, int64_t index, int rows, RouterHook* hook) const;
+  void report(const Workspace& w, int64_t index, int rows, RouterHook* hook) const;
   void multiply(const void* x, const void* weight, int64_t in, int64_t out, float beta, float* y,
                 int rows) const;
   AttentionShape attention_shape(int64_t index) const;
