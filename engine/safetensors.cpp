@@ -124,6 +124,12 @@ Result<TensorMap> read_header(std::span<const std::byte> bytes) {
   return tensors;
 }
 
+std::string shape_text(const std::vector<int64_t>& shape) {
+  std::string text = "[";
+  for (const int64_t size : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(size);
+  return text + "]";
+}
+
 }  // namespace
 
 std::string_view dtype_name(Dtype dtype) {
@@ -209,6 +215,26 @@ Result<Checkpoint> Checkpoint::open(const fs::path& folder) {
 const TensorView* Checkpoint::find(std::string_view name) const {
   const auto found = tensors_.find(name);
   return found == tensors_.end() ? nullptr : &found->second;
+}
+
+Result<const TensorView*> Checkpoint::require(const std::string& name,
+                                              const std::vector<int64_t>& shape) const {
+  const TensorView* view = find(name);
+  if (view == nullptr) {
+    return Error{ErrorCode::kBadModel,
+                 "weight " + name + " is missing; does config.json belong to these weights?"};
+  }
+  if (view->dtype == Dtype::kOther) {
+    return Error{ErrorCode::kUnsupported,
+                 "weight " + name + " has dtype " + view->dtype_text +
+                     ", which is not supported; save it as F32, BF16 or F16"};
+  }
+  if (view->shape != shape) {
+    return Error{ErrorCode::kBadModel, "weight " + name + " has shape " + shape_text(view->shape) +
+                                           ", but config.json implies " + shape_text(shape) +
+                                           "; does config.json belong to these weights?"};
+  }
+  return view;
 }
 
 uint64_t Checkpoint::float32_bytes() const {

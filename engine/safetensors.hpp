@@ -52,6 +52,10 @@ class Checkpoint {
 
   // nullptr if there is no tensor of that name.
   const TensorView* find(std::string_view name) const;
+  // The tensor, never nullptr. kBadModel if it is missing or has another shape than `shape`, which
+  // the config implies; kUnsupported if its dtype is kOther.
+  Result<const TensorView*> require(const std::string& name,
+                                    const std::vector<int64_t>& shape) const;
   // Bytes that all tensors would take as float32.
   uint64_t float32_bytes() const;
 

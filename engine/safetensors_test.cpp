@@ -99,6 +99,27 @@ TEST_F(Safetensors, RefusesTensorsThatContradictThemselves) {
                  "tensors a and b overlap");
 }
 
+TEST_F(Safetensors, RequireNamesWhatDiffersFromTheConfig) {
+  ASSERT_TRUE(write_file(folder_.path() / "model.safetensors",
+                         file_of(R"({"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},)"
+                                 R"("i":{"dtype":"I16","shape":[4],"data_offsets":[24,32]}})",
+                                 32)));
+  const auto checkpoint = Checkpoint::open(folder_.path()).value();
+  EXPECT_EQ(checkpoint.require("a", {2, 3}).value(), checkpoint.find("a"));
+  const auto why = [&](const char* name, const std::vector<int64_t>& shape) {
+    return checkpoint.require(name, shape).error();
+  };
+  EXPECT_EQ(why("a", {3, 2}).message,
+            "weight a has shape [2, 3], but config.json implies [3, 2]; does config.json belong to "
+            "these weights?");
+  EXPECT_EQ(why("a", {3, 2}).code, ErrorCode::kBadModel);
+  EXPECT_EQ(why("b", {4}).message,
+            "weight b is missing; does config.json belong to these weights?");
+  EXPECT_EQ(why("i", {4}).message,
+            "weight i has dtype I16, which is not supported; save it as F32, BF16 or F16");
+  EXPECT_EQ(why("i", {4}).code, ErrorCode::kUnsupported);
+}
+
 TEST_F(Safetensors, RefusesBrokenIndexes) {
   const auto index = folder_.path() / "model.safetensors.index.json";
   const auto why = [&] {

@@ -35,12 +35,6 @@ class Source {
   virtual void put(const std::string& name, const Shape& shape, const Place& place) = 0;
 };
 
-std::string shape_text(const Shape& shape) {
-  std::string text = "[";
-  for (const int64_t size : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(size);
-  return text + "]";
-}
-
 float half_to_float(uint16_t half) {
   const int exponent = half >> 10 & 31;
   const auto fraction = static_cast<float>(half & 1023);
@@ -79,20 +73,11 @@ class CheckpointSource final : public Source {
 
   void put(const std::string& name, const Shape& shape, const Place& place) override {
     if (error_) return;
-    const TensorView* view = checkpoint_.find(name);
-    if (view == nullptr) {
-      error_ = {ErrorCode::kBadModel,
-                "weight " + name + " is missing; does config.json belong to these weights?"};
-    } else if (view->dtype == Dtype::kOther) {
-      error_ = {ErrorCode::kUnsupported,
-                "weight " + name + " has dtype " + view->dtype_text +
-                    ", which is not supported; save it as F32, BF16 or F16"};
-    } else if (view->shape != shape) {
-      error_ = {ErrorCode::kBadModel, "weight " + name + " has shape " + shape_text(view->shape) +
-                                          ", but config.json asks for " + shape_text(shape) +
-                                          "; does it belong to these weights?"};
+    const auto view = checkpoint_.require(name, shape);
+    if (view) {
+      copy(**view, static_cast<size_t>(elements(shape)), place);
     } else {
-      copy(*view, static_cast<size_t>(elements(shape)), place);
+      error_ = view.error();
     }
   }
 
