@@ -7,7 +7,7 @@ namespace moetrace::engine {
 
 namespace {
 
-// What Linux says could be allocated without swapping; 0 if it does not say.
+// Memory that Linux could allocate without swapping (MemAvailable); 0 if it does not say.
 uint64_t available_bytes() {
   std::ifstream meminfo("/proc/meminfo");
   std::string key;
@@ -26,7 +26,8 @@ at::ScalarType scalar_type(Dtype dtype) {
 
 }  // namespace
 
-// Half of the memory: the rest is for the caches, the activations and everyone else.
+// Widens at loading if the float32 weights take at most half of the memory. The other half is for
+// caches, activations and other programs.
 WeightLoader::WeightLoader(const Checkpoint& checkpoint)
     : checkpoint_(checkpoint), widen_(checkpoint.float32_bytes() <= available_bytes() / 2) {}
 
@@ -41,7 +42,7 @@ Weight WeightLoader::get(const std::string& name, const std::vector<int64_t>& sh
   const auto options = at::TensorOptions().dtype(scalar_type(view->dtype));
   at::Tensor tensor;
   if (reinterpret_cast<uintptr_t>(view->bytes.data()) % dtype_bytes(view->dtype) == 0) {
-    // A view of the mapped file, which outlives the model's tensors; nothing writes to weights.
+    // A view of the mapped file. It outlives the model's tensors, and the model only reads weights.
     tensor = at::from_blob(const_cast<std::byte*>(view->bytes.data()), shape, options);
   } else {
     tensor = at::empty(shape, options);

@@ -11,10 +11,11 @@ namespace moetrace::engine::gpu {
 
 namespace {
 
-// What cuBLAS recommends for Hopper. Its own memory, so that captured products find it unchanged.
+// The workspace size that cuBLAS recommends for Hopper. This class owns that memory, so that its
+// address stays valid for captured products.
 constexpr size_t kCublasBytes = size_t{32} << 20;
 
-// The same float32 steps as Qwen2MoeRotaryEmbedding.
+// The same float32 operations as Qwen2MoeRotaryEmbedding.
 std::vector<float> inverse_frequencies(const ModelConfig& config) {
   std::vector<float> frequencies;
   for (int64_t i = 0; i < config.head_dim; i += 2) {
@@ -54,8 +55,9 @@ ForwardPass::~ForwardPass() {
   cublasDestroy(cublas_);
 }
 
-// y [rows, out] = x [rows, in] times weight [out, in], transposed, plus beta y. cuBLAS counts in
-// columns: y transposed is weight times x transposed. float32 stays float32: no TF32.
+// y [rows, out] = x [rows, in] times the transpose of weight [out, in], plus beta y. cuBLAS is
+// column-major, so it computes the transpose of y: weight times the transpose of x. float32
+// products stay in float32, without TF32.
 void ForwardPass::multiply(const void* x, const void* weight, int64_t in, int64_t out, float beta,
                            float* y, int rows) const {
   const cudaDataType_t number = type() == NumberType::kBfloat16 ? CUDA_R_16BF : CUDA_R_32F;
