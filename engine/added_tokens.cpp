@@ -15,13 +15,14 @@ bool is_space(uint32_t point) {
          category == UTF8PROC_CATEGORY_ZP;
 }
 
-// \w of a regular expression: letters, marks, digits, connectors.
+// \w of a regular expression: letters, marks, decimal digits, connectors.
 bool is_word(uint32_t point) {
   const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(point));
   return (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_ND) ||
          category == UTF8PROC_CATEGORY_PC;
 }
 
+// Start of the last character of text[0, end), in UTF-8.
 size_t start_of_last(std::string_view text, size_t end) {
   size_t at = end - 1;
   while (at > 0 && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) --at;

@@ -1,4 +1,4 @@
-// Tokens that are found in the text before anything else cuts it, such as <|endoftext|>.
+// Tokens that are found in the text before the pre-tokenizer cuts it, such as <|endoftext|>.
 #pragma once
 
 #include <cstdint>
@@ -11,9 +11,9 @@ namespace moetrace::engine {
 struct AddedToken {
   int64_t id;
   std::string content;
-  bool single_word = false;  // only where no word character is beside it
+  bool single_word = false;  // matches only between characters that are not word characters
   bool lstrip = false;       // takes the white space before it
-  bool rstrip = false;       // takes the white space behind it
+  bool rstrip = false;       // takes the white space after it
 };
 
 class AddedTokens {
@@ -26,7 +26,7 @@ class AddedTokens {
     std::string_view text;
     int64_t id;  // -1: ordinary text
   };
-  // Leftmost match first, the longest among those; pieces cover what isn't a token, and aren't
+  // The leftmost match wins, and of those the longest. The pieces cover the text in order; none is
   // empty.
   std::vector<Piece> split(std::string_view text) const;
 

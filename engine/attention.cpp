@@ -8,7 +8,7 @@ namespace moetrace::engine {
 
 namespace {
 
-// Query rows at once: bounds the score matrix of a long prompt to heads * 256 * positions floats.
+// Query rows per block. Bounds the score matrix of a long prompt to heads * 256 * positions floats.
 constexpr int64_t kBlockRows = 256;
 
 }  // namespace
@@ -31,8 +31,8 @@ TorchKvCache::View TorchKvCache::append(int64_t layer, int64_t first, const at::
 }
 
 Rotation rotation_at(const at::Tensor& positions, const ModelConfig& config) {
-  // The same float32 steps as Qwen2MoeRotaryEmbedding, so that long positions agree to the last
-  // bits.
+  // The same float32 operations, in the same order, as Qwen2MoeRotaryEmbedding: at large positions
+  // the angles then agree to the last bits.
   const auto options = at::TensorOptions().dtype(at::kFloat).device(positions.device());
   const at::Tensor exponent =
       at::arange(0, config.head_dim, 2, options).div(static_cast<double>(config.head_dim));

@@ -41,7 +41,7 @@ Result<Bpe> Bpe::parse(const json& model) {
   const auto bad = [](const std::string& what) {
     return Error{ErrorCode::kBadFile, "model: " + what};
   };
-  if (!model.is_object()) return bad("not an object");
+  if (!model.is_object()) return bad("expected an object");
   if (const std::string type = model.value("type", "BPE"); type != "BPE") {
     return Error{ErrorCode::kUnsupported, "model: type " + type + " is not supported, only BPE"};
   }
@@ -51,18 +51,19 @@ Result<Bpe> Bpe::parse(const json& model) {
       return Error{ErrorCode::kUnsupported, std::string("model: ") + option + " is not supported"};
     }
   }
-  if (!model.contains("vocab") || !model["vocab"].is_object()) return bad("has no vocab");
+  if (!model.contains("vocab") || !model["vocab"].is_object()) return bad("vocab is missing");
   Bpe bpe;
   for (const auto& [token, id] : model["vocab"].items()) {
     if (!id.is_number_unsigned() || id.get<uint64_t>() > INT32_MAX)
-      return bad("token " + token + " has no id");
+      return bad("token " + token + ": expected an id from 0 to " + std::to_string(INT32_MAX));
     bpe.vocab_.emplace(token, id.get<int64_t>());
   }
   bpe.fuse_unknown_ = model.value("fuse_unk", false);
   bpe.ignore_merges_ = model.value("ignore_merges", false);
   if (model.contains("unk_token") && model["unk_token"].is_string()) {
     const auto found = bpe.vocab_.find(model["unk_token"].get<std::string>());
-    if (found == bpe.vocab_.end()) return bad("the unk_token is not in the vocab");
+    if (found == bpe.vocab_.end())
+      return bad("the vocab lacks the unk_token " + model["unk_token"].get<std::string>());
     bpe.unknown_ = found->second;
   }
   uint32_t rank = 0;
@@ -70,12 +71,13 @@ Result<Bpe> Bpe::parse(const json& model) {
   std::string right;
   for (const json& merge : model.value("merges", json::array())) {
     if (!read_merge(merge, left, right))
-      return bad("merge " + std::to_string(rank) + " is no pair of tokens");
+      return bad("merge " + std::to_string(rank) + ": expected a pair of tokens");
     const auto a = bpe.vocab_.find(left);
     const auto b = bpe.vocab_.find(right);
     const auto merged = bpe.vocab_.find(left + right);
     if (a == bpe.vocab_.end() || b == bpe.vocab_.end() || merged == bpe.vocab_.end()) {
-      return bad("merge " + std::to_string(rank) + " names a token that is not in the vocab");
+      return bad("merge " + std::to_string(rank) + " (" + left + " " + right +
+                 "): the vocab lacks one of its tokens, or the merged one");
     }
     bpe.merges_.insert_or_assign({a->second, b->second}, Merge{rank, merged->second});
     ++rank;
@@ -113,9 +115,9 @@ void Bpe::encode(std::string_view piece, std::vector<int64_t>& out) const {
       return;
     }
   }
-  // A linked list of symbols and a heap of possible merges, lowest rank first, leftmost among
-  // equals: n log n also for a long piece. An entry whose symbols have changed since is stale: its
-  // left or right id no longer gives its rank.
+  // A linked list of symbols, and a heap of possible merges: lowest rank first, and the leftmost of
+  // equal ranks. This takes n log n steps for a piece of n characters. A heap entry goes stale when
+  // one of its symbols is merged: the ids no longer give the entry's rank, and it is skipped.
   std::vector<int64_t> ids = characters(piece);
   const auto count = static_cast<int64_t>(ids.size());
   std::vector<int64_t> next(ids.size());

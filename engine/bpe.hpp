@@ -14,12 +14,12 @@ namespace moetrace::engine {
 
 class Bpe {
  public:
-  // The "model" object of tokenizer.json; merges are "a b" or ["a", "b"]. kUnsupported names an
-  // option that isn't done.
+  // Reads the "model" object of tokenizer.json; a merge is "a b" or ["a", "b"]. kUnsupported names
+  // the option that this class does not implement.
   static Result<Bpe> parse(const nlohmann::json& model);
 
-  // Appends the ids of one piece. A character without a token becomes the unknown token, or nothing
-  // where there is none.
+  // Appends the ids of one piece. A character outside the vocab becomes the unknown token; if the
+  // model has no unknown token, the character is dropped.
   void encode(std::string_view piece, std::vector<int64_t>& ids) const;
 
   const std::unordered_map<std::string, int64_t>& vocab() const { return vocab_; }
@@ -40,9 +40,9 @@ class Bpe {
 
   std::unordered_map<std::string, int64_t> vocab_;
   std::unordered_map<std::pair<int64_t, int64_t>, Merge, PairHash> merges_;
-  int64_t unknown_ = -1;
-  bool fuse_unknown_ = false;
-  bool ignore_merges_ = false;  // a piece that is a token as a whole isn't merged
+  int64_t unknown_ = -1;        // id of the unknown token; -1: the model has none
+  bool fuse_unknown_ = false;   // neighbouring unknown characters give one unknown token
+  bool ignore_merges_ = false;  // a piece that is itself a token is not merged
 };
 
 }  // namespace moetrace::engine

@@ -9,16 +9,16 @@ namespace moetrace::engine {
 
 namespace {
 
-constexpr uint32_t kAlphabetEnd =
-    0x144;  // 0x100 + the 68 bytes that have no printable Latin-1 character of their own
+// 0x100, plus one for each of the 68 bytes that are not printable Latin-1 characters.
+constexpr uint32_t kAlphabetEnd = 0x144;
 
 struct Alphabet {
   std::array<uint32_t, 256> code_point{};
   std::array<int, kAlphabetEnd> byte{};  // -1: not in the alphabet
 };
 
-// GPT-2's bytes_to_unicode(): printable Latin-1 stands for itself, the rest is counted up from
-// 0x100.
+// GPT-2's bytes_to_unicode(): a printable Latin-1 character stands for itself; the other bytes take
+// the code points from 0x100 on, in order.
 Alphabet make_alphabet() {
   Alphabet alphabet;
   alphabet.byte.fill(-1);

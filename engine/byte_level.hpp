@@ -1,5 +1,5 @@
-// The byte-level alphabet of GPT-2: each byte has a printable character, so that any bytes can be
-// written as text.
+// The byte-level alphabet of GPT-2: it maps each byte to a printable character, so that text can
+// hold any bytes.
 #pragma once
 
 #include <string>
@@ -10,8 +10,8 @@ namespace moetrace::engine {
 // Each byte's character, as UTF-8.
 std::string to_byte_level(std::string_view bytes);
 
-// The inverse. Text with a character outside the alphabet stays as it is, as in the tokenizers
-// library.
+// The inverse. Returns text that has a character outside the alphabet unchanged, as the tokenizers
+// library does.
 std::string from_byte_level(std::string_view text);
 
 }  // namespace moetrace::engine

@@ -1,4 +1,4 @@
-"""The program itself: exit codes, one line on standard error for every mistake, and the files that it writes.
+"""The program: exit codes, one line on standard error for every mistake, and the files it writes.
 
 usage: command_test.py <moetrace-engine>
 """
@@ -42,7 +42,7 @@ class Command(unittest.TestCase):
     def setUp(self):
         self.model = self.root / self._testMethodName
         self.model.mkdir()
-        for file in self.whole.iterdir():  # links: a test replaces what it breaks
+        for file in self.whole.iterdir():  # links, which a test replaces where it breaks a file
             (self.model / file.name).symlink_to(file)
 
     def edit_config(self, **changes):
@@ -82,7 +82,7 @@ class Command(unittest.TestCase):
         for line in lines:
             self.assertEqual(line["generated_tokens"], len(line["token_ids"]))
             self.assertIn(line["status"], ("stop", "length"))
-        self.assertNotIn(b"\r", result.stderr)  # no progress bar where there is no terminal
+        self.assertNotIn(b"\r", result.stderr)  # no progress bar, as this is not a terminal
 
     def test_compare_writes_timing_and_the_same_texts(self):
         plain, compared, timing = (self.model / name for name in ("plain.jsonl", "compared.jsonl", "timing.json"))
@@ -164,8 +164,17 @@ class Command(unittest.TestCase):
         self.edit_config(num_hidden_layers=25)
         self.expect_failure(self.generate(), 1, "model.layers.24", "missing")
 
+    def test_a_name_with_a_line_end_stays_in_one_line(self):
+        whole = (self.whole / "model.safetensors").read_bytes()
+        begin = 8 + struct.unpack("<Q", whole[:8])[0]
+        header = json.loads(whole[8:begin])
+        header["two\nlines"] = {"dtype": "F32", "shape": [-1], "data_offsets": [0, 0]}
+        text = json.dumps(header).encode()
+        self.replace("model.safetensors", struct.pack("<Q", len(text)) + text + whole[begin:])
+        self.expect_failure(self.generate(), 1, "tensor two?lines: bad shape")
+
     def test_float16_weights(self):
-        """The bfloat16 weights, which are small enough to be the same numbers in float16 but for some near 0."""
+        """The bfloat16 weights as float16: the same numbers, except for a few near 0."""
         whole = (self.whole / "model.safetensors").read_bytes()
         begin = 8 + struct.unpack("<Q", whole[:8])[0]
         header = whole[8:begin].replace(b'"BF16"', b'"F16" ')
@@ -220,7 +229,7 @@ class Command(unittest.TestCase):
             done = [json.loads(line)["prompt_tokens"] for line in result.stdout.decode().splitlines()]
             self.assertEqual(done, [len("Two and two?"), len("A second prompt, a little longer.")])
         self.prompts.write_bytes("Two and two?".encode("utf-16"))
-        self.expect_failure(self.generate(), 1, "p.txt: it is UTF-16", "save the file as UTF-8")
+        self.expect_failure(self.generate(), 1, "p.txt: UTF-16", "save the file as UTF-8")
 
     def test_output_that_cannot_be_written(self):
         self.expect_failure(self.generate("--output", self.model / "no" / "texts.jsonl"), 1, "texts.jsonl")
@@ -246,7 +255,7 @@ class Command(unittest.TestCase):
         result = self.generate("--device", "cuda")
         if result.returncode == 0:
             self.skipTest("there is a GPU")
-        self.expect_failure(result, 1, "device cuda", "--device cpu")
+        self.expect_failure(result, 1, "--device cuda", "--device cpu")
 
     def test_prompts_command(self):
         source, target = self.model / "q.jsonl", self.model / "p.txt"

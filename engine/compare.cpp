@@ -18,7 +18,8 @@ struct Side {
     if (generation.finished()) return {};
     const auto start = std::chrono::steady_clock::now();
     auto stepped = generation.step();
-    if (tracer != nullptr) tracer->settle();  // the other side's step must not pay for it
+    // Wait here, so that the other side's step does not pay for this side's records.
+    if (tracer != nullptr) tracer->settle();
     timing.wall_time_sec +=
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     timing.tokens_generated = generation.tokens_generated();
@@ -30,7 +31,7 @@ ordered_json side_json(const Timing& timing) {
   return {{"wall_time_sec", timing.wall_time_sec}, {"tokens_generated", timing.tokens_generated}};
 }
 
-// Weights are mapped, not read: the first pass over them would be charged for the disk.
+// The weights are mapped, and the first pass reads them from disk: run it before the measurement.
 Result<void> warm_up(const Model& model, const std::vector<std::vector<int64_t>>& prompts) {
   auto generation = Generation::start(model, prompts, {.max_new_tokens = 2, .batch = 8}, nullptr);
   if (!generation) return generation.error();
@@ -69,9 +70,8 @@ Result<Comparison> compare(const Model& model, const std::vector<std::vector<int
   for (size_t i = 0; i < prompts.size(); ++i) {
     const Completion& completion = on.generation.completions()[i];
     if (completion.tokens != off.generation.completions()[i].tokens) {
-      return Error{ErrorCode::kFailed,
-                   "compare: the text of " + completion.req_id +
-                       " is not the same with tracing; this is a bug, please report it"};
+      return Error{ErrorCode::kFailed, "compare: tracing changed the text of request " +
+                                           completion.req_id + "; this is a bug, please report it"};
     }
   }
   return Comparison{off.timing, on.timing, on.generation.completions()};

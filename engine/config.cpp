@@ -14,10 +14,19 @@ using nlohmann::json;
 namespace {
 
 constexpr std::string_view kArchitecture = "Qwen2MoeForCausalLM";
-constexpr int64_t kMaxSize =
-    int64_t{1} << 24;  // of any one dimension: products of three still fit 128 bits, of two 64
+constexpr int64_t kMaxLayers = 1024;
+// Upper bound of any one dimension, so that a product of two fits 64 bits.
+constexpr int64_t kMaxSize = int64_t{1} << 24;
 
-// Reads keys and remembers the first that is wrong, so that the list of keys below stays a list.
+// A JSON value as a message shows it, shortened.
+std::string shown_value(const json& value) {
+  constexpr size_t kMostCharacters = 60;
+  std::string text = value.dump(-1, ' ', /*ensure_ascii=*/true);
+  if (text.size() > kMostCharacters) text = text.substr(0, kMostCharacters) + "...";
+  return text;
+}
+
+// Reads keys and remembers the first error, so that parse_config() reads as a list of keys.
 class Reader {
  public:
   explicit Reader(const json& object) : object_(object) {}
@@ -35,24 +44,23 @@ class Reader {
     const json* value = find(key);
     if (value == nullptr) return fallback;
     if (!value->is_number() || !(value->get<double>() > 0)) {
-      return fail(std::string(key) + " is no positive number"), fallback;
+      return fail_value(key, *value, "a number above 0"), fallback;
     }
     return value->get<double>();
   }
   bool flag_or(const char* key, bool fallback) {
     const json* value = find(key);
     if (value == nullptr) return fallback;
-    if (!value->is_boolean())
-      return fail(std::string(key) + " is neither true nor false"), fallback;
+    if (!value->is_boolean()) return fail_value(key, *value, "true or false"), fallback;
     return value->get<bool>();
   }
   std::string text_or(const char* key, std::string fallback) {
     const json* value = find(key);
     if (value == nullptr) return fallback;
-    if (!value->is_string()) return fail(std::string(key) + " is no text"), fallback;
+    if (!value->is_string()) return fail_value(key, *value, "a string"), fallback;
     return value->get<std::string>();
   }
-  // A number, or a list of them.
+  // One integer, or a list of them.
   std::vector<int64_t> sizes_or_none(const char* key) {
     const json* value = find(key);
     if (value == nullptr) return {};
@@ -79,11 +87,16 @@ class Reader {
   void fail(const std::string& message) {
     if (!error_set_) error_ = {ErrorCode::kBadModel, message}, error_set_ = true;
   }
+  void fail_value(const char* key, const json& value, const std::string& expected) {
+    fail(std::string(key) + " is " + shown_value(value) + ", expected " + expected);
+  }
   int64_t checked_size(const char* key, const json& value, int64_t smallest) {
-    const bool whole = value.is_number_integer() && value.get<int64_t>() >= smallest &&
-                       value.get<int64_t>() <= kMaxSize;
-    if (!whole) return fail(std::string(key) + " is no whole number in its range"), smallest;
-    return value.get<int64_t>();
+    const bool in_range = value.is_number_integer() && value.get<int64_t>() >= smallest &&
+                          value.get<int64_t>() <= kMaxSize;
+    if (in_range) return value.get<int64_t>();
+    fail_value(key, value,
+               "an integer from " + std::to_string(smallest) + " to " + std::to_string(kMaxSize));
+    return smallest;
   }
 
   const json& object_;
@@ -91,7 +104,7 @@ class Reader {
   bool error_set_ = false;
 };
 
-void read_architecture(const json& config, Reader& reader) {
+void read_architecture(Reader& reader) {
   std::string found = reader.text_or("model_type", "");
   bool known = found == "qwen2_moe";
   if (const json* names = reader.find("architectures");
@@ -106,10 +119,10 @@ void read_architecture(const json& config, Reader& reader) {
   }
   reader.support(known, "architecture " + (found.empty() ? std::string("(none)") : found) +
                             " is not supported, only " + std::string(kArchitecture));
-  (void)config;
 }
 
-// Old: rope_theta, rope_scaling. New: rope_parameters {rope_type, rope_theta}.
+// transformers before version 5 writes rope_theta and rope_scaling; from version 5 on it writes
+// rope_parameters {rope_type, rope_theta}.
 double read_rope_theta(Reader& reader) {
   const double top_level = reader.number_or("rope_theta", 10000.0);
   const json* scaling = reader.find("rope_scaling");
@@ -118,7 +131,8 @@ double read_rope_theta(Reader& reader) {
   for (const json* rope : {scaling, parameters}) {
     if (rope == nullptr) continue;
     if (!rope->is_object()) {
-      reader.require(false, "rope_parameters is no object");
+      reader.require(false, std::string(rope == scaling ? "rope_scaling" : "rope_parameters") +
+                                " is " + shown_value(*rope) + ", expected an object");
       continue;
     }
     Reader inner(*rope);
@@ -141,7 +155,8 @@ void read_unsupported(Reader& reader) {
                  "quantised models are not supported");
   if (const json* types = reader.find("layer_types"); types != nullptr && types->is_array()) {
     for (const json& type : *types)
-      reader.support(type == "full_attention", "only full attention is supported");
+      reader.support(type == "full_attention",
+                     "layer type " + shown_value(type) + " is not supported, only full_attention");
   }
 }
 
@@ -154,8 +169,8 @@ Dtype read_dtype(Reader& reader) {
   return Dtype::kFloat32;
 }
 
-// ".../models--Qwen--Qwen1.5-MoE-A2.7B/snapshots/<hash>" is how the hub's cache names
-// Qwen/Qwen1.5-MoE-A2.7B.
+// The model's name, from the name of its folder. The Hugging Face cache keeps
+// Qwen/Qwen1.5-MoE-A2.7B in ".../models--Qwen--Qwen1.5-MoE-A2.7B/snapshots/<hash>".
 std::string folder_model_id(const fs::path& folder) {
   std::error_code failed;
   fs::path path = fs::weakly_canonical(folder, failed);
@@ -181,11 +196,12 @@ bool ModelConfig::is_moe_layer(int64_t layer) const {
 }
 
 Result<ModelConfig> parse_config(const json& object) {
-  if (!object.is_object()) return Error{ErrorCode::kBadModel, "not a JSON object"};
+  if (!object.is_object()) return Error{ErrorCode::kBadModel, "expected a JSON object"};
   Reader reader(object);
   ModelConfig config;
-  read_architecture(object, reader);
-  if (reader.failed()) return reader.error();  // another architecture's keys would only confuse
+  read_architecture(reader);
+  // Stop here: an error about another architecture's keys would mislead.
+  if (reader.failed()) return reader.error();
   read_unsupported(reader);
   config.model_id = reader.text_or("_name_or_path", "");
   config.dtype = read_dtype(reader);
@@ -211,11 +227,17 @@ Result<ModelConfig> parse_config(const json& object) {
   config.mlp_only_layers = reader.sizes_or_none("mlp_only_layers");
   config.end_tokens = reader.sizes_or_none("eos_token_id");
   reader.require(config.top_k <= config.num_experts,
-                 "num_experts_per_tok is larger than num_experts");
+                 "num_experts_per_tok is " + std::to_string(config.top_k) +
+                     ", but num_experts is only " + std::to_string(config.num_experts));
   reader.require(config.num_heads % config.num_kv_heads == 0,
-                 "num_attention_heads is no multiple of num_key_value_heads");
-  reader.require(config.head_dim % 2 == 0, "head_dim is odd, but rotary embedding turns pairs");
-  reader.support(config.num_layers <= 1024, "more than 1024 layers are not supported");
+                 "num_attention_heads is " + std::to_string(config.num_heads) +
+                     ", expected a multiple of num_key_value_heads, which is " +
+                     std::to_string(config.num_kv_heads));
+  reader.require(config.head_dim % 2 == 0, "head_dim is " + std::to_string(config.head_dim) +
+                                               ", but rotary embedding needs an even number");
+  reader.support(config.num_layers <= kMaxLayers, std::to_string(config.num_layers) +
+                                                      " layers are not supported, at most " +
+                                                      std::to_string(kMaxLayers));
   if (reader.failed()) return reader.error();
   return config;
 }
@@ -248,7 +270,7 @@ Result<ModelConfig> load_config(const fs::path& folder) {
     if (!generation) return generation.error();
     if (!generation->is_object()) {
       return Error{ErrorCode::kBadModel,
-                   shown(generation_path) + ": not a JSON object; " + kDownloadAgain};
+                   shown(generation_path) + ": expected a JSON object; " + kDownloadAgain};
     }
     Reader reader(*generation);
     auto end_tokens = reader.sizes_or_none("eos_token_id");

@@ -1,5 +1,5 @@
-// config.json and generation_config.json of a Qwen2MoeForCausalLM folder, as old and new
-// transformers write them.
+// config.json and generation_config.json of a Qwen2MoeForCausalLM folder, as transformers writes
+// them before and from version 5.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@
 namespace moetrace::engine {
 
 struct ModelConfig {
-  std::string model_id;  // what the trace calls it
+  std::string model_id;  // the model's name in the trace
   Dtype dtype = Dtype::kFloat32;
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
@@ -28,7 +28,7 @@ struct ModelConfig {
   bool qkv_bias = true;
   bool tie_word_embeddings = false;
 
-  int64_t dense_intermediate_size = 0;  // of layers that are no MoE layers
+  int64_t dense_intermediate_size = 0;  // of the layers without experts
   int64_t moe_intermediate_size = 0;
   int64_t shared_intermediate_size = 0;
   int64_t num_experts = 0;
@@ -37,16 +37,16 @@ struct ModelConfig {
   int64_t decoder_sparse_step = 1;
   std::vector<int64_t> mlp_only_layers;
 
-  std::vector<int64_t> end_tokens;  // any of them ends a request
+  std::vector<int64_t> end_tokens;  // each of them ends a request
 
   bool is_moe_layer(int64_t layer) const;
 };
 
-// From a parsed config.json; kUnsupported names what this engine does not do, kBadModel what
-// contradicts itself.
+// Reads a parsed config.json. kUnsupported: the model needs what this engine does not implement.
+// kBadModel: a key is missing, has a bad value, or contradicts another.
 Result<ModelConfig> parse_config(const nlohmann::json& json);
 
-// Reads config.json, and generation_config.json where it is there.
+// Reads config.json, and generation_config.json if the folder has one.
 Result<ModelConfig> load_config(const std::filesystem::path& folder);
 
 }  // namespace moetrace::engine

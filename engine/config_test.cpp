@@ -1,4 +1,4 @@
-// config.json in the spellings of old and new transformers, and what is refused.
+// config.json as transformers writes it before and from version 5, and the errors of bad values.
 #include "engine/config.hpp"
 
 #include <gtest/gtest.h>
@@ -91,6 +91,28 @@ TEST(Config, RefusesWhatItDoesNotDo) {
   EXPECT_EQ(code("head_dim", 33), "bad");
 }
 
+TEST(Config, ErrorsNameTheValueAndWhatIsExpected) {
+  const auto why = [](const char* key, const json& value) {
+    json object = full_model();
+    object[key] = value;
+    return parse_config(object).error().message;
+  };
+  EXPECT_EQ(why("hidden_size", -1), "hidden_size is -1, expected an integer from 1 to 16777216");
+  EXPECT_EQ(why("hidden_size", "big"),
+            "hidden_size is \"big\", expected an integer from 1 to 16777216");
+  EXPECT_EQ(why("rms_norm_eps", 0), "rms_norm_eps is 0, expected a number above 0");
+  EXPECT_EQ(why("norm_topk_prob", "yes"), "norm_topk_prob is \"yes\", expected true or false");
+  EXPECT_EQ(why("hidden_act", 7), "hidden_act is 7, expected a string");
+  EXPECT_EQ(why("num_experts_per_tok", 61),
+            "num_experts_per_tok is 61, but num_experts is only 60");
+  EXPECT_EQ(why("num_key_value_heads", 5),
+            "num_attention_heads is 16, expected a multiple of num_key_value_heads, which is 5");
+  EXPECT_EQ(why("rope_scaling", "linear"), "rope_scaling is \"linear\", expected an object");
+  EXPECT_EQ(why("num_hidden_layers", 1025), "1025 layers are not supported, at most 1024");
+  // A long value is cut, so that the error stays readable.
+  EXPECT_LT(why("hidden_size", std::string(5000, 'x')).size(), 150u);
+}
+
 TEST(Config, GenerationConfigSaysWhatEndsAText) {
   const TestFolder folder;
   ASSERT_TRUE(write_file(folder.path() / "config.json", full_model().dump()));
@@ -109,8 +131,7 @@ TEST(InitModel, WritesTheSameBytesEverywhere) {
   uint64_t hash = 0xCBF29CE484222325;
   for (const char c : weights) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3;
   EXPECT_EQ(hash, 0x8744F120BE5AA23Eu);
-  ASSERT_TRUE(init_model(folder.path(), 5, Dtype::kFloat32))
-      << "a folder of its own may be written again";
+  ASSERT_TRUE(init_model(folder.path(), 5, Dtype::kFloat32)) << "it may write its own folder again";
   EXPECT_NE(read_file(folder.path() / "model.safetensors").value(), weights);
 }
 

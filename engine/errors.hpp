@@ -8,12 +8,12 @@
 namespace moetrace::engine {
 
 enum class ErrorCode {
-  kUsage,        // the command line or the environment does not fit
-  kNotFound,     // a file or folder isn't there, or can't be read
+  kUsage,        // the command line or the environment is wrong
+  kNotFound,     // a file or folder is missing, or can't be read
   kBadFile,      // a file's bytes contradict themselves
   kBadModel,     // the model's files contradict each other
-  kUnsupported,  // the file asks for something that this engine does not do
-  kBadPrompt,    // a prompt that can't be run
+  kUnsupported,  // a file needs what this engine does not implement
+  kBadPrompt,    // a prompt can't be run
   kCantWrite,    // a file can't be written
   kNoMemory,     // not enough memory
   kFailed,       // a computation failed
@@ -25,15 +25,18 @@ using Result = CodedResult<T, ErrorCode>;
 
 // What to try where files contradict themselves or each other.
 constexpr const char* kDownloadAgain = "download the model again";
-// What to try where a batch or a model does not fit.
+// What to try when a batch or a model does not fit in memory.
 constexpr const char* kLessMemory = "; try a smaller --batch, or a smaller model";
 
-// The error of one part, said about a larger thing: "<what>: <message>".
+// What to try when a computation fails for a reason that the user can't know.
+constexpr const char* kReport = "; check the model's files, or report this as a bug";
+
+// The error of a part, with the name of the whole before it: "<what>: <message>".
 inline Error in_context(const std::string& what, const Error& error) {
   return {error.code, what + ": " + error.message};
 }
 
-// The same, with what to try: "<what>: <message>; <advice>".
+// The same, followed by what to try: "<what>: <message>; <advice>".
 inline Error in_context(const std::string& what, const Error& error, const std::string& advice) {
   return {error.code, what + ": " + error.message + "; " + advice};
 }

@@ -1,4 +1,4 @@
-// Reading and writing whole files, and mapping large ones.
+// Reads and writes whole files, and maps large ones.
 #pragma once
 
 #include <cstddef>
@@ -12,8 +12,8 @@
 
 namespace moetrace::engine {
 
-// A file mapped read-only. The bytes stay valid, and at their address, for the object's life, also
-// when it is moved.
+// A file mapped read-only. The bytes keep their address until the object is destroyed; a move hands
+// them over.
 class FileMap {
  public:
   static Result<FileMap> open(const std::filesystem::path& path);
@@ -31,22 +31,25 @@ class FileMap {
   std::span<const std::byte> bytes_;
 };
 
-// The whole file; kNotFound says why it can't be read, and ends with `advice`.
+// Reads the whole file. kNotFound says why that failed, and ends with `advice`.
 Result<std::string> read_file(const std::filesystem::path& path,
                               const std::string& advice = "check the path");
 
-// The same for a text in UTF-8, without the byte order mark that some editors put before it;
-// kBadFile for UTF-16 and UTF-32, which other editors save.
+// The same for a text in UTF-8. Drops the byte order mark that some editors put first. kBadFile if
+// the file is UTF-16 or UTF-32, as some other editors save it.
 Result<std::string> read_text(const std::filesystem::path& path,
                               const std::string& advice = "check the path");
 
-// The whole file as JSON; kBadFile if it isn't.
+// Reads the whole file as JSON; kBadFile if that is invalid.
 Result<nlohmann::json> read_json(const std::filesystem::path& path);
 
-// Replaces the file's content; kCantWrite if any byte of it could not be written.
+// Replaces the file's content; kCantWrite if any byte can't be written.
 Result<void> write_file(const std::filesystem::path& path, std::string_view content);
 
-// The path as a message shows it: control characters replaced, so that a message stays one line.
+// The text as a message shows it: each control character becomes '?', so that the message stays one
+// line.
+std::string one_line(std::string text);
+// The same of a path.
 std::string shown(const std::filesystem::path& path);
 
 }  // namespace moetrace::engine

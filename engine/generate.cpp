@@ -7,8 +7,8 @@ namespace moetrace::engine {
 
 namespace {
 
-// Rows of prompts in one pass, unless a single prompt is longer: bounds the memory of the
-// activations.
+// Maximum rows of a prefill pass; bounds the memory of the activations. A longer prompt gets a pass
+// of its own.
 constexpr int64_t kPromptRows = 2048;
 
 Error bad_prompt(size_t index, const std::string& why) {
@@ -30,19 +30,24 @@ Result<Generation> Generation::start(const Model& model, std::vector<std::vector
                                      const GenerateOptions& options, Tracer* tracer) {
   const ModelConfig& config = model.config();
   for (size_t i = 0; i < prompts.size(); ++i) {
-    if (prompts[i].empty()) return bad_prompt(i, "it has no tokens; leave it out");
+    if (prompts[i].empty()) return bad_prompt(i, "no tokens; leave the prompt out");
     const auto size = static_cast<int64_t>(prompts[i].size());
     if (size + options.max_new_tokens > config.max_positions) {
-      return bad_prompt(
-          i, std::to_string(size) + " tokens and " + std::to_string(options.max_new_tokens) +
-                 " new ones are more than the model's " + std::to_string(config.max_positions) +
-                 " positions; use fewer --max-new-tokens");
+      return bad_prompt(i, std::to_string(size) + " tokens plus " +
+                               std::to_string(options.max_new_tokens) +
+                               " new ones exceed the model's " +
+                               std::to_string(config.max_positions) + " positions; " +
+                               (size < config.max_positions
+                                    ? "use --max-new-tokens " +
+                                          std::to_string(config.max_positions - size) + " or less"
+                                    : std::string("shorten the prompt")));
     }
     for (const int64_t token : prompts[i]) {
       if (token < 0 || token >= config.vocab_size) {
-        return bad_prompt(
-            i, "token " + std::to_string(token) + " is outside the model's vocabulary of " +
-                   std::to_string(config.vocab_size) + "; does the tokenizer belong to the model?");
+        return bad_prompt(i, "token " + std::to_string(token) +
+                                 " is outside the model's vocabulary of " +
+                                 std::to_string(config.vocab_size) +
+                                 " tokens; use the tokenizer.json that belongs to the model");
       }
     }
   }
@@ -63,7 +68,7 @@ Result<void> Generation::step() {
   return {};
 }
 
-// The next prompts that the batch and a pass have room for.
+// Takes the next prompts, as many as the batch and one pass have room for.
 Result<std::vector<Generation::Request>> Generation::admit() {
   std::vector<Request> entering;
   int64_t rows = 0;
@@ -71,11 +76,11 @@ Result<std::vector<Generation::Request>> Generation::admit() {
          static_cast<int64_t>(live_.size() + entering.size()) < options_.batch) {
     const auto prompt_rows = static_cast<int64_t>(prompts_[next_prompt_].size());
     if (!entering.empty() && rows + prompt_rows > kPromptRows) break;
-    // The last generated token is never fed back, so its position needs no room.
+    // The model never reads the last generated token, so the cache needs no position for it.
     auto cache = model_->new_cache(prompt_rows + options_.max_new_tokens - 1);
     if (!cache) {
-      for (const Request& request : entering)
-        live_.push_back(request);  // so that their end is told
+      // give_up() ends the live requests in the trace, and these have begun there.
+      for (const Request& request : entering) live_.push_back(request);
       return in_context("prompt " + std::to_string(next_prompt_), cache.error());
     }
     Request request{next_prompt_, std::move(*cache)};
@@ -88,11 +93,11 @@ Result<std::vector<Generation::Request>> Generation::admit() {
   return entering;
 }
 
-// One pass over `requests`: all tokens of each that have no position yet. Those that end are taken
-// out.
+// Runs one pass over `requests`: the whole prompt of a new request, the latest token of any other.
+// Removes the requests that end.
 Result<void> Generation::run(std::vector<Request>& requests) {
   Pass pass;
-  std::vector<TracedSpan> spans;
+  std::vector<moetrace_span> spans;
   for (const Request& request : requests) {
     const size_t before = pass.tokens.size();
     if (request.positions == 0) {
@@ -103,9 +108,10 @@ Result<void> Generation::run(std::vector<Request>& requests) {
     }
     const auto rows = static_cast<int64_t>(pass.tokens.size() - before);
     pass.spans.push_back({request.cache.get(), request.positions, rows});
-    spans.push_back({request.traced, request.positions, rows});
+    spans.push_back({request.traced, static_cast<uint64_t>(request.positions),
+                     static_cast<uint32_t>(before), static_cast<uint32_t>(rows)});
   }
-  if (tracer_ != nullptr) tracer_->announce(spans);
+  if (tracer_ != nullptr) tracer_->announce(static_cast<uint32_t>(pass.tokens.size()), spans);
   auto next = model_->next_tokens(pass, tracer_);
   if (!next) {
     if (tracer_ != nullptr) tracer_->abort_pass();
@@ -117,7 +123,7 @@ Result<void> Generation::run(std::vector<Request>& requests) {
   return {};
 }
 
-// Adds a token to its request; true if that ends it.
+// Adds a token to its request. Returns true if the request ends.
 bool Generation::take(Request& request, int64_t token) {
   Completion& completion = completions_[request.index];
   completion.tokens.push_back(token);

@@ -10,7 +10,7 @@
 #include "engine/progress.hpp"
 #include "engine/prompts.hpp"
 #include "engine/tokenizer.hpp"
-#include "engine/tracing.hpp"
+#include "engine/tracer.hpp"
 
 namespace moetrace::engine {
 
@@ -19,7 +19,7 @@ namespace {
 struct Outcome {
   std::vector<Completion> completions;
   std::string timing;   // content of timing.json
-  std::string summary;  // the closing line
+  std::string summary;  // the last line on standard error
 };
 
 Result<std::vector<std::vector<int64_t>>> encode_all(const Tokenizer& tokenizer,
@@ -29,14 +29,15 @@ Result<std::vector<std::vector<int64_t>>> encode_all(const Tokenizer& tokenizer,
     auto ids = tokenizer.encode(text);
     if (!ids) {
       return in_context("prompt " + std::to_string(prompts.size()), ids.error(),
-                        "change its text, or leave it out");
+                        "change the prompt's text, or leave it out");
     }
     prompts.push_back(std::move(*ids));
   }
   return prompts;
 }
 
-// nullptr if no trace is wanted, or if there can't be one and the run goes on without.
+// nullptr if the user wants no trace, or if opening it failed: the run then continues untraced. If
+// --compare is given, that failure is an error.
 Result<std::unique_ptr<Tracer>> open_tracer(const Model& model,
                                             const GenerateArguments& arguments) {
   if (!Tracer::enabled()) return std::unique_ptr<Tracer>();
@@ -56,7 +57,7 @@ std::string line(const char* format, auto... values) {
 
 std::string traced_text(const Tracer* tracer) {
   if (tracer == nullptr) return "not traced";
-  const TraceTotals totals = tracer->totals();
+  const moetrace_totals totals = tracer->totals();
   return line("traced: %llu records, %llu dropped",
               static_cast<unsigned long long>(totals.recorded),
               static_cast<unsigned long long>(totals.dropped));
@@ -70,7 +71,7 @@ Result<Outcome> run_compared(const Model& model, const std::vector<std::vector<i
   if (!result) return result.error();
   return Outcome{
       result->completions, timing_json(*result),
-      line("the same text with and without tracing; %.2f s without, %.2f s with: %+.2f%%",
+      line("same text with and without tracing: %.2f s untraced, %.2f s traced (%+.2f%%)",
            result->no_log.wall_time_sec, result->log.wall_time_sec, result->overhead_percent())};
 }
 
@@ -115,7 +116,7 @@ Result<void> write_outcome(const GenerateArguments& arguments, const Outcome& ou
     if (auto written = write_file(arguments.output, texts); !written) return written.error();
   } else if (std::fwrite(texts.data(), 1, texts.size(), stdout) != texts.size() ||
              std::fflush(stdout) != 0) {
-    return Error{ErrorCode::kCantWrite, "standard output: can't write to it; give --output FILE"};
+    return Error{ErrorCode::kCantWrite, "standard output: can't write to it; use --output FILE"};
   }
   const std::filesystem::path timing =
       arguments.timing.empty() && arguments.compare ? "timing.json" : arguments.timing;
@@ -126,8 +127,7 @@ Result<void> write_outcome(const GenerateArguments& arguments, const Outcome& ou
 
 Result<void> generate_command(const GenerateArguments& arguments) {
   if (arguments.compare && !Tracer::enabled()) {
-    return Error{ErrorCode::kUsage,
-                 "--compare: tracing is off, so there is nothing to compare; set MOETRACE=1"};
+    return Error{ErrorCode::kUsage, "--compare needs tracing, and tracing is off; set MOETRACE=1"};
   }
   const auto texts = read_prompts(arguments.prompts);
   if (!texts) return texts.error();

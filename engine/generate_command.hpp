@@ -1,11 +1,11 @@
-// moetrace-engine generate
+// The command `moetrace-engine generate`.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 
-#include "engine/model.hpp"
 #include "engine/errors.hpp"
+#include "engine/model.hpp"
 
 namespace moetrace::engine {
 
@@ -18,10 +18,10 @@ struct GenerateArguments {
   Device device = Device::kCpu;
   std::filesystem::path output;  // empty: standard output
   bool compare = false;
-  std::filesystem::path timing;  // empty: timing.json with --compare, else none
+  std::filesystem::path timing;  // empty: timing.json with --compare, else no file
 };
 
-// Prints a closing line to standard error.
+// Writes the texts and the timing, and prints a summary line to standard error.
 Result<void> generate_command(const GenerateArguments& arguments);
 
 }  // namespace moetrace::engine

@@ -1,5 +1,5 @@
-// For tests: the routing and logits that Hugging Face transformers' own float32 Qwen2MoeForCausalLM
-// gives, and the comparison of a model with them. The files come from scripts/golden-transformers.
+// For tests: the routing and logits of Hugging Face transformers' Qwen2MoeForCausalLM in float32,
+// and the comparison of a model with them. scripts/golden-transformers writes the files.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -66,21 +66,21 @@ inline std::vector<GoldenRequest> read_golden(const std::string& name) {
   return requests;
 }
 
-// What the router of one layer said in a pass; rows of padding may follow.
+// The routing of one layer in a pass; rows of padding may follow.
 struct RecordedLayer {
   int64_t layer;
   std::vector<int64_t> ids;
   std::vector<float> weights;
 };
 
-// Told of a pass's routing, and says what it was told.
+// A hook that keeps the routing of a pass.
 class RouteRecorder : public RouterHook {
  public:
-  // Of the pass that ran last, in the order of the layers.
+  // Returns the routing of the latest pass, in the order of the layers.
   virtual std::vector<RecordedLayer> take() = 0;
 };
 
-// Feeds the golden tokens (teacher forcing), all requests in every pass, and compares each row.
+// Feeds the golden tokens (teacher forcing), with all requests in each pass, and compares each row.
 inline void expect_golden(const Model& model, const std::vector<GoldenRequest>& requests,
                           const std::vector<int64_t>& moe_layers, RouteRecorder& recorder) {
   std::vector<std::shared_ptr<KvCache>> caches;

@@ -1,5 +1,6 @@
-// The model against Hugging Face transformers' own float32 Qwen2MoeForCausalLM: ids and weights of
-// every layer's routing, and the logits, over prompts and single tokens.
+// The model compared with Hugging Face transformers' Qwen2MoeForCausalLM in float32: ids and
+// weights of every layer's routing, and the logits, over prompts and single tokens. Then generation
+// and tracing over that model.
 #include <ATen/core/Tensor.h>
 #include <gtest/gtest.h>
 
@@ -12,7 +13,7 @@
 #include "engine/init_model.hpp"
 #include "engine/model.hpp"
 #include "engine/test_folder.hpp"
-#include "engine/tracing.hpp"
+#include "engine/tracer.hpp"
 
 namespace moetrace::engine {
 namespace {
@@ -74,7 +75,7 @@ TEST(Golden, GreedyTokensAreTransformers) {
       const std::vector<int64_t> theirs(golden[r].tokens.begin() + golden[r].prompt_tokens,
                                         golden[r].tokens.end());
       const auto& ours = generation->completions()[r].tokens;
-      // Hugging Face's run ignored end tokens; ours stops at the first.
+      // The golden run ignored end tokens; Generation stops at the first.
       EXPECT_TRUE(std::equal(ours.begin(), ours.end(), theirs.begin()))
           << "request " << r << " batch " << batch;
       EXPECT_TRUE(ours.size() == theirs.size() || ours.back() == 95);
@@ -150,6 +151,16 @@ TEST(Generation, ALayerWithoutExpertsThatIsAskedForIsOneLine) {
       << said;
 }
 
+TEST(Generation, MoreLayersThanATraceHoldsAreOneLine) {
+  ModelConfig config;
+  config.num_layers = 257;
+  const auto producer = open_producer(config, 1234, {"cpu", nullptr, -1});
+  ASSERT_FALSE(producer);
+  EXPECT_EQ(producer.error().message,
+            "the model has 257 layers, and a trace holds at most 256; choose a smaller model, or "
+            "unset MOETRACE to run without a trace");
+}
+
 TEST(Generation, RefusesPromptsThatCantRun) {
   const auto model = Model::load(std::filesystem::path(kTestData) / "small_model", Device::kCpu);
   ASSERT_TRUE(model);
@@ -161,6 +172,18 @@ TEST(Generation, RefusesPromptsThatCantRun) {
     EXPECT_EQ(generation.error().code, ErrorCode::kBadPrompt);
     EXPECT_EQ(generation.error().message.rfind("prompt 1: ", 0), 0u) << generation.error().message;
   }
+  const auto why = [&](size_t tokens) {
+    return Generation::start(**model, {std::vector<int64_t>(tokens, 1)}, {.max_new_tokens = 10},
+                             nullptr)
+        .error()
+        .message;
+  };
+  EXPECT_EQ(why(250),
+            "prompt 0: 250 tokens plus 10 new ones exceed the model's 256 positions; use "
+            "--max-new-tokens 6 or less");
+  EXPECT_EQ(why(300),
+            "prompt 0: 300 tokens plus 10 new ones exceed the model's 256 positions; shorten the "
+            "prompt");
 }
 
 }  // namespace

@@ -18,7 +18,7 @@ using nlohmann::ordered_json;
 
 namespace {
 
-constexpr int64_t kVocab = 257;  // 256 bytes and the end of the text
+constexpr int64_t kVocab = 257;  // 256 bytes and kEndOfText
 constexpr int64_t kHidden = 64;
 constexpr int64_t kHeads = 4;
 constexpr int64_t kLayers = 24;
@@ -28,15 +28,15 @@ constexpr int64_t kExpertSize = 32;
 constexpr int64_t kSharedSize = 128;
 constexpr int64_t kMaxPositions = 8192;
 constexpr int64_t kEndOfText = 256;
-constexpr const char* kMarker =
-    "moetrace_seed";  // in config.json: this folder is ours to write again
+// A key of config.json. Marks a folder that init_model() wrote and may write again.
+constexpr const char* kMarker = "moetrace_seed";
 
-// Powers of two by which the streams' numbers (standard deviation 37) are divided: with 64 inputs
-// of size 1, 2^-8 keeps a projection's output near 1. They were chosen by looking at what comes
-// out. Sharp attention and strong experts make the text depend on the context (else it is one token
-// for ever). Large embeddings keep float32's noise from growing through 24 layers: between float32
-// and float64 the router's probabilities differ by 1e-6, while neighbouring ones are typically 1e-3
-// apart.
+// A weight is a number of its RandomStream (standard deviation 37) times 2^-exponent. With 64
+// inputs of size 1, 2^-8 keeps a projection's output near 1. The exponents were chosen by
+// experiment. Sharp attention and strong experts make the text depend on the context; without them
+// the model repeats one token. Large embeddings keep float32's rounding noise from growing through
+// 24 layers: between float32 and float64 the router's probabilities differ by 1e-6, while
+// neighbouring probabilities typically differ by 1e-3.
 constexpr int kEmbeddingExponent = 3;
 constexpr int kQueryKeyExponent = 7;
 constexpr int kProjectionExponent = 8;
@@ -44,8 +44,9 @@ constexpr int kExpertExponent = 7;
 constexpr int kSharedExponent = 8;
 constexpr int kRouterExponent = 8;
 constexpr int kBiasExponent = 9;
-constexpr int kCommonPart = 4;  // a quarter of each embedding is shared by all, as in trained
-                                // models: some experts are popular
+// All embeddings share one vector of a quarter of their size: some experts become popular, as in
+// trained models.
+constexpr int kCommonPart = 4;
 
 enum class Fill { kOnes, kRandom, kRandomWithCommonPart };
 
@@ -169,17 +170,17 @@ ordered_json tokenizer_json() {
             {"merges", ordered_json::array()}}}};
 }
 
-// A folder of somebody else's is never written into.
+// Makes the folder, or checks that an existing one is empty or was written by init_model().
 Result<void> claim(const fs::path& folder) {
   const auto refuse = [&](const std::string& why) {
     return Error{ErrorCode::kCantWrite, shown(folder) + ": " + why};
   };
   std::error_code failed;
   fs::create_directories(folder, failed);
-  if (failed) return refuse("can't make the folder: " + failed.message() + "; choose another");
-  if (!fs::is_directory(folder, failed)) return refuse("not a folder; choose another");
+  if (failed) return refuse("can't create the folder: " + failed.message() + "; choose another");
+  if (!fs::is_directory(folder, failed)) return refuse("not a folder; choose another path");
   const auto entries = fs::directory_iterator(folder, failed);
-  if (failed) return refuse("can't look into it: " + failed.message() + "; choose another");
+  if (failed) return refuse("can't read the folder: " + failed.message() + "; choose another");
   if (entries == fs::directory_iterator()) return {};
   const auto config = read_json(folder / "config.json");
   if (config && config->is_object() && config->contains(kMarker)) return {};
@@ -199,9 +200,9 @@ Result<void> write_weights(const fs::path& path, uint64_t seed, Dtype dtype) {
   }
   out.close();
   if (!out) {
-    return Error{ErrorCode::kCantWrite, shown(path) + ": can't write it: " +
+    return Error{ErrorCode::kCantWrite, shown(path) + ": can't write the file: " +
                                             (errno != 0 ? std::strerror(errno) : "unknown reason") +
-                                            "; choose another folder"};
+                                            "; free some space, or choose another folder"};
   }
   return {};
 }

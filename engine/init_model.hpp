@@ -1,5 +1,5 @@
-// Writes a small Qwen2MoeForCausalLM folder with random weights, so that the engine runs without a
-// download.
+// Writes a small Qwen2MoeForCausalLM folder with random weights, so that the engine can run without
+// a download.
 #pragma once
 
 #include <cstdint>
@@ -10,9 +10,9 @@
 
 namespace moetrace::engine {
 
-// config.json, generation_config.json, model.safetensors, tokenizer.json and tokenizer_config.json
-// in `folder`, which is made if it isn't there. The same bytes for the same seed on every machine;
-// the numbers are the same in float32 and in bfloat16. kCantWrite if the folder holds something
+// Writes config.json, generation_config.json, model.safetensors, tokenizer.json and
+// tokenizer_config.json into `folder`, and creates it if needed. A seed gives the same bytes on
+// every machine; float32 and bfloat16 hold the same numbers. kCantWrite if the folder holds files
 // that this function did not write.
 Result<void> init_model(const std::filesystem::path& folder, uint64_t seed, Dtype dtype);
 

@@ -14,8 +14,8 @@ Result<std::unique_ptr<Model>> Model::load(const std::filesystem::path& folder, 
   return std::unique_ptr<Model>(std::move(*model));
 #else
   return Error{ErrorCode::kUnsupported,
-               "device cuda: this build has no CUDA engine (it needs -DMOETRACE_CUDA=ON); use "
-               "--device cpu"};
+               "--device cuda: this build lacks the CUDA engine; build with -DMOETRACE_CUDA=ON, or "
+               "use --device cpu"};
 #endif
 }
 

@@ -1,4 +1,4 @@
-// moetrace-engine: a small inference engine for Qwen2MoeForCausalLM whose routing can be traced.
+// moetrace-engine: a small inference engine for Qwen2MoeForCausalLM that can trace its routing.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <functional>
@@ -31,13 +31,13 @@ void add_init_model(CLI::App& app, Command& chosen) {
   auto arguments = std::make_shared<Arguments>();
   CLI::App* command =
       app.add_subcommand("init-model", "Write a small model folder with random weights");
-  command->add_option("--seed", arguments->seed, "The same seed gives the same bytes everywhere")
+  command->add_option("--seed", arguments->seed, "A seed gives the same bytes on every machine")
       ->check(command_line::integer<uint64_t>())
       ->capture_default_str();
-  command->add_option("--dtype", arguments->dtype, "How the weights are stored")
+  command->add_option("--dtype", arguments->dtype, "Type of the stored weights")
       ->check(command_line::one_of({"float32", "bfloat16"}))
       ->capture_default_str();
-  command->add_option("DIR", arguments->folder, "The folder to make")->required();
+  command->add_option("DIR", arguments->folder, "The folder to create")->required();
   command->callback([arguments, &chosen] {
     chosen = [arguments] {
       const Dtype dtype = arguments->dtype == "bfloat16" ? Dtype::kBfloat16 : Dtype::kFloat32;
@@ -53,10 +53,10 @@ void add_prompts(CLI::App& app, Command& chosen) {
     std::string output;
   };
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand("prompts", "Make a prompt file from a data set");
+  CLI::App* command = app.add_subcommand("prompts", "Write a prompt file from a data set");
   command->add_option("--gsm8k", arguments->gsm8k, "A GSM8K file (JSON Lines with \"question\")")
       ->required();
-  command->add_option("--first", arguments->first, "How many questions")
+  command->add_option("--first", arguments->first, "Number of questions to take")
       ->check(command_line::integer<int64_t>(1, kMostTokens))
       ->capture_default_str();
   command->add_option("-o,--output", arguments->output, "The prompt file to write")->required();
@@ -72,38 +72,38 @@ void add_prompts(CLI::App& app, Command& chosen) {
 void add_generate(CLI::App& app, Command& chosen) {
   auto arguments = std::make_shared<GenerateArguments>();
   auto device = std::make_shared<std::string>("cpu");
-  CLI::App* command = app.add_subcommand("generate", "Continue prompts, greedily (temperature 0)");
-  command->footer("Set MOETRACE=1 to record the routing; moetrace run does that and collects it.");
+  CLI::App* command =
+      app.add_subcommand("generate", "Continue prompts by greedy decoding (temperature 0)");
+  command->footer("MOETRACE=1 records the routing. `moetrace run` sets it and collects the trace.");
   command->add_option("--model", arguments->model, "A Qwen2MoeForCausalLM folder")->required();
   command
       ->add_option("--prompts", arguments->prompts,
-                   "Texts, separated by an empty line, --- and an empty line")
+                   "The prompt file; an empty line, --- and an empty line separate two prompts")
       ->required();
   command
       ->add_option("--max-new-tokens", arguments->max_new_tokens,
-                   "For each prompt, an end token included")
+                   "Maximum new tokens of a prompt, an end token included")
       ->check(command_line::integer<int64_t>(1, kMostTokens))
       ->capture_default_str();
   command
-      ->add_option("--batch", arguments->batch,
-                   "Prompts at once; the next enters when one has ended")
+      ->add_option("--batch", arguments->batch, "Prompts in a batch; the next enters when one ends")
       ->check(command_line::integer<int64_t>(1, kMostBatch))
       ->capture_default_str();
   command
       ->add_option("--seed", arguments->seed,
-                   "Noted in the trace; greedy generation draws no numbers")
+                   "Recorded in the trace; greedy decoding does not use it")
       ->check(command_line::integer<int64_t>())
       ->capture_default_str();
-  command->add_option("--device", *device, "cpu, or cuda where it was built in (default: cpu)")
+  command->add_option("--device", *device, "cpu, or cuda if the build has it (default: cpu)")
       ->check(command_line::one_of({"cpu", "cuda"}))
       ->type_name("cpu|cuda");
   command->add_option("--output", arguments->output,
-                      "Texts as JSON Lines (default: standard output)");
+                      "File for the texts, as JSON Lines (default: standard output)");
   command->add_flag("--compare", arguments->compare,
-                    "Run without and with tracing, pass by pass in turns, and compare time and "
-                    "text; needs MOETRACE=1");
+                    "Run without and with tracing, in turns pass by pass, and compare times and "
+                    "texts; needs MOETRACE=1");
   command->add_option("--timing", arguments->timing,
-                      "Wall times as JSON (default: timing.json with --compare)");
+                      "File for the wall times, as JSON (default: timing.json with --compare)");
   command->callback([arguments, device, &chosen] {
     arguments->device = *device == "cuda" ? Device::kCuda : Device::kCpu;
     chosen = [arguments] { return generate_command(*arguments); };
@@ -116,12 +116,13 @@ int report_usage(const CLI::App& app, const CLI::ParseError& error) {
 }
 
 int report(const Error& error) {
-  std::fprintf(stderr, "moetrace-engine: %s\n", error.message.c_str());
+  // Messages quote names from the model's files, which may hold control characters.
+  std::fprintf(stderr, "moetrace-engine: %s\n", one_line(error.message).c_str());
   return error.code == ErrorCode::kUsage ? kExitUsage : kExitFailed;
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("moetrace-engine: runs Qwen2-MoE models; its routing can be traced",
+  CLI::App app("moetrace-engine: runs Qwen2-MoE models and can trace their routing",
                "moetrace-engine");
   app.set_version_flag("--version", "moetrace-engine " MOETRACE_VERSION);
   app.require_subcommand(1);
@@ -147,8 +148,9 @@ int main(int argc, char** argv) {
   int exit_code = 1;
   try {
     exit_code = moetrace::engine::run(argc, argv);
-  } catch (const std::exception& error) {  // no memory, in practice
-    std::fprintf(stderr, "moetrace-engine: failed: %s\n", error.what());
+  } catch (const std::exception& error) {  // std::bad_alloc, in practice
+    std::fprintf(stderr, "moetrace-engine: failed: %s; free some memory, or use a smaller model\n",
+                 error.what());
   }
   return moetrace::command_line::end_program("moetrace-engine", exit_code);
 }

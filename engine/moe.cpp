@@ -4,12 +4,11 @@ namespace moetrace::engine {
 
 namespace {
 
-// Which rows go to which expert: a counting sort of the (row, choice) pairs by expert.
+// The (row, choice) pairs sorted by expert, by a counting sort.
 struct Grouping {
-  std::vector<int64_t>
-      first;         // [experts + 1]: expert e has the sorted pairs [first[e], first[e + 1])
-  at::Tensor row;    // [pairs]: row of each sorted pair
-  at::Tensor place;  // [pairs]: where pair (row, choice) went
+  std::vector<int64_t> first;  // [experts + 1]: expert e has sorted pairs [first[e], first[e + 1])
+  at::Tensor row;              // [pairs]: row of each sorted pair
+  at::Tensor place;            // [pairs]: index of pair (row, choice) among the sorted pairs
 };
 
 Grouping group_by_expert(const at::Tensor& ids, int64_t experts) {
@@ -53,8 +52,8 @@ MoeBlock MoeBlock::load(WeightLoader& loader, const std::string& prefix,
   block.top_k_ = config.top_k;
   block.norm_topk_prob_ = config.norm_topk_prob;
   block.router_ = loader.get(prefix + "gate.weight", {config.num_experts, hidden});
-  // Files hold each expert's matrices by name; transformers from version 5 on may also write them
-  // stacked.
+  // Either each expert has matrices of its own, or (transformers from version 5 on) one tensor
+  // stacks those of all experts.
   const std::string stacked = prefix + "experts.gate_up_proj";
   if (loader.has(stacked)) {
     const Weight gate_up = loader.get(stacked, {config.num_experts, 2 * inner, hidden});

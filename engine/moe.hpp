@@ -1,4 +1,4 @@
-// Feed-forward parts of a layer: the gated MLP, and the mixture of experts with its router.
+// The feed-forward part of a layer: a gated MLP, or a mixture of experts with its router.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -25,7 +25,7 @@ struct Mlp {
 
 struct Routing {
   at::Tensor weights;  // float32 [rows, top_k]
-  at::Tensor ids;      // int64 [rows, top_k], by falling weight
+  at::Tensor ids;      // int64 [rows, top_k], by descending weight
 };
 
 // modeling_qwen2_moe.py, Qwen2MoeSparseMoeBlock
@@ -33,8 +33,8 @@ class MoeBlock {
  public:
   static MoeBlock load(WeightLoader& loader, const std::string& prefix, const ModelConfig& config);
 
-  // x [rows, hidden]; `hook` (may be nullptr) is told of layer `layer`'s routing before the experts
-  // run.
+  // x [rows, hidden]. Calls `hook` (may be nullptr) with the routing before the experts run;
+  // `layer` is the layer's index in the model.
   at::Tensor forward(const at::Tensor& x, int64_t layer, RouterHook* hook) const;
 
  private:

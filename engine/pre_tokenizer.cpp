@@ -14,7 +14,7 @@ using nlohmann::json;
 
 namespace {
 
-// What ByteLevel uses when use_regex is set: GPT-2's pattern.
+// GPT-2's pattern, which ByteLevel uses if use_regex is set.
 constexpr const char* kGpt2Pattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
@@ -46,17 +46,17 @@ Result<Pattern> Pattern::compile(const std::string& regex) {
   int why = 0;
   PCRE2_SIZE where = 0;
   auto compiled = std::make_shared<Code>();
-  // UCP: \s, \d and \w are Unicode's, as in the tokenizers library.
+  // PCRE2_UCP gives \s, \d and \w their Unicode meaning, as in the tokenizers library.
   compiled->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(regex.data()), regex.size(),
                                  PCRE2_UTF | PCRE2_UCP, &why, &where, nullptr);
   if (compiled->code == nullptr) {
-    return unsupported("pattern: " + pcre2_message(why) + " at character " + std::to_string(where));
+    return unsupported("pattern: " + pcre2_message(why) + " at byte " + std::to_string(where));
   }
-  pcre2_jit_compile(compiled->code,
-                    PCRE2_JIT_COMPLETE);  // without a JIT it is slower, and right all the same
+  // May fail: matching without the JIT is slower and gives the same result.
+  pcre2_jit_compile(compiled->code, PCRE2_JIT_COMPLETE);
   compiled->match = pcre2_match_data_create_from_pattern(compiled->code, nullptr);
   if (compiled->match == nullptr)
-    return Error{ErrorCode::kNoMemory, "pre_tokenizer: no memory for a pattern"};
+    return Error{ErrorCode::kNoMemory, "pre_tokenizer: not enough memory for a pattern"};
   return Pattern(std::move(compiled));
 }
 
@@ -84,7 +84,7 @@ Result<std::vector<Pattern::Piece>> Pattern::split(std::string_view text) const 
     const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(code_->match);
     const size_t begin = ends[0];
     const size_t end = ends[1];
-    if (end <= begin) {  // an empty match cuts nothing; go on behind the next character
+    if (end <= begin) {  // an empty match cuts nothing; continue after the next character
       from = std::max(begin, from) + 1;
       while (from < text.size() && (static_cast<unsigned char>(text[from]) & 0xC0) == 0x80) ++from;
       continue;
@@ -105,7 +105,7 @@ Result<PreTokenizer> PreTokenizer::parse(const json& value) {
 }
 
 Result<void> PreTokenizer::parse_step(const json& value, std::vector<Step>& steps) {
-  if (!value.is_object()) return unsupported("not an object");
+  if (!value.is_object()) return unsupported("expected an object");
   const std::string type = value.value("type", "");
   Step step{};
   if (type == "Sequence") {
@@ -129,7 +129,7 @@ Result<void> PreTokenizer::parse_step(const json& value, std::vector<Step>& step
                                         : json{{"Regex", each_digit ? R"(\p{N})" : R"(\p{N}+)"}};
     const bool is_regex = wanted.is_object() && wanted.contains("Regex");
     if (!is_regex && !(wanted.is_object() && wanted.contains("String")))
-      return unsupported("Split has no pattern");
+      return unsupported("Split lacks a pattern, expected a Regex or a String");
     auto pattern = is_regex ? Pattern::compile(wanted["Regex"].get<std::string>())
                             : Pattern::literal(wanted["String"].get<std::string>());
     if (!pattern) return pattern.error();
@@ -146,7 +146,7 @@ Result<void> PreTokenizer::parse_step(const json& value, std::vector<Step>& step
     for (const auto& [name, meaning] : known) {
       if (behavior == name) step.behavior = meaning, found = true;
     }
-    if (!found) return unsupported("Split behavior " + behavior + " is not known");
+    if (!found) return unsupported("Split behavior " + behavior + " is not supported");
   } else {
     return unsupported("type " + type + " is not supported");
   }
@@ -163,7 +163,7 @@ Result<void> PreTokenizer::apply(const Step& step, const std::string& piece,
     if (!split) return split.error();
     cuts = std::move(*split);
   }
-  // tokenizers, SplitDelimiterBehavior: what happens to the matches ("delimiters")
+  // SplitDelimiterBehavior of the tokenizers library: where the matches ("delimiters") go.
   std::vector<Pattern::Piece> kept;
   for (Pattern::Piece cut : cuts) {
     cut.matched = cut.matched != step.invert;

@@ -1,5 +1,4 @@
-// The pre_tokenizer part of tokenizer.json: how text is cut into the pieces within which BPE
-// merges.
+// The pre_tokenizer part of tokenizer.json: cuts text into pieces. BPE merges only within a piece.
 #pragma once
 
 #include <memory>
@@ -12,13 +11,13 @@
 
 namespace moetrace::engine {
 
-// One pattern of a Split, compiled once. Not for concurrent use.
+// The pattern of a Split, compiled once. Use it from one thread at a time.
 class Pattern {
  public:
-  // `regex` in the syntax of tokenizer.json; PCRE2 reads all of what GPT-2's and Qwen2's files use
-  // the same way.
+  // `regex` is in the syntax of tokenizer.json. What GPT-2's and Qwen2's files use of it means the
+  // same in PCRE2.
   static Result<Pattern> compile(const std::string& regex);
-  // Matches exactly this text.
+  // A pattern that matches exactly this text.
   static Result<Pattern> literal(const std::string& text);
 
   struct Piece {
@@ -26,8 +25,8 @@ class Pattern {
     size_t end;
     bool matched;
   };
-  // Cuts `text` (valid UTF-8) into matches and what lies between them; pieces cover it without gaps
-  // and aren't empty.
+  // Cuts `text` (valid UTF-8) into the matches and the text between them. The pieces cover it
+  // without gaps; none is empty.
   Result<std::vector<Piece>> split(std::string_view text) const;
 
  private:
@@ -38,7 +37,7 @@ class Pattern {
 
 class PreTokenizer {
  public:
-  // From the JSON value (null: one piece). kUnsupported names the type that isn't known.
+  // Reads the JSON value; null leaves a text in one piece. kUnsupported names the unknown type.
   static Result<PreTokenizer> parse(const nlohmann::json& json);
 
   // The pieces, in the byte-level alphabet if the file has a ByteLevel step.

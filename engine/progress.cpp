@@ -10,9 +10,9 @@ namespace moetrace::engine {
 
 namespace {
 
-constexpr int kWidth = 30;
-constexpr auto kEvery =
-    std::chrono::milliseconds(100);  // faster than the eye follows, and too rare to cost anything
+constexpr int kWidth = 30;  // characters of the bar
+// Faster than the eye follows, yet too rare to cost anything.
+constexpr auto kEvery = std::chrono::milliseconds(100);
 
 }  // namespace
 

@@ -1,4 +1,4 @@
-// A progress bar on standard error, only where that is a terminal.
+// A progress bar on standard error, if that is a terminal.
 #pragma once
 
 #include <chrono>

@@ -5,15 +5,15 @@
 #include <optional>
 #include <sstream>
 
-#include "engine/files.hpp"
 #include "common/utf8.hpp"
+#include "engine/files.hpp"
 
 namespace moetrace::engine {
 namespace {
 
 constexpr std::string_view kBlanks = " \t\r";
 
-// In a file whose lines all end in CR LF, or all in CR, these ends become LF.
+// Turns the line ends into LF if all lines end in CR LF, or all in CR.
 void unify_line_ends(std::string& text) {
   const auto feeds = std::count(text.begin(), text.end(), '\n');
   if (feeds == 0) {
@@ -30,14 +30,14 @@ void unify_line_ends(std::string& text) {
   if (all) text = std::move(unified);
 }
 
-// Where the line that begins at `at` is over if it is blank; else nothing.
+// Start of the next line if the line that begins at `at` is blank; otherwise nothing.
 std::optional<size_t> end_of_blank_line(std::string_view text, size_t at) {
   const size_t end = std::min(text.find_first_not_of(kBlanks, at), text.size());
   if (end == text.size()) return end;
   return text[end] == '\n' ? std::optional(end + 1) : std::nullopt;
 }
 
-// A line of three dashes between two blank ones, with the newline before it.
+// A line of three dashes between two blank lines. Includes the newline before the first blank line.
 struct Separator {
   size_t begin, end;
 };
@@ -68,7 +68,7 @@ Result<std::vector<std::string>> read_prompts(const std::filesystem::path& path)
     return Error{ErrorCode::kBadPrompt, shown(path) + ": " + why};
   };
   if (content->find_first_not_of(" \t\r\n") == std::string::npos) {
-    return bad("the prompt file is empty; make one with moetrace-engine prompts");
+    return bad("the prompt file is empty; write one with moetrace-engine prompts");
   }
   unify_line_ends(*content);
   if (content->ends_with('\n')) content->pop_back();
@@ -77,8 +77,8 @@ Result<std::vector<std::string>> read_prompts(const std::filesystem::path& path)
     const auto cut = find_separator(*content, *from);
     prompts.push_back(content->substr(*from, cut ? cut->begin - *from : std::string::npos));
     const std::string which = "prompt " + std::to_string(prompts.size() - 1);
-    if (prompts.back().empty()) return bad(which + " is empty; is a separator doubled?");
-    if (!is_utf8(prompts.back())) return bad(which + " is not valid UTF-8; save the file as UTF-8");
+    if (prompts.back().empty()) return bad(which + " is empty; remove a separator beside it");
+    if (!is_utf8(prompts.back())) return bad(which + ": invalid UTF-8; save the file as UTF-8");
     from = cut ? std::optional(cut->end) : std::nullopt;
   }
   return prompts;
@@ -94,21 +94,22 @@ Result<std::vector<std::string>> read_gsm8k(const std::filesystem::path& path, i
     const auto object = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
     const std::string where = shown(path) + ": line " + std::to_string(prompts.size() + 1);
     if (!object.is_object() || !object.contains("question") || !object["question"].is_string()) {
-      return Error{ErrorCode::kBadFile,
-                   where + ": no JSON object with a question; is this a GSM8K file?"};
+      return Error{
+          ErrorCode::kBadFile,
+          where + ": expected a JSON object with a string \"question\"; give a GSM8K file"};
     }
     prompts.push_back(object["question"].get<std::string>());
     if (find_separator(prompts.back(), 0)) {
       return Error{ErrorCode::kBadPrompt,
                    where +
-                       ": the question contains the separator of prompt files; take it out of "
-                       "the file, or ask for fewer with --first"};
+                       ": the question contains the separator of prompt files; remove this line, "
+                       "or take fewer with --first"};
     }
   }
   if (static_cast<int64_t>(prompts.size()) < count) {
-    return Error{ErrorCode::kBadPrompt, shown(path) + ": has only " +
-                                            std::to_string(prompts.size()) +
-                                            " questions; ask for fewer with --first"};
+    return Error{ErrorCode::kBadPrompt, shown(path) + ": only " + std::to_string(prompts.size()) +
+                                            " questions of " + std::to_string(count) +
+                                            "; take fewer with --first"};
   }
   return prompts;
 }
@@ -119,7 +120,7 @@ std::string join_prompts(const std::vector<std::string>& prompts) {
     if (!text.empty()) text += kPromptSeparator;
     text += prompt;
   }
-  if (text.ends_with('\n')) text += '\n';  // the last one is the file's
+  if (text.ends_with('\n')) text += '\n';  // read_prompts() drops one newline at the end
   return text;
 }
 

@@ -1,8 +1,8 @@
 // Prompt files: texts joined by "\n\n---\n\n".
 //
-// What editors change without a word changes no prompt: a byte order mark, line ends of Windows (CR
-// LF) and of old Macs (CR) in a whole file, blanks at the end of the separator's lines, and one
-// newline at the file's end.
+// Reading undoes what editors change silently: a byte order mark, a whole file's line ends as on
+// Windows (CR LF) or old Macs (CR), blanks at the end of the separator's lines, and one newline at
+// the end of the file.
 #pragma once
 
 #include <cstdint>
@@ -17,15 +17,16 @@ namespace moetrace::engine {
 
 inline constexpr std::string_view kPromptSeparator = "\n\n---\n\n";
 
-// kBadPrompt if the file is empty, or one of its texts is empty or not UTF-8; kBadFile for UTF-16.
+// kBadPrompt if the file or one of its prompts is empty, or a prompt is invalid UTF-8. kBadFile if
+// the file is UTF-16.
 Result<std::vector<std::string>> read_prompts(const std::filesystem::path& path);
 
-// The first `count` values of "question" of a GSM8K file (JSON Lines), as they are. kBadPrompt if
-// it has fewer, or if one contains the separator; kBadFile names the first line that is no such
-// object.
+// The first `count` values of "question" of a GSM8K file (JSON Lines), unchanged. kBadPrompt if the
+// file has fewer, or if a question contains the separator. kBadFile names the first line that is
+// not a JSON object with a question.
 Result<std::vector<std::string>> read_gsm8k(const std::filesystem::path& path, int64_t count);
 
-// What read_prompts reads as these.
+// A file content that read_prompts() reads as these prompts.
 std::string join_prompts(const std::vector<std::string>& prompts);
 
 }  // namespace moetrace::engine

@@ -1,4 +1,4 @@
-// Prompt files as editors and systems save them.
+// Prompt files as editors on several systems save them.
 #include "engine/prompts.hpp"
 
 #include <gtest/gtest.h>
@@ -21,7 +21,7 @@ class PromptsTest : public testing::Test {
     std::ofstream(path, std::ios::binary) << content;
     return path;
   }
-  // The prompts, or why there are none.
+  // The prompts, or the error's message in their place.
   Prompts read(const std::string& content) {
     const auto prompts = read_prompts(write(content));
     return prompts ? *prompts : Prompts{prompts.error().message};
@@ -40,26 +40,26 @@ TEST_F(PromptsTest, LineEndsOfAnySystem) {
   EXPECT_EQ(read("Hello world.\r\n\r\n---\r\n\r\nA second one.\r\n"), kTwo);
   EXPECT_EQ(read("Hello world.\r\r---\r\rA second one.\r"), kTwo);
   EXPECT_EQ(read("two\r\nlines"), Prompts{"two\nlines"});
-  // Not a whole file of them: they belong to the text, but not to a separator.
+  // Line ends that only some lines have belong to the text, except in a separator.
   EXPECT_EQ(read("a\r\nb\n\n---\n\nc\rd\n"), (Prompts{"a\r\nb", "c\rd"}));
   EXPECT_EQ(read("a\nb\r\n\r\n---\r\n\r\nc"), (Prompts{"a\nb", "c"}));
 }
 
 TEST_F(PromptsTest, ByteOrderMarks) {
   EXPECT_EQ(read("\xEF\xBB\xBFHello world.\n\n---\n\nA second one."), kTwo);
-  EXPECT_EQ(read("a\xEF\xBB\xBF"), Prompts{"a\xEF\xBB\xBF"});  // elsewhere it is text
+  EXPECT_EQ(read("a\xEF\xBB\xBF"), Prompts{"a\xEF\xBB\xBF"});  // not at the start of the file: text
   for (const std::string& text : {std::string("\xFF\xFE"
                                               "a\0",
                                               4),
                                   std::string("\xFE\xFF\0a", 4), std::string("a\0b\0", 4)}) {
-    EXPECT_TRUE(failure(text).ends_with("p.txt: it is UTF-16, or no text; save the file as UTF-8"))
+    EXPECT_TRUE(failure(text).ends_with("p.txt: UTF-16 or binary data; save the file as UTF-8"))
         << failure(text);
   }
 }
 
 TEST_F(PromptsTest, BlanksAroundASeparator) {
   EXPECT_EQ(read("Hello world.\n  \n--- \t\n\t\nA second one."), kTwo);
-  // Only a line of its own between blank lines is one.
+  // A separator is a line of its own between two blank lines.
   for (const std::string text : {"a\n---\nb", "a\n\n---b\n\nc", "a\n\n---\nb", "a\n---\n\nb"}) {
     EXPECT_EQ(read(text), Prompts{text});
   }
@@ -74,7 +74,8 @@ TEST_F(PromptsTest, TheLastNewlineIsTheFiles) {
 
 TEST_F(PromptsTest, EmptyPromptsAreSaid) {
   for (const std::string text : {"a\n\n---\n\n", "a\n\n---\n", "a\n\n---", "a\r\n\r\n---\r\n"}) {
-    EXPECT_NE(failure(text).find("prompt 1 is empty; is a separator doubled?"), std::string::npos)
+    EXPECT_NE(failure(text).find("prompt 1 is empty; remove a separator beside it"),
+              std::string::npos)
         << failure(text);
   }
   EXPECT_NE(failure("a\n\n---\n\n\n\n---\n\nb").find("prompt 1 is empty"), std::string::npos);

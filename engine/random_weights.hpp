@@ -1,5 +1,5 @@
-// Random weights by counting, in integer arithmetic only: the same on every machine, compiler and
-// thread count.
+// Random weights from a counter, in integer arithmetic: the same on every machine, with every
+// compiler and any number of threads.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,9 @@
 
 namespace moetrace::engine {
 
-// Whole numbers in [-126, 126], nearly normal, with a standard deviation of 37 (four 6-bit draws: 2
-// * sqrt((64^2 - 1) / 12)). A number depends on the seed, the stream's name and its index only.
+// Integers in [-126, 126], nearly normal: the sum of four 6-bit draws, so the standard deviation is
+// 2 * sqrt((64^2 - 1) / 12) = 37. A number depends only on the seed, the stream's name and its
+// index.
 class RandomStream {
  public:
   RandomStream(uint64_t seed, std::string_view name);

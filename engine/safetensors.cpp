@@ -13,8 +13,9 @@ using nlohmann::json;
 
 namespace {
 
-constexpr uint64_t kLengthBytes = 8;               // the word before the header
+constexpr uint64_t kLengthBytes = 8;               // the length word before the header
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // the format's own limit
+constexpr uint64_t kMaxElements = uint64_t{1} << 48;
 
 struct DtypeInfo {
   std::string_view in_file;
@@ -32,24 +33,23 @@ Error bad(const std::string& what) {
   return {ErrorCode::kBadFile, what};
 }
 
-// Number of elements; false if the shape is no list of sizes or its product does not fit.
+// Reads a shape and the product of its sizes. False if it is not a list of sizes, or too large.
 bool read_shape(const json& value, std::vector<int64_t>& shape, uint64_t& elements) {
   if (!value.is_array()) return false;
   elements = 1;
   for (const json& size : value) {
     if (!size.is_number_unsigned()) return false;
     const auto count = size.get<uint64_t>();
-    if (count > (uint64_t{1} << 48) || __builtin_mul_overflow(elements, count, &elements))
-      return false;
+    if (count > kMaxElements || __builtin_mul_overflow(elements, count, &elements)) return false;
     shape.push_back(static_cast<int64_t>(count));
   }
-  return elements <= uint64_t{1} << 48;
+  return elements <= kMaxElements;
 }
 
 Result<TensorView> read_tensor(const json& entry, std::span<const std::byte> data) {
   if (!entry.is_object() || !entry.contains("dtype") || !entry["dtype"].is_string() ||
       !entry.contains("shape") || !entry.contains("data_offsets")) {
-    return bad("needs dtype, shape and data_offsets");
+    return bad("expected an object with dtype, shape and data_offsets");
   }
   TensorView view;
   view.dtype_text = entry["dtype"].get<std::string>();
@@ -62,21 +62,23 @@ Result<TensorView> read_tensor(const json& entry, std::span<const std::byte> dat
   }
   uint64_t elements = 0;
   if (!read_shape(entry["shape"], view.shape, elements))
-    return bad("its shape is no list of sizes");
+    return bad("bad shape, expected a list of sizes with at most 2^48 elements in all");
   const json& offsets = entry["data_offsets"];
   if (!offsets.is_array() || offsets.size() != 2 || !offsets[0].is_number_unsigned() ||
       !offsets[1].is_number_unsigned()) {
-    return bad("its data_offsets are no pair of offsets");
+    return bad("bad data_offsets, expected a pair of integers >= 0");
   }
   const auto begin = offsets[0].get<uint64_t>();
   const auto end = offsets[1].get<uint64_t>();
-  if (begin > end) return bad("its data ends before it begins");
+  if (begin > end)
+    return bad("its data begins at byte " + std::to_string(begin) + ", but ends at byte " +
+               std::to_string(end));
   if (end > data.size()) {
-    return bad("its data ends at byte " + std::to_string(end) + " of " +
-               std::to_string(data.size()) + ": the file is truncated");
+    return bad("its data ends at byte " + std::to_string(end) + ", but the file holds only " +
+               std::to_string(data.size()) + " bytes of data: it is truncated");
   }
-  // A type that the engine doesn't know has no known size; it is refused where the model asks for
-  // it.
+  // The size of an unknown type is unknown. Checkpoint::require() refuses the tensor if the model
+  // uses it.
   if (item_bytes != 0 && end - begin != elements * item_bytes) {
     return bad("has " + std::to_string(end - begin) + " bytes, but its shape and dtype need " +
                std::to_string(elements * item_bytes));
@@ -102,17 +104,20 @@ Result<void> check_overlap(const TensorMap& tensors) {
 }
 
 Result<TensorMap> read_header(std::span<const std::byte> bytes) {
-  if (bytes.size() < kLengthBytes) return bad("too short for a safetensors file");
+  if (bytes.size() < kLengthBytes)
+    return bad(std::to_string(bytes.size()) + " bytes are too short for a safetensors file");
   uint64_t length = 0;
   std::memcpy(&length, bytes.data(), kLengthBytes);
   if (length > kMaxHeaderBytes)
-    return bad("its header length is absurd, so it is no safetensors file");
+    return bad("header length " + std::to_string(length) + " exceeds the format's limit of " +
+               std::to_string(kMaxHeaderBytes) + ", so this is not a safetensors file");
   if (length > bytes.size() - kLengthBytes)
-    return bad("ends inside its header: the file is truncated");
+    return bad("the file ends inside its header of " + std::to_string(length) +
+               " bytes: it is truncated");
   const auto* text = reinterpret_cast<const char*>(bytes.data() + kLengthBytes);
   const json header = json::parse(text, text + length, nullptr, /*allow_exceptions=*/false);
   if (!header.is_object())
-    return bad("its header is not a JSON object, so it is no safetensors file");
+    return bad("its header is not a JSON object, so this is not a safetensors file");
   TensorMap tensors;
   for (const auto& [name, entry] : header.items()) {
     if (name == "__metadata__") continue;
@@ -122,6 +127,12 @@ Result<TensorMap> read_header(std::span<const std::byte> bytes) {
   }
   if (auto checked = check_overlap(tensors); !checked) return checked.error();
   return tensors;
+}
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  std::string text = "[";
+  for (const int64_t size : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(size);
+  return text + "]";
 }
 
 }  // namespace
@@ -163,23 +174,26 @@ Result<Checkpoint> Checkpoint::open(const fs::path& folder) {
   if (!fs::exists(index_path, ignored)) {
     return Error{ErrorCode::kNotFound,
                  shown(folder) +
-                     ": neither model.safetensors nor model.safetensors.index.json is there; "
-                     "is the download complete?"};
+                     ": expected model.safetensors or model.safetensors.index.json, found neither; "
+                     "check that the download is complete"};
   }
   auto index = read_json(index_path);
   if (!index) return index.error();
   if (!index->is_object() || !index->contains("weight_map") ||
       !(*index)["weight_map"].is_object()) {
-    return in_context(shown(index_path), bad("has no weight_map"), kDownloadAgain);
+    return in_context(shown(index_path), bad("expected an object with a weight_map"),
+                      kDownloadAgain);
   }
   std::map<std::string, size_t> opened;
   for (const auto& [name, shard] : (*index)["weight_map"].items()) {
     if (!shard.is_string())
-      return in_context(shown(index_path), bad("tensor " + name + " has no file name"),
+      return in_context(shown(index_path), bad("tensor " + name + ": expected a file name"),
                         kDownloadAgain);
     const auto shard_name = shard.get<std::string>();
     if (shard_name.empty() || fs::path(shard_name).filename() != shard_name) {
-      return in_context(shown(index_path), bad(shown(shard_name) + " is no plain file name"),
+      return in_context(shown(index_path),
+                        bad("tensor " + name + " is in '" + shown(shard_name) +
+                            "', expected a file name without a folder"),
                         kDownloadAgain);
     }
     if (!opened.contains(shard_name)) {
@@ -187,7 +201,7 @@ Result<Checkpoint> Checkpoint::open(const fs::path& folder) {
       if (!fs::exists(folder / shard_name, missing)) {
         return Error{ErrorCode::kNotFound,
                      shown(folder / shard_name) +
-                         ": this shard of the model is missing; is the download complete?"};
+                         ": missing shard of the model; check that the download is complete"};
       }
       auto file = SafetensorsFile::open(folder / shard_name);
       if (!file) return file.error();
@@ -198,7 +212,7 @@ Result<Checkpoint> Checkpoint::open(const fs::path& folder) {
     const auto found = tensors.find(name);
     if (found == tensors.end()) {
       return in_context(shown(folder / shard_name),
-                        bad("has no tensor " + name + ", though the index says so"),
+                        bad("tensor " + name + " is missing, but the index names it"),
                         kDownloadAgain);
     }
     checkpoint.tensors_.emplace(name, found->second);
@@ -209,6 +223,27 @@ Result<Checkpoint> Checkpoint::open(const fs::path& folder) {
 const TensorView* Checkpoint::find(std::string_view name) const {
   const auto found = tensors_.find(name);
   return found == tensors_.end() ? nullptr : &found->second;
+}
+
+Result<const TensorView*> Checkpoint::require(const std::string& name,
+                                              const std::vector<int64_t>& shape) const {
+  const TensorView* view = find(name);
+  if (view == nullptr) {
+    return Error{
+        ErrorCode::kBadModel,
+        "weight " + name + " is missing; use the config.json that belongs to these weights"};
+  }
+  if (view->dtype == Dtype::kOther) {
+    return Error{ErrorCode::kUnsupported,
+                 "weight " + name + " has dtype " + view->dtype_text +
+                     ", which is not supported; save it as F32, BF16 or F16"};
+  }
+  if (view->shape != shape) {
+    return Error{ErrorCode::kBadModel, "weight " + name + " has shape " + shape_text(view->shape) +
+                                           ", but config.json implies " + shape_text(shape) +
+                                           "; use the config.json that belongs to these weights"};
+  }
+  return view;
 }
 
 uint64_t Checkpoint::float32_bytes() const {
@@ -235,7 +270,7 @@ std::string safetensors_header(std::span<const TensorEntry> tensors) {
     offset += bytes;
   }
   std::string text = header.dump();
-  text.resize((text.size() + 7) / 8 * 8, ' ');  // so that the data begins on an 8-byte boundary
+  text.resize((text.size() + 7) / 8 * 8, ' ');  // the data begins on an 8-byte boundary
   const uint64_t length = text.size();
   std::string out(kLengthBytes, '\0');
   std::memcpy(out.data(), &length, kLengthBytes);

@@ -1,6 +1,8 @@
-// Model weights in safetensors files: one file, or shards with an index. Nothing is copied: tensors
-// are views into mapped files. Format: 8 bytes little-endian length of a JSON header, the header,
-// the data; offsets count from the data's start.
+// Model weights in safetensors files: one file, or shards with an index. The files are mapped, and
+// tensors are views into them.
+//
+// The format: the length of the header (8 bytes, little-endian), the header (JSON), the data.
+// Offsets count from the start of the data.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +13,8 @@
 #include <string_view>
 #include <vector>
 
-#include "engine/files.hpp"
 #include "engine/errors.hpp"
+#include "engine/files.hpp"
 
 namespace moetrace::engine {
 
@@ -25,14 +27,14 @@ struct TensorView {
   Dtype dtype = Dtype::kOther;
   std::string dtype_text;  // as the file spells it
   std::vector<int64_t> shape;
-  std::span<const std::byte> bytes;  // may be unaligned for its type
+  std::span<const std::byte> bytes;  // may be unaligned for its dtype
 };
 
 // One mapped file.
 class SafetensorsFile {
  public:
-  // kBadFile if the header is wrong or the file is shorter than it says, kNotFound if it can't be
-  // read.
+  // kNotFound if the file can't be read. kBadFile if the header is wrong, or the file is shorter
+  // than its header says.
   static Result<SafetensorsFile> open(const std::filesystem::path& path);
 
   const std::map<std::string, TensorView, std::less<>>& tensors() const { return tensors_; }
@@ -47,12 +49,16 @@ class SafetensorsFile {
 // All weights of a model folder.
 class Checkpoint {
  public:
-  // model.safetensors, else the shards that model.safetensors.index.json names.
+  // Opens model.safetensors, or else the shards that model.safetensors.index.json names.
   static Result<Checkpoint> open(const std::filesystem::path& folder);
 
-  // nullptr if there is no tensor of that name.
+  // nullptr if the checkpoint lacks the tensor.
   const TensorView* find(std::string_view name) const;
-  // Bytes that all tensors would take as float32.
+  // The tensor, never nullptr. kBadModel if it is missing or has another shape than `shape`, which
+  // the config implies; kUnsupported if its dtype is kOther.
+  Result<const TensorView*> require(const std::string& name,
+                                    const std::vector<int64_t>& shape) const;
+  // Bytes of all tensors if they were float32.
   uint64_t float32_bytes() const;
 
  private:
@@ -60,8 +66,8 @@ class Checkpoint {
   std::map<std::string, TensorView, std::less<>> tensors_;
 };
 
-// For writing: the header (with its length word, padded to 8 bytes) of a file that holds `tensors`
-// (name, dtype, shape; bytes unused) in this order without gaps.
+// For writing: the length word and the header, padded to 8 bytes, of a file that holds `tensors` in
+// this order without gaps.
 struct TensorEntry {
   std::string name;
   Dtype dtype;

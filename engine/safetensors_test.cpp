@@ -1,5 +1,4 @@
-// Every way in which a safetensors file can be wrong is an error with a sentence, never a read
-// outside the file.
+// Every defect of a safetensors file is an error with a message, never a read outside the file.
 #include "engine/safetensors.hpp"
 
 #include <gtest/gtest.h>
@@ -64,9 +63,9 @@ TEST_F(Safetensors, WritesHeadersThatItReads) {
 
 TEST_F(Safetensors, RefusesBrokenHeaders) {
   expect_refused("", "the file is empty");
-  expect_refused("short", "too short");
-  expect_refused(std::string(8, '\xFF'), "header length is absurd");
-  expect_refused(file_of(kGood, 32).substr(0, 40), "inside its header");
+  expect_refused("short", "5 bytes are too short");
+  expect_refused(std::string(8, '\xFF'), "exceeds the format's limit of 100000000");
+  expect_refused(file_of(kGood, 32).substr(0, 40), "the file ends inside its header");
   expect_refused(file_of("{", 0), "not a JSON object");
   expect_refused(file_of("[1]", 0), "not a JSON object");
 }
@@ -80,17 +79,17 @@ TEST_F(Safetensors, EveryTruncationIsRefused) {
 
 TEST_F(Safetensors, RefusesTensorsThatContradictThemselves) {
   const auto tensor = [](const std::string& text) { return file_of(R"({"a":)" + text + "}", 32); };
-  expect_refused(tensor("3"), "needs dtype");
-  expect_refused(tensor(R"({"dtype":"F32","shape":[2]})"), "needs dtype");
-  expect_refused(tensor(R"({"dtype":"F32","shape":[-2],"data_offsets":[0,8]})"),
-                 "no list of sizes");
+  expect_refused(tensor("3"), "expected an object with dtype");
+  expect_refused(tensor(R"({"dtype":"F32","shape":[2]})"), "expected an object with dtype");
+  expect_refused(tensor(R"({"dtype":"F32","shape":[-2],"data_offsets":[0,8]})"), "bad shape");
   expect_refused(tensor(R"({"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]})"),
-                 "no list of sizes");
-  expect_refused(tensor(R"({"dtype":"F32","shape":[2],"data_offsets":[8]})"), "no pair");
-  expect_refused(tensor(R"({"dtype":"F32","shape":[2],"data_offsets":[-8,0]})"), "no pair");
+                 "bad shape");
+  expect_refused(tensor(R"({"dtype":"F32","shape":[2],"data_offsets":[8]})"), "expected a pair");
+  expect_refused(tensor(R"({"dtype":"F32","shape":[2],"data_offsets":[-8,0]})"), "expected a pair");
   expect_refused(tensor(R"({"dtype":"F32","shape":[2],"data_offsets":[16,8]})"),
-                 "before it begins");
-  expect_refused(tensor(R"({"dtype":"F32","shape":[2],"data_offsets":[28,36]})"), "truncated");
+                 "begins at byte 16, but ends at byte 8");
+  expect_refused(tensor(R"({"dtype":"F32","shape":[2],"data_offsets":[28,36]})"),
+                 "ends at byte 36, but the file holds only 32 bytes of data: it is truncated");
   expect_refused(tensor(R"({"dtype":"F32","shape":[3],"data_offsets":[0,8]})"),
                  "has 8 bytes, but its shape and dtype need 12");
   expect_refused(file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
@@ -99,27 +98,47 @@ TEST_F(Safetensors, RefusesTensorsThatContradictThemselves) {
                  "tensors a and b overlap");
 }
 
+TEST_F(Safetensors, RequireNamesWhatDiffersFromTheConfig) {
+  ASSERT_TRUE(write_file(folder_.path() / "model.safetensors",
+                         file_of(R"({"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},)"
+                                 R"("i":{"dtype":"I16","shape":[4],"data_offsets":[24,32]}})",
+                                 32)));
+  const auto checkpoint = Checkpoint::open(folder_.path()).value();
+  EXPECT_EQ(checkpoint.require("a", {2, 3}).value(), checkpoint.find("a"));
+  const auto why = [&](const char* name, const std::vector<int64_t>& shape) {
+    return checkpoint.require(name, shape).error();
+  };
+  EXPECT_EQ(why("a", {3, 2}).message,
+            "weight a has shape [2, 3], but config.json implies [3, 2]; use the config.json that "
+            "belongs to these weights");
+  EXPECT_EQ(why("a", {3, 2}).code, ErrorCode::kBadModel);
+  EXPECT_EQ(why("b", {4}).message,
+            "weight b is missing; use the config.json that belongs to these weights");
+  EXPECT_EQ(why("i", {4}).message,
+            "weight i has dtype I16, which is not supported; save it as F32, BF16 or F16");
+  EXPECT_EQ(why("i", {4}).code, ErrorCode::kUnsupported);
+}
+
 TEST_F(Safetensors, RefusesBrokenIndexes) {
   const auto index = folder_.path() / "model.safetensors.index.json";
   const auto why = [&] {
     const auto checkpoint = Checkpoint::open(folder_.path());
     return checkpoint ? "" : checkpoint.error().message;
   };
-  EXPECT_NE(why().find("neither"), std::string::npos) << why();
+  EXPECT_NE(why().find("found neither"), std::string::npos) << why();
   ASSERT_TRUE(write_file(folder_.path() / "s1.safetensors", file_of(kGood, 32)));
   ASSERT_TRUE(write_file(index, R"({"weight_map":{"a":"s1.safetensors","b":"s1.safetensors"}})"));
   EXPECT_EQ(why(), "");
   ASSERT_TRUE(write_file(index, R"({"weight_map":{"a":"s1.safetensors","c":"s1.safetensors"}})"));
-  EXPECT_NE(why().find("has no tensor c"), std::string::npos) << why();
+  EXPECT_NE(why().find("tensor c is missing, but the index names it"), std::string::npos) << why();
   ASSERT_TRUE(write_file(index, R"({"weight_map":{"a":"s1.safetensors","b":"s2.safetensors"}})"));
-  EXPECT_NE(why().find("s2.safetensors: this shard of the model is missing"), std::string::npos)
-      << why();
+  EXPECT_NE(why().find("s2.safetensors: missing shard of the model"), std::string::npos) << why();
   ASSERT_TRUE(write_file(index, R"({"weight_map":{"a":"../s1.safetensors"}})"));
-  EXPECT_NE(why().find("no plain file name"), std::string::npos) << why();
+  EXPECT_NE(why().find("expected a file name without a folder"), std::string::npos) << why();
   ASSERT_TRUE(write_file(index, R"({"weights":{}})"));
-  EXPECT_NE(why().find("has no weight_map"), std::string::npos) << why();
+  EXPECT_NE(why().find("expected an object with a weight_map"), std::string::npos) << why();
   ASSERT_TRUE(write_file(index, "{"));
-  EXPECT_NE(why().find("not valid JSON"), std::string::npos) << why();
+  EXPECT_NE(why().find("invalid JSON"), std::string::npos) << why();
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// For tests: a folder that is gone when the test is over, and where the test data lies.
+// For tests: a folder that lasts as long as the test, and the path of the test data.
 #pragma once
 
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 
 namespace moetrace::engine {
 
-// Where this was built; MOETRACE_ENGINE_TESTDATA names another place.
+// The source folder, or the folder that the environment names.
 inline const std::string kTestData = [] {
   const char* elsewhere = std::getenv("MOETRACE_ENGINE_TESTDATA");
   return std::string(elsewhere != nullptr ? elsewhere : MOETRACE_ENGINE_TESTDATA);
@@ -20,7 +20,8 @@ class TestFolder {
   TestFolder() {
     std::string pattern =
         (std::filesystem::temp_directory_path() / "moetrace-engine-XXXXXX").string();
-    if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("no temporary folder");
+    if (::mkdtemp(pattern.data()) == nullptr)
+      throw std::runtime_error(pattern + ": can't create the folder");
     path_ = pattern;
   }
   ~TestFolder() {

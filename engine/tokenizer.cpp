@@ -7,9 +7,9 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "common/utf8.hpp"
 #include "engine/byte_level.hpp"
 #include "engine/files.hpp"
-#include "common/utf8.hpp"
 
 namespace moetrace::engine {
 
@@ -42,7 +42,7 @@ Result<Tokenizer> Tokenizer::load(const std::filesystem::path& folder) {
 
 Result<Tokenizer> Tokenizer::parse(const json& object) try {
   Tokenizer result;
-  if (!object.is_object()) return Error{ErrorCode::kBadFile, "not a JSON object"};
+  if (!object.is_object()) return Error{ErrorCode::kBadFile, "expected a JSON object"};
   if (auto parsed = result.parse_normalizer(member(object, "normalizer")); !parsed)
     return parsed.error();
   auto pre_tokenizer = PreTokenizer::parse(member(object, "pre_tokenizer"));
@@ -75,7 +75,7 @@ Result<Tokenizer> Tokenizer::parse(const json& object) try {
   return result;
 } catch (const json::exception&) {
   return Error{ErrorCode::kBadFile,
-               "a field is missing or has the wrong type, so this is no tokenizer.json"};
+               "a field is missing or has the wrong type, so this is not a tokenizer.json"};
 }
 
 Result<void> Tokenizer::parse_normalizer(const json& value) {
@@ -104,7 +104,7 @@ Result<void> Tokenizer::parse_normalizer(const json& value) {
 Result<void> Tokenizer::parse_post_processor(const json& value) {
   if (value.is_null()) return {};
   const std::string type = value.value("type", "");
-  if (type == "ByteLevel") return {};  // it only moves offsets, which nobody here reads
+  if (type == "ByteLevel") return {};  // only moves offsets, which this class does not compute
   if (type == "Sequence") {
     for (const json& part : value.at("processors")) {
       if (auto parsed = parse_post_processor(part); !parsed) return parsed.error();
@@ -112,15 +112,15 @@ Result<void> Tokenizer::parse_post_processor(const json& value) {
     return {};
   }
   if (type != "TemplateProcessing") return unsupported("post_processor " + type);
-  bool behind = false;
+  bool after_text = false;
   for (const json& item : value.at("single")) {
     if (item.contains("Sequence")) {
-      behind = true;
+      after_text = true;
       continue;
     }
     const auto name = item.at("SpecialToken").at("id").get<std::string>();
     for (const json& id : value.at("special_tokens").at(name).at("ids")) {
-      (behind ? after_ : before_).push_back(id.get<int64_t>());
+      (after_text ? after_ : before_).push_back(id.get<int64_t>());
     }
   }
   return {};
@@ -175,7 +175,7 @@ Result<void> Tokenizer::encode_plain(std::string_view text, std::vector<int64_t>
 }
 
 Result<std::vector<int64_t>> Tokenizer::encode(std::string_view text) const {
-  if (!is_utf8(text)) return Error{ErrorCode::kBadPrompt, "not valid UTF-8"};
+  if (!is_utf8(text)) return Error{ErrorCode::kBadPrompt, "invalid UTF-8"};
   std::vector<int64_t> ids = before_;
   for (const AddedTokens::Piece& piece : added_raw_.split(text)) {
     if (piece.id >= 0) {

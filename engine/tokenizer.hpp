@@ -1,6 +1,6 @@
-// tokenizer.json with a byte-level BPE: text to ids and back, as the tokenizers library does it.
-// Order of encoding: added tokens that aren't normalised, normaliser, added tokens that are,
-// pre-tokeniser, BPE, post-processor.
+// tokenizer.json with a byte-level BPE: text to ids and back, as in the tokenizers library. Steps
+// of encoding: find the added tokens that are not normalized; normalize; find the added tokens that
+// are normalized; pre-tokenize; merge (BPE); post-process.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,8 @@
 
 #include "engine/added_tokens.hpp"
 #include "engine/bpe.hpp"
-#include "engine/pre_tokenizer.hpp"
 #include "engine/errors.hpp"
+#include "engine/pre_tokenizer.hpp"
 
 namespace moetrace::engine {
 
@@ -22,18 +22,18 @@ enum class NormalForm { kNfc, kNfd, kNfkc, kNfkd };
 
 class Tokenizer {
  public:
-  static Result<Tokenizer> load(const std::filesystem::path& folder);  // its tokenizer.json
+  // Reads the folder's tokenizer.json.
+  static Result<Tokenizer> load(const std::filesystem::path& folder);
   static Result<Tokenizer> parse(const nlohmann::json& json);
 
   // `text` must be valid UTF-8 (kBadPrompt otherwise). Adds the special tokens that the file's
-  // post-processor asks for.
+  // post-processor prescribes.
   Result<std::vector<int64_t>> encode(std::string_view text) const;
 
-  // Ids without a token, and special tokens if so wished, give nothing; bytes that are no UTF-8
-  // give U+FFFD.
+  // Skips ids without a token, and special tokens if `skip_special`. Invalid UTF-8 becomes U+FFFD.
   std::string decode(const std::vector<int64_t>& ids, bool skip_special = true) const;
 
-  // One more than the largest id.
+  // The largest id plus one.
   int64_t size() const { return size_; }
 
  private:
@@ -45,14 +45,14 @@ class Tokenizer {
 
   std::vector<NormalForm> normal_forms_;
   AddedTokens added_raw_;         // found in the text as it is
-  AddedTokens added_normalized_;  // found in the normalised text
+  AddedTokens added_normalized_;  // found in the normalized text
   PreTokenizer pre_tokenizer_;
   Bpe bpe_;
-  std::vector<int64_t> before_;  // what the post-processor puts around a text
-  std::vector<int64_t> after_;
+  std::vector<int64_t> before_;  // ids that the post-processor puts before a text
+  std::vector<int64_t> after_;   // ids that it puts after a text
   bool byte_level_decoder_ = false;
-  std::unordered_map<int64_t, std::string> token_;
-  std::unordered_map<int64_t, bool> special_;
+  std::unordered_map<int64_t, std::string> token_;  // by id
+  std::unordered_map<int64_t, bool> special_;       // by id, of added tokens
   int64_t size_ = 0;
 };
 

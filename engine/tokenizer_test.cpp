@@ -1,5 +1,5 @@
-// The tokenizer against the tokenizers library: ids and texts that scripts/golden-transformers
-// stored.
+// The tokenizer compared with the tokenizers library: with ids and texts that
+// scripts/golden-transformers stored.
 #include "engine/tokenizer.hpp"
 
 #include <gtest/gtest.h>
@@ -63,7 +63,7 @@ TEST_P(TokenizerGolden, EncodesAndDecodesAsTheLibrary) {
 TEST_P(TokenizerGolden, EncodesGsm8kAsTheLibrary) {
   const std::filesystem::path data =
       std::filesystem::path(MOETRACE_SHARED_DATA) / "gsm8k_test.jsonl";
-  if (!std::filesystem::exists(data)) GTEST_SKIP() << "the data set is not there";
+  if (!std::filesystem::exists(data)) GTEST_SKIP() << data << " is missing";
   const auto tokenizer = Tokenizer::parse(tokenizer_file(GetParam()));
   ASSERT_TRUE(tokenizer);
   const auto questions = read_gsm8k(data, 25).value();
@@ -71,7 +71,7 @@ TEST_P(TokenizerGolden, EncodesGsm8kAsTheLibrary) {
   for (size_t i = 0; i < questions.size(); ++i) {
     const auto ids = tokenizer->encode(questions[i]).value();
     EXPECT_EQ(fnv1a(ids), expected[i].get<std::string>()) << "question " << i;
-    EXPECT_EQ(tokenizer->decode(ids), questions[i]);  // all of it is in normal form
+    EXPECT_EQ(tokenizer->decode(ids), questions[i]);  // the questions are in normal form
   }
 }
 

@@ -14,8 +14,8 @@
 
 #include "engine/attention.hpp"
 #include "engine/files.hpp"
-#include "engine/host_tracer.hpp"
 #include "engine/moe.hpp"
+#include "engine/torch_tracer.hpp"
 #include "engine/weights.hpp"
 
 namespace moetrace::engine {
@@ -24,7 +24,7 @@ namespace {
 
 struct Linear {
   Weight weight;
-  Weight bias;  // undefined: none
+  Weight bias;  // undefined if the layer has none
 
   at::Tensor forward(const at::Tensor& x) const {
     at::Tensor y = weight.linear(x);
@@ -37,7 +37,8 @@ struct Layer {
   Linear query, key, value;
   Weight output;
   Weight mlp_norm;
-  std::unique_ptr<MoeBlock> moe;  // or
+  // One of the two, the other is nullptr.
+  std::unique_ptr<MoeBlock> moe;
   std::unique_ptr<Mlp> dense;
 };
 
@@ -79,7 +80,7 @@ std::string first_line(const std::exception& error) {
   return text.substr(0, text.find('\n'));
 }
 
-// Exceptions of libtorch end here.
+// Turns an exception of libtorch into an Error.
 template <class Work>
 auto caught(const Work& work) -> Result<decltype(work())> {
   try {
@@ -91,28 +92,28 @@ auto caught(const Work& work) -> Result<decltype(work())> {
     const bool memory =
         why.find("allocate") != std::string::npos || why.find("out of memory") != std::string::npos;
     return Error{memory ? ErrorCode::kNoMemory : ErrorCode::kFailed,
-                 "libtorch: " + why + (memory ? kLessMemory : "")};
+                 "libtorch: " + why + (memory ? kLessMemory : kReport)};
   }
 }
 
 constexpr int64_t kManyThreadsHidden = 512;
 
-// Some libtorch builds (Debian's among them) start with one thread. A small model's operators are
-// too short to share: its threads would spend the time waiting for each other, and far more where
-// other programs want the cores too.
+// Sets libtorch's threads, as some builds (Debian's among them) start with one. A model below
+// kManyThreadsHidden gets one: its operators are so short that several threads would mostly wait
+// for each other, above all on cores that other programs use too.
 void choose_threads(const ModelConfig& config) {
-  if (std::getenv("OMP_NUM_THREADS") != nullptr) return;  // the user's word
+  if (std::getenv("OMP_NUM_THREADS") != nullptr) return;  // the user has chosen
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   const int threads = config.hidden_size < kManyThreadsHidden ? 1 : cores;
   at::set_num_threads(threads);
-  // OpenBLAS has threads of its own, which libtorch does not know of.
+  // OpenBLAS has threads of its own, which at::set_num_threads() does not change.
   if (auto* set =
           reinterpret_cast<void (*)(int)>(::dlsym(RTLD_DEFAULT, "openblas_set_num_threads")))
     set(threads);
 }
 
 struct Parts {
-  Checkpoint checkpoint;  // holds the mapped bytes that the tensors view
+  Checkpoint checkpoint;  // owns the mapped bytes that the tensors view
   ModelConfig config;
   Weight embedding;
   std::vector<Layer> layers;
@@ -206,7 +207,7 @@ class TorchModel final : public Model {
   }
 
   Result<std::unique_ptr<Tracer>> open_tracer(int64_t seed) const override {
-    return HostTracer::open(parts_->config, seed);
+    return TorchTracer::open(parts_->config, seed);
   }
 
  private:

@@ -8,8 +8,8 @@
 
 namespace moetrace::engine {
 
-// Weights that are stored in 16 bits are widened to float32 once where the memory is there, else
-// each time they are used; the computation is float32 either way.
+// The computation is float32. Weights that are stored in 16 bits are widened to float32 at loading
+// if the memory suffices, otherwise at each use.
 Result<std::unique_ptr<Model>> load_torch_model(const std::filesystem::path& folder);
 
 }  // namespace moetrace::engine

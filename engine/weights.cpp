@@ -7,13 +7,7 @@ namespace moetrace::engine {
 
 namespace {
 
-std::string shape_text(const std::vector<int64_t>& shape) {
-  std::string text = "[";
-  for (const int64_t size : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(size);
-  return text + "]";
-}
-
-// What Linux says could be allocated without swapping; 0 if it does not say.
+// Memory that Linux could allocate without swapping (MemAvailable); 0 if it does not say.
 uint64_t available_bytes() {
   std::ifstream meminfo("/proc/meminfo");
   std::string key;
@@ -32,33 +26,23 @@ at::ScalarType scalar_type(Dtype dtype) {
 
 }  // namespace
 
-// Half of the memory: the rest is for the caches, the activations and everyone else.
+// Widens at loading if the float32 weights take at most half of the memory. The other half is for
+// caches, activations and other programs.
 WeightLoader::WeightLoader(const Checkpoint& checkpoint)
     : checkpoint_(checkpoint), widen_(checkpoint.float32_bytes() <= available_bytes() / 2) {}
 
 Weight WeightLoader::get(const std::string& name, const std::vector<int64_t>& shape) {
   if (error_) return {};
-  const TensorView* view = checkpoint_.find(name);
-  if (view == nullptr) {
-    error_ = {ErrorCode::kBadModel,
-              "weight " + name + " is missing; does config.json belong to these weights?"};
+  const auto required = checkpoint_.require(name, shape);
+  if (!required) {
+    error_ = required.error();
     return {};
   }
-  if (view->dtype == Dtype::kOther) {
-    error_ = {ErrorCode::kUnsupported, "weight " + name + " has dtype " + view->dtype_text +
-                                           ", which is not supported; save it as F32, BF16 or F16"};
-    return {};
-  }
-  if (view->shape != shape) {
-    error_ = {ErrorCode::kBadModel, "weight " + name + " has shape " + shape_text(view->shape) +
-                                        ", but config.json asks for " + shape_text(shape) +
-                                        "; does it belong to these weights?"};
-    return {};
-  }
+  const TensorView* view = *required;
   const auto options = at::TensorOptions().dtype(scalar_type(view->dtype));
   at::Tensor tensor;
   if (reinterpret_cast<uintptr_t>(view->bytes.data()) % dtype_bytes(view->dtype) == 0) {
-    // A view of the mapped file, which outlives the model's tensors; nothing writes to weights.
+    // A view of the mapped file. It outlives the model's tensors, and the model only reads weights.
     tensor = at::from_blob(const_cast<std::byte*>(view->bytes.data()), shape, options);
   } else {
     tensor = at::empty(shape, options);

@@ -1,4 +1,4 @@
-// Weights of a model as tensors: looked up by name, checked against the shape that the config
+// Weights of a model as tensors, loaded by name and checked against the shape that the config
 // implies.
 #pragma once
 
@@ -13,17 +13,16 @@
 
 namespace moetrace::engine {
 
-// One weight: float32, or as stored in 16 bits and widened at each use.
+// One weight: in float32, or in 16 bits as stored, and then widened at each use.
 class Weight {
  public:
   Weight() = default;
   explicit Weight(at::Tensor stored) : stored_(std::move(stored)) {}
 
-  at::Tensor float32() const {
-    return stored_.to(at::kFloat);
-  }  // the tensor itself if it is float32 already
+  // The stored tensor itself if that is float32.
+  at::Tensor float32() const { return stored_.to(at::kFloat); }
   const at::Tensor& stored() const { return stored_; }
-  // x [rows, in] times this [out, in], transposed: [rows, out].
+  // x [rows, in] times the transpose of this weight [out, in]: [rows, out].
   at::Tensor linear(const at::Tensor& x) const { return at::mm(x, float32().t()); }
   Weight select(int64_t index) const { return Weight(stored_.select(0, index)); }
   Weight narrow(int64_t start, int64_t length) const {
@@ -34,7 +33,7 @@ class Weight {
   at::Tensor stored_;
 };
 
-// Remembers the first error, so that loading reads as a list of names; check `error()` at the end.
+// Remembers the first error, so that loading reads as a list of names. Check error() at the end.
 class WeightLoader {
  public:
   explicit WeightLoader(const Checkpoint& checkpoint);

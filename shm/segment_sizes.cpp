@@ -4,6 +4,8 @@
 #include <bit>
 #include <cmath>
 
+#include "shm/route_layout.hpp"
+
 namespace moetrace {
 namespace {
 

@@ -1,4 +1,4 @@
-// The edge of the CUDA engine: exceptions become Results.
+// Turns the exceptions of the CUDA engine into Results, at the engine's edge.
 #pragma once
 
 #include <new>
@@ -17,7 +17,7 @@ struct ResultOf<Result<T>> {
   using type = Result<T>;
 };
 
-// What `work` returns, a value or a Result; or the error of the exception that it threw.
+// Returns what `work` returns, a value or a Result, or the Error of the exception that it throws.
 template <class Work>
 auto caught(const Work& work) -> typename ResultOf<decltype(work())>::type {
   try {
@@ -26,7 +26,8 @@ auto caught(const Work& work) -> typename ResultOf<decltype(work())>::type {
     return Error{ErrorCode::kNoMemory, std::string("not enough memory") + kLessMemory};
   } catch (const CudaError& error) {
     return Error{error.memory() ? ErrorCode::kNoMemory : ErrorCode::kFailed,
-                 std::string("cuda: ") + error.what() + (error.memory() ? kLessMemory : "")};
+                 std::string("cuda: ") + error.what() +
+                     (error.memory() ? kLessMemory : "; check the GPU, or use --device cpu")};
   }
 }
 

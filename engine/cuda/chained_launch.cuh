@@ -1,9 +1,10 @@
-// Programmatic dependent launch: a kernel starts while the one before it ends, and reads what does
-// not depend on it (weights) in the meantime.
+// Programmatic dependent launch: a kernel starts while the previous one ends. Meanwhile it reads
+// what does not depend on that kernel: weights.
 //
-// The rule for every kernel of a chain: nothing that an earlier kernel writes is read, and nothing
-// is written, before wait_for_previous(); every thread calls it. It returns when the kernel before
-// has ended, which itself had waited for the one before that; so a chain is as ordered as a stream.
+// The rule for every kernel of a chain: call wait_for_previous() in every thread. Before the call,
+// write nothing, and read nothing that an earlier kernel writes. The call returns when the previous
+// kernel has ended, and that kernel has waited for its own predecessor. So a chain has the order of
+// an ordinary stream.
 #pragma once
 
 #include <utility>
@@ -12,7 +13,7 @@
 
 namespace moetrace::engine::gpu {
 
-// GPUs before sm_90 run the kernels one after another; there both do nothing.
+// Both do nothing before sm_90: there the kernels run one after another.
 __device__ inline void wait_for_previous() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
@@ -35,7 +36,7 @@ inline bool can_chain() {
   return can;
 }
 
-// `chained` false: an ordinary launch, as after anything that is no kernel of the chain.
+// `chained` false: an ordinary launch. Use it after any work that is not a kernel of the chain.
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), bool chained, dim3 grid, dim3 block, size_t shared_bytes,
             cudaStream_t stream, Arguments&&... arguments) {

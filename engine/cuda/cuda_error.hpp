@@ -1,5 +1,5 @@
-// Errors of the CUDA runtime and of cuBLAS: thrown inside the CUDA engine, turned into a Result at
-// its edge (caught.hpp).
+// Errors of the CUDA runtime and of cuBLAS. The CUDA engine throws them; caught.hpp turns them into
+// Results at its edge.
 #pragma once
 
 #include <cublas_v2.h>
@@ -13,7 +13,7 @@ namespace moetrace::engine::gpu {
 class CudaError : public std::runtime_error {
  public:
   CudaError(bool memory, const std::string& what) : std::runtime_error(what), memory_(memory) {}
-  bool memory() const { return memory_; }  // there was not enough of it
+  bool memory() const { return memory_; }  // the cause was too little memory
 
  private:
   bool memory_;
@@ -21,7 +21,7 @@ class CudaError : public std::runtime_error {
 
 inline void check(cudaError_t status, const char* doing) {
   if (status == cudaSuccess) return;
-  cudaGetLastError();  // so that the next check does not find it again
+  cudaGetLastError();  // clears the error, so that the next check does not see it again
   throw CudaError(status == cudaErrorMemoryAllocation,
                   std::string(doing) + ": " + cudaGetErrorString(status));
 }

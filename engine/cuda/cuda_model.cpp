@@ -14,7 +14,8 @@ namespace moetrace::engine::gpu {
 
 namespace {
 
-// Prompts of a pass, unless one is longer (Generation's own bound), and the sequences of one.
+// Initial size of the prefill workspace: the rows of a pass of Generation, which bounds them
+// likewise, and its sequences. A larger pass makes the workspace grow.
 constexpr int64_t kPromptRows = 2048;
 constexpr int64_t kPromptSpans = 256;
 
@@ -42,7 +43,8 @@ class Event {
   cudaEvent_t event_ = nullptr;
 };
 
-// From the device's pool, which keeps what is given back: sequences come and go.
+// Allocated from the device's memory pool. keep_freed_memory() makes the pool keep freed memory, so
+// that the next sequence gets it without a system call.
 class DeviceKvCache final : public KvCache {
  public:
   DeviceKvCache(size_t bytes, int64_t capacity, cudaStream_t stream)
@@ -105,13 +107,14 @@ struct CudaModel::Parts {
   Event computed;
   std::unique_ptr<ForwardPass> forward;
   std::unique_ptr<Workspace> prefill;
-  std::map<int64_t, DecodeGraph> decode;  // by padded rows
+  std::map<int64_t, DecodeGraph> decode;  // by padded_rows()
 
   Parts(ModelConfig of_model, int on_device) : config(std::move(of_model)), device(on_device) {
     keep_freed_memory(device);
   }
 
-  // Enqueues the pass; logits of the last row of each span, or of all rows. `hook`: told within it.
+  // Enqueue the pass. Prefill gives logits of the last row of each span, or of all rows. `hook` is
+  // called within the pass.
   const Workspace& enqueue_prefill(const Pass& pass, bool all_rows, RouterHook* hook);
   const Workspace& enqueue_decode(const Pass& pass, RouterHook* hook);
   // Enqueues the pass and the copy of its outputs, and waits for both.
@@ -123,15 +126,15 @@ template <class CopyOut>
 void CudaModel::Parts::run(const Pass& pass, bool all_rows, RouterHook* hook, CopyOut copy_out) {
   const bool decodes = std::all_of(pass.spans.begin(), pass.spans.end(),
                                    [](const PassSpan& span) { return span.rows == 1; });
-  const bool behind = hook != nullptr && hook->when() == RouterHook::When::kBehindPass;
-  RouterHook* within = behind ? nullptr : hook;
+  const bool after = hook != nullptr && hook->when() == RouterHook::When::kAfterPass;
+  RouterHook* within = after ? nullptr : hook;
   const Workspace& w =
       decodes ? enqueue_decode(pass, within) : enqueue_prefill(pass, all_rows, within);
   copy_out(w);
   check(cudaEventRecord(computed.get(), stream.get()), "forward pass");
-  // While the GPU is at the pass, and this thread would only wait. What the hook enqueues runs
-  // while this thread prepares the next pass.
-  if (behind) forward->tell_all(w, static_cast<int>(pass.tokens.size()), *hook);
+  // Call the hook now, while the GPU runs the pass and this thread would only wait. The kernels
+  // that the hook enqueues run while this thread prepares the next pass.
+  if (after) forward->report_all(w, static_cast<int>(pass.tokens.size()), *hook);
   check(cudaEventSynchronize(computed.get()), "forward pass");
 }
 
@@ -141,7 +144,7 @@ const Workspace& CudaModel::Parts::enqueue_prefill(const Pass& pass, bool all_ro
   const auto spans = static_cast<int64_t>(pass.spans.size());
   const int64_t logit_rows = all_rows ? rows : spans;
   if (prefill == nullptr || prefill->rows < rows || prefill->logit_rows < logit_rows) {
-    prefill.reset();  // first, so that both need not fit
+    prefill.reset();  // frees the old one first, so that the memory need not hold both
     prefill = std::make_unique<Workspace>(config, forward->type(), std::max(rows, kPromptRows),
                                           std::max(logit_rows, kPromptSpans), stream.get());
   }
@@ -196,15 +199,16 @@ const Workspace& CudaModel::Parts::enqueue_decode(const Pass& pass, RouterHook* 
 CudaModel::CudaModel(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 
 CudaModel::~CudaModel() {
-  cudaStreamSynchronize(parts_->stream.get());  // before its buffers go
+  cudaStreamSynchronize(parts_->stream.get());  // kernels may still use the buffers
 }
 
 Result<std::unique_ptr<CudaModel>> CudaModel::load(const std::filesystem::path& folder,
                                                    std::optional<NumberType> type) {
   const int device = current_device();
   if (device < 0) {
-    return Error{ErrorCode::kUnsupported,
-                 "device cuda: there is no GPU here, or its driver is too old; use --device cpu"};
+    return Error{ErrorCode::kUnsupported, "--device cuda: found no GPU with a driver for CUDA " +
+                                              std::to_string(CUDART_VERSION / 1000) +
+                                              "; use --device cpu"};
   }
   auto config = load_config(folder);
   if (!config) return config.error();
@@ -228,7 +232,10 @@ Result<std::unique_ptr<CudaModel>> CudaModel::load(const std::filesystem::path& 
 Result<std::unique_ptr<CudaModel>> CudaModel::random(const ModelConfig& config, NumberType type,
                                                      uint64_t seed) {
   const int device = current_device();
-  if (device < 0) return Error{ErrorCode::kUnsupported, "there is no GPU here"};
+  if (device < 0) {
+    return Error{ErrorCode::kUnsupported,
+                 "found no GPU; run this on a machine with one and its driver"};
+  }
   if (auto supported = check_supported(config); !supported) return supported.error();
   return caught([&] {
     auto parts = std::make_unique<Parts>(config, device);

@@ -1,5 +1,5 @@
-// The model on a GPU: our own kernels and cuBLAS, no libtorch. Decode passes are graphs, captured
-// at the first pass of their size; everything else is enqueued as it comes.
+// The model on a GPU: our own kernels and cuBLAS, without libtorch. Decode passes are graphs,
+// captured at the first pass of their padded size. Prefill passes are eager.
 #pragma once
 
 #include <filesystem>
@@ -13,8 +13,9 @@ namespace moetrace::engine::gpu {
 
 class CudaModel final : public Model {
  public:
-  // On the current device. `type`: what is calculated in; none: bfloat16 if the model is, else
-  // float32. kUnsupported: no GPU, or a model that these kernels don't do.
+  // Loads a model onto the current device. It computes in `type`; by default in bfloat16 if the
+  // model is bfloat16, else in float32. kUnsupported: the machine lacks a GPU, or the kernels do
+  // not support the model.
   static Result<std::unique_ptr<CudaModel>> load(const std::filesystem::path& folder,
                                                  std::optional<NumberType> type = {});
   // With random weights (device_weights.hpp).
@@ -28,7 +29,7 @@ class CudaModel final : public Model {
   Result<std::vector<float>> logits(const Pass& pass, RouterHook* hook) const override;
   Result<std::unique_ptr<Tracer>> open_tracer(int64_t seed) const override;
 
-  // Where all its passes are enqueued.
+  // The stream of all passes.
   CUstream_st* stream() const;
 
  private:
@@ -37,7 +38,7 @@ class CudaModel final : public Model {
   std::unique_ptr<Parts> parts_;
 };
 
-// Rows that a decode pass of `rows` sequences is padded to, so that few graphs serve all sizes.
+// Rows of a decode pass of `rows` sequences after padding, so that few graphs serve all sizes.
 int64_t padded_rows(int64_t rows);
 
 }  // namespace moetrace::engine::gpu

@@ -1,4 +1,4 @@
-// The CUDA model: against transformers' float32 model, against itself in other shapes of the same
+// The CUDA model compared with transformers' float32 model, with itself in other shapes of the same
 // pass, and with and without tracing.
 #include "engine/cuda/cuda_model.hpp"
 
@@ -13,12 +13,12 @@
 #include <tuple>
 #include <utility>
 
-#include "producer/cuda/bench_drain.hpp"
 #include "engine/cuda/cuda_tracer.hpp"
 #include "engine/cuda/device_array.hpp"
 #include "engine/generate.hpp"
 #include "engine/golden_data.hpp"
 #include "engine/init_model.hpp"
+#include "producer/cuda/bench_drain.hpp"
 #include "shm/test_directory.hpp"
 
 namespace moetrace::engine {
@@ -27,7 +27,7 @@ namespace {
 using gpu::CudaModel;
 using gpu::NumberType;
 
-// Copies the routing aside in device memory, so that it works in a graph too.
+// Copies the routing to other device memory, which a graph can do too.
 class DeviceRecorder final : public RouteRecorder {
  public:
   DeviceRecorder(const ModelConfig& config, bool in_graphs)
@@ -68,14 +68,14 @@ class DeviceRecorder final : public RouteRecorder {
   }
 
  private:
-  static constexpr int64_t kMost = 4096;  // rows times top_k
+  static constexpr int64_t kMost = 4096;  // maximum rows times top_k of a layer
   bool in_graphs_;
   gpu::DeviceArray<int32_t> ids_;    // [layers, kMost]
   gpu::DeviceArray<float> weights_;  // the same
   std::vector<int64_t> layers_;
 };
 
-// A model whose widths are no multiples of the kernels' tiles.
+// A model whose widths are not multiples of the kernels' tiles.
 ModelConfig odd_config() {
   ModelConfig config;
   config.model_id = "odd";
@@ -96,7 +96,7 @@ ModelConfig odd_config() {
   return config;
 }
 
-// Logits of three layers in bfloat16 against float32, as measured: 0.02 to 0.03.
+// The logits of three layers in bfloat16 differ from those in float32 by 0.02 to 0.03, as measured.
 constexpr double kNarrowTolerance = 0.05;
 
 // Sequences with a context of `first`, `first` + 7, … tokens, ready to decode.
@@ -184,8 +184,8 @@ TEST(CudaModel, ReplaysAreEqualToEagerPassesAndPaddingChangesNothing) {
       const auto padded = (*model)->logits(sequences.decode(rows - 1), nullptr).value();
       const std::vector<float> whole(expected.begin(), expected.end() - vocab);
       if (type == NumberType::kBfloat16 && rows <= 8) {
-        // The fused kernels add up the experts that the pass uses in one go: which others there are
-        // changes the order, and with it the last bits.
+        // The fused kernels sum over all experts that the pass uses. Other rows add experts, which
+        // changes the order of the sum, and so the last bits.
         EXPECT_EQ(best_tokens(padded, vocab), best_tokens(whole, vocab)) << rows - 1 << " rows";
         EXPECT_LT(distance(padded, {whole.begin(), whole.end()}), 0.01) << rows - 1 << " rows";
       } else {
@@ -195,7 +195,7 @@ TEST(CudaModel, ReplaysAreEqualToEagerPassesAndPaddingChangesNothing) {
   }
 }
 
-// Not the same kernels: up to 8 rows take the fused ones, prefill and more rows the wide ones.
+// They run different kernels: decode of up to 8 rows the fused ones, the rest the wide ones.
 TEST(CudaModel, DecodingAgreesWithPrefillAndBfloat16WithFloat32) {
   const auto narrow = CudaModel::random(odd_config(), NumberType::kBfloat16, 7);
   const auto exact = CudaModel::random(odd_config(), NumberType::kFloat32, 7);
@@ -210,7 +210,7 @@ TEST(CudaModel, DecodingAgreesWithPrefillAndBfloat16WithFloat32) {
               kNarrowTolerance)
         << rows << " rows";
   }
-  // The same token as the second row of a prefill span.
+  // The same token again, as the second row of a prefill span.
   for (const auto& [model, sequences, bound] :
        {std::tuple{exact->get(), &of_exact, 1e-5}, {narrow->get(), &of_narrow, kNarrowTolerance}}) {
     Pass pass = sequences->decode(1);
@@ -253,14 +253,14 @@ TEST(CudaTracing, TheSameTokensAndEveryRowIsRecordedOnce) {
   ASSERT_TRUE(model) << model.error().message;
   const auto untraced = generate(**model, nullptr);
   using Where = gpu::CudaTracer::Where;
-  for (const auto where : {Where::kBehindPass, Where::kInGraph, Where::kInLine}) {
-    const TestDirectory ring;  // on tmpfs, as CUDA needs it to be
+  for (const auto where : {Where::kAfterPass, Where::kInGraph, Where::kInLine}) {
+    const TestDirectory ring;  // on tmpfs, as CUDA requires
     ::setenv("MOETRACE_DIR", ring.path().c_str(), 1);
     auto tracer = gpu::CudaTracer::open((*model)->config(), 1234, 0, (*model)->stream(), where);
     ASSERT_TRUE(tracer) << tracer.error().message;
     {
       const bench::Drain drain(ring.path());
-      for (int again = 0; again < 2; ++again) {  // the second time all passes are replays
+      for (int again = 0; again < 2; ++again) {  // the second time, all decode passes are replays
         const auto traced = generate(**model, tracer->get());
         for (size_t i = 0; i < traced.size(); ++i) EXPECT_EQ(traced[i].tokens, untraced[i].tokens);
       }
@@ -275,7 +275,7 @@ TEST(CudaTracing, TheSameTokensAndEveryRowIsRecordedOnce) {
   }
 }
 
-// What the ring holds against what an untraced pass computes.
+// Compares the records in the ring with the routing of an untraced pass.
 TEST(CudaTracing, RecordsAreTheRoutesOfTheUntracedPass) {
   const auto model = CudaModel::random(odd_config(), NumberType::kBfloat16, 7);
   ASSERT_TRUE(model) << model.error().message;
@@ -285,7 +285,7 @@ TEST(CudaTracing, RecordsAreTheRoutesOfTheUntracedPass) {
   ASSERT_TRUE((*model)->next_tokens(pass, &recorder));
   const auto expected = recorder.take();
 
-  const TestDirectory ring;  // on tmpfs, as CUDA needs it to be
+  const TestDirectory ring;  // on tmpfs, as CUDA requires
   ::setenv("MOETRACE_DIR", ring.path().c_str(), 1);
   auto tracer = (*model)->open_tracer(1234);
   ASSERT_TRUE(tracer) << tracer.error().message;
@@ -294,13 +294,14 @@ TEST(CudaTracing, RecordsAreTheRoutesOfTheUntracedPass) {
   auto segment =
       CollectorSegment::open(ring.path(), names->front(), CollectorSegment::Access::kCollect);
   ASSERT_TRUE(segment);
-  std::vector<TracedSpan> spans;
-  for (size_t row = 0; row < 3; ++row)
-    spans.push_back(
-        {(*tracer)->begin_request("r" + std::to_string(row), 9), sequences.positions[row], 1});
-  (*tracer)->announce(spans);
+  std::vector<moetrace_span> spans;
+  for (uint32_t row = 0; row < 3; ++row) {
+    spans.push_back({(*tracer)->begin_request("r" + std::to_string(row), 9),
+                     static_cast<uint64_t>(sequences.positions[row]), row, 1});
+  }
+  (*tracer)->announce(3, spans);
   ASSERT_TRUE((*model)->next_tokens(pass, tracer->get()));
-  ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);  // the records come behind the tokens
+  ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);  // the records are written after the tokens
 
   const SegmentMap& map = segment->map();
   RingReader<MappedRing> routes(map.route_ring(), map.header().route_slots);

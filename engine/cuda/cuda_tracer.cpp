@@ -24,7 +24,7 @@ void CudaTracer::pass_enqueued(CUstream_st* stream) {
 }
 
 void CudaTracer::settle() {
-  cudaStreamSynchronize(stream_);  // an error is the next pass's to tell
+  cudaStreamSynchronize(stream_);  // ignores an error, as the next pass reports it
 }
 
 void CudaTracer::abort_pass() {
@@ -32,10 +32,10 @@ void CudaTracer::abort_pass() {
   moetrace_step_abort_cuda(producer(), stream_);
 }
 
-void CudaTracer::begin_step(uint32_t rows, const std::vector<moetrace_span>& spans) {
+void CudaTracer::announce(uint32_t rows, const std::vector<moetrace_span>& spans) {
   rows_ = rows;
   spans_ = spans;
-  if (where_ != Where::kBehindPass) send_announcement();
+  if (where_ != Where::kAfterPass) send_announcement();
 }
 
 void CudaTracer::send_announcement() {

@@ -9,11 +9,11 @@ namespace moetrace::engine::gpu {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kDims = 8;          // of a head that one lane holds
+constexpr int kDims = 8;          // elements of a head in one lane
 constexpr int kUnroll = 4;        // positions that a lane loads at once
-constexpr int kLeastChunk = 256;  // positions that are worth a block
+constexpr int kLeastChunk = 256;  // minimum positions of a block
 
-// A running softmax-weighted sum over positions: this lane's dims.
+// A running softmax-weighted sum of values over positions, for the elements in this lane.
 struct Mixture {
   float largest = -INFINITY;
   float sum = 0;
@@ -24,7 +24,7 @@ struct Mixture {
     float now = largest;
 #pragma unroll
     for (int u = 0; u < kCount; ++u) now = fmaxf(now, scores[u]);
-    if (now == -INFINITY) return;  // nothing so far
+    if (now == -INFINITY) return;  // no position so far
     const float before = expf(largest - now);
     largest = now;
     sum *= before;
@@ -47,7 +47,8 @@ __device__ float dot(const float (&a)[kDims], const float (&b)[kDims]) {
   return sum;
 }
 
-// Block (head and split, row). head_dim / 8 lanes share a position; groups of them take turns.
+// Grid: (heads * splits, rows). head_dim / 8 lanes form a group that shares a position; the groups
+// of a block take positions in turn.
 template <class T>
 __global__ __launch_bounds__(kThreads) void decode_attention_kernel(AttentionShape shape,
                                                                     const RowSlot* slots,
@@ -73,10 +74,10 @@ __global__ __launch_bounds__(kThreads) void decode_attention_kernel(AttentionSha
   if (split >= active) return;
   const int begin = split * chunk;
   const bool has_new = split == active - 1;
-  const int end = has_new ? length - 1 : begin + chunk;  // of what the cache holds already
+  const int end = has_new ? length - 1 : begin + chunk;  // of the positions already in the cache
 
-  // Slots were copied before the pass and the cache was written by earlier ones, except for the new
-  // position: both may be read before the wait.
+  // Read before the wait: the slots, which were copied before the pass, and the cache up to the new
+  // position, which earlier passes wrote.
   const int dim = shape.head_dim;
   const int half = dim / 2;
   const int sharing = shape.heads / shape.kv_heads;
@@ -96,7 +97,7 @@ __global__ __launch_bounds__(kThreads) void decode_attention_kernel(AttentionSha
   const auto bias_of = [&](int which) {
     return shape.bias != nullptr ? shape.bias + which * dim : nullptr;
   };
-  // Threads side by side: the query, the new key and the new value, each a pair of elements.
+  // Each thread takes a pair of elements of the query, of the new key or of the new value.
   for (int i = thread; i < (has_new ? 3 : 1) * half; i += kThreads) {
     const int pair = i % half;
     const int kind = i / half;
@@ -189,20 +190,21 @@ __global__ __launch_bounds__(kThreads) void decode_attention_kernel(AttentionSha
     parts[split * (dim + 2) + dim] = top;
     parts[split * (dim + 2) + dim + 1] = total;
   }
-  __threadfence();  // before this block says that it arrived
+  // Publishes the parts before the count; pairs with the fence of the block that arrives last.
+  __threadfence();
   __syncthreads();
   uint32_t* arrived = scratch.arrived + row * shape.heads + head;
   if (thread == 0) last = atomicAdd(arrived, 1u) == static_cast<uint32_t>(active) - 1;
   __syncthreads();
   if (!last) return;
-  __threadfence();  // after all have
+  __threadfence();  // pairs with the fences of the other blocks, before reading their parts
   if (thread == 0) *arrived = 0;
   top = -INFINITY;
   for (int s = 0; s < active; ++s) top = fmaxf(top, __ldcg(parts + s * (dim + 2) + dim));
   for (int i = thread; i < dim; i += kThreads) {
     float value = 0;
     float weight = 0;
-    for (int s = 0; s < active; ++s) {  // in this order, whoever came last
+    for (int s = 0; s < active; ++s) {  // in a fixed order, so that the result is deterministic
       const float power = expf(__ldcg(parts + s * (dim + 2) + dim) - top);
       value += __ldcg(parts + s * (dim + 2) + i) * power;
       weight += __ldcg(parts + s * (dim + 2) + dim + 1) * power;
@@ -214,8 +216,8 @@ __global__ __launch_bounds__(kThreads) void decode_attention_kernel(AttentionSha
 }  // namespace
 
 int attention_splits(int rows, int heads) {
-  // Two blocks for each of the 132 multiprocessors of a Hopper GPU; a split is worth it for a long
-  // context only, and then its kLeastChunk keeps it whole.
+  // 264: two blocks for each of the 132 multiprocessors of a Hopper GPU. A short context uses fewer
+  // splits, as each takes at least kLeastChunk positions.
   return std::clamp(264 / (rows * heads), 1, 16);
 }
 

@@ -1,28 +1,30 @@
-// moetrace-decode-bench: what a decode step costs with and without tracing, in one table.
+// moetrace-decode-bench: the time of a decode step with and without tracing, in one table.
 //
-// The model has random weights in bfloat16. Every sequence gets a context of random tokens; then
-// the same decode steps are run again and again, the modes taking turns within each repeat and the
-// order turning round from repeat to repeat. A step is timed as a caller sees it: announcement,
-// inputs, pass, and the tokens back on the host; a run ends when the GPU is idle. All modes must
-// give the same tokens. A reader thread drains the ring of each traced mode meanwhile.
+// The model has random weights in bfloat16. Every sequence gets a context of random tokens. Then
+// each repeat runs the same decode steps once in every mode; the order of the modes reverses from
+// repeat to repeat. A step is timed as a caller sees it: announcement, inputs, pass, and the tokens
+// back on the host. A run ends when the GPU is idle. All modes must give the same tokens. During a
+// run, a reader thread drains the ring of each traced mode.
 #include <cuda_runtime.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
-#include "producer/cuda/bench_drain.hpp"
 #include "engine/cuda/cuda_model.hpp"
 #include "engine/cuda/cuda_tracer.hpp"
 #include "engine/cuda/json_lines_hook.hpp"
+#include "producer/cuda/bench_drain.hpp"
 
 namespace moetrace::engine {
 namespace {
@@ -57,13 +59,13 @@ ModelConfig config_of(const std::string& shape) {
   return config;
 }
 
-// One way to run a step, with what it needs.
+// One way to run a step, with its hook.
 class Mode {
  public:
   Mode(std::string name, const gpu::CudaModel& model, int64_t batch, int64_t context)
       : name_(std::move(name)), directory_(make_directory()) {
     if (name_ == "on") {
-      trace(model, batch, context, gpu::CudaTracer::Where::kBehindPass);
+      trace(model, batch, context, gpu::CudaTracer::Where::kAfterPass);
     } else if (name_ == "in_graph") {
       trace(model, batch, context, gpu::CudaTracer::Where::kInGraph);
     } else if (name_ == "in_line") {
@@ -74,7 +76,7 @@ class Mode {
     } else if (name_ == "eager") {
       eager_ = std::make_unique<Eager>();
     } else if (name_ != "off") {
-      throw std::runtime_error("no mode is called " + name_);
+      throw std::runtime_error("unknown mode '" + name_ + "'; see --help");
     }
   }
   Mode(const Mode&) = delete;
@@ -96,8 +98,8 @@ class Mode {
     const int64_t position = pass.spans.front().first_position;
     if (json_ != nullptr) json_->next_pass(static_cast<int64_t>(pass.spans.size()), position);
     if (tracer_ == nullptr) return;
-    for (TracedSpan& span : spans_) span.first_position = position;
-    tracer_->announce(spans_);
+    for (moetrace_span& span : spans_) span.first_position = static_cast<uint64_t>(position);
+    tracer_->announce(static_cast<uint32_t>(spans_.size()), spans_);
     ++announced_;
   }
   std::string totals(int64_t layers) const {
@@ -108,14 +110,16 @@ class Mode {
   }
 
  private:
-  // Looks at nothing: the pass kernel by kernel instead of as a graph.
+  // Ignores the routing. Makes the pass eager instead of a graph.
   struct Eager final : RouterHook {
     When when() const override { return When::kInEagerPass; }
   };
 
   static std::string make_directory() {
     char name[] = "/dev/shm/moetrace-decode-bench-XXXXXX";
-    if (::mkdtemp(name) == nullptr) throw std::runtime_error("no directory in /dev/shm");
+    if (::mkdtemp(name) == nullptr)
+      throw std::runtime_error(std::string(name) + ": can't create the folder: " +
+                               std::strerror(errno) + "; free some space in /dev/shm");
     return name;
   }
   void trace(const gpu::CudaModel& model, int64_t batch, int64_t context,
@@ -128,8 +132,9 @@ class Mode {
     tracer_ = std::move(*tracer);
     drain_ = std::make_unique<bench::Drain>(directory_);
     for (int64_t row = 0; row < batch; ++row) {
-      // The requests are not ended: the trace is thrown away.
-      spans_.push_back({tracer_->begin_request("r" + std::to_string(row), context), 0, 1});
+      // The requests never end: the trace is thrown away.
+      spans_.push_back({tracer_->begin_request("r" + std::to_string(row), context), 0,
+                        static_cast<uint32_t>(row), 1});
     }
   }
 
@@ -137,7 +142,7 @@ class Mode {
   std::string directory_;
   std::unique_ptr<Tracer> tracer_;
   std::unique_ptr<bench::Drain> drain_;
-  std::vector<TracedSpan> spans_;
+  std::vector<moetrace_span> spans_;
   uint64_t announced_ = 0;
   std::unique_ptr<JsonLinesHook> json_;
   std::unique_ptr<Eager> eager_;
@@ -149,14 +154,14 @@ T value_or_throw(Result<T> result) {
   return std::move(*result);
 }
 
-// The sequences of a batch behind their context.
-struct Batch {
+// Sequences whose context has been computed, ready to decode.
+struct PrefilledSequences {
   std::vector<std::shared_ptr<KvCache>> caches;
   std::vector<int64_t> first_tokens;
 };
 
-Batch prefill(const gpu::CudaModel& model, int64_t batch, const Arguments& arguments) {
-  Batch made;
+PrefilledSequences prefill(const gpu::CudaModel& model, int64_t batch, const Arguments& arguments) {
+  PrefilledSequences made;
   uint64_t random = 1234;
   for (int64_t first = 0; first < batch;) {
     Pass pass;
@@ -180,10 +185,11 @@ struct Run {
   std::vector<int64_t> tokens;  // of all steps
 };
 
-Run run(const gpu::CudaModel& model, const Batch& batch, Mode& mode, const Arguments& arguments) {
+Run run(const gpu::CudaModel& model, const PrefilledSequences& sequences, Mode& mode,
+        const Arguments& arguments) {
   Pass pass;
-  pass.tokens = batch.first_tokens;
-  for (const auto& cache : batch.caches) pass.spans.push_back({cache.get(), 0, 1});
+  pass.tokens = sequences.first_tokens;
+  for (const auto& cache : sequences.caches) pass.spans.push_back({cache.get(), 0, 1});
   Run run{};
   const auto start = std::chrono::steady_clock::now();
   for (int64_t step = 0; step < arguments.steps; ++step) {
@@ -192,8 +198,8 @@ Run run(const gpu::CudaModel& model, const Batch& batch, Mode& mode, const Argum
     pass.tokens = value_or_throw(model.next_tokens(pass, mode.hook()));
     run.tokens.insert(run.tokens.end(), pass.tokens.begin(), pass.tokens.end());
   }
-  if (cudaDeviceSynchronize() != cudaSuccess)  // a hook behind the last pass
-    throw std::runtime_error("a decode step has failed");
+  // Waits for what a hook enqueued after the last pass.
+  gpu::check(cudaDeviceSynchronize(), "decode step");
   run.ms_per_step =
       std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count() /
       static_cast<double>(arguments.steps);
@@ -201,7 +207,7 @@ Run run(const gpu::CudaModel& model, const Batch& batch, Mode& mode, const Argum
 }
 
 struct Spread {
-  double median, low, high;  // low and high: 10% and 90%
+  double median, low, high;  // low and high are the 10% and 90% quantiles
 };
 Spread spread_of(std::vector<double> values) {
   std::sort(values.begin(), values.end());
@@ -212,26 +218,26 @@ Spread spread_of(std::vector<double> values) {
 }
 
 bool measure(const gpu::CudaModel& model, int64_t size, const Arguments& arguments) {
-  const Batch batch = prefill(model, size, arguments);
+  const PrefilledSequences sequences = prefill(model, size, arguments);
   std::vector<std::unique_ptr<Mode>> modes;
   for (const std::string& name : arguments.modes)
     modes.push_back(std::make_unique<Mode>(name, model, size, arguments.context));
   std::vector<std::vector<double>> times(modes.size());
-  const Run expected = run(model, batch, *modes.front(), arguments);
+  const Run expected = run(model, sequences, *modes.front(), arguments);
   bool same = true;
-  for (auto& mode : modes)  // graphs are captured here
-    same &= run(model, batch, *mode, arguments).tokens == expected.tokens;
+  for (auto& mode : modes)  // warms up: captures the graphs
+    same &= run(model, sequences, *mode, arguments).tokens == expected.tokens;
   for (int64_t repeat = 0; repeat < arguments.repeats; ++repeat) {
     for (size_t turn = 0; turn < modes.size(); ++turn) {
       const size_t m = repeat % 2 == 0 ? turn : modes.size() - 1 - turn;
-      const Run timed = run(model, batch, *modes[m], arguments);
+      const Run timed = run(model, sequences, *modes[m], arguments);
       times[m].push_back(timed.ms_per_step);
       same &= timed.tokens == expected.tokens;
     }
   }
   for (size_t m = 0; m < modes.size(); ++m) {
     const Spread ms = spread_of(times[m]);
-    std::vector<double> percents;  // against the first mode, of the same repeat
+    std::vector<double> percents;  // relative to the first mode of the same repeat
     for (size_t r = 0; r < times[m].size(); ++r)
       percents.push_back((times[m][r] / times[0][r] - 1) * 100);
     const Spread percent = spread_of(percents);
@@ -241,7 +247,8 @@ bool measure(const gpu::CudaModel& model, int64_t size, const Arguments& argumen
                 modes[m]->totals(model.config().num_layers).c_str());
   }
   if (!same)
-    std::printf("| %5lld | the modes did not give the same tokens\n", static_cast<long long>(size));
+    std::printf("| %5lld | FAILED: the modes gave different tokens\n",
+                static_cast<long long>(size));
   std::fflush(stdout);
   return same;
 }
@@ -251,13 +258,12 @@ int run_all(const Arguments& arguments) {
       gpu::CudaModel::random(config_of(arguments.shape), gpu::NumberType::kBfloat16, 1234));
   cudaDeviceProp properties{};
   int device = 0;
-  if (cudaGetDevice(&device) != cudaSuccess ||
-      cudaGetDeviceProperties(&properties, device) != cudaSuccess)
-    throw std::runtime_error("the GPU does not say its name");
+  gpu::check(cudaGetDevice(&device), "device");
+  gpu::check(cudaGetDeviceProperties(&properties, device), "device properties");
   std::printf(
       "%s; %s shape, bfloat16, random weights; context %lld, %lld steps a run, %lld runs of "
-      "each mode in turns\n"
-      "ms a step: median, 10%% to 90%% of the runs; percent: against the first mode, run by "
+      "each mode, in turns\n"
+      "ms/step: median, and 10%% to 90%% of the runs; percent: relative to the first mode, run by "
       "run\n\n",
       properties.name, arguments.shape.c_str(), static_cast<long long>(arguments.context),
       static_cast<long long>(arguments.steps), static_cast<long long>(arguments.repeats));
@@ -271,31 +277,33 @@ int run_all(const Arguments& arguments) {
 }
 
 int parse_and_run(int argc, char** argv) {
-  CLI::App app("What a decode step costs, with and without tracing", "moetrace-decode-bench");
+  CLI::App app("Time of a decode step with and without tracing", "moetrace-decode-bench");
   Arguments arguments;
-  app.add_option("--batch", arguments.batches, "Sequences of a step")
+  app.add_option("--batch", arguments.batches, "Sequences in a step")
       ->delimiter(',')
       ->check(CLI::Range(int64_t{1}, int64_t{4096}))
       ->capture_default_str();
   app.add_option(
          "--modes", arguments.modes,
-         "off; on: announcement and records behind the pass, all layers by one kernel; in_graph: "
-         "announced before it, and that kernel in the graph, beside the last layer's experts; "
-         "in_line: in the graph, a kernel a layer, between router and experts; "
-         "eager: off, but without a graph; public_one, public_all: one layer, or all, "
+         "off: no tracing; on: announcement and records after the pass, one kernel for all layers; "
+         "in_graph: announcement before the pass, that kernel in the graph, beside the last "
+         "layer's experts; in_line: in the graph, one kernel a layer, between router and experts; "
+         "eager: no tracing and no graph; public_one, public_all: one layer, or all layers, "
          "copied to the host and written as JSON lines (fprintf) to a file on tmpfs")
       ->delimiter(',')
       ->check(
           CLI::IsMember({"off", "on", "in_graph", "in_line", "eager", "public_one", "public_all"}))
       ->capture_default_str();
-  app.add_option("--repeats", arguments.repeats)->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--steps", arguments.steps, "Of a run")
+  app.add_option("--repeats", arguments.repeats, "Runs of each mode")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  app.add_option("--context", arguments.context, "Positions before the first step")
+  app.add_option("--steps", arguments.steps, "Decode steps of a run")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--context", arguments.context, "Positions of each sequence before the first step")
       ->check(CLI::Range(int64_t{1}, int64_t{4096}))
       ->capture_default_str();
-  app.add_option("--shape", arguments.shape)
+  app.add_option("--shape", arguments.shape, "Shape of the model: Qwen1.5-MoE-A2.7B, or small")
       ->check(CLI::IsMember({"full", "small"}))
       ->capture_default_str();
   CLI11_PARSE(app, argc, argv);

@@ -19,8 +19,8 @@ void DecodeGraph::run(RouterHook* hook) {
   const uint64_t id = hook != nullptr ? hook->id() : 0;
   auto found = graphs_.find(id);
   if (found == graphs_.end()) {
-    // Loads what the first launch of a kernel loads, which a capture must not. No hook sees it, and
-    // it writes what the replay will write again.
+    // An eager pass first: the first launch of a kernel loads its code, which is forbidden during
+    // capture. The pass calls no hook, and the replay overwrites its outputs.
     forward_.decode(workspace_, rows, nullptr);
     check(cudaStreamSynchronize(stream_), "first pass of this size");
     found = graphs_.emplace(id, capture(hook)).first;

@@ -1,4 +1,4 @@
-// Decode passes of one size: their buffers, and a graph for each hook that looks into them.
+// Decode passes of one size: their buffers, and one graph for each hook.
 #pragma once
 
 #include <map>
@@ -9,7 +9,7 @@ namespace moetrace::engine::gpu {
 
 class DecodeGraph {
  public:
-  // `forward` must outlive it. Throws CudaError, as all of it does.
+  // `forward` must outlive the object. All members throw CudaError.
   DecodeGraph(const ModelConfig& config, const ForwardPass& forward, int64_t rows,
               cudaStream_t stream);
   ~DecodeGraph();
@@ -18,9 +18,9 @@ class DecodeGraph {
 
   const Workspace& workspace() const { return workspace_; }
 
-  // Enqueues a pass over the workspace's slots; `hook`: told within it. With no hook the graph has
-  // nothing of one; each hook has its own graph; one that can't be captured gets its pass kernel by
-  // kernel.
+  // Enqueues a pass over the workspace's slots, and calls `hook` (may be nullptr) within it. Each
+  // hook has a graph of its own, and so has the pass without a hook. The pass of a hook with
+  // kInEagerPass is eager.
   void run(RouterHook* hook);
 
  private:
@@ -29,7 +29,7 @@ class DecodeGraph {
   const ForwardPass& forward_;
   cudaStream_t stream_;
   Workspace workspace_;
-  std::map<uint64_t, cudaGraphExec_t> graphs_;  // by RouterHook::id(); 0: none
+  std::map<uint64_t, cudaGraphExec_t> graphs_;  // by RouterHook::id(); 0: without a hook
 };
 
 }  // namespace moetrace::engine::gpu

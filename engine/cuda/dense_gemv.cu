@@ -11,7 +11,7 @@ __global__ __launch_bounds__(kStreamThreads, kBlocksPerSm) void dense_gemv_kerne
   bfloat16* x = shared_x();
   TileSums<kStreamWarps>* sums = shared_sums(rows, stride);
   const int tiles = (a.out + kTileRows - 1) / kTileRows;
-  // Rows past the end are the last one again; what comes of them is not stored.
+  // Rows past the end read the last row again; their results are not stored.
   const auto row_at = [&](int tile, int row) {
     return a.weight + static_cast<size_t>(min(tile * kTileRows + row, a.out - 1)) * a.in;
   };

@@ -1,4 +1,4 @@
-// Owned memory: on the GPU, and pinned on the host.
+// Owners of memory on the GPU, and of pinned memory on the host.
 #pragma once
 
 #include <cstddef>
@@ -40,7 +40,7 @@ class DeviceArray {
   DeviceMemory memory_;
 };
 
-// Host memory that copies to and from the GPU need not stage.
+// Pinned host memory: the GPU copies to and from it directly. Throws CudaError.
 template <class T>
 class PinnedArray {
  public:

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <functional>
 #include <optional>
+#include <utility>
 
 #include "engine/cuda/attention_kernels.hpp"
 #include "engine/cuda/row_kernels.hpp"
@@ -21,25 +22,19 @@ int64_t elements(const Shape& shape) {
   return count;
 }
 
-// Where a weight of the checkpoint goes.
+// Where a weight goes: device memory, and the type there.
 struct Place {
   void* to;
   NumberType type;
 };
 
-// Fills in weights by name; both sources of weights are one of these.
+// Where weights come from: a checkpoint or random numbers.
 class Source {
  public:
   virtual ~Source() = default;
   virtual bool has(const std::string& name) const = 0;
   virtual void put(const std::string& name, const Shape& shape, const Place& place) = 0;
 };
-
-std::string shape_text(const Shape& shape) {
-  std::string text = "[";
-  for (const int64_t size : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(size);
-  return text + "]";
-}
 
 float half_to_float(uint16_t half) {
   const int exponent = half >> 10 & 31;
@@ -63,7 +58,8 @@ float number_at(const TensorView& view, size_t index) {
                                         : half_to_float(bits);
 }
 
-uint16_t to_bfloat16(float number) {  // round to nearest, ties to even
+// Rounds to nearest, ties to even.
+uint16_t to_bfloat16(float number) {
   if (std::isnan(number)) return 0x7fff;
   const auto bits = std::bit_cast<uint32_t>(number);
   return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
@@ -79,20 +75,11 @@ class CheckpointSource final : public Source {
 
   void put(const std::string& name, const Shape& shape, const Place& place) override {
     if (error_) return;
-    const TensorView* view = checkpoint_.find(name);
-    if (view == nullptr) {
-      error_ = {ErrorCode::kBadModel,
-                "weight " + name + " is missing; does config.json belong to these weights?"};
-    } else if (view->dtype == Dtype::kOther) {
-      error_ = {ErrorCode::kUnsupported,
-                "weight " + name + " has dtype " + view->dtype_text +
-                    ", which is not supported; save it as F32, BF16 or F16"};
-    } else if (view->shape != shape) {
-      error_ = {ErrorCode::kBadModel, "weight " + name + " has shape " + shape_text(view->shape) +
-                                          ", but config.json asks for " + shape_text(shape) +
-                                          "; does it belong to these weights?"};
+    const auto view = checkpoint_.require(name, shape);
+    if (view) {
+      copy(**view, static_cast<size_t>(elements(shape)), place);
     } else {
-      copy(*view, static_cast<size_t>(elements(shape)), place);
+      error_ = view.error();
     }
   }
 
@@ -123,8 +110,8 @@ class CheckpointSource final : public Source {
   std::vector<std::byte> converted_;
 };
 
-// Norms are 1; matrices keep the size of what they multiply. The router is a little sharper, as
-// trained ones are.
+// Norms are 1. Matrices keep the magnitude of their input. The router is a little sharper, as in
+// trained models.
 class RandomSource final : public Source {
  public:
   explicit RandomSource(uint64_t seed) : seed_(seed) {}
@@ -234,7 +221,7 @@ class Builder {
     put(mlp + "shared_expert_gate.weight", {1, hidden}, layer.router, count * hidden);
     layer.gate_up = room(count * 2 * inner * hidden);
     layer.down = room(count * hidden * inner);
-    if (source_.has(mlp + "experts.gate_up_proj")) {  // transformers from version 5 on
+    if (source_.has(mlp + "experts.gate_up_proj")) {  // as transformers from version 5 on
       put(mlp + "experts.gate_up_proj", {count, 2 * inner, hidden}, layer.gate_up);
       put(mlp + "experts.down_proj", {count, hidden, inner}, layer.down);
       return;
@@ -254,19 +241,23 @@ class Builder {
 
 Result<void> check_supported(const ModelConfig& config) {
   const auto unsupported = [](const std::string& what) {
-    return Error{ErrorCode::kUnsupported, "device cuda: " + what + "; use --device cpu"};
+    return Error{ErrorCode::kUnsupported,
+                 "--device cuda does not support " + what + "; use --device cpu"};
   };
   const int64_t dim = config.head_dim;
   if (dim < 8 || dim > kMostHeadDim || (dim & (dim - 1)) != 0)
-    return unsupported("heads of " + std::to_string(dim) +
-                       " dimensions are not supported; 8, 16, 32, 64, 128 and 256 are");
-  for (const int64_t width : {config.hidden_size, config.moe_intermediate_size,
-                              config.shared_intermediate_size, config.dense_intermediate_size}) {
+    return unsupported("head_dim " + std::to_string(dim) + ", only 8, 16, 32, 64, 128 and 256");
+  for (const auto& [name, width] :
+       {std::pair{"hidden_size", config.hidden_size},
+        {"moe_intermediate_size", config.moe_intermediate_size},
+        {"shared_expert_intermediate_size", config.shared_intermediate_size},
+        {"intermediate_size", config.dense_intermediate_size}}) {
     if (width % 8 != 0)
-      return unsupported("a width of " + std::to_string(width) + " is no multiple of 8");
+      return unsupported(std::string(name) + " " + std::to_string(width) + ", only multiples of 8");
   }
   if (config.num_experts > 2048 || config.top_k > 32)
-    return unsupported("more than 2048 experts or top-32 are not supported");
+    return unsupported("top-" + std::to_string(config.top_k) + " routing over " +
+                       std::to_string(config.num_experts) + " experts, at most top-32 over 2048");
   return {};
 }
 

@@ -1,4 +1,4 @@
-// A model's weights in device memory, laid out as the kernels read them.
+// A model's weights in device memory, in the kernels' layout.
 #pragma once
 
 #include <vector>
@@ -9,19 +9,19 @@
 
 namespace moetrace::engine::gpu {
 
-// Of `type`, except norms and biases, which are float.
+// All are of `type`, except norms and biases, which are float.
 struct LayerWeights {
   DeviceArray<float> attention_norm;  // [hidden]
   DeviceMemory qkv;                   // [(heads + 2 * kv_heads) * head_dim, hidden]
-  DeviceArray<float> qkv_bias;        // the same rows; null: none
+  DeviceArray<float> qkv_bias;        // of the same rows; null if the model has none
   DeviceMemory attention_out;         // [hidden, heads * head_dim]
   DeviceArray<float> mlp_norm;        // [hidden]
   bool moe = false;
-  // The shared expert, or the layer's only MLP if it is no MoE layer.
+  // The shared expert of an MoE layer, or the MLP of a dense layer.
   DeviceMemory shared_gate_up;  // [2 * inner, hidden]
   DeviceMemory shared_down;     // [hidden, inner]
   int64_t shared_inner = 0;
-  // Only of MoE layers.
+  // Null in a dense layer.
   DeviceMemory router;   // [logit_columns, hidden]: the experts, the shared expert's gate, zeros
   DeviceMemory gate_up;  // [experts, 2 * inner, hidden]
   DeviceMemory down;     // [experts, hidden, inner]
@@ -30,22 +30,23 @@ struct LayerWeights {
 struct DeviceWeights {
   NumberType type = NumberType::kBfloat16;
   DeviceMemory embedding;  // [vocab, hidden]
-  DeviceMemory own_head;   // [vocab, hidden]; null: the embedding is the head too
+  DeviceMemory own_head;   // [vocab, hidden]; null if the embedding is also the head
   DeviceArray<float> norm;
   std::vector<LayerWeights> layers;
 
   const void* head() const { return own_head.get() != nullptr ? own_head.get() : embedding.get(); }
 };
 
-// kUnsupported: what the CPU engine does and this one does not.
+// kUnsupported names what the CPU engine supports and this one does not.
 Result<void> check_supported(const ModelConfig& config);
 
-// From a model's checkpoint, converted to `type`. kBadModel as WeightLoader. Throws CudaError.
+// Loads a checkpoint's weights, converted to `type`. Errors as of Checkpoint::require(). Throws
+// CudaError.
 Result<DeviceWeights> load_weights(const Checkpoint& checkpoint, const ModelConfig& config,
                                    NumberType type);
 
-// Random ones, the same for the same seed, scaled so that activations stay near 1 and the routing
-// is spread over the experts. Throws CudaError.
+// Random weights, the same for the same seed. Their scale keeps activations near 1 and spreads the
+// routing over the experts. Throws CudaError.
 DeviceWeights random_weights(const ModelConfig& config, NumberType type, uint64_t seed);
 
 }  // namespace moetrace::engine::gpu

@@ -1,25 +1,31 @@
-# The engine's CUDA side: kernels, the model on them, and programs that need no libtorch.
+# The engine's CUDA side: the kernels, the model that uses them, and programs that run without
+# libtorch.
 find_package(CUDAToolkit 12.4 REQUIRED)
 add_library(moetrace_engine_cuda STATIC
-  cuda/cuda_model.cpp cuda/cuda_tracer.cpp cuda/decode_attention.cu cuda/decode_graph.cpp cuda/dense_gemv.cu
-  cuda/device_weights.cpp cuda/forward_pass.cpp cuda/fused_up.cu cuda/grouped_matmul.cu cuda/mlp_down.cu
-  cuda/prefill_attention.cu cuda/row_kernels.cu cuda/workspace.cpp)
-# Files of a few helpers each, some of the same name.
+  cuda/cuda_model.cpp cuda/cuda_tracer.cpp cuda/decode_attention.cu cuda/decode_graph.cpp
+  cuda/dense_gemv.cu cuda/device_weights.cpp cuda/forward_pass.cpp cuda/fused_up.cu
+  cuda/grouped_matmul.cu cuda/mlp_down.cu cuda/prefill_attention.cu cuda/row_kernels.cu
+  cuda/workspace.cpp)
+# Some files have local helpers of the same name.
 set_target_properties(moetrace_engine_cuda PROPERTIES UNITY_BUILD OFF)
-target_link_libraries(moetrace_engine_cuda PUBLIC moetrace_engine_core CUDA::cublas CUDA::cudart_static
-                      PRIVATE moetrace_flags)
+target_link_libraries(moetrace_engine_cuda
+  PUBLIC moetrace_engine_core CUDA::cublas CUDA::cudart_static
+  PRIVATE moetrace_flags)
 
 add_executable(moetrace-decode-bench cuda/decode_bench.cpp cuda/json_lines_hook.cpp)
 target_link_libraries(moetrace-decode-bench PRIVATE moetrace_engine_cuda moetrace_flags CLI11::CLI11)
-target_compile_options(moetrace-decode-bench PRIVATE $<$<CONFIG:Release>:-O1>)  # as moetrace-engine
+# As moetrace-engine.
+target_compile_options(moetrace-decode-bench PRIVATE $<$<CONFIG:Release>:-O1>)
 
 if(MOETRACE_TESTS)
-  add_executable(moetrace-engine-cuda-test cuda/cuda_model_test.cpp ../producer/cuda/cuda_test_main.cpp cuda/kernels_test.cpp)
+  add_executable(moetrace-engine-cuda-test
+    cuda/cuda_model_test.cpp ../producer/cuda/cuda_test_main.cpp cuda/kernels_test.cpp)
   target_compile_definitions(moetrace-engine-cuda-test PRIVATE
     MOETRACE_ENGINE_TESTDATA="${CMAKE_CURRENT_SOURCE_DIR}/testdata")
-  target_link_libraries(moetrace-engine-cuda-test PRIVATE moetrace_engine_cuda moetrace_flags GTest::gtest)
+  target_link_libraries(moetrace-engine-cuda-test
+    PRIVATE moetrace_engine_cuda moetrace_flags GTest::gtest)
   target_compile_options(moetrace-engine-cuda-test PRIVATE $<$<CONFIG:Release>:-O1>)
-  # Without a GPU the program says so, and CTest counts it as skipped.
+  # Without a GPU the program exits with 77, and CTest counts it as skipped.
   add_test(NAME gpu.engine COMMAND moetrace-engine-cuda-test)
   set_tests_properties(gpu.engine PROPERTIES LABELS gpu SKIP_RETURN_CODE 77 TIMEOUT 300)
 endif()

@@ -1,4 +1,4 @@
-// From a NumberType to the C++ type that kernels are instantiated with.
+// From a NumberType to the C++ type of a kernel's instance.
 #pragma once
 
 #include "engine/cuda/number_type.hpp"
@@ -6,7 +6,7 @@
 
 namespace moetrace::engine::gpu {
 
-// Calls work(T{}) with T float or bfloat16.
+// Calls work(T{}), where T is float or bfloat16.
 template <class Work>
 void for_type(NumberType type, const Work& work) {
   if (type == NumberType::kBfloat16) {

@@ -11,10 +11,11 @@ namespace moetrace::engine::gpu {
 
 namespace {
 
-// What cuBLAS recommends for Hopper. Its own memory, so that captured products find it unchanged.
+// The workspace size that cuBLAS recommends for Hopper. This class owns that memory, so that its
+// address stays valid for captured products.
 constexpr size_t kCublasBytes = size_t{32} << 20;
 
-// The same float32 steps as Qwen2MoeRotaryEmbedding.
+// The same float32 operations as Qwen2MoeRotaryEmbedding.
 std::vector<float> inverse_frequencies(const ModelConfig& config) {
   std::vector<float> frequencies;
   for (int64_t i = 0; i < config.head_dim; i += 2) {
@@ -54,8 +55,9 @@ ForwardPass::~ForwardPass() {
   cublasDestroy(cublas_);
 }
 
-// y [rows, out] = x [rows, in] times weight [out, in], transposed, plus beta y. cuBLAS counts in
-// columns: y transposed is weight times x transposed. float32 stays float32: no TF32.
+// y [rows, out] = x [rows, in] times the transpose of weight [out, in], plus beta y. cuBLAS is
+// column-major, so it computes the transpose of y: weight times the transpose of x. float32
+// products stay in float32, without TF32.
 void ForwardPass::multiply(const void* x, const void* weight, int64_t in, int64_t out, float beta,
                            float* y, int rows) const {
   const cudaDataType_t number = type() == NumberType::kBfloat16 ? CUDA_R_16BF : CUDA_R_32F;
@@ -89,15 +91,15 @@ float* ForwardPass::weights_of(const Workspace& w, int64_t index) const {
   return w.weights.get() + index * w.rows * config_.top_k;
 }
 
-void ForwardPass::tell(const Workspace& w, int64_t index, int rows, RouterHook* hook) const {
+void ForwardPass::report(const Workspace& w, int64_t index, int rows, RouterHook* hook) const {
   if (hook == nullptr) return;
   hook->routed(index, DeviceRoutes{ids_of(w, index), weights_of(w, index), rows, config_.top_k},
                stream_);
 }
 
-void ForwardPass::tell_all(const Workspace& w, int rows, RouterHook& hook) const {
+void ForwardPass::report_all(const Workspace& w, int rows, RouterHook& hook) const {
   for (int64_t i = 0; i < config_.num_layers; ++i) {
-    if (weights_.layers[static_cast<size_t>(i)].moe) tell(w, i, rows, &hook);
+    if (weights_.layers[static_cast<size_t>(i)].moe) report(w, i, rows, &hook);
   }
   hook.pass_enqueued(stream_);
 }
@@ -158,7 +160,7 @@ void ForwardPass::fused_layer(const Workspace& w, int64_t index, int rows, Route
                         .arrived = w.router_arrived.get()},
                        rows, true, stream_);
   if (layer.moe) {
-    tell(w, index, rows, hook);
+    report(w, index, rows, hook);
     expert_up({.x = normed,
                .size = hidden,
                .gate_up = bf16(layer.gate_up),
@@ -222,7 +224,7 @@ void ForwardPass::wide_mlp(const Workspace& w, int64_t index, int rows, RouterHo
              w.router_logits.get(), rows);
     route(w.router_logits.get(), experts, top_k, config_.norm_topk_prob, ids_of(w, index),
           weights_of(w, index), rows, stream_);
-    tell(w, index, rows, hook);
+    report(w, index, rows, hook);
     const int pairs = rows * top_k;
     const ExpertWeights of_experts{layer.gate_up.get(), layer.down.get(), hidden,
                                    narrow(config_.moe_intermediate_size)};

@@ -1,4 +1,4 @@
-// Enqueues a forward pass: layer by layer, which kernel runs on which buffers.
+// Enqueues the kernels of a forward pass, layer by layer.
 #pragma once
 
 #include "engine/config.hpp"
@@ -8,10 +8,10 @@
 
 namespace moetrace::engine::gpu {
 
-// All of it goes to one stream, and may be captured. Throws CudaError.
+// Enqueues everything on one stream, which may be under capture. Throws CudaError.
 class ForwardPass {
  public:
-  // Both must outlive the object.
+  // `config` and `stream` must outlive the object.
   ForwardPass(const ModelConfig& config, DeviceWeights weights, cudaStream_t stream);
   ~ForwardPass();
   ForwardPass(const ForwardPass&) = delete;
@@ -19,14 +19,14 @@ class ForwardPass {
 
   NumberType type() const { return weights_.type; }
 
-  // One row a sequence, `rows` of them: the workspace's slots in, its logits and best out.
+  // One row a sequence. Reads the workspace's slots; writes its logits and best.
   void decode(const Workspace& workspace, int rows, RouterHook* hook) const;
-  // Any rows: slots, tiles and logits_of in; logits and best of the latter out.
+  // Any rows. Reads slots, tiles and logits_of; writes logits and best of the rows in logits_of.
   void prefill(const Workspace& workspace, int rows, int tiles, int logit_rows,
                RouterHook* hook) const;
-  // What `hook` would have been told within the pass that has been enqueued last, which was over
-  // the same workspace: its first `rows` rows.
-  void tell_all(const Workspace& workspace, int rows, RouterHook& hook) const;
+  // Makes the calls that `hook` would have got within the latest pass over this workspace, for its
+  // first `rows` rows.
+  void report_all(const Workspace& workspace, int rows, RouterHook& hook) const;
 
  private:
   struct Rows {
@@ -37,7 +37,7 @@ class ForwardPass {
   void fused_layer(const Workspace& w, int64_t index, int rows, RouterHook* hook) const;
   void wide_layer(const Workspace& w, int64_t index, const Rows& rows, RouterHook* hook) const;
   void wide_mlp(const Workspace& w, int64_t index, int rows, RouterHook* hook) const;
-  void tell(const Workspace& w, int64_t index, int rows, RouterHook* hook) const;
+  void report(const Workspace& w, int64_t index, int rows, RouterHook* hook) const;
   void multiply(const void* x, const void* weight, int64_t in, int64_t out, float beta, float* y,
                 int rows) const;
   AttentionShape attention_shape(int64_t index) const;

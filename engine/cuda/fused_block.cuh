@@ -1,5 +1,5 @@
-// What the fused kernels with x in shared memory have in common: how a block is set up, and how x
-// gets there.
+// Shared by the fused kernels that keep x in shared memory: the setup of a block, and the staging
+// of x.
 #pragma once
 
 #include <algorithm>
@@ -12,13 +12,16 @@ namespace moetrace::engine::gpu {
 
 static_assert(kFusedRows == kStreamRows);
 
-constexpr int kDepth = 4;        // loads of two rows in flight a lane: 32 registers
-constexpr int kBlocksPerSm = 3;  // hence at most 80 registers; together 96 KB in flight an SM
-constexpr size_t kMostShared = 72 * 1024;  // three such blocks fit an SM of a GPU with 228 KB
+// Loads in flight a lane, of two weight rows each: 32 registers.
+constexpr int kDepth = 4;
+// Target occupancy: this bounds a kernel to 80 registers a thread, and keeps 96 KB in flight an SM.
+constexpr int kBlocksPerSm = 3;
+// Maximum shared memory of a block: kBlocksPerSm of them fit an SM with 228 KB.
+constexpr size_t kMostShared = 72 * 1024;
 
 extern __shared__ uint4 shared_memory[];
 
-// Shared memory in the order: x, sums, probabilities, used.
+// Order in shared memory: x, sums, probabilities, used.
 __device__ inline bfloat16* shared_x() {
   return reinterpret_cast<bfloat16*>(shared_memory);
 }
@@ -43,11 +46,12 @@ inline int persistent_grid(int tiles) {
   return std::min(tiles, blocks);
 }
 
-// One block a tile, up to what the GPU holds at once; `kernel` takes (arguments, rows).
+// Launches one block a tile, but at most as many as the GPU holds at once. `kernel` takes
+// (arguments, rows).
 template <class Arguments>
 void launch_fused(void (*kernel)(Arguments, int), bool chained, int tiles, size_t bytes,
                   cudaStream_t stream, const Arguments& arguments, int rows) {
-  if (bytes > 48 * 1024) {  // what a kernel may have without asking
+  if (bytes > 48 * 1024) {  // the default limit of a kernel
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(kMostShared)),
           "shared memory");
@@ -55,14 +59,14 @@ void launch_fused(void (*kernel)(Arguments, int), bool chained, int tiles, size_
   launch(kernel, chained, persistent_grid(tiles), kStreamThreads, bytes, stream, arguments, rows);
 }
 
-// Before the wait: what the block will read as soon as it is over.
+// Call before the wait: brings into L2 what the block reads right after the wait.
 __device__ inline void prefetch(const float* from, int count) {
   for (int i = static_cast<int>(threadIdx.x) * 32; from != nullptr && i < count;
        i += kStreamThreads * 32)
     asm volatile("prefetch.global.L2 [%0];" ::"l"(from + i));
 }
 
-// x = rms_norm(hidden) * norm in bfloat16, by the whole block; `sums` is free until the end.
+// x = rms_norm(hidden) * norm in bfloat16. Call by the whole block. Uses `sums` as scratch memory.
 __device__ inline void stage_normed(bfloat16* x, int stride, const float* hidden, const float* norm,
                                     float epsilon, int columns, int rows,
                                     TileSums<kStreamWarps>* sums) {
@@ -94,6 +98,7 @@ __device__ inline void stage_normed(bfloat16* x, int stride, const float* hidden
   __syncthreads();
 }
 
+// x = from. Call by the whole block.
 __device__ inline void stage(bfloat16* x, int stride, const bfloat16* from, int columns, int rows) {
   for (int row = 0; row < rows; ++row) {
     for (int i = static_cast<int>(threadIdx.x) * 8; i < columns; i += kStreamThreads * 8) {

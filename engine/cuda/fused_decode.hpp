@@ -1,8 +1,10 @@
-// A decode pass of at most 8 rows in bfloat16, where time is reading weights: six kernels a layer
-// (four here, and attention), each of which starts to read its weights while the one before ends.
+// The kernels of a decode pass of at most 8 rows in bfloat16. Reading weights takes most of its
+// time, so each kernel starts to read its weights while the previous one ends. An MoE layer has six
+// launches: dense_gemv(), decode_attention(), dense_gemv() again, router_and_shared_up(),
+// expert_up() and mlp_down().
 //
-// All: rows in [1, kFusedRows]; widths are multiples of 8; `chained` as in chained_launch.cuh. bf16
-// pointers are 16-byte aligned. Throw CudaError if a launch fails.
+// All functions: rows in [1, kFusedRows]; widths are multiples of 8; `chained` as in
+// chained_launch.cuh; bf16 pointers are 16-byte aligned. They throw CudaError if a launch fails.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -18,19 +20,19 @@ constexpr int kFusedRows = 8;
 struct DenseGemv {
   const __nv_bfloat16* weight;  // [out, in]
   int out, in;
-  const float* norm;       // [in]: x is rms_norm(hidden) times this; nullptr: x is `x`
+  const float* norm;       // [in]: the input is rms_norm(hidden) * norm; nullptr: it is x
   const float* hidden;     // [rows, in]
   float epsilon;           // of the norm
   const __nv_bfloat16* x;  // [rows, in]
   float* y;                // [rows, out]
-  bool accumulate;
+  bool accumulate;         // y += instead of y =
 };
 void dense_gemv(const DenseGemv& gemv, int rows, bool chained, cudaStream_t stream);
 
-// The experts that a pass uses at all, each once. In device memory.
+// The experts that a pass uses, each once. In device memory.
 struct ExpertSlots {
   int32_t* count;   // [1], at most rows * top_k
-  int32_t* expert;  // [rows * top_k], rising
+  int32_t* expert;  // [rows * top_k], ascending
   float* weight;    // [rows * top_k, kFusedRows]: 0 where the row did not choose the expert
 };
 
@@ -40,8 +42,9 @@ struct RouterAndSharedUp {
   const float* norm;    // [size]
   float epsilon;
   int size;
-  const __nv_bfloat16* router;  // [logit_columns, size]: behind the experts the shared expert's
-                                // gate; nullptr: a dense layer, without the outputs of routing
+  // [logit_columns, size]: the experts, then the shared expert's gate. nullptr: a dense layer,
+  // which has no outputs of routing.
+  const __nv_bfloat16* router;
   int experts, top_k;
   int logit_columns;
   bool renormalize;
@@ -54,11 +57,11 @@ struct RouterAndSharedUp {
   int32_t* ids;           // [rows, top_k]
   float* weights;         // [rows, top_k]
   ExpertSlots slots;
-  uint32_t* arrived;  // [1]: 0 before and after
+  uint32_t* arrived;  // [1]: router tiles that are done; 0 before and after a launch
 };
 void router_and_shared_up(const RouterAndSharedUp& up, int rows, bool chained, cudaStream_t stream);
 
-// The first half of the chosen experts, times the router's weights.
+// The first half of the chosen experts, times the router's weights. Reads slots.
 struct ExpertUp {
   const __nv_bfloat16* x;  // [rows, size]
   int size;
@@ -70,24 +73,25 @@ struct ExpertUp {
 };
 void expert_up(const ExpertUp& up, int rows, bool chained, cudaStream_t stream);
 
-// The second half of all experts, added up and onto the residual stream.
+// The second half of all experts, summed and added to the residual stream.
 struct MlpDown {
   const __nv_bfloat16* shared_down;  // [size, shared_inner]
   const __nv_bfloat16* shared_act;   // [rows, shared_inner]
   int shared_inner;
-  const float* logits;  // [rows, logit_columns]: the shared expert's gate is in column `experts`;
-                        // nullptr: a dense layer, and what follows is not used
+  // [rows, logit_columns]: column `experts` is the shared expert's gate. nullptr: a dense layer,
+  // which does not use the members from here to slots.
+  const float* logits;
   int experts, logit_columns;
   const __nv_bfloat16* down;  // [experts, size, inner]
   const __nv_bfloat16* act;   // [slots, kFusedRows, inner]
   int inner;
   ExpertSlots slots;
-  float* hidden;  // [rows, size]: in and out
+  float* hidden;  // [rows, size]: input and output
   int size;
 };
 void mlp_down(const MlpDown& down, int rows, bool chained, cudaStream_t stream);
 
-// Whether the kernels have room for such a model in shared memory.
+// Whether such a model fits in the kernels' shared memory.
 bool fused_decode_fits(int64_t widest_input, int64_t experts, int64_t top_k);
 
 }  // namespace moetrace::engine::gpu

@@ -5,7 +5,7 @@ namespace moetrace::engine::gpu {
 
 namespace {
 
-// By the last of the blocks that computed logits: routes each row, then lists the experts.
+// Routes each row, then lists the experts that are used. The last block to compute logits calls it.
 __device__ void finish_routing(const RouterAndSharedUp& a, int rows, float* probabilities,
                                int* used) {
   const int warp = static_cast<int>(threadIdx.x) / 32;
@@ -44,7 +44,7 @@ __device__ void finish_routing(const RouterAndSharedUp& a, int rows, float* prob
   }
 }
 
-// Tiles: 16 rows of the router, or 8 rows of the gate and the 8 of up that belong to them.
+// A tile is 16 rows of the router, or 8 rows of gate and the matching 8 rows of up.
 __global__ __launch_bounds__(kStreamThreads,
                              kBlocksPerSm) void router_and_shared_up_kernel(RouterAndSharedUp a,
                                                                             int rows) {
@@ -59,7 +59,7 @@ __global__ __launch_bounds__(kStreamThreads,
   const int logits = a.router != nullptr ? a.logit_columns : 0;
   const int router_tiles = (logits + kTileRows - 1) / kTileRows;
   const int tiles = router_tiles + a.inner / 8;
-  // The last blocks have the fewest tiles, so they get those of the router as their first.
+  // The last blocks have the fewest tiles, so each takes a tile of the router as its first.
   const int first_router = static_cast<int>(gridDim.x) - router_tiles;
   const auto of_router = [&](int tile) {
     return tile >= first_router && tile < first_router + router_tiles;
@@ -106,13 +106,14 @@ __global__ __launch_bounds__(kStreamThreads,
       const int column = (tile - first_router) * kTileRows + thread % kTileRows;
       if (x_row < rows && column < logits) {
         a.logits[x_row * logits + column] = sums->sum(column % kTileRows, x_row);
-        __threadfence();  // before this block says that it arrived
+        // Publishes the logits before the count; pairs with the fence of the last block.
+        __threadfence();
       }
       __syncthreads();
       if (thread == 0) last = atomicAdd(a.arrived, 1u) == static_cast<uint32_t>(router_tiles) - 1;
       __syncthreads();
       if (last) {
-        __threadfence();  // after all have
+        __threadfence();  // pairs with the fences of the other blocks, before reading their logits
         finish_routing(a, rows, probabilities, used);
       }
     } else if (thread < kFusedRows * 8) {

@@ -6,13 +6,13 @@ namespace moetrace::engine::gpu {
 
 namespace {
 
-// Both kernels: grid (tiles of weight rows, items). What differs between up and down:
+// The arguments of both kernels, for up (kUp) and for down. Grid: (tiles of weight rows, items).
 template <class T, bool kUp>
 struct Product {
   const T* weights;  // of all experts
-  const T* x;        // kUp: [rows, columns], else [pairs, columns] in order
-  int columns;       // that are multiplied away
-  int outputs;       // kUp: pairs of a gate and an up row, else rows
+  const T* x;        // kUp: [rows, columns], else [pairs, columns] in the grouping's order
+  int columns;       // of a weight row: the dimension that the product sums over
+  int outputs;       // kUp: pairs of a gate row and an up row, else weight rows
   int top_k;
   Grouping grouping;
   T* act;         // kUp: [pairs, outputs]
@@ -40,8 +40,8 @@ constexpr int kStageBytes = kWeightBytes + kItemPairs * kStep * 2;
 
 extern __shared__ uint4 stages[];
 
-// Where a piece of a row lies in a stage: swizzled, so that 8 rows of the same piece lie in
-// different banks.
+// Byte offset of a piece of a row in a stage. Swizzled: the same piece of 8 rows lies in different
+// banks.
 __device__ uint32_t piece_at(int row, int piece) {
   return static_cast<uint32_t>(row * kStep * 2 + ((piece ^ (row & 7)) << 4));
 }
@@ -56,8 +56,8 @@ __global__ __launch_bounds__(kThreads, 2) void tensor_core_kernel(Product<bfloat
   constexpr int kOutputs = kUp ? kTileRows / 2 : kTileRows;
   const int first_output = static_cast<int>(blockIdx.x) * kOutputs;
 
-  // Loads: a thread has one piece of every 32nd row. With kUp a warp's 16 rows are 8 of the gate
-  // and the 8 of up that belong to them. Rows past the end are the last one again.
+  // Loads: a thread copies one piece of every 32nd row. With kUp, a warp's 16 rows are 8 of gate
+  // and the matching 8 of up. Rows past the end read the last row again.
   const int piece = thread % kPieces;
   const int first_row = thread / kPieces;
   constexpr int kRowsApart = kThreads / kPieces;
@@ -78,7 +78,7 @@ __global__ __launch_bounds__(kThreads, 2) void tensor_core_kernel(Product<bfloat
     x_rows[i] = a.x_of(item.first + min(pair, item.pairs - 1));
   }
   const uint32_t base = shared_address(stages);
-  const int used_pairs = (item.pairs + 15) / 16 * 16;  // what the tensor cores will look at
+  const int used_pairs = (item.pairs + 15) / 16 * 16;  // that the tensor cores read
   const auto load_stage = [&](int step) {
     const uint32_t to = base + static_cast<uint32_t>(step % kStages * kStageBytes);
     const int at = step * kStep + piece * 8;
@@ -104,7 +104,8 @@ __global__ __launch_bounds__(kThreads, 2) void tensor_core_kernel(Product<bfloat
   float c[kItemPairs / 8][4] = {};
   for (int step = 0; step < steps; ++step) {
     wait_for_copies<kStages - 2>();
-    __syncthreads();  // all threads' copies of this stage are there, and the next is free
+    // Every thread's copies of this stage have arrived, and the stage to load next is free.
+    __syncthreads();
     if (step + kStages - 1 < steps) load_stage(step + kStages - 1);
     end_copy_group();
     const uint32_t stage = base + static_cast<uint32_t>(step % kStages * kStageBytes);
@@ -149,7 +150,7 @@ __global__ __launch_bounds__(kThreads, 2) void tensor_core_kernel(Product<bfloat
 
 // ---- float32
 
-constexpr int kTile = 32;  // weight rows (or pairs of them), columns, and pairs at once
+constexpr int kTile = 32;  // outputs, columns and pairs of a tile
 
 template <bool kUp>
 __global__ __launch_bounds__(kThreads) void multiply_add_kernel(Product<float, kUp> a) {

@@ -1,8 +1,8 @@
-// The routed experts of many rows: for each work item (one expert, up to 64 of its pairs) a matrix
-// product, all items in one launch. bfloat16 on tensor cores, float32 by multiply-adds.
+// The routed experts of many rows. Each work item (one expert, up to 64 of its pairs) is a matrix
+// product; one launch computes all items. bfloat16 uses tensor cores, float32 multiply-adds.
 //
-// Device memory of `type` where not said otherwise; widths are multiples of 8. Throw CudaError if a
-// launch fails.
+// Pointers are to device memory, void pointers to numbers of `type`. Widths are multiples of 8. The
+// functions throw CudaError if a launch fails.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -21,11 +21,11 @@ struct ExpertWeights {
   int inner;
 };
 
-// act [pairs, inner], in the order of the grouping: silu(gate) * up of x [rows, size].
+// act [pairs, inner] = silu(gate) * up of x [rows, size]. act is in the grouping's order.
 void experts_up(NumberType type, const ExpertWeights& weights, const Grouping& grouping,
                 int most_items, int top_k, const void* x, void* act, cudaStream_t stream);
 
-// routed, float [pairs, size], as the pairs are numbered: act times down.
+// routed, float [pairs, size] = act times down. Row row * top_k + choice is that pair's.
 void experts_down(NumberType type, const ExpertWeights& weights, const Grouping& grouping,
                   int most_items, const void* act, float* routed, cudaStream_t stream);
 

@@ -1,5 +1,7 @@
 #include "engine/cuda/json_lines_hook.hpp"
 
+#include <cerrno>
+#include <cstring>
 #include <stdexcept>
 
 #include "engine/cuda/cuda_error.hpp"
@@ -8,7 +10,8 @@ namespace moetrace::engine {
 
 JsonLinesHook::JsonLinesHook(const std::string& path, int64_t layer)
     : file_(std::fopen(path.c_str(), "w")), layer_(layer) {
-  if (file_ == nullptr) throw std::runtime_error(path + ": can't write it");
+  if (file_ == nullptr)
+    throw std::runtime_error(path + ": " + std::strerror(errno) + "; free some space in /dev/shm");
 }
 
 JsonLinesHook::~JsonLinesHook() {
@@ -43,7 +46,7 @@ void JsonLinesHook::routed(int64_t layer, const DeviceRoutes& routes, CUstream_s
     }
     std::fputs("]}\n", file_);
   }
-  std::fflush(file_);  // a line is in the file when its layer has passed
+  std::fflush(file_);  // as the patch does: the file has a layer's lines before the next layer runs
 }
 
 }  // namespace moetrace::engine

@@ -1,5 +1,5 @@
-// The public logging patch's way, for comparison: after the router the routing is copied to the
-// host, which waits for it and writes a JSON line for each row into a file.
+// For comparison: records as the public logging patch does. After each router it copies the routing
+// to the host, waits for the copy, and writes a JSON line for each row to a file.
 #pragma once
 
 #include <cstdio>
@@ -18,7 +18,7 @@ class JsonLinesHook final : public RouterHook {
   JsonLinesHook(const JsonLinesHook&) = delete;
   JsonLinesHook& operator=(const JsonLinesHook&) = delete;
 
-  // Of the next pass: its real rows, and their position, which is the same for all.
+  // Call before each pass: the number of its real rows, and the position that all of them have.
   void next_pass(int64_t rows, int64_t position) { rows_ = rows, position_ = position; }
 
   using RouterHook::routed;

@@ -1,4 +1,4 @@
-// The kernels one by one, against plain loops on the host in double precision.
+// Each kernel compared with plain loops on the host in double precision.
 #include <cuda_bf16.h>
 #include <gtest/gtest.h>
 
@@ -23,7 +23,7 @@ class OnGpu {
       : size_(values.size()), array_(static_cast<int64_t>(values.size())) {
     check(cudaMemcpy(array_.get(), values.data(), size_ * sizeof(T), cudaMemcpyDefault), "copy");
   }
-  // Poisoned, so that what a kernel forgets to write is seen.
+  // Poisoned, so that a test sees what a kernel forgets to write.
   explicit OnGpu(size_t size) : size_(size), array_(static_cast<int64_t>(size)) {
     check(cudaMemset(array_.get(), 0xff, size * sizeof(T)), "poison");
   }
@@ -78,7 +78,7 @@ TEST(Route, TakesTheLargestAndOfEqualsTheSmallerId) {
   const auto row = [&](int r) { return logits.begin() + r * logit_columns(kExperts); };
   std::fill(row(0), row(1), 0.0f);                          // all equal
   for (const int e : {59, 33, 31, 2, 1}) row(1)[e] = 9.0f;  // five equal at the top
-  row(2)[kExperts] = 100.0f;                                // the gate is no expert
+  row(2)[kExperts] = 100.0f;  // the shared expert's gate, not an expert
   for (const bool renormalize : {false, true}) {
     OnGpu<int32_t> ids(9 * kTopK);
     OnGpu<float> weights(9 * kTopK);
@@ -165,7 +165,7 @@ TEST(DenseGemv, MultipliesNormsAndAccumulates) {
   }
 }
 
-// Experts of all rows, on the host: [rows, size], from what the router said.
+// The routed experts of all rows, on the host, with a random routing.
 struct HostExperts {
   int rows, size, inner, experts, top_k;
   std::vector<float> x, gate_up, down;
@@ -186,14 +186,14 @@ struct HostExperts {
       std::vector<int32_t> all(static_cast<size_t>(experts));
       std::iota(all.begin(), all.end(), 0);
       std::shuffle(all.begin(), all.end(), random);
-      // Expert 1 is everyone's first: more pairs than one work item holds.
+      // All rows choose expert 1: at 150 rows it has more pairs than one work item holds.
       std::iter_swap(all.begin(), std::find(all.begin(), all.end(), 1));
       ids.insert(ids.end(), all.begin(), all.begin() + top_k);
     }
     weights = random_floats(ids.size(), 15);
   }
 
-  // Of each pair, [rows * top_k, size].
+  // The output of each pair: [rows * top_k, size].
   std::vector<double> outputs() const {
     std::vector<double> result(ids.size() * static_cast<size_t>(size));
     for (size_t pair = 0; pair < ids.size(); ++pair) {

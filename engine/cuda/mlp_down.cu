@@ -4,14 +4,15 @@ namespace moetrace::engine::gpu {
 
 namespace {
 
-// mlp_down has as many blocks as an SM has tiles, one, so more warps; its ring holds x too.
+// The grid is one block a tile, so about one block an SM: a block needs more warps than in the
+// other fused kernels. Each lane's ring also holds x.
 constexpr int kDownWarps = 16;
 constexpr int kDownThreads = kDownWarps * 32;
 constexpr int kDownDepth = 4;
 
-// A warp's way through the columns of mlp_down: chunks of 32 of the shared expert, then of one slot
-// after the other; every kDownWarps-th chunk is this warp's. It walks ahead of the sums by the
-// depth of the ring.
+// A warp's walk through the columns of mlp_down in chunks of 32: first the shared expert's columns,
+// then those of one slot after another. The warp takes every kDownWarps-th chunk. The walk is ahead
+// of the sums by the depth of the ring.
 struct DownWalk {
   const bfloat16* upper;  // of this lane, at its column
   const bfloat16* lower;
@@ -41,7 +42,7 @@ struct DownWalk {
   }
 };
 
-// One tile of 16 outputs a block, over the columns of the shared expert and of all slots in one go.
+// A block computes a tile of 16 outputs, over the columns of the shared expert and of all slots.
 __global__ __launch_bounds__(kDownThreads) void mlp_down_kernel(MlpDown a, int rows) {
   const StreamLane lane;
   auto* sums = reinterpret_cast<TileSums<kDownWarps>*>(shared_memory);
@@ -53,7 +54,7 @@ __global__ __launch_bounds__(kDownThreads) void mlp_down_kernel(MlpDown a, int r
   uint4 upper[kDownDepth], lower[kDownDepth], x[kDownDepth];
   int slot_of[kDownDepth];
 
-  // The first lap, as far as it is of the shared expert, needs nothing of an earlier kernel.
+  // The shared expert's part of the first lap depends on no earlier kernel.
   const bfloat16* shared_upper = a.shared_down + upper_row * a.shared_inner;
   const bfloat16* shared_lower = a.shared_down + lower_row * a.shared_inner;
 #pragma unroll
@@ -85,7 +86,7 @@ __global__ __launch_bounds__(kDownThreads) void mlp_down_kernel(MlpDown a, int r
                 a.shared_inner,
                 -1};
   if (lane.warp * kChunk >= (a.shared_inner + kChunk - 1) / kChunk * kChunk) {
-    // A shared expert so narrow that this warp has no chunk of it.
+    // The shared expert is so narrow that this warp has none of its chunks: start in the slots.
     walk.column -= kDownWarps * kChunk;
     walk.step(a, experts, slots, lane, upper_row, lower_row);
   }

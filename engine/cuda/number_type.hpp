@@ -1,4 +1,4 @@
-// What a model's weights, caches and activations are made of on the GPU.
+// The number type of a model's weights, caches and activations on the GPU.
 #pragma once
 
 #include <cstddef>

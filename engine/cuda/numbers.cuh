@@ -1,4 +1,4 @@
-// float and bfloat16 alike: kernels read either and calculate in float.
+// Helpers for kernels over float or bfloat16: they read and write either, and compute in float.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -25,7 +25,7 @@ __device__ T from_float(float x) {
   }
 }
 
-// Eight neighbours, read in 16-byte pieces; `from` is 16-byte aligned.
+// Loads eight neighbouring numbers in 16-byte pieces. `from` is 16-byte aligned.
 __device__ inline void load8(const float* from, float (&to)[8]) {
   const float4 low = *reinterpret_cast<const float4*>(from);
   const float4 high = *reinterpret_cast<const float4*>(from + 4);

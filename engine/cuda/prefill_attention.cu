@@ -7,10 +7,10 @@ namespace moetrace::engine::gpu {
 namespace {
 
 constexpr int kThreads = 128;
-constexpr int kKeys = 32;  // positions that come into shared memory at once
+constexpr int kKeys = 32;  // positions in shared memory at a time
 
-// Block: a row. Pairs of one head's elements are a thread's, so that the queries can be turned
-// where they are.
+// A block takes a row. A thread takes both elements of a pair, so that it can rotate the queries in
+// place.
 template <class T>
 __global__ void rotate_and_store_kernel(AttentionShape shape, const RowSlot* slots, float* qkv) {
   __shared__ Turns turns;
@@ -51,8 +51,8 @@ size_t prefill_shared_bytes(int dim) {
   return static_cast<size_t>(kPrefillRows * dim + kKeys * (dim + 1) + kKeys * dim) * sizeof(float);
 }
 
-// Block (tile, head): up to 16 rows of one sequence, 4 a warp; lanes are keys for the scores and
-// dims for the sums.
+// Grid: (tiles, heads). A block takes up to 16 rows of one sequence, 4 a warp. A lane computes the
+// score of one key, and sums some of the head's elements.
 template <class T>
 __global__ __launch_bounds__(kThreads) void prefill_attention_kernel(AttentionShape shape,
                                                                      const RowSlot* slots,
@@ -84,7 +84,7 @@ __global__ __launch_bounds__(kThreads) void prefill_attention_kernel(AttentionSh
 #pragma unroll
   for (int r = 0; r < kRowsPerWarp; ++r) largest[r] = -INFINITY;
 
-  const int length = slot.position + tile.rows;  // that the last row of the tile sees
+  const int length = slot.position + tile.rows;  // positions that the tile's last row sees
   for (int base = 0; base < length; base += kKeys) {
     __syncthreads();
     for (int i = thread; i < kKeys * dim; i += kThreads) {
@@ -106,7 +106,7 @@ __global__ __launch_bounds__(kThreads) void prefill_attention_kernel(AttentionSh
     for (int r = 0; r < kRowsPerWarp; ++r) {
       const bool seen = base + lane <= slot.position + first_of_warp + r;
       const float score = seen ? scores[r] : -INFINITY;
-      const float now = fmaxf(largest[r], warp_max(score));  // key 0 is seen by all: finite
+      const float now = fmaxf(largest[r], warp_max(score));  // finite: every row sees key 0
       const float power = expf(score - now);
       const float before = expf(largest[r] - now);
       largest[r] = now;

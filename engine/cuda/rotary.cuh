@@ -1,5 +1,4 @@
-// What decode and prefill attention have in common: where a cache's heads lie, and rotary
-// positions.
+// Shared by decode and prefill attention: the address of a head in a cache, and rotary positions.
 #pragma once
 
 #include "engine/cuda/attention_kernels.hpp"
@@ -26,17 +25,17 @@ __device__ inline float with_bias(const float* x, const float* bias, int i) {
   return bias != nullptr ? x[i] + bias[i] : x[i];
 }
 
-// The turns of the pairs of a head at one position, in shared memory.
+// The rotary angles of a head's pairs at one position, as cosines and sines in shared memory.
 struct Turns {
   float cosine[kMostHeadDim / 2];
   float sine[kMostHeadDim / 2];
 
-  // By the whole block; needs a barrier before the first use.
+  // Call by the whole block, and put a barrier before the first apply().
   __device__ void set(int half, int position, const float* inverse_frequency) {
     for (int i = static_cast<int>(threadIdx.x); i < half; i += static_cast<int>(blockDim.x))
       sincosf(static_cast<float>(position) * inverse_frequency[i], &sine[i], &cosine[i]);
   }
-  // The pair (i, i + half) of the head x, turned.
+  // Returns the elements (i, i + half) of the head x, rotated.
   __device__ float2 apply(const float* x, const float* bias, int i, int half) const {
     const float low = with_bias(x, bias, i);
     const float high = with_bias(x, bias, i + half);

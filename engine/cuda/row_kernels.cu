@@ -93,7 +93,7 @@ __global__ void add_mlp_kernel(MlpSum a, int size, float* hidden) {
   *to = sum;
 }
 
-// Floats in their order as whole numbers.
+// Maps floats to integers of the same order.
 __device__ uint32_t ordered(float x) {
   const uint32_t bits = __float_as_uint(x);
   return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
@@ -106,7 +106,7 @@ __global__ void find_best_kernel(const float* logits, int size, unsigned long lo
   const float* row = logits + static_cast<size_t>(blockIdx.y) * size;
   unsigned long long mine = 0;
   for (int i = thread_of_grid(); i < size; i += static_cast<int>(gridDim.x) * kThreads) {
-    // The complement: the smaller index of equals is the larger word.
+    // The index is complemented: among equal logits, the smaller index gives the larger word.
     const unsigned long long word =
         static_cast<unsigned long long>(ordered(row[i])) << 32 | ~static_cast<uint32_t>(i);
     mine = word > mine ? word : mine;
@@ -125,8 +125,8 @@ __global__ void find_best_kernel(const float* logits, int size, unsigned long lo
 
 constexpr int kGroupThreads = 1024;
 
-// One block: a counting sort. Pairs of one expert come in any order, which changes no result: each
-// is computed by itself.
+// A counting sort by one block. The pairs of an expert get an arbitrary order. The results do not
+// depend on it, as each pair is computed by itself.
 __global__ void group_kernel(const int32_t* ids, int pairs, int experts, Grouping to) {
   extern __shared__ int32_t counters[];
   int32_t* count = counters;
@@ -168,7 +168,7 @@ __global__ void group_kernel(const int32_t* ids, int pairs, int experts, Groupin
     to.order[atomicAdd(next + ids[i], 1)] = i;
 }
 
-// splitmix64's finisher.
+// The finalizer of splitmix64.
 __device__ uint64_t mixed(uint64_t x) {
   x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
   x = (x ^ x >> 27) * 0x94d049bb133111ebull;
@@ -251,7 +251,7 @@ void group_by_expert(const int32_t* ids, int pairs, int experts, const Grouping&
 
 void fill_random(NumberType type, void* to, int64_t count, uint64_t seed, float deviation,
                  cudaStream_t stream) {
-  // Four uniform draws of 16 bits: 2 * 65536 / sqrt(12).
+  // The standard deviation of the sum of four uniform 16-bit draws: 2 * 65536 / sqrt(12).
   const float scale = deviation / 37837.2f;
   for_type(type, [&](auto number) {
     using T = decltype(number);

@@ -1,4 +1,4 @@
-// The instructions behind the matrix kernels, each under a name.
+// The PTX instructions of the matrix kernels, each as a named function.
 #pragma once
 
 #include <cstdint>
@@ -7,9 +7,11 @@
 
 namespace moetrace::engine::gpu {
 
-// C += A B on one warp, m16n8k16. With g = lane / 4 and t = lane % 4: a0 and a2 are of row g, a1
-// and a3 of row g + 8, at columns 2t and 2t + 8; b0 and b1 of column g, at rows 2t and 2t + 8; c0
-// and c1 of row g, c2 and c3 of row g + 8, at columns 2t and 2t + 1.
+// C += A B by one warp, m16n8k16. With g = lane / 4 and t = lane % 4, a lane holds:
+// - A: a0, a2 of row g and a1, a3 of row g + 8. a0, a1 at column 2t; a2, a3 at column 2t + 8.
+// - B: b0, b1 of column g. b0 at row 2t; b1 at row 2t + 8.
+// - C: c0, c1 of row g and c2, c3 of row g + 8. c0, c2 at column 2t; c1, c3 at column 2t + 1.
+// Each a and b is a pair of neighbours.
 __device__ inline void multiply_add(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2,
                                     uint32_t a3, uint32_t b0, uint32_t b1) {
   asm volatile(
@@ -19,7 +21,8 @@ __device__ inline void multiply_add(float (&c)[4], uint32_t a0, uint32_t a1, uin
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-// Four 8x8 matrices from shared memory; lane i gives the address of row i % 8 of matrix i / 8.
+// Loads four 8x8 matrices from shared memory. Lane i gives the address of row i % 8 of matrix
+// i / 8.
 __device__ inline void load_matrices(uint32_t (&to)[4], uint32_t shared_address) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
@@ -30,7 +33,7 @@ __device__ inline uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
-// 16 bytes from global to shared memory, in the background; zeros where !there.
+// Copies 16 bytes from global to shared memory in the background; writes zeros if !there.
 __device__ inline void copy16(uint32_t to_shared, const void* from, bool there) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to_shared), "l"(from),
                "r"(there ? 16 : 0)
@@ -39,14 +42,14 @@ __device__ inline void copy16(uint32_t to_shared, const void* from, bool there) 
 __device__ inline void end_copy_group() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
-// At most kPending of the latest groups are still on their way.
+// Waits until at most the kPending latest groups are in flight.
 template <int kPending>
 __device__ inline void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
-// 16 bytes of weights; zeros where !there. They are read once, so they stay out of the L1 cache.
-// volatile keeps the load where it is written, ahead of wait_for_previous().
+// Loads 16 bytes of weights; returns zeros if !there. Weights are read once, so the load bypasses
+// the L1 cache. `volatile` keeps the load in its place, before wait_for_previous().
 __device__ inline uint4 load_weights(const bfloat16* from, bool there) {
   uint4 words;
   asm volatile(

@@ -1,9 +1,10 @@
-// A block's way through 16 rows of a weight matrix: 8 warps share the columns, each keeps a ring of
-// loads on their way, and tensor cores multiply them with up to 8 rows of x.
+// A block streams 16 rows of a weight matrix: 8 warps share the columns, each warp keeps a ring of
+// loads in flight, and tensor cores multiply the rows with up to 8 rows of x.
 //
-// A lane loads 8 neighbouring columns of the rows g and g + 8 (g = lane / 4, t = lane % 4), which
-// makes 16-byte loads and 64 bytes a row at a time. That is not the column order of the mma
-// fragments, but x is read in the same order, and a sum does not mind.
+// A lane loads 8 neighbouring columns of the rows g and g + 8 (g = lane / 4, t = lane % 4). So a
+// load has 16 bytes, and a warp loads 64 bytes of a row at a time. The mma fragments have another
+// column order. The result is the same, as x is read in the lanes' order too and the product sums
+// over the columns.
 #pragma once
 
 #include "engine/cuda/tensor_core.cuh"
@@ -13,8 +14,8 @@ namespace moetrace::engine::gpu {
 constexpr int kStreamWarps = 8;
 constexpr int kStreamThreads = kStreamWarps * 32;
 constexpr int kTileRows = 16;
-constexpr int kChunk = 32;      // columns that a warp takes at once
-constexpr int kStreamRows = 8;  // of x: an mma's columns
+constexpr int kChunk = 32;      // columns that a warp takes at a time
+constexpr int kStreamRows = 8;  // maximum rows of x: the columns of an mma
 
 struct StreamLane {
   int warp = static_cast<int>(threadIdx.x) / 32;
@@ -22,7 +23,7 @@ struct StreamLane {
   int t = static_cast<int>(threadIdx.x) % 4;
 };
 
-// Eight columns of two weight rows with the same of a row of x.
+// c += eight columns of two weight rows times the same columns of a row of x.
 __device__ inline void multiply_chunk(float (&c)[4], const uint4& upper, const uint4& lower,
                                       const uint4& x) {
   multiply_add(c, upper.x, lower.x, upper.y, lower.y, x.x, x.y);
@@ -31,7 +32,7 @@ __device__ inline void multiply_chunk(float (&c)[4], const uint4& upper, const u
 
 template <int kDepth>
 struct WeightRing {
-  static constexpr int kLap = kDepth * kStreamWarps * kChunk;  // columns
+  static constexpr int kLap = kDepth * kStreamWarps * kChunk;  // columns of a lap of the ring
   uint4 upper[kDepth];
   uint4 lower[kDepth];
 
@@ -39,7 +40,7 @@ struct WeightRing {
   __device__ static int column(const StreamLane& lane, int i) {
     return (i * kStreamWarps + lane.warp) * kChunk + lane.t * 8;
   }
-  // Starts the first lap: rows of `k` columns.
+  // Starts the loads of the first lap. The rows have `k` columns.
   __device__ void fill(const StreamLane& lane, const bfloat16* upper_row, const bfloat16* lower_row,
                        int k) {
 #pragma unroll
@@ -49,7 +50,7 @@ struct WeightRing {
       lower[i] = load_weights(lower_row + at, at < k);
     }
   }
-  // c += the rows times x, this warp's part. x: shared memory, [rows], `stride` apart.
+  // Adds this warp's part of the rows times x to c. x: in shared memory, `rows` rows at `stride`.
   __device__ void consume(const StreamLane& lane, const bfloat16* upper_row,
                           const bfloat16* lower_row, int k, const bfloat16* x, int stride, int rows,
                           float (&c)[4]) {
@@ -71,7 +72,7 @@ struct WeightRing {
   }
 };
 
-// The warps' parts of a tile, in shared memory.
+// The warps' partial sums of a tile, in shared memory.
 template <int kWarps>
 struct TileSums {
   float part[kWarps][kTileRows][kStreamRows];
@@ -90,7 +91,7 @@ struct TileSums {
   }
 };
 
-// x in shared memory: rows this far apart, so that the 8 rows of a load lie in different banks.
+// Distance of the rows of x in shared memory: the 8 rows of a load lie in different banks.
 __host__ __device__ constexpr int stream_stride(int columns) {
   return (columns + 63) / 64 * 64 + 32;
 }

@@ -41,7 +41,7 @@ Workspace::Workspace(const ModelConfig& c, NumberType type, int64_t most_rows,
   qkv = DeviceArray<float>(rows * (c.num_heads + 2 * c.num_kv_heads) * c.head_dim);
   attended = numbers(type, rows * c.num_heads * c.head_dim);
   const int64_t splits = attention_splits(1, static_cast<int>(c.num_heads));
-  // Fewer rows are split more: rows * splits never exceeds both.
+  // The fewer the rows, the more splits: rows * splits stays within this maximum.
   attention_parts = DeviceArray<float>(std::max(rows, std::min<int64_t>(rows, 264) * splits) *
                                        c.num_heads * (c.head_dim + 2));
   attention_arrived = zeros<uint32_t>(rows * c.num_heads, stream);

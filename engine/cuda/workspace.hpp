@@ -1,4 +1,4 @@
-// The buffers of one forward pass: what is between the weights and the caches.
+// The buffers of a forward pass: inputs, outputs and activations.
 #pragma once
 
 #include "engine/config.hpp"
@@ -9,8 +9,8 @@
 
 namespace moetrace::engine::gpu {
 
-// For passes of at most `rows` rows with logits of at most `logit_rows` of them. The addresses
-// never change, so a captured graph may hold on to them.
+// For passes of at most `rows` rows, and logits of at most `logit_rows` of them. The addresses
+// never change, so a captured graph may keep them.
 struct Workspace {
   // Throws CudaError.
   Workspace(const ModelConfig& config, NumberType type, int64_t rows, int64_t logit_rows,
@@ -23,15 +23,17 @@ struct Workspace {
   DeviceArray<RowSlot> slots;       // [rows]
   DeviceArray<RowTile> tiles;       // [rows]: prefill only
   DeviceArray<int32_t> logits_of;   // [logit_rows]: prefill only, rows whose logits are wanted
-  PinnedArray<RowSlot> host_slots;  // the same, on their way
+  PinnedArray<RowSlot> host_slots;  // the host's side of the copies
   PinnedArray<RowTile> host_tiles;
   PinnedArray<int32_t> host_logits_of;
   // Outputs.
   DeviceArray<unsigned long long> best;  // [rows]
   PinnedArray<unsigned long long> host_best;
-  DeviceArray<float> logits;   // [logit_rows, vocab]
-  DeviceArray<int32_t> ids;    // [layers, rows, top_k]: routing, each layer its own, as hooks read
-  DeviceArray<float> weights;  // it until the pass is over
+  DeviceArray<float> logits;  // [logit_rows, vocab]
+  // [layers, rows, top_k]: the routing. Each layer has arrays of its own, as hooks read them until
+  // the pass ends.
+  DeviceArray<int32_t> ids;
+  DeviceArray<float> weights;
 
   DeviceArray<float> hidden;  // [rows, hidden]: the residual stream
   DeviceMemory normed;        // [rows, hidden]
@@ -43,7 +45,7 @@ struct Workspace {
   DeviceArray<float> shared_gate_up;     // [rows, 2 * shared inner]
   DeviceMemory shared_act;               // [rows, shared inner]
   DeviceArray<float> shared_out;         // [rows, hidden]
-  DeviceMemory act;                      // [rows * top_k, inner]; fused: kFusedRows as many
+  DeviceMemory act;                      // [rows * top_k, inner]; fused: kFusedRows times that
   DeviceArray<float> routed;             // [rows * top_k, hidden]
   DeviceArray<int32_t> order;            // [rows * top_k]
   DeviceArray<WorkItem> items;           // [most_items()]
@@ -52,7 +54,7 @@ struct Workspace {
   DeviceArray<int32_t> slot_expert;      // [rows * top_k]
   DeviceArray<float> slot_weight;        // [rows * top_k, kFusedRows]
   DeviceArray<uint32_t> router_arrived;  // [1]
-  DeviceMemory padding_cache;            // of one position: what padding rows write to
+  DeviceMemory padding_cache;            // of one position; padding rows write to it
 
   Grouping grouping() const { return {order.get(), items.get(), item_count.get()}; }
   ExpertSlots expert_slots() const {
@@ -60,7 +62,7 @@ struct Workspace {
   }
 };
 
-// Bytes of a cache of `capacity` positions, laid out as row_slot.hpp says.
+// Bytes of a cache of `capacity` positions, in the layout of row_slot.hpp.
 size_t cache_bytes(const ModelConfig& config, NumberType type, int64_t capacity);
 
 }  // namespace moetrace::engine::gpu

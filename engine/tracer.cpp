@@ -1,4 +1,4 @@
-#include "engine/tracing.hpp"
+#include "engine/tracer.hpp"
 
 #include <cstdio>
 
@@ -20,23 +20,11 @@ void Tracer::end_request(uint64_t request, int64_t generated_tokens, const char*
   moetrace_request_end(producer_, request, static_cast<uint32_t>(generated_tokens), status);
 }
 
-void Tracer::announce(const std::vector<TracedSpan>& spans) {
-  std::vector<moetrace_span> announced;
-  announced.reserve(spans.size());
-  uint32_t row = 0;
-  for (const TracedSpan& span : spans) {
-    announced.push_back({span.request, static_cast<uint64_t>(span.first_position), row,
-                         static_cast<uint32_t>(span.rows)});
-    row += static_cast<uint32_t>(span.rows);
-  }
-  begin_step(row, announced);
-}
-
-TraceTotals Tracer::totals() const {
+moetrace_totals Tracer::totals() const {
   moetrace_totals totals{};
   totals.size = sizeof totals;
   moetrace_get_totals(producer_, &totals);
-  return {totals.recorded, totals.dropped};
+  return totals;
 }
 
 std::string Tracer::failure() const {
@@ -47,7 +35,10 @@ std::string Tracer::failure() const {
 Result<moetrace_producer*> open_producer(const ModelConfig& config, int64_t seed,
                                          const TraceSource& source) {
   if (config.num_layers > static_cast<int64_t>(MOETRACE_MAX_LAYERS)) {
-    return Error{ErrorCode::kFailed, "tracing: the model has more than 256 layers"};
+    return Error{ErrorCode::kUnsupported,
+                 "the model has " + std::to_string(config.num_layers) +
+                     " layers, and a trace holds at most " + std::to_string(MOETRACE_MAX_LAYERS) +
+                     "; choose a smaller model, or unset MOETRACE to run without a trace"};
   }
   moetrace_layer_mask moe_layers{};
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {

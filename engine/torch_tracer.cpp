@@ -1,4 +1,4 @@
-#include "engine/host_tracer.hpp"
+#include "engine/torch_tracer.hpp"
 
 #include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -14,7 +14,8 @@ using Record = void(at::Tensor&, const at::Tensor&, int64_t, int64_t);
 
 const c10::TypedOperatorHandle<Record>& record_op() {
   static const auto handle = [] {
-    torch_record_schema();  // the operator's library is linked for its registration
+    // Calling into the operator's library makes the linker keep it, and with it the registration.
+    torch_record_schema();
     return c10::Dispatcher::singleton()
         .findSchemaOrThrow(MOETRACE_TORCH_RECORD, "")
         .typed<Record>();
@@ -24,22 +25,22 @@ const c10::TypedOperatorHandle<Record>& record_op() {
 
 }  // namespace
 
-Result<std::unique_ptr<Tracer>> HostTracer::open(const ModelConfig& config, int64_t seed) {
+Result<std::unique_ptr<Tracer>> TorchTracer::open(const ModelConfig& config, int64_t seed) {
   auto producer = open_producer(config, seed, {"cpu", TORCH_VERSION, -1});
   if (!producer) return producer.error();
-  record_op();  // looked up before the first pass, not in it
-  return std::unique_ptr<Tracer>(new HostTracer(*producer));
+  record_op();  // looks the operator up before the first pass
+  return std::unique_ptr<Tracer>(new TorchTracer(*producer));
 }
 
-void HostTracer::routed(int64_t layer, at::Tensor& weights, const at::Tensor& ids) {
+void TorchTracer::routed(int64_t layer, at::Tensor& weights, const at::Tensor& ids) {
   record_op().call(weights, ids, layer, reinterpret_cast<int64_t>(producer()));
 }
 
-void HostTracer::begin_step(uint32_t rows, const std::vector<moetrace_span>& spans) {
+void TorchTracer::announce(uint32_t rows, const std::vector<moetrace_span>& spans) {
   moetrace_step_begin(producer(), rows, spans.data(), spans.size());
 }
 
-void HostTracer::abort_pass() {
+void TorchTracer::abort_pass() {
   moetrace_step_abort(producer());
 }
 
