@@ -135,7 +135,7 @@ class CudaProducer(harness.Case):
 
     def test_wrong_memory_is_one_line(self):
         with self.producer() as producer:
-            with self.assertRaisesRegex(TypeError, "record: ids is in host memory, and the producer was opened for what is on GPU 0"):
+            with self.assertRaisesRegex(TypeError, "record: ids is in host memory, but the producer was opened for arrays on GPU 0"):
                 producer.record(0, numpy.zeros((1, TOP_K), "int32"))
 
 

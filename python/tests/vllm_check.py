@@ -310,13 +310,13 @@ class Vllm(VllmCase):
 
     def test_modes_that_lose_rows(self):
         """Each is refused for one reason; configurations and models as vLLM has them, as far as is looked at."""
-        from moetrace.vllm._tracer import _refuse
+        from moetrace.vllm._refusals import refusal
 
         def why(config=(), parallel=(), module=(), beside=(), layer=(), **model):
             network = torch.nn.Sequential(torch.nn.Sequential(torch.nn.Module()), torch.nn.Module())
             bound(network, **model), bound(network[0], **dict(module)), bound(network[1], **dict(beside))
             space = types.SimpleNamespace
-            return _refuse(space(parallel_config=space(**dict(parallel)), cache_config=space(**dict(config))), network,
+            return refusal(space(parallel_config=space(**dict(parallel)), cache_config=space(**dict(config))), network,
                            [space(module=bound(network[0][0], **dict(layer)))])
 
         def bound(module, **more):
@@ -354,7 +354,7 @@ class Vllm(VllmCase):
             return _layers.find(network, False)
 
         (layer,), missed = found(routed_experts=types.SimpleNamespace())
-        self.assertEqual((layer.index, layer.keeps, missed), (3, True, {}))
+        self.assertEqual((layer.number, layer.keeps, missed), (3, True, {}))
         (layer,), _ = found(routed_experts=types.SimpleNamespace(expert_substitution=None))
         self.assertFalse(layer.keeps)
         RoutingSimulatorRouter = type("RoutingSimulatorRouter", (), {"_compute_routing": None})
