@@ -11,6 +11,7 @@ import pathlib
 import struct
 import tempfile
 import types
+from typing import Optional
 
 from ..errors import TracingError
 
@@ -161,20 +162,44 @@ def load() -> ctypes.CDLL:
     return library
 
 
-def loaded_path() -> str:
-    """The file of the loaded library. Raises TracingError if there is none of the name."""
-    load()
+def mapped_file(name: str) -> Optional[str]:
+    """The path of a file in this process's memory whose name begins with `name`."""
     with open("/proc/self/maps") as maps:
         for line in maps:
-            if "/libmoetrace.so" in line:
+            if f"/{name}" in line:
                 return line.split(maxsplit=5)[5].strip()
-    raise TracingError("the loaded library is not called libmoetrace.so; rename it")
+    return None
+
+
+def loaded_path() -> str:
+    """The file of the loaded library. Raises TracingError if it has another name."""
+    load()
+    path = mapped_file("libmoetrace.so")
+    if path is None:
+        raise TracingError("the loaded library is not called libmoetrace.so; rename it")
+    return path
+
+
+def default_ring_directory() -> str:
+    """Where rings are made if an engine names no directory: as default_ring_directory of
+    shm/segment_files.cpp."""
+    if os.environ.get("MOETRACE_DIR"):
+        return os.environ["MOETRACE_DIR"]
+    service = "/run/moetrace"
+    return service if os.access(service, os.W_OK | os.X_OK) else "/dev/shm"
 
 
 def abi() -> tuple[int, int]:
     """The ABI (major, minor) of the rings that the library makes: that of a small ring in a folder
     which is removed at once. Raises TracingError if the library can't make one."""
     library = load()
+    try:
+        return _abi_of(library)
+    except OSError as error:
+        raise TracingError(f"libmoetrace: a ring can't be tried: {error}; set TMPDIR") from None
+
+
+def _abi_of(library: ctypes.CDLL) -> tuple[int, int]:
     with tempfile.TemporaryDirectory(prefix="moetrace-abi.") as folder:
         options, why = Options(), ctypes.create_string_buffer(ERROR_BYTES)
         library.moetrace_options_init(ctypes.byref(options), ctypes.sizeof(options))

@@ -27,9 +27,19 @@ passes, two GPUs, the other refusals.
 
 from __future__ import annotations
 
+import functools
+
 from ..recording import _adapter
 from ..recording._imports import when_imported
 from ._process_tracer import ProcessTracer
+
+# What the plugin patches, as soon as SGLang imports it.
+PATCHES = {
+    "sglang.srt.layers.moe.topk": ProcessTracer.patch_routing,
+    "sglang.srt.model_executor.forward_batch_info": ProcessTracer.patch_batches,
+    "sglang.srt.model_executor.model_runner": ProcessTracer.patch_runner,
+    "sglang.srt.managers.scheduler": ProcessTracer.patch_scheduler,
+}
 
 
 def register() -> None:
@@ -37,7 +47,5 @@ def register() -> None:
     if not _adapter.asked_for("sglang"):
         return
     tracer = ProcessTracer()
-    when_imported("sglang.srt.layers.moe.topk", tracer.patch_routing)
-    when_imported("sglang.srt.model_executor.forward_batch_info", tracer.patch_batches)
-    when_imported("sglang.srt.model_executor.model_runner", tracer.patch_runner)
-    when_imported("sglang.srt.managers.scheduler", tracer.patch_scheduler)
+    for module, patch in PATCHES.items():
+        when_imported(module, functools.partial(patch, tracer))

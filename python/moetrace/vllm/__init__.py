@@ -14,6 +14,16 @@ from __future__ import annotations
 from ..recording import _adapter
 from ..recording._imports import when_imported
 
+# Both generations of the model runner, and the CPU's own: classes named ...ModelRunner.
+RUNNER_MODULES = (
+    "vllm.v1.worker.gpu_model_runner",
+    "vllm.v1.worker.gpu.model_runner",
+    "vllm.v1.worker.cpu_model_runner",
+    "vllm.v1.worker.cpu.model_runner",
+)
+WORKER_MODULE = "vllm.v1.worker.gpu_worker"
+ENGINE_MODULE = "vllm.v1.engine.utils"
+
 
 def register() -> None:
     """The plugin. Unless MOETRACE turns it on, it returns at once and patches nothing."""
@@ -21,7 +31,7 @@ def register() -> None:
         return
     from . import _engine_end, _runners  # here, so that an untraced engine does not pay for them
 
-    when_imported(_engine_end.MODULE, _engine_end.patch)
-    for module in _runners.MODULES:
+    when_imported(ENGINE_MODULE, _engine_end.patch)
+    for module in RUNNER_MODULES:
         when_imported(module, _runners.patch)
-    when_imported(_runners.WORKER_MODULE, _runners.patch_worker)
+    when_imported(WORKER_MODULE, _runners.patch_worker)

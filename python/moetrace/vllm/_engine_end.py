@@ -10,7 +10,6 @@ import functools
 import os
 from typing import Any, Optional
 
-MODULE = "vllm.v1.engine.utils"
 _GRACE_S = 10.0  # at most; the wait is over when the engine has ended
 
 

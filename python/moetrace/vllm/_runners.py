@@ -11,14 +11,6 @@ from ._runner_tracer import RunnerTracer
 
 _log = logging.getLogger("moetrace")
 
-# Both generations of the runner, and the CPU's own: classes named ...ModelRunner.
-MODULES = (
-    "vllm.v1.worker.gpu_model_runner",
-    "vllm.v1.worker.gpu.model_runner",
-    "vllm.v1.worker.cpu_model_runner",
-    "vllm.v1.worker.cpu.model_runner",
-)
-WORKER_MODULE = "vllm.v1.worker.gpu_worker"
 _TRACER = "_moetrace_tracer"  # the attribute of a runner; None: the runner is not traced
 
 
