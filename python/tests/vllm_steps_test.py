@@ -387,7 +387,7 @@ class StepsTest(harness.Case):
         self.assertEqual(sorted(self.ends(lines)), [("p", 2, "finished"), ("q", 2, "finished")])
 
     def test_a_request_that_went_before_it_came(self):
-        """The end of a request arrives before its begin: it was cancelled while it waited."""
+        """A request is cancelled while it waits. Its end and a new begin of its id are one schedule."""
         engine = self.engine(asynchronous=False)
         engine.run({"o": 2}, new=[("o", 2, 0, 9)])
         engine.run({"o": 1, "x": 3}, new=[("x", 3, 0, 9)], gone=["x"])
