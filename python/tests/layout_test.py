@@ -36,7 +36,7 @@ def of_the_header(expressions):
     )
     includes = "".join(
         f"#include {header}\n"
-        for header in ("<stdio.h>", '"plotter/reader.h"', '"producer/producer.h"')
+        for header in ("<stdio.h>", '"trace/reader.h"', '"producer/producer.h"')
     )
     program = f"{includes}int main(void) {{\n{prints}\n  return 0;\n}}\n"
     with tempfile.TemporaryDirectory(prefix="moetrace-test.") as folder:
