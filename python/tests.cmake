@@ -12,7 +12,7 @@ add_test(NAME python.layout
 set_tests_properties(python.layout PROPERTIES TIMEOUT 60 ENVIRONMENT "${moetrace_python_environment}")
 foreach(name adapters imports modules plugins)
   add_test(NAME python.${name} COMMAND /usr/bin/python3 -B ${CMAKE_CURRENT_SOURCE_DIR}/tests/${name}_test.py)
-  set_tests_properties(python.${name} PROPERTIES TIMEOUT 60 ENVIRONMENT "${moetrace_python_environment}")
+  set_tests_properties(python.${name} PROPERTIES TIMEOUT 180 ENVIRONMENT "${moetrace_python_environment}")
 endforeach()
 if(MOETRACE_PROGRAMS)
   set(moetrace_python_tests main producer reading streaming)

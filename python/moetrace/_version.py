@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import pathlib
 import re
 
@@ -21,6 +20,8 @@ def _version() -> str:
         found = None
     if found:
         return found[1]
+    import importlib.metadata  # here, because it takes longer to import than the whole package
+
     try:
         return importlib.metadata.version("moetrace")
     except importlib.metadata.PackageNotFoundError:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
-import multiprocessing.util
 import os
 from typing import Any, Callable, Optional, Sequence
 
@@ -108,6 +106,8 @@ def cuda_device_of(device: Any) -> Optional[int]:
 
 def installed_version(distribution: str) -> Optional[str]:
     """The version of an installed distribution, which is not imported; None: not installed."""
+    import importlib.metadata  # here, because it takes longer to import than the whole package
+
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
@@ -117,6 +117,8 @@ def installed_version(distribution: str) -> Optional[str]:
 def call_at_exit(function: Callable[[], None]) -> None:
     """Calls `function` when this process ends normally. The child processes of multiprocessing run
     these finalizers, and no handlers of atexit."""
+    import multiprocessing.util
+
     multiprocessing.util.Finalize(None, function, exitpriority=100)
 
 
