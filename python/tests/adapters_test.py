@@ -4,6 +4,7 @@ The models, batches and runners here are the smallest objects that have what an 
 The rings are real.
 """
 
+import multiprocessing
 import pathlib
 import tempfile
 import types
@@ -55,6 +56,20 @@ class Lines(unittest.TestCase):
     def test_an_error_is_one_line(self):
         self.assertEqual(_adapter.in_one_line(moetrace.TracingError("two\n lines")), "two lines")
         self.assertEqual(_adapter.in_one_line(KeyError("a")), "KeyError('a')")
+
+
+class AtExit(unittest.TestCase):
+    def test_a_child_of_multiprocessing_calls_it(self):
+        """Engines run their models in such processes, where handlers of atexit do not run."""
+        with tempfile.NamedTemporaryFile() as file:
+
+            def work():
+                _adapter.call_at_exit(lambda: pathlib.Path(file.name).write_text("closed"))
+
+            child = multiprocessing.get_context("fork").Process(target=work)
+            child.start()
+            child.join()
+            self.assertEqual((child.exitcode, file.read()), (0, b"closed"))
 
 
 class Spans(unittest.TestCase):

@@ -386,8 +386,8 @@ class StepsTest(harness.Case):
         self.assertEqual(self.positions(lines), {"p": [0, 1, 2, 3, 0, 1, 2, 3, 4], "q": [0, 1, 2]})
         self.assertEqual(sorted(self.ends(lines)), [("p", 2, "finished"), ("q", 2, "finished")])
 
-    def test_a_request_that_went_before_it_came(self):
-        """A request is cancelled while it waits. Its end and a new begin of its id are one schedule."""
+    def test_a_request_that_is_cancelled_while_it_waits(self):
+        """Its end, and the begin of a new one with its id, are in one schedule."""
         engine = self.engine(asynchronous=False)
         engine.run({"o": 2}, new=[("o", 2, 0, 9)])
         engine.run({"o": 1, "x": 3}, new=[("x", 3, 0, 9)], gone=["x"])
@@ -427,7 +427,7 @@ class StepsTest(harness.Case):
         self.assertEqual([r["req_id"] for r in lines if r["type"] == "request"], names)
         self.assertEqual(self.ends(lines), [(name, None, "finished") for name in names])
 
-    def test_who_came_to_a_pass_that_was_not_announced(self):
+    def test_new_requests_of_a_pass_that_was_not_announced(self):
         """A request that ended, and came again."""
         engine = self.engine(asynchronous=False)
         again = types.SimpleNamespace(
@@ -468,7 +468,7 @@ class StepsTest(harness.Case):
             [("s", None)] * 3 + [("t", None)] * 2,
         )
 
-    def test_rows_that_the_gpu_deals_out(self):
+    def test_rows_that_the_gpu_assigns(self):
         """Rows that were assigned on the GPU have no request: it may be another's."""
         lines = self.of_two(speculative=True, asynchronous=False, rows_known=False)
         self.assertEqual(
