@@ -10,12 +10,12 @@ endif()
 add_test(NAME python.layout
   COMMAND /usr/bin/python3 -B ${CMAKE_CURRENT_SOURCE_DIR}/tests/layout_test.py ${CMAKE_C_COMPILER} ${PROJECT_SOURCE_DIR})
 set_tests_properties(python.layout PROPERTIES TIMEOUT 60 ENVIRONMENT "${moetrace_python_environment}")
-foreach(name imports plugins)
+foreach(name adapters imports modules plugins)
   add_test(NAME python.${name} COMMAND /usr/bin/python3 -B ${CMAKE_CURRENT_SOURCE_DIR}/tests/${name}_test.py)
-  set_tests_properties(python.${name} PROPERTIES TIMEOUT 60 ENVIRONMENT "${moetrace_python_environment}")
+  set_tests_properties(python.${name} PROPERTIES TIMEOUT 180 ENVIRONMENT "${moetrace_python_environment}")
 endforeach()
 if(MOETRACE_PROGRAMS)
-  set(moetrace_python_tests producer reading streaming)
+  set(moetrace_python_tests main producer reading streaming)
   if(MOETRACE_PYTHON)
     list(APPEND moetrace_python_tests vllm_steps)
   endif()
@@ -24,7 +24,7 @@ if(MOETRACE_PROGRAMS)
     set_tests_properties(python.${name} PROPERTIES
       LABELS end-to-end
       TIMEOUT 600
-      ENVIRONMENT "${moetrace_python_environment};MOETRACED=$<TARGET_FILE:moetraced>;MOETRACE_CLI=$<TARGET_FILE:moetrace>")
+      ENVIRONMENT "${moetrace_python_environment};MOETRACED=$<TARGET_FILE:moetraced>;MOETRACE_CLI=$<TARGET_FILE:moetrace>;CC=${CMAKE_C_COMPILER}")
   endforeach()
 endif()
 

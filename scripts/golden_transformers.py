@@ -1,4 +1,4 @@
-"""Writes the engine's golden files; see golden-transformers, which runs it."""
+"""Writes the engine's golden files; scripts/golden-transformers runs it."""
 
 import json
 import pathlib
@@ -59,7 +59,7 @@ def train_tokenizer(kind, texts):
     )
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
-    if kind == "gpt2":  # one that is normalised and takes the white space around it
+    if kind == "gpt2":  # a normalised token that includes the white space around it
         tokenizer.add_tokens([AddedToken("<sep>", lstrip=True, rstrip=True, normalized=True)])
     return tokenizer
 
@@ -89,7 +89,7 @@ def write_tokenizers(out):
             "ids": ids,
             "decoded": [tokenizer.decode(one, skip_special_tokens=False) for one in ids],
             "decoded_plain": [tokenizer.decode(one, skip_special_tokens=True) for one in ids],
-            # ids cut anywhere: characters may be cut in two
+            # any subset of ids: characters may be incomplete
             "decoded_tails": [tokenizer.decode(one[1::2], skip_special_tokens=True) for one in ids],
             "gsm8k_fnv1a": [fnv1a(tokenizer.encode(question).ids) for question in questions],
         }
@@ -98,7 +98,7 @@ def write_tokenizers(out):
 
 @torch.no_grad()
 def run_reference(model, prompts, new_tokens):
-    """Greedy generation, each prompt alone, with a cache. Returns tokens, and what every row was routed to."""
+    """Greedy generation, each prompt alone, with a cache. Returns tokens and the routing of each row."""
     model = model.float().eval()
     seen = []
     hooks = [
@@ -124,8 +124,8 @@ def run_reference(model, prompts, new_tokens):
 
 
 def write_reference(path, requests, prompts):
-    """8 bytes length of a JSON header; for each request ids uint8 and weights float32 [rows, layers, top_k], then logits
-    float32 [rows, vocab]; rows = tokens - 1."""
+    """The file: the length of a JSON header in 8 bytes, the header, then for each request ids uint8
+    and weights float32 [rows, layers, top_k], and logits float32 [rows, vocab]; rows = tokens - 1."""
     gaps = [np.min(-np.diff(weights, axis=-1)) for *_, weights in requests]
     header = {
         "requests": [
@@ -143,7 +143,8 @@ def write_reference(path, requests, prompts):
 
 
 def write_random_model(engine, out):
-    """The model of `moetrace-engine init-model`: its weights are the same everywhere, so only the answers are stored."""
+    """The model of `moetrace-engine init-model`. Every machine makes the same weights, so that only the
+    answers are stored."""
     prompts = [list(b"How many eggs are left?"), list("Zwölf, sagte er.\n".encode())]
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([engine, "init-model", folder], check=True)
@@ -152,8 +153,8 @@ def write_random_model(engine, out):
 
 
 def write_small_model(out):
-    """Everything that the random model leaves out: bfloat16 shards with an index, grouped heads, a dense layer, tied
-    embeddings, renormalised weights, rope_parameters."""
+    """What the random model leaves out: bfloat16 shards with an index, grouped heads, a dense layer,
+    tied embeddings, renormalised weights, rope_parameters."""
     torch.manual_seed(7)
     config = Qwen2MoeConfig(
         vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4,

@@ -1,10 +1,14 @@
-"""How fast traces are read, beside parsing each line as JSON: a table, rows a second of processor time, best of three.
+"""How fast traces are read, beside parsing each line as JSON.
+
+Prints a table of rows per second of processor time, best of three.
 
     read_bench.py [FILE]
 
-Without a file it makes its own: 1,000,000 top-4 rows of a model of 24 layers and 60 experts, 32 requests in each pass. orjson and
-pandas are measured where they are installed. MOETRACE_READER_LIBRARY names the library; the package is on PYTHONPATH.
+Without a file it makes its own: 1,000,000 top-4 rows of a model of 24 layers and 60 experts, 32
+requests in each pass. orjson and pandas are measured if they are installed.
+MOETRACE_READER_LIBRARY names the library; the package is on PYTHONPATH.
 """
+
 import json
 import pathlib
 import platform
@@ -14,30 +18,49 @@ import sys
 import tempfile
 import time
 
-import numpy
-
 import moetrace
+import numpy
 
 LAYERS, EXPERTS, TOP_K, REQUESTS, ROWS = 24, 60, 4, 32, 1_000_000
 
 
 def make(path):
-    """Lines as the collector writes them, weights with as many digits as float32 need."""
+    """Lines as the collector writes them; weights have the digits that float32 needs."""
     rng = random.Random(1234)
-    weights = [str(numpy.float32(struct.unpack("<f", struct.pack("<f", rng.random() / 2))[0])) for _ in range(9973)]
-    meta = {"type": "meta", "model_id": "bench", "layers_logged": list(range(LAYERS)), "top_k": TOP_K, "num_experts": EXPERTS,
-            "schema": "moetrace/1", "trace_id": "bench", "num_layers": LAYERS}
+    weights = [
+        str(numpy.float32(struct.unpack("<f", struct.pack("<f", rng.random() / 2))[0]))
+        for _ in range(9973)
+    ]
+    meta = {
+        "type": "meta",
+        "model_id": "bench",
+        "layers_logged": list(range(LAYERS)),
+        "top_k": TOP_K,
+        "num_experts": EXPERTS,
+        "schema": "moetrace/1",
+        "trace_id": "bench",
+        "num_layers": LAYERS,
+    }
     with path.open("w") as file:
         file.write(json.dumps(meta) + "\n")
         for seq in range(ROWS):
-            step, layer, request = seq // (LAYERS * REQUESTS), seq // REQUESTS % LAYERS, seq % REQUESTS
+            step, layer, request = (
+                seq // (LAYERS * REQUESTS),
+                seq // REQUESTS % LAYERS,
+                seq % REQUESTS,
+            )
             if layer == request == 0:
-                file.write(f'{{"type":"step","step":{step},"rows":{REQUESTS},"layers":{LAYERS},"time_ns":{step * 10_000_000},'
-                           f'"seq":{seq},"dropped_total":0,"event":{step}}}\n')
+                file.write(
+                    f'{{"type":"step","step":{step},"rows":{REQUESTS},"layers":{LAYERS},'
+                    f'"time_ns":{step * 10_000_000},'
+                    f'"seq":{seq},"dropped_total":0,"event":{step}}}\n'
+                )
             ids = ",".join(map(str, rng.sample(range(EXPERTS), TOP_K)))
             gates = ",".join(weights[rng.randrange(len(weights))] for _ in range(TOP_K))
-            file.write(f'{{"type":"route","req_id":"r{request}","token_idx":{step},"layer":{layer},"topk_ids":[{ids}],'
-                       f'"topk_weights":[{gates}],"request":{request},"step":{step},"seq":{seq}}}\n')
+            file.write(
+                f'{{"type":"route","req_id":"r{request}","token_idx":{step},"layer":{layer},"topk_ids":[{ids}],'
+                f'"topk_weights":[{gates}],"request":{request},"step":{step},"seq":{seq}}}\n'
+            )
 
 
 def with_batches(path):
@@ -49,7 +72,7 @@ def with_experts(path):
 
 
 def with_json(path, loads=json.loads):
-    """As far as comparable columns: lists of ids and of weights, then two arrays."""
+    """Up to comparable columns: lists of ids and of weights, then two arrays."""
     ids, weights = [], []
     with open(path, "rb") as file:
         for line in file:
@@ -63,6 +86,7 @@ def with_json(path, loads=json.loads):
 
 def with_pandas(path):
     import pandas
+
     return int((pandas.read_json(path, lines=True)["type"] == "route").sum())
 
 
@@ -72,11 +96,16 @@ def ways():
     yield "`json.loads`, a line at a time, into numpy", with_json
     try:
         import orjson
-        yield "`orjson.loads`, a line at a time, into numpy", lambda path: with_json(path, orjson.loads)
+
+        yield (
+            "`orjson.loads`, a line at a time, into numpy",
+            lambda path: with_json(path, orjson.loads),
+        )
     except ImportError:
         pass
     try:
-        import pandas  # noqa: F401  (is it there?)
+        import pandas  # noqa: F401  (is it installed?)
+
         yield "`pandas.read_json(lines=True)`", with_pandas
     except ImportError:
         pass
@@ -94,7 +123,9 @@ def main():
         path = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else f"{folder}/trace.jsonl")
         if len(sys.argv) <= 1:
             make(path)
-        print(f"| {cpu()}, Python {platform.python_version()} | million rows/s, one core |\n|---|---|")
+        print(
+            f"| {cpu()}, Python {platform.python_version()} | million rows/s, one core |\n|---|---|"
+        )
         expected = with_batches(path)
         for name, way in ways():
             best = float("inf")

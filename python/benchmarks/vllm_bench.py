@@ -1,21 +1,28 @@
-"""What tracing costs vLLM: time per output token and throughput, with and without, beside what else there is.
+"""What tracing costs vLLM, in time per output token and throughput, beside the alternatives.
 
-usage: vllm_bench.py MODEL OUT [--sizes 1,25,256] [--repeats 12] [--rounds 4] [--modes off,on,...] [--tokens 128] [--gpus 1]
+usage: vllm_bench.py MODEL OUT [--sizes 1,25,256] [--repeats 12] [--rounds 4] [--modes off,on,...]
+                     [--tokens 128] [--gpus 1]
 
-MODEL: a Hugging Face folder; one that holds only a config.json gets random weights. Every round runs every mode once, each in a
-process of its own, so that they take turns, backwards in every other round; `moetrace` must be in PATH. With several GPUs each of
-them has a round of its own at the same time, alike in mode. Results are added to OUT/bench.jsonl, and the table of all
-that is there goes to the screen: a run can be continued, and --rounds 0 shows what there is. Exit code 1: a process failed.
+MODEL: a Hugging Face folder; one that holds only a config.json gets random weights. `moetrace` must
+be in PATH. Every round runs every mode once, each in a process of its own, in reverse order in
+every other round. Each of several GPUs runs a round of its own, with the same mode at the same
+time. Results are appended to OUT/bench.jsonl, and the table shows all of them: a run can be
+continued, and --rounds 0 only shows the table. Exit code 1: a process failed.
 
-  off          vLLM as it is                          capture  its enable_return_routed_experts (ids only, at a request's end)
-  on           all layers recorded, a collector       v1       vLLM as it is, with the model runner that `capture` needs
-               writing and publishing                 eager    without CUDA graphs and torch.compile, as the two below must be
-  json_one, json_all   one layer's or every layer's ids and weights copied to the host and written as JSON lines in the process,
-               which is what public patches do
+  off       unmodified vLLM
+  on        all layers recorded, with a collector that writes and publishes
+  capture   vLLM's enable_return_routed_experts (only ids, at a request's end)
+  v1        unmodified vLLM with the model runner that `capture` needs
+  eager     without CUDA graphs and torch.compile, which the next two require
+  json_one, json_all
+            one layer's or every layer's ids and weights copied to the host and written as JSON
+            lines in the process, as public patches do
 
-A process's time per token is the mean of the fastest third of its repeats, near their lower mode; what a mode adds is the mean of
-its processes against that of the others on the same GPU, and the interval is Student's, 95%.
+The time per token of a process is the mean of the fastest third of its repeats, near their lower
+mode. A mode's cost is the mean of its processes against that of the base mode on the same GPU; the
+interval is Student's, 95%.
 """
+
 import argparse
 import concurrent.futures
 import json
@@ -32,7 +39,7 @@ import time
 
 V1 = {"VLLM_USE_V2_MODEL_RUNNER": "0"}
 IN_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
-MODES = {  # arguments of LLM, environment, and what it is compared with
+MODES = {  # arguments of LLM, environment, and the base mode
     "off": ({}, {}, None),
     "on": ({}, {}, "off"),
     "v1": ({}, V1, None),
@@ -41,19 +48,38 @@ MODES = {  # arguments of LLM, environment, and what it is compared with
     "json_one": ({"enforce_eager": True}, IN_PROCESS, "off"),
     "json_all": ({"enforce_eager": True}, IN_PROCESS, "off"),
 }
-STUDENT_95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26, 10: 2.23,
-              11: 2.20, 12: 2.18, 13: 2.16, 14: 2.14, 15: 2.13}
+STUDENT_95 = {
+    1: 12.71,
+    2: 4.30,
+    3: 3.18,
+    4: 2.78,
+    5: 2.57,
+    6: 2.45,
+    7: 2.36,
+    8: 2.31,
+    9: 2.26,
+    10: 2.23,
+    11: 2.20,
+    12: 2.18,
+    13: 2.16,
+    14: 2.14,
+    15: 2.13,
+}
 
 
 class BenchError(Exception):
-    """A process failed; one line says which."""
+    """A process failed. The text names it, in one line."""
 
 
 def parse():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", type=pathlib.Path)
     parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument("--sizes", default="1,25,256", type=lambda text: [int(n) for n in text.split(",")])
+    parser.add_argument(
+        "--sizes", default="1,25,256", type=lambda text: [int(n) for n in text.split(",")]
+    )
     parser.add_argument("--repeats", default=12, type=int)
     parser.add_argument("--rounds", default=4, type=int)
     parser.add_argument("--tokens", default=128, type=int)
@@ -65,8 +91,8 @@ def parse():
 
 
 def log_in_process(llm, layers, folder):
-    """Copies each routing of `layers` (None: all) to the host and writes it, a line a row, into a file that goes with the process,
-    while the layer waits."""
+    """Copies each routing of `layers` (None: all) to the host and writes it to a temporary file, a
+    line a row, while the layer waits."""
     file = tempfile.NamedTemporaryFile("w", dir=folder, suffix=".jsonl")
 
     def install(model):
@@ -74,13 +100,26 @@ def log_in_process(llm, layers, folder):
             if not hasattr(module, "router") or not hasattr(module, "layer_id"):
                 continue
             if layers is None or module.layer_id in layers:
-                module.router._compute_routing = wrap(module.router._compute_routing, module.layer_id)
+                module.router._compute_routing = wrap(
+                    module.router._compute_routing, module.layer_id
+                )
 
     def wrap(compute, layer):
         def compute_and_write(*args, **kwargs):
             weights, ids = compute(*args, **kwargs)
             for row, (i, w) in enumerate(zip(ids.cpu().tolist(), weights.cpu().tolist())):
-                file.write(json.dumps({"type": "route", "row": row, "layer": layer, "topk_ids": i, "topk_weights": w}) + "\n")
+                file.write(
+                    json.dumps(
+                        {
+                            "type": "route",
+                            "row": row,
+                            "layer": layer,
+                            "topk_ids": i,
+                            "topk_weights": w,
+                        }
+                    )
+                    + "\n"
+                )
             return weights, ids
 
         return compute_and_write
@@ -93,51 +132,107 @@ def child(given):
 
     arguments, _, _ = MODES[given.child]
     rng = random.Random(1234)
-    prompts = [{"prompt_token_ids": [rng.randrange(256) for _ in range(rng.randint(90, 200))]} for _ in range(max(given.sizes))]
-    graphs = {} if arguments.get("enforce_eager") else {"cudagraph_capture_sizes": sorted({1, 2, 4, 8, *given.sizes})}
+    prompts = [
+        {"prompt_token_ids": [rng.randrange(256) for _ in range(rng.randint(90, 200))]}
+        for _ in range(max(given.sizes))
+    ]
+    graphs = (
+        {}
+        if arguments.get("enforce_eager")
+        else {"cudagraph_capture_sizes": sorted({1, 2, 4, 8, *given.sizes})}
+    )
     weights = "auto" if any(given.model.glob("*.safetensors")) else "dummy"
-    llm = vllm.LLM(model=str(given.model), load_format=weights, skip_tokenizer_init=True, dtype=given.dtype, seed=1234,
-                   max_model_len=1024, gpu_memory_utilization=0.6, enable_prefix_caching=False, disable_log_stats=False,
-                   max_num_seqs=max(given.sizes), **graphs, **arguments)
+    llm = vllm.LLM(
+        model=str(given.model),
+        load_format=weights,
+        skip_tokenizer_init=True,
+        dtype=given.dtype,
+        seed=1234,
+        max_model_len=1024,
+        gpu_memory_utilization=0.6,
+        enable_prefix_caching=False,
+        disable_log_stats=False,
+        max_num_seqs=max(given.sizes),
+        **graphs,
+        **arguments,
+    )
     if given.child.startswith("json"):
         log_in_process(llm, None if given.child == "json_all" else {0}, given.out)
-    sampling = vllm.SamplingParams(temperature=0, max_tokens=given.tokens, ignore_eos=True, detokenize=False)
+    sampling = vllm.SamplingParams(
+        temperature=0, max_tokens=given.tokens, ignore_eos=True, detokenize=False
+    )
     slow = given.child == "json_all"
     machine, gpu = device()
     for size in given.sizes:
         before = announcing() if given.child == "on" else None
-        for repeat in range(-1, 2 if slow else given.repeats):  # the first one warms up
+        for repeat in range(-1, 2 if slow else given.repeats):  # the first is a warm-up
             started = time.perf_counter()
             answers = llm.generate(prompts[:size], sampling, use_tqdm=False)
             elapsed = time.perf_counter() - started
             if repeat >= 0:
-                tpot = statistics.mean((a.metrics.last_token_ts - a.metrics.first_token_ts) / (given.tokens - 1) for a in answers)
-                print("RESULT " + json.dumps({"mode": given.child, "size": size, "machine": machine, "gpu": gpu, "tpot_ms": 1e3 * tpot,
-                                              "tokens_s": size * given.tokens / elapsed}), flush=True)
+                tpot = statistics.mean(
+                    (a.metrics.last_token_ts - a.metrics.first_token_ts) / (given.tokens - 1)
+                    for a in answers
+                )
+                print(
+                    "RESULT "
+                    + json.dumps(
+                        {
+                            "mode": given.child,
+                            "size": size,
+                            "machine": machine,
+                            "gpu": gpu,
+                            "tpot_ms": 1e3 * tpot,
+                            "tokens_s": size * given.tokens / elapsed,
+                        }
+                    ),
+                    flush=True,
+                )
         if before:
             steps, ns = (after - first for after, first in zip(announcing(), before))
-            print("RESULT " + json.dumps({"mode": given.child, "announced_at": size, "steps": steps, "announce_ns": ns}), flush=True)
+            print(
+                "RESULT "
+                + json.dumps(
+                    {"mode": given.child, "announced_at": size, "steps": steps, "announce_ns": ns}
+                ),
+                flush=True,
+            )
 
 
 def announcing():
-    """Steps that this run's engine has announced so far, and the nanoseconds it took."""
-    status = subprocess.run(["moetrace", "status", "--json", "--session", os.environ["MOETRACE_SESSION"]], capture_output=True,
-                            check=True)
+    """The steps that this run's engine has announced so far, and their nanoseconds."""
+    status = subprocess.run(
+        ["moetrace", "status", "--json", "--session", os.environ["MOETRACE_SESSION"]],
+        capture_output=True,
+        check=True,
+    )
     traces = json.loads(status.stdout)
-    return sum(trace["steps"] for trace in traces), sum(trace["cost"]["announce_ns"] for trace in traces)
+    return sum(trace["steps"] for trace in traces), sum(
+        trace["cost"]["announce_ns"] for trace in traces
+    )
+
+
+def mean_of_means(of_gpus):
+    return statistics.mean(map(statistics.mean, of_gpus.values()))
+
+
+def total(results, name):
+    return sum(result[name] for result in results)
 
 
 def device():
-    """Its name, and what tells it from all others."""
+    """The name and the unique id of the GPU."""
     import torch
 
     if not torch.cuda.is_available():
         return "a CPU", platform.node()
-    return torch.cuda.get_device_name(0), str(getattr(torch.cuda.get_device_properties(0), "uuid", platform.node()))
+    return torch.cuda.get_device_name(0), str(
+        getattr(torch.cuda.get_device_properties(0), "uuid", platform.node())
+    )
 
 
 def run_mode(given, mode, number, gpu):
-    """One process; its results, with the trace's `end` for a traced one."""
+    """Runs one process. Returns its results, with the trace's `end` line if it was traced."""
     _, environment, _ = MODES[mode]
     command = [sys.executable, __file__, *sys.argv[1:], "--child", mode]
     trace = given.out / f"on-{number}.jsonl"
@@ -147,14 +242,19 @@ def run_mode(given, mode, number, gpu):
     if given.gpus > 1:
         env["CUDA_VISIBLE_DEVICES"] = str(gpu)
         cache = os.environ.get("VLLM_CACHE_ROOT", os.path.expanduser("~/.cache/vllm"))
-        env["VLLM_CACHE_ROOT"] = f"{cache}/bench-{gpu}"  # two at once must not compile into one
+        env["VLLM_CACHE_ROOT"] = (
+            f"{cache}/bench-{gpu}"  # two processes must not compile into one folder
+        )
     with open(given.out / f"{mode}-{number}.log", "w") as log:
         done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=log, text=True)
         log.write(done.stdout)
     if done.returncode != 0:
         raise BenchError(f"{mode} failed with {done.returncode}; see {log.name}")
-    results = [{**json.loads(line.removeprefix("RESULT ")), "round": number} for line in done.stdout.splitlines()
-               if line.startswith("RESULT ")]
+    results = [
+        {**json.loads(line.removeprefix("RESULT ")), "round": number}
+        for line in done.stdout.splitlines()
+        if line.startswith("RESULT ")
+    ]
     if mode == "on":
         results.append({"mode": "on", "round": number, "end": end_line(trace)})
         trace.unlink()
@@ -169,11 +269,11 @@ def end_line(trace):
 
 def fastest_third(values):
     values = sorted(values)
-    return statistics.mean(values[:max(1, len(values) // 3)])
+    return statistics.mean(values[: max(1, len(values) // 3)])
 
 
 def summary(results, given, key, better):
-    """{(mode, size): {GPU: the figure of each process}}; `better`: which half of a process's repeats counts."""
+    """{(mode, size): {GPU: the figure of each process}}; `better`: which repeats of it count."""
     figures = {}
     for mode in given.modes:
         for size in given.sizes:
@@ -188,17 +288,21 @@ def summary(results, given, key, better):
 
 
 def difference(processes, base):
-    """Percent, each GPU's processes against its own of `base`, since GPUs differ by more than tracing costs; with its 95% interval
-    from how processes alike differ, where there are any."""
+    """The difference to `base` in percent, with its 95% interval from the spread of like processes.
+    Each GPU is compared with itself: GPUs differ by more than tracing costs."""
     gpus = sorted(set(processes) & set(base))
     if not gpus:
         return "-"
-    percent = statistics.mean(100 * (statistics.mean(processes[gpu]) / statistics.mean(base[gpu]) - 1) for gpu in gpus)
+    percent = statistics.mean(
+        100 * (statistics.mean(processes[gpu]) / statistics.mean(base[gpu]) - 1) for gpu in gpus
+    )
     alike = [of[gpu] for of in (processes, base) for gpu in gpus]
     freedom = sum(len(group) - 1 for group in alike)
     if freedom == 0:
         return f"{percent:+.2f}%"
-    squares = sum((100 * (value / statistics.mean(group) - 1)) ** 2 for group in alike for value in group)
+    squares = sum(
+        (100 * (value / statistics.mean(group) - 1)) ** 2 for group in alike for value in group
+    )
     error = math.sqrt(squares / freedom * sum(1 / len(group) for group in alike)) / len(gpus)
     half = STUDENT_95.get(freedom, 2.0) * error
     return f"{percent:+.2f}% [{percent - half:+.2f}, {percent + half:+.2f}]"
@@ -209,10 +313,17 @@ def table(title, figures, given, unit):
     for mode in given.modes:
         base = MODES[mode][2]
         base = base if base in given.modes else None
-        cells = [difference(figures[mode, size], figures[base, size]) if base else
-                 f"{statistics.mean(map(statistics.mean, figures[mode, size].values())):,.3f} {unit}"
-                 for size in given.sizes if figures[mode, size]]
-        print(f"{mode + (f' against {base}' if base else ''):<52}" + "".join(f"{cell:>30}" for cell in cells))
+        cells = [
+            difference(figures[mode, size], figures[base, size])
+            if base
+            else f"{mean_of_means(figures[mode, size]):,.3f} {unit}"
+            for size in given.sizes
+            if figures[mode, size]
+        ]
+        print(
+            f"{mode + (f' against {base}' if base else ''):<52}"
+            + "".join(f"{cell:>30}" for cell in cells)
+        )
 
 
 def main():
@@ -229,32 +340,45 @@ def main():
             rounds = range(first + turn * given.gpus, first + (turn + 1) * given.gpus)
             for mode in given.modes if turn % 2 == 0 else reversed(given.modes):
                 if mode not in ("off", "on") and any(r["mode"] == mode for r in results):
-                    continue  # far enough away for one round to tell
+                    continue  # far enough from the base for one round
                 started = time.time()
                 with concurrent.futures.ThreadPoolExecutor(given.gpus) as pool:
-                    processes = [pool.submit(run_mode, given, mode, number, gpu) for gpu, number in enumerate(rounds)]
+                    processes = [
+                        pool.submit(run_mode, given, mode, number, gpu)
+                        for gpu, number in enumerate(rounds)
+                    ]
                 for number, process in zip(rounds, processes):
                     try:
                         got = process.result()
-                    except BenchError as error:  # the others are worth having
+                    except BenchError as error:  # the other results count
                         print(f"vllm_bench: round {number}: {error}", file=sys.stderr, flush=True)
                         failed = 1
                         continue
                     results += got
                     file.writelines(json.dumps(r) + "\n" for r in got)
                     file.flush()
-                    print(f"round {number}: {mode}, {time.time() - started:.0f} s", file=sys.stderr, flush=True)
+                    print(
+                        f"round {number}: {mode}, {time.time() - started:.0f} s",
+                        file=sys.stderr,
+                        flush=True,
+                    )
     print(", ".join(sorted({r["machine"] for r in results if "machine" in r})))
     table("ms a token", summary(results, given, "tpot_ms", 1), given, "ms")
     table("output tokens a second", summary(results, given, "tokens_s", -1), given, "/s")
     costs = [[r for r in results if r.get("announced_at") == size] for size in given.sizes]
     if any(costs):
-        cells = [f"{sum(r['announce_ns'] for r in of) / 1e3 / max(1, sum(r['steps'] for r in of)):.1f} us" if of else "" for of in costs]
-        print(f"\n{'host time of announcing a step':<52}" + "".join(f"{cell:>30}" for cell in cells))
+        cells = [
+            f"{total(of, 'announce_ns') / 1e3 / max(1, total(of, 'steps')):.1f} us" if of else ""
+            for of in costs
+        ]
+        print(
+            f"\n{'host time of announcing a step':<52}" + "".join(f"{cell:>30}" for cell in cells)
+        )
     traced = [r["end"] for r in results if "end" in r]
     if traced:
         rows = sum(end["attempted"] for end in traced)
-        print(f"\n{rows:,} rows announced, {rows - sum(end['delivered'] for end in traced):,} of them not delivered")
+        lost = rows - total(traced, "delivered")
+        print(f"\n{rows:,} rows announced, {lost:,} of them not delivered")
     return failed
 
 

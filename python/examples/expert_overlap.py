@@ -1,24 +1,27 @@
-"""Which requests of a trace use the same experts? For each pair, how alike their expert loads are. Needs numpy.
+"""Which requests of a trace use the same experts? Prints the overlap of each pair. Needs numpy.
 
     expert_overlap.py trace.jsonl [--requests 8]
 
-1.00: the same experts as often; 0.00: none in common. It is the sum over experts of the smaller of the two shares, averaged over
-the layers in which both have rows.
+1.00: the same experts equally often; 0.00: no expert in common. The overlap is the sum over experts
+of the smaller of the two shares, averaged over the layers in which both have rows.
 """
+
 import argparse
 
-import numpy
-
 import moetrace
+import numpy
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("trace")
-parser.add_argument("--requests", type=int, default=8, help="how many, from the first (default: %(default)s)")
+parser.add_argument(
+    "--requests", type=int, default=8, help="how many, from the first (default: %(default)s)"
+)
 options = parser.parse_args()
 
 
 def loads_of(trace, requests, num_experts):
-    """Of each request [num_layers, num_experts]: the part of the layer's picks that each expert has; NaN where it has no row."""
+    """[requests, num_layers, num_experts]: each expert's share of the request's picks in the layer;
+    NaN if the request has no row there."""
     counts = numpy.zeros((len(requests), trace.num_layers, num_experts))
     place = {request.number: n for n, request in enumerate(requests)}
     for batch in trace.batches():
@@ -37,11 +40,13 @@ def overlap(a, b):
 
 try:
     trace = moetrace.open(options.trace)
-    requests = trace.requests()[:options.requests]
-    num_experts = trace.num_experts or 1 + max((int(batch.topk_ids.max()) for batch in trace.batches()), default=0)
+    requests = trace.requests()[: options.requests]
+    num_experts = trace.num_experts or 1 + max(
+        (int(batch.topk_ids.max()) for batch in trace.batches()), default=0
+    )
     loads = loads_of(trace, requests, num_experts)
 except moetrace.ReadError as error:
-    raise SystemExit(f"expert_overlap: {error}")
+    raise SystemExit(f"expert_overlap: {error}") from None
 
 names = [(request.req_id or str(request.number))[:12] for request in requests]
 print(" " * 12, *(f"{name:>12}" for name in names))

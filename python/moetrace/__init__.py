@@ -1,15 +1,36 @@
-"""moetrace from Python: record which experts a Mixture-of-Experts model picks, and read what was recorded.
+"""moetrace from Python: record which experts a Mixture-of-Experts model picks, and read the traces.
 
-Recording: `Producer` for one's own engine, `trace` for a model of Hugging Face transformers, `enabled`; nothing but the standard
-library is needed. Reading: `open` for a trace file, with numpy; `stream` for a live one, with pyzmq, too.
+Recording: `Producer` for an engine of your own, `trace` for a model of Hugging Face transformers,
+`enabled`. It needs only the standard library. Reading: `open` for a trace file, with numpy;
+`stream` for a live trace, with numpy and pyzmq. `python -m moetrace` says what is installed.
 """
-from .reading._rows import Batch, RequestInfo
+
+from ._version import __version__
 from .errors import ReadError, TracingError
-from .recording.producer import Cost, Producer, Request, Span, Totals, enabled
-from .reading.trace import Routing, Trace, open
+from .reading._rows import Batch, RequestInfo
 from .reading.streaming import LiveTrace, Stream, default_endpoint, stream
+from .reading.trace import Routing, Trace, open
+from .recording.producer import Cost, Producer, Request, Span, Totals, enabled
 from .transformers import trace
 
-__version__ = "0.1.0"
-__all__ = ["Batch", "Cost", "LiveTrace", "Producer", "ReadError", "Request", "RequestInfo", "Routing", "Span", "Stream", "Totals",
-           "Trace", "TracingError", "default_endpoint", "enabled", "open", "stream", "trace"]
+__all__ = [
+    "Batch",
+    "Cost",
+    "LiveTrace",
+    "Producer",
+    "ReadError",
+    "Request",
+    "RequestInfo",
+    "Routing",
+    "Span",
+    "Stream",
+    "Totals",
+    "Trace",
+    "TracingError",
+    "__version__",
+    "default_endpoint",
+    "enabled",
+    "open",
+    "stream",
+    "trace",
+]

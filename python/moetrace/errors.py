@@ -1,9 +1,9 @@
-"""What moetrace raises. Each is one line: "what: why; what to try"."""
+"""The errors of moetrace. The text of each is one line: "what: why; what to try"."""
 
 
 class TracingError(RuntimeError):
-    """Nothing can be traced."""
+    """A trace can't be started."""
 
 
 class ReadError(RuntimeError):
-    """A trace, or a message of a live one, can't be read, or does not have what was asked for."""
+    """A trace, or a message of a live one, can't be read or lacks what was asked for."""

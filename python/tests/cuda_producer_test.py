@@ -1,8 +1,10 @@
-"""moetrace.Producer with a cuda_device: every way to record gives the collector what was given.
+"""moetrace.Producer with a cuda_device: every way to record delivers what was given.
 
-Runs on a GPU that is a CPU (producer/cuda/emulator), whose memory is the host's: a tensor there is an array that says it is on
-cuda:0. MOETRACE_LIBRARY, MOETRACE_READER_LIBRARY, MOETRACED and MOETRACE_CLI name the libraries and the programs.
+Runs on an emulated GPU (producer/cuda/emulator), whose memory is the host's: a tensor there is an
+array that says it is on cuda:0. MOETRACE_LIBRARY, MOETRACE_READER_LIBRARY, MOETRACED and
+MOETRACE_CLI name the libraries and the programs.
 """
+
 import ctypes
 import gc
 import itertools
@@ -16,7 +18,6 @@ import numpy
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "daemon/testing"))
 import harness  # noqa: E402  (in the folder just named)
-
 import moetrace  # noqa: E402
 from moetrace.recording import _library  # noqa: E402
 
@@ -24,8 +25,8 @@ LAYERS, EXPERTS, TOP_K = 3, 60, 4
 
 
 class OnGpu:
-    """An array as a torch tensor on a GPU looks to the package. When nothing holds it any more, whoever gets its memory writes to
-    it, behind what is in the stream by then."""
+    """An array that looks to the package as a torch tensor on a GPU. When its last reference goes,
+    the next owner of its memory overwrites it, after what is in the stream by then."""
 
     device = types.SimpleNamespace(type="cuda", index=0)
 
@@ -55,8 +56,19 @@ class CudaProducer(harness.Case):
         harness.Collector(self, "--output-dir", self.traces)
 
     def producer(self, **options):
-        producer = moetrace.Producer(num_layers=LAYERS, num_experts=EXPERTS, top_k=TOP_K, ring_mb=4, directory=str(self.rings),
-                                     session=self.session, layers="all", sample_every=1, cuda_device=0, device="cuda", **options)
+        producer = moetrace.Producer(
+            num_layers=LAYERS,
+            num_experts=EXPERTS,
+            top_k=TOP_K,
+            ring_mb=4,
+            directory=str(self.rings),
+            session=self.session,
+            layers="all",
+            sample_every=1,
+            cuda_device=0,
+            device="cuda",
+            **options,
+        )
         self.addCleanup(producer.close)
         return producer
 
@@ -64,10 +76,12 @@ class CudaProducer(harness.Case):
         self.assertEqual(LIBRARY.cudaDeviceSynchronize(), 0)
 
     def record(self, producer, rows, ids_type, weights_type, **how):
-        """All layers of a pass; what was given: {layer: (ids, weights)}."""
+        """Records all layers of a pass. Returns what was given: {layer: (ids, weights)}."""
         given, tensors = {}, []
         for layer in range(LAYERS):
-            ids = numpy.stack([self.random.permutation(EXPERTS)[:TOP_K] for _ in range(rows)]).astype(ids_type)
+            ids = numpy.stack(
+                [self.random.permutation(EXPERTS)[:TOP_K] for _ in range(rows)]
+            ).astype(ids_type)
             weights = self.random.random((rows, TOP_K)).astype(weights_type)
             given[layer] = ids.copy(), weights.astype("float32")
             tensors += [OnGpu(ids), OnGpu(weights)]
@@ -82,8 +96,13 @@ class CudaProducer(harness.Case):
         return given
 
     def test_every_way_to_record(self):
-        ways = list(itertools.product(({}, {"branch": True}, {"deferred": True}), ("int32", "int64", "int16", "uint32"),
-                                      ("float32", "float16")))
+        ways = list(
+            itertools.product(
+                ({}, {"branch": True}, {"deferred": True}),
+                ("int32", "int64", "int16", "uint32"),
+                ("float32", "float16"),
+            )
+        )
         given = []
         with self.producer() as producer:
             request = producer.request("r", prompt_tokens=1)
@@ -93,23 +112,35 @@ class CudaProducer(harness.Case):
             request.end(1, "stop")
             self.assertGreater(producer.cost.announce_ns, 0)
             self.assertGreater(producer.cost.hook_ns, 0)
-            self.assertEqual(producer.totals, (len(ways), len(ways) * LAYERS, len(ways) * LAYERS, 0))
+            self.assertEqual(
+                producer.totals, (len(ways), len(ways) * LAYERS, len(ways) * LAYERS, 0)
+            )
         self.wait_drained()
         [path] = self.trace_files()
         with moetrace.open(path) as trace:
-            self.assertEqual((trace.end["status"], trace.end["dropped"], trace.end["torn"]), ("closed", 0, 0))
+            self.assertEqual(
+                (trace.end["status"], trace.end["dropped"], trace.end["torn"]), ("closed", 0, 0)
+            )
             self.assertEqual(trace.meta["device"], "cuda")
             routing = trace.request("r")
             for position, layers in enumerate(given):
                 for layer, (ids, weights) in layers.items():
-                    numpy.testing.assert_array_equal(routing.ids[position, layer], ids[0], err_msg=str(ways[position]))
+                    numpy.testing.assert_array_equal(
+                        routing.ids[position, layer], ids[0], err_msg=str(ways[position])
+                    )
                     numpy.testing.assert_array_equal(routing.weights[position, layer], weights[0])
 
     def test_columns_and_aborted_passes(self):
         with self.producer() as producer:
-            steps = _library.load_compiled("moetrace_steps").Steps(producer, speculative=False, asynchronous=True)
-            come = [types.SimpleNamespace(req_id=name, prompt_token_ids=None, num_computed_tokens=0,
-                                          sampling_params=None) for name in "ab"]
+            steps = _library.load_compiled("moetrace_steps").Steps(
+                producer, speculative=False, asynchronous=True
+            )
+            come = [
+                types.SimpleNamespace(
+                    req_id=name, prompt_token_ids=None, num_computed_tokens=0, sampling_params=None
+                )
+                for name in "ab"
+            ]
             steps.follow(types.SimpleNamespace(scheduled_new_reqs=come, finished_req_ids=set()))
             batch = ["a", "b"], numpy.array([0, 2, 3], "int32"), numpy.array([5, 0], "int32")
             steps.announce(*batch)
@@ -122,20 +153,30 @@ class CudaProducer(harness.Case):
             steps.announce(*later)  # joins it
             self.assertEqual(producer._kept, [])
             producer.abort()
-            self.record(producer, 3, "int32", "float32", deferred=True)  # of a pass that nobody announced
+            self.record(
+                producer, 3, "int32", "float32", deferred=True
+            )  # of a pass that was not announced
             self.assertTrue(producer.step(2))
             self.record(producer, 2, "int32", "float32", branch=True)
         self.wait_drained()
         [path] = self.trace_files()
         with moetrace.open(path) as trace:
-            self.assertEqual((trace.end["delivered"], trace.end["torn"]), (3 * LAYERS + 3 + 2 * LAYERS, 3 * (LAYERS - 1) + 3 * LAYERS))
+            self.assertEqual(
+                (trace.end["delivered"], trace.end["torn"]),
+                (3 * LAYERS + 3 + 2 * LAYERS, 3 * (LAYERS - 1) + 3 * LAYERS),
+            )
             for name, position, row in (("a", 5, 0), ("a", 6, 1), ("b", 0, 2)):
                 for layer, (ids, _) in given.items():
-                    numpy.testing.assert_array_equal(trace.request(name).ids[position, layer], ids[row])
+                    numpy.testing.assert_array_equal(
+                        trace.request(name).ids[position, layer], ids[row]
+                    )
 
     def test_wrong_memory_is_one_line(self):
         with self.producer() as producer:
-            with self.assertRaisesRegex(TypeError, "record: ids is in host memory, and the producer was opened for what is on GPU 0"):
+            with self.assertRaisesRegex(
+                TypeError,
+                "record: ids is in host memory, but the producer was opened for arrays on GPU 0",
+            ):
                 producer.record(0, numpy.zeros((1, TOP_K), "int32"))
 
 

@@ -1,4 +1,5 @@
-"""moetrace.recording._imports: callbacks when somebody else imports a module."""
+"""moetrace.recording._imports: callbacks after another module's import."""
+
 import pathlib
 import sys
 import tempfile
@@ -27,13 +28,14 @@ class WhenImported(unittest.TestCase):
         self.assertEqual(self.calls, [])
         import late_module
         import late_module as again
+
         self.assertEqual((self.calls, late_module.value, again.value), ([1], 2, 2))
 
-    def test_now_if_it_is_there(self):
+    def test_now_if_it_is_imported(self):
         when_imported("tempfile", self.calls.append)
         self.assertEqual(self.calls, [tempfile])
 
-    def test_a_module_that_fails_is_told_of_when_it_succeeds(self):
+    def test_a_module_that_fails_is_patched_when_it_succeeds(self):
         self.module("bad_module", "1 / 0\n")
         when_imported("bad_module", lambda module: self.calls.append(module.value))
         with self.assertRaises(ZeroDivisionError):

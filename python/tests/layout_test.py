@@ -1,7 +1,8 @@
 """The ctypes structs are the headers': a C program prints sizes and offsets, and they are compared.
 
-    python3 layout_test.py CC SOURCE_DIR
+python3 layout_test.py CC SOURCE_DIR
 """
+
 import ctypes
 import os
 import pathlib
@@ -13,23 +14,40 @@ import unittest
 from moetrace.reading import _reader_library
 from moetrace.recording import _library
 
-CC, SOURCE = sys.argv[1:3] if len(sys.argv) > 2 else ("cc", str(pathlib.Path(__file__).resolve().parents[2]))
-STRUCTS = {"moetrace_options": _library.Options, "moetrace_span": _library.Span, "moetrace_totals": _library.Totals,
-           "moetrace_layer_mask": _library.LayerMask, "moetrace_reader_place": _reader_library.Place,
-           "moetrace_reader_rows": _reader_library.Rows, "moetrace_reader_info": _reader_library.Info,
-           "moetrace_reader_request": _reader_library.Request}
+CC, SOURCE = (
+    sys.argv[1:3] if len(sys.argv) > 2 else ("cc", str(pathlib.Path(__file__).resolve().parents[2]))
+)
+STRUCTS = {
+    "moetrace_options": _library.Options,
+    "moetrace_span": _library.Span,
+    "moetrace_totals": _library.Totals,
+    "moetrace_layer_mask": _library.LayerMask,
+    "moetrace_reader_place": _reader_library.Place,
+    "moetrace_reader_rows": _reader_library.Rows,
+    "moetrace_reader_info": _reader_library.Info,
+    "moetrace_reader_request": _reader_library.Request,
+}
 
 
 def of_the_header(expressions):
     """The value of each C expression, as the compiler sees it."""
-    prints = "\n".join(f'  printf("%lld\\n", (long long)({expression}));' for expression in expressions)
-    includes = "".join(f"#include {header}\n" for header in ("<stdio.h>", '"trace/reader.h"', '"producer/producer.h"'))
+    prints = "\n".join(
+        f'  printf("%lld\\n", (long long)({expression}));' for expression in expressions
+    )
+    includes = "".join(
+        f"#include {header}\n"
+        for header in ("<stdio.h>", '"trace/reader.h"', '"producer/producer.h"')
+    )
     program = f"{includes}int main(void) {{\n{prints}\n  return 0;\n}}\n"
     with tempfile.TemporaryDirectory(prefix="moetrace-test.") as folder:
         source = pathlib.Path(folder, "layout.c")
         source.write_text(program)
-        subprocess.run([CC, "-std=c11", f"-I{SOURCE}", "-o", f"{folder}/layout", source], check=True)
-        out = subprocess.run([f"{folder}/layout"], check=True, capture_output=True, text=True).stdout
+        subprocess.run(
+            [CC, "-std=c11", f"-I{SOURCE}", "-o", f"{folder}/layout", source], check=True
+        )
+        out = subprocess.run(
+            [f"{folder}/layout"], check=True, capture_output=True, text=True
+        ).stdout
     return dict(zip(expressions, map(int, out.split())))
 
 
@@ -47,7 +65,9 @@ class Layout(unittest.TestCase):
         types = {**_library.ID_TYPES, **_library.WEIGHT_TYPES}
         expected = {f"MOETRACE_{name.upper()}": value for name, value in types.items()}
         expected["MOETRACE_UNKNOWN_TOKENS"] = _library.UNKNOWN_TOKENS
-        expected["MOETRACE_UNKNOWN_POSITION"] = _library.UNKNOWN_POSITION - (1 << 64)  # it is printed as a signed one
+        expected["MOETRACE_UNKNOWN_POSITION"] = _library.UNKNOWN_POSITION - (
+            1 << 64
+        )  # printed as a signed number
         expected["MOETRACE_READER_ALL"] = _reader_library.ALL
         self.assertEqual(of_the_header(list(expected)), expected)
 

@@ -1,7 +1,9 @@
-"""moetrace.Producer against a real collector: what comes out is what was given, and nothing else.
+"""moetrace.Producer with a real collector: the trace has what was given, and nothing else.
 
-MOETRACE_LIBRARY, MOETRACED and MOETRACE_CLI name the library and the programs; the package is on PYTHONPATH.
+MOETRACE_LIBRARY, MOETRACED and MOETRACE_CLI name the library and the programs; the package is on
+PYTHONPATH.
 """
+
 import json
 import os
 import pathlib
@@ -12,7 +14,6 @@ import numpy
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "daemon/testing"))
 import harness  # noqa: E402  (in the folder just named)
-
 import moetrace  # noqa: E402
 
 LAYERS, EXPERTS, TOP_K = 3, 60, 4
@@ -24,8 +25,17 @@ class ProducerTest(harness.Case):
         self.random = numpy.random.default_rng(7)
 
     def open(self, **options):
-        options = {"num_layers": LAYERS, "num_experts": EXPERTS, "top_k": TOP_K, "ring_mb": 4, "directory": str(self.rings),
-                   "session": self.session, "layers": "all", "sample_every": 1, **options}
+        options = {
+            "num_layers": LAYERS,
+            "num_experts": EXPERTS,
+            "top_k": TOP_K,
+            "ring_mb": 4,
+            "directory": str(self.rings),
+            "session": self.session,
+            "layers": "all",
+            "sample_every": 1,
+            **options,
+        }
         producer = moetrace.Producer(**options)
         self.addCleanup(producer.close)
         return producer
@@ -37,7 +47,7 @@ class ProducerTest(harness.Case):
     def lines(self):
         """The trace's lines, checked, once it has ended."""
         self.wait_drained()
-        path, = self.trace_files()
+        (path,) = self.trace_files()
         self.check(path)
         return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -46,14 +56,26 @@ class ProducerTest(harness.Case):
 
     @staticmethod
     def routes(lines):
-        return {(r["req_id"], r["token_idx"], r["layer"]): (r["topk_ids"], r["topk_weights"])
-                for r in lines if r["type"] == "route"}
+        return {
+            (r["req_id"], r["token_idx"], r["layer"]): (r["topk_ids"], r["topk_weights"])
+            for r in lines
+            if r["type"] == "route"
+        }
 
     def test_rows_as_given(self):
         self.collect()
         given = {}
-        with self.open(model_id="test/model", engine="a test", seed=5, router_score="sigmoid", router_scaling=2.5,
-                       router_biased=True, router_groups=4, router_topk_groups=2, notes=["one", "another\n one"]) as producer:
+        with self.open(
+            model_id="test/model",
+            engine="a test",
+            seed=5,
+            router_score="sigmoid",
+            router_scaling=2.5,
+            router_biased=True,
+            router_groups=4,
+            router_topk_groups=2,
+            notes=["one", "another\n one"],
+        ) as producer:
             self.assertEqual(len(producer.trace_id), 36)
             a, b = producer.request("a", prompt_tokens=5, cached_tokens=2), producer.request("b")
             passes = [[("a", a, 2, 3), ("b", b, 0, 6)], [("b", b, 6, 1), ("a", a, 5, 1)]]
@@ -76,24 +98,63 @@ class ProducerTest(harness.Case):
             self.assertGreater(measured.announce_ns, 0)
             producer.add_cost(announce_ns=10**12, hook_ns=2 * 10**12)
             producer.add_cost()
-            self.assertEqual(producer.cost, (measured.announce_ns + 10**12, measured.hook_ns + 2 * 10**12))
+            self.assertEqual(
+                producer.cost, (measured.announce_ns + 10**12, measured.hook_ns + 2 * 10**12)
+            )
             for negative in ({"announce_ns": -1}, {"hook_ns": -1}):
                 with self.assertRaises(ValueError):
                     producer.add_cost(**negative)
         lines = self.lines()
         self.assertEqual(lines[-1]["cost"]["announce_ns"], producer.cost.announce_ns)
         self.assertGreaterEqual(lines[-1]["cost"]["hook_ns"], producer.cost.hook_ns)
-        self.assertEqual({k: (i, [numpy.float32(x) for x in w]) for k, (i, w) in self.routes(lines).items()}, given)
+        self.assertEqual(
+            {k: (i, [numpy.float32(x) for x in w]) for k, (i, w) in self.routes(lines).items()},
+            given,
+        )
         meta = lines[0]
-        self.assertEqual(meta["router"], {"score": "sigmoid", "renormalized": False, "scaling": 2.5, "biased": True, "groups": 4,
-                                          "topk_groups": 2})
+        self.assertEqual(
+            meta["router"],
+            {
+                "score": "sigmoid",
+                "renormalized": False,
+                "scaling": 2.5,
+                "biased": True,
+                "groups": 4,
+                "topk_groups": 2,
+            },
+        )
         self.assertEqual(meta["notes"], ["one", "another one"])
-        self.assertEqual([meta[k] for k in ("model_id", "engine", "seed", "device", "top_k", "num_experts", "num_layers")],
-                         ["test/model", "a test", 5, "cpu", TOP_K, EXPERTS, LAYERS])
-        self.assertEqual([(r["req_id"], r["prompt_tokens"], r["cached_tokens"]) for r in lines if r["type"] == "request"],
-                         [("a", 5, 2), ("b", None, 0)])
-        self.assertEqual([(r["req_id"], r["generated_tokens"], r["status"]) for r in lines if r["type"] == "request_end"],
-                         [("a", 2, "length"), ("b", None, "stop")])
+        self.assertEqual(
+            [
+                meta[k]
+                for k in (
+                    "model_id",
+                    "engine",
+                    "seed",
+                    "device",
+                    "top_k",
+                    "num_experts",
+                    "num_layers",
+                )
+            ],
+            ["test/model", "a test", 5, "cpu", TOP_K, EXPERTS, LAYERS],
+        )
+        self.assertEqual(
+            [
+                (r["req_id"], r["prompt_tokens"], r["cached_tokens"])
+                for r in lines
+                if r["type"] == "request"
+            ],
+            [("a", 5, 2), ("b", None, 0)],
+        )
+        self.assertEqual(
+            [
+                (r["req_id"], r["generated_tokens"], r["status"])
+                for r in lines
+                if r["type"] == "request_end"
+            ],
+            [("a", 2, "length"), ("b", None, "stop")],
+        )
 
     def test_every_dtype_and_any_strides(self):
         self.collect()
@@ -104,19 +165,27 @@ class ProducerTest(harness.Case):
                     ids, weights = self.routing(4, id_type, weight_type)
                     producer.step(2)
                     producer.record(0, ids[::2], numpy.asfortranarray(weights)[::2])
-                    expected += list(zip(ids[::2].tolist(), weights[::2].astype("float32").tolist()))
+                    expected += list(
+                        zip(ids[::2].tolist(), weights[::2].astype("float32").tolist())
+                    )
             producer.step(1)
             producer.record(0, ids[:1])
             expected.append((ids[0].tolist(), [None] * TOP_K))
-        got = [(r["topk_ids"], [w if w is None else float(numpy.float32(w)) for w in r["topk_weights"]])
-               for r in self.lines() if r["type"] == "route"]
+        got = [
+            (
+                r["topk_ids"],
+                [w if w is None else float(numpy.float32(w)) for w in r["topk_weights"]],
+            )
+            for r in self.lines()
+            if r["type"] == "route"
+        ]
         self.assertEqual(got, expected)
 
     def test_only_announced_rows(self):
         self.collect()
         with self.open() as producer:
             ids, weights = self.routing(4)
-            producer.record(0, ids, weights)  # announced by nobody
+            producer.record(0, ids, weights)  # not announced
             producer.step(2)
             for layer in range(LAYERS):
                 producer.record(layer, ids, weights)  # two rows of padding
@@ -148,13 +217,19 @@ class ProducerTest(harness.Case):
 
     def test_summary(self):
         with self.open(model_id="my/model") as producer:
-            self.assertEqual(producer.summary, f"my/model: layers 0-2, session {self.session}, ring {self.rings}/moetrace.v1."
-                                               f"{self.session}.{producer.trace_id}.ring")
+            self.assertEqual(
+                producer.summary,
+                f"my/model: layers 0-2, session {self.session}, ring {self.rings}/moetrace.v1."
+                f"{self.session}.{producer.trace_id}.ring",
+            )
         self.assertEqual(self.open(enabled=False).summary, "")
 
     def test_layers_without_experts(self):
         self.collect()
-        with self.assertLogs("moetrace") as logs, self.open(layers=[0, 2], moe_layers=[1, 2]) as producer:
+        with (
+            self.assertLogs("moetrace") as logs,
+            self.open(layers=[0, 2], moe_layers=[1, 2]) as producer,
+        ):
             producer.step(1)
             producer.record(2, *self.routing(1))
             self.assertEqual(producer.totals, (1, 1, 1, 0))
@@ -192,13 +267,33 @@ class ProducerTest(harness.Case):
         ids, weights = self.routing(2)
         producer.step(2)
         for error, text, arguments in (
-                (TypeError, "record: ids has dtype float32; it must be one of int16, int32, int64, uint32", (weights, weights)),
-                (TypeError, "record: weights has dtype float64; it must be one of float32, bfloat16, float16",
-                 (ids, weights.astype("float64"))),
-                (TypeError, "record: ids has dtype >i8", (ids.astype(">i8"), weights)),
-                (TypeError, "record: ids is a list; give a numpy array or a torch tensor", (ids.tolist(), weights)),
-                (ValueError, r"record: ids has shape \(2, 3\); it must be \[rows, 4\]", (ids[:, :3], weights)),
-                (ValueError, "record: ids has 2 rows and weights 1; they must have the same", (ids, weights[:1]))):
+            (
+                TypeError,
+                "record: ids has dtype float32; it must be one of int16, int32, int64, uint32",
+                (weights, weights),
+            ),
+            (
+                TypeError,
+                "record: weights has dtype float64; it must be one of float32, bfloat16, float16",
+                (ids, weights.astype("float64")),
+            ),
+            (TypeError, "record: ids has dtype >i8", (ids.astype(">i8"), weights)),
+            (
+                TypeError,
+                "record: ids is a list; give a numpy array or a torch tensor",
+                (ids.tolist(), weights),
+            ),
+            (
+                ValueError,
+                r"record: ids has shape \(2, 3\); it must be \[rows, 4\]",
+                (ids[:, :3], weights),
+            ),
+            (
+                ValueError,
+                "record: ids has 2 rows and weights 1; they must have the same",
+                (ids, weights[:1]),
+            ),
+        ):
             with self.assertRaisesRegex(error, text):
                 producer.record(0, *arguments)
         self.assertEqual(producer.totals.recorded, 0)
@@ -213,11 +308,12 @@ class ProducerTest(harness.Case):
         producer = self.open()
         producer.step(2)
         for error, text, layer in (
-                (ValueError, "record: layer is 3; it must be from 0 to 2", LAYERS),
-                (ValueError, "record: layer is -1; it must be from 0 to 2", -1),
-                (TypeError, "record: layer is 1.0; give an integer", 1.0),
-                (TypeError, "record: layer is 'layer 0'; give an integer", "layer 0"),
-                (TypeError, "record: layer is None; give an integer", None)):
+            (ValueError, "record: layer is 3; it must be from 0 to 2", LAYERS),
+            (ValueError, "record: layer is -1; it must be from 0 to 2", -1),
+            (TypeError, "record: layer is 1.0; give an integer", 1.0),
+            (TypeError, "record: layer is 'layer 0'; give an integer", "layer 0"),
+            (TypeError, "record: layer is None; give an integer", None),
+        ):
             self.assert_one_line(error, text, producer.record, layer, *self.routing(2))
         self.assertEqual(producer.totals.recorded, 0)
         producer.record(numpy.int64(1), *self.routing(2))
@@ -227,19 +323,48 @@ class ProducerTest(harness.Case):
         producer = self.open()
         request = producer.request("a", 5)
         for error, text, rows, spans in (
-                (TypeError, "step: the request of span 1 is 'a'; give what Producer.request gave, or its number", 2,
-                 [(request, 0, 0, 1), ("a", 0, 1, 1)]),
-                (TypeError, "step: the request of span 0 is None; give what", 2, [(None, 0, 0, 2)]),
-                (ValueError, "step: the request of span 0 is -1; it must be from 0 to", 2, [(-1, 0, 0, "x")]),
-                (TypeError, "step: the first position of span 0 is 0.5; give an integer", 2, [(request, 0.5, 0, 2)]),
-                (TypeError, "step: the rows of span 0 is array([[0, 0], [0, 0]]); give an integer", 2,
-                 [(request, 0, 0, numpy.zeros((2, 2), int))]),
-                (TypeError, "step: span 0 is (0, 2); give (request, first position, first row, rows)", 2, [(0, 2)]),
-                (TypeError, "step: spans is None; give a list of (request,", 2, None),
-                (TypeError, f"step: spans is ({request}, 0, 0, 2); give a list", 2, (request, 0, 0, 2)),
-                (ValueError, "step: spans has dtype int64; it must be contiguous", 2, numpy.zeros((2, 4), "int64")),
-                (TypeError, "step: rows is 2.0; give an integer", 2.0, ()),
-                (ValueError, "step: rows is -1; it must be from 0 to 4294967295", -1, ())):
+            (
+                TypeError,
+                "step: the request of span 1 is 'a'; give what Producer.request gave, or its",
+                2,
+                [(request, 0, 0, 1), ("a", 0, 1, 1)],
+            ),
+            (TypeError, "step: the request of span 0 is None; give what", 2, [(None, 0, 0, 2)]),
+            (
+                ValueError,
+                "step: the request of span 0 is -1; it must be from 0 to",
+                2,
+                [(-1, 0, 0, "x")],
+            ),
+            (
+                TypeError,
+                "step: the first position of span 0 is 0.5; give an integer",
+                2,
+                [(request, 0.5, 0, 2)],
+            ),
+            (
+                TypeError,
+                "step: the rows of span 0 is array([[0, 0], [0, 0]]); give an integer",
+                2,
+                [(request, 0, 0, numpy.zeros((2, 2), int))],
+            ),
+            (
+                TypeError,
+                "step: span 0 is (0, 2); give (request, first position, first row, rows)",
+                2,
+                [(0, 2)],
+            ),
+            (TypeError, "step: spans is None; give a list of (request,", 2, None),
+            (TypeError, f"step: spans is ({request}, 0, 0, 2); give a list", 2, (request, 0, 0, 2)),
+            (
+                ValueError,
+                "step: spans has dtype int64; it must be contiguous",
+                2,
+                numpy.zeros((2, 4), "int64"),
+            ),
+            (TypeError, "step: rows is 2.0; give an integer", 2.0, ()),
+            (ValueError, "step: rows is -1; it must be from 0 to 4294967295", -1, ()),
+        ):
             self.assert_one_line(error, text, producer.step, rows, spans)
         self.assertEqual(producer.totals.steps, 0)
         two = numpy.arange(3)[2]
@@ -247,24 +372,43 @@ class ProducerTest(harness.Case):
 
     def test_no_model(self):
         for what in (None, "my/model"):
-            self.assert_one_line(TypeError, f"trace: a {type(what).__name__} is no model of Hugging Face transformers; give one",
-                                 moetrace.trace, what)
+            self.assert_one_line(
+                TypeError,
+                "trace: expected a model of Hugging Face transformers, not a "
+                f"{type(what).__name__}; give one",
+                moetrace.trace,
+                what,
+            )
 
     def test_wrong_requests(self):
         producer = self.open()
         self.assert_one_line(TypeError, "request: id is 5; give a str", producer.request, 5)
-        self.assert_one_line(TypeError, "request: prompt_tokens is 1.5; give an integer", producer.request, "a", 1.5)
-        self.assert_one_line(ValueError, "request: cached_tokens is -1; it must be from 0", producer.request, "a", 1, -1)
+        self.assert_one_line(
+            TypeError, "request: prompt_tokens is 1.5; give an integer", producer.request, "a", 1.5
+        )
+        self.assert_one_line(
+            ValueError,
+            "request: cached_tokens is -1; it must be from 0",
+            producer.request,
+            "a",
+            1,
+            -1,
+        )
         request = producer.request("a", numpy.int64(5))
         self.assert_one_line(TypeError, "end: status is None; give a str", request.end, 1, None)
-        self.assert_one_line(TypeError, "end: generated_tokens is 'stop'; give an integer", request.end, "stop")
+        self.assert_one_line(
+            TypeError, "end: generated_tokens is 'stop'; give an integer", request.end, "stop"
+        )
 
     def test_closed_and_disabled_do_nothing(self):
         closed = self.open()
         closed.step(1)
         closed.record(0, *self.routing(1))
         closed.close()
-        for producer, totals in ((closed, (1, LAYERS, 1, 0)), (self.open(enabled=False), (0, 0, 0, 0))):
+        for producer, totals in (
+            (closed, (1, LAYERS, 1, 0)),
+            (self.open(enabled=False), (0, 0, 0, 0)),
+        ):
             request = producer.request("x", 1)
             self.assertFalse(producer.step(1, [(request, 0, 0, 1)]))
             producer.record(0, *self.routing(1))
@@ -284,7 +428,13 @@ class ProducerTest(harness.Case):
             self.assertRegex(str(caught.exception), r"^[^\n]+: [^\n]+$")
 
     def test_enabled(self):
-        for value, expected in (("1", True), ("Yes", True), ("0", False), ("no", False), ("", False)):
+        for value, expected in (
+            ("1", True),
+            ("Yes", True),
+            ("0", False),
+            ("no", False),
+            ("", False),
+        ):
             os.environ["MOETRACE"] = value
             self.addCleanup(os.environ.pop, "MOETRACE", None)
             self.assertEqual(moetrace.enabled(), expected)

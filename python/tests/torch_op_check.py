@@ -1,4 +1,8 @@
-"""moetrace_py::record: what compiled code records is what eager code records. scripts/check-transformers runs this."""
+"""moetrace_py::record: compiled code records what eager code records.
+
+scripts/check-transformers runs this.
+"""
+
 import pathlib
 import sys
 import unittest
@@ -7,7 +11,6 @@ import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "daemon/testing"))
 import harness  # noqa: E402  (in the folder just named)
-
 import moetrace  # noqa: E402
 from moetrace.recording import _torch_op  # noqa: E402
 
@@ -18,7 +21,9 @@ class Model(torch.nn.Module):
     def __init__(self, key, read_again):
         super().__init__()
         torch.manual_seed(3)
-        self.gates = torch.nn.ModuleList(torch.nn.Linear(HIDDEN, EXPERTS, bias=False) for _ in range(LAYERS))
+        self.gates = torch.nn.ModuleList(
+            torch.nn.Linear(HIDDEN, EXPERTS, bias=False) for _ in range(LAYERS)
+        )
         self.key = key
         self.read_again = read_again  # the token is the weights, which the experts read
         self.token = _torch_op.token_on(torch.device("cpu"))
@@ -26,15 +31,25 @@ class Model(torch.nn.Module):
     def forward(self, hidden):
         for layer, gate in enumerate(self.gates):
             weights, ids = gate(hidden).softmax(-1).topk(TOP_K)
-            torch.ops.moetrace_py.record(weights if self.read_again else self.token, ids, weights.detach(), layer, self.key)
+            torch.ops.moetrace_py.record(
+                weights if self.read_again else self.token, ids, weights.detach(), layer, self.key
+            )
             hidden = torch.tanh(hidden * weights.sum(-1, keepdim=True) + ids.sum(-1, keepdim=True))
         return hidden
 
 
 class TorchOp(harness.Case):
     def open(self):
-        producer = moetrace.Producer(num_layers=LAYERS, num_experts=EXPERTS, top_k=TOP_K, ring_mb=4, layers="all",
-                                     directory=str(self.rings), session=self.session, sample_every=1)
+        producer = moetrace.Producer(
+            num_layers=LAYERS,
+            num_experts=EXPERTS,
+            top_k=TOP_K,
+            ring_mb=4,
+            layers="all",
+            directory=str(self.rings),
+            session=self.session,
+            sample_every=1,
+        )
         self.addCleanup(producer.close)
         return producer
 
@@ -44,15 +59,21 @@ class TorchOp(harness.Case):
         self.addCleanup(_torch_op.bind, self.key, None)
 
     def test_compiled_as_eager(self):
+        seen = []
         for read_again in (False, True):
             for grad in (False, True):
                 torch.compiler.reset()
                 with self.subTest(read_again=read_again, grad=grad), torch.set_grad_enabled(grad):
                     model = Model(self.key, read_again)
                     compiled = torch.compile(model, fullgraph=True)
-                    compiled(torch.randn(5, HIDDEN))  # warm-up: nobody is bound
-                    seen = []
-                    _torch_op.bind(self.key, lambda layer, ids, weights: seen.append((layer, ids.clone(), weights.clone())))
+                    compiled(torch.randn(5, HIDDEN))  # warm-up: no recorder is bound
+                    seen.clear()
+                    _torch_op.bind(
+                        self.key,
+                        lambda layer, ids, weights: seen.append(
+                            (layer, ids.clone(), weights.clone())
+                        ),
+                    )
                     for rows in (5, 7, 1):
                         hidden = torch.randn(rows, HIDDEN)
                         expected = model(hidden)
@@ -69,7 +90,7 @@ class TorchOp(harness.Case):
         producer = self.open()
         _torch_op.bind(self.key, producer.record)
         with torch.no_grad():
-            compiled(torch.randn(3, HIDDEN))  # announced by nobody
+            compiled(torch.randn(3, HIDDEN))  # not announced
             for forward in (model, compiled):
                 producer.step(3)
                 forward(torch.randn(5, HIDDEN))  # two rows of padding

@@ -1,9 +1,10 @@
-"""moetrace.trace on small random models of transformers, in float32, with a real collector; on a CPU, or where
-MOETRACE_CHECK_DEVICE says.
+"""moetrace.trace on small random models of transformers, in float32, with a real collector.
 
-Every recorded row's experts are compared, as sets, with the top-k of the router logits that the model itself gives out, and
-its weights within 1e-5. scripts/check-transformers runs this; it is no part of CTest, because PyTorch is large.
+On a CPU, or the device of MOETRACE_CHECK_DEVICE. Every recorded row's experts are compared, as
+sets, with the top-k of the router logits that the model itself returns, and its weights within
+1e-5. scripts/check-transformers runs this; CTest does not, because PyTorch is large.
 """
+
 import json
 import logging
 import os
@@ -16,14 +17,23 @@ import transformers
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "daemon/testing"))
 import harness  # noqa: E402  (in the folder just named)
-
 import moetrace  # noqa: E402
 
 DEVICE = os.environ.get("MOETRACE_CHECK_DEVICE", "cpu")
 END, VOCABULARY, EXPERTS, TOP_K, LAYERS = 3, 64, 8, 2, 3
-SHAPE = dict(vocab_size=VOCABULARY, hidden_size=32, intermediate_size=32, num_hidden_layers=LAYERS, num_attention_heads=4,
-             num_key_value_heads=4, max_position_embeddings=256, num_experts_per_tok=TOP_K, bos_token_id=1, eos_token_id=END,
-             pad_token_id=0)
+SHAPE = dict(
+    vocab_size=VOCABULARY,
+    hidden_size=32,
+    intermediate_size=32,
+    num_hidden_layers=LAYERS,
+    num_attention_heads=4,
+    num_key_value_heads=4,
+    max_position_embeddings=256,
+    num_experts_per_tok=TOP_K,
+    bos_token_id=1,
+    eos_token_id=END,
+    pad_token_id=0,
+)
 EXPERT_SHAPE = dict(num_experts=EXPERTS, moe_intermediate_size=32)
 
 
@@ -35,22 +45,41 @@ def tensor(values):
 
 
 def models():
-    """Name, model, and how its weights follow from the logits: renormalised or not (None: not by a softmax)."""
+    """Name, how weights follow from the logits (renormalised or not; None: not by a softmax), and
+    the configuration."""
     for renormalized in (False, True):
         for name in ("Qwen2Moe", "Qwen3Moe", "Olmoe"):
             extra = {"shared_expert_intermediate_size": 32} if name == "Qwen2Moe" else {}
-            yield name, renormalized, {**SHAPE, **EXPERT_SHAPE, **extra, "norm_topk_prob": renormalized}
+            yield (
+                name,
+                renormalized,
+                {**SHAPE, **EXPERT_SHAPE, **extra, "norm_topk_prob": renormalized},
+            )
     yield "Mixtral", True, {**SHAPE, "num_local_experts": EXPERTS}
-    yield "DeepseekV3", None, {
-        **SHAPE, "n_routed_experts": EXPERTS, "moe_intermediate_size": 32, "n_group": 2, "topk_group": 1, "q_lora_rank": 16,
-        "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8, "first_k_dense_replace": 1}
+    yield (
+        "DeepseekV3",
+        None,
+        {
+            **SHAPE,
+            "n_routed_experts": EXPERTS,
+            "moe_intermediate_size": 32,
+            "n_group": 2,
+            "topk_group": 1,
+            "q_lora_rank": 16,
+            "kv_lora_rank": 16,
+            "qk_rope_head_dim": 8,
+            "qk_nope_head_dim": 8,
+            "v_head_dim": 8,
+            "first_k_dense_replace": 1,
+        },
+    )
 
 
 def make(name, shape):
     torch.manual_seed(11)
     config = getattr(transformers, f"{name}Config")(**shape)
     model = getattr(transformers, f"{name}ForCausalLM")(config).eval().to(DEVICE)
-    with torch.no_grad():  # some routers begin as zeros, and every token would tie
+    with torch.no_grad():  # some routers are zeros at first: every token would tie
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.normal_(0, 0.3)
@@ -58,31 +87,42 @@ def make(name, shape):
 
 
 class Checks(harness.Case):
-    """What the checks of eager and of compiled models share."""
+    """The shared part of the checks of eager and of compiled models."""
 
     figures = {}
 
     @classmethod
     def print_figures(cls):
         for name, (rows, error) in cls.figures.items():
-            print(f"{name}: {rows} rows have the model's own experts; weights differ by at most {error:.1e}")
+            print(
+                f"{name}: {rows} rows have the model's own experts; "
+                f"weights differ by at most {error:.1e}"
+            )
 
     def setUp(self):
         super().setUp()
         harness.Collector(self, "--output-dir", self.traces)
-        self.options = dict(directory=str(self.rings), session=self.session, layers="all", sample_every=1, ring_mb=16)
+        self.options = dict(
+            directory=str(self.rings),
+            session=self.session,
+            layers="all",
+            sample_every=1,
+            ring_mb=16,
+        )
 
     def lines(self):
         self.wait_drained()
-        path, = self.trace_files()
+        (path,) = self.trace_files()
         self.check(path)
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         path.unlink()
         return lines
 
     def compare(self, model, renormalized, lines, tokens):
-        """Each request's routes against one pass over its whole text; tokens: {request: ids}."""
-        routes = {(r["req_id"], r["token_idx"], r["layer"]): r for r in lines if r["type"] == "route"}
+        """Compares each request's routes with one pass over its text; tokens: {request: ids}."""
+        routes = {
+            (r["req_id"], r["token_idx"], r["layer"]): r for r in lines if r["type"] == "route"
+        }
         logged, compared, worst = lines[0]["layers_logged"], 0, 0.0
         for request, ids in tokens.items():
             with torch.no_grad():
@@ -115,14 +155,22 @@ class Checks(harness.Case):
         return prompts, out[:, longest:].tolist()
 
     def compare_generated(self, model, renormalized, prompts, new):
-        """The trace of what `generate` returned: its requests, its counts, and each row."""
+        """Compares the trace with what `generate` returned: requests, counts, and each row."""
         lines = self.lines()
-        new = [n[:n.index(END) + 1] if END in n else n for n in new]
+        new = [n[: n.index(END) + 1] if END in n else n for n in new]
         names = ["first", "r0", "r1"]
-        self.assertEqual([(r["req_id"], r["prompt_tokens"]) for r in lines if r["type"] == "request"],
-                         list(zip(names, map(len, prompts))))
-        self.assertEqual([(r["req_id"], r["generated_tokens"], r["status"]) for r in lines if r["type"] == "request_end"],
-                         [(i, len(n), "stop" if END in n else "length") for i, n in zip(names, new)])
+        self.assertEqual(
+            [(r["req_id"], r["prompt_tokens"]) for r in lines if r["type"] == "request"],
+            list(zip(names, map(len, prompts))),
+        )
+        self.assertEqual(
+            [
+                (r["req_id"], r["generated_tokens"], r["status"])
+                for r in lines
+                if r["type"] == "request_end"
+            ],
+            [(i, len(n), "stop" if END in n else "length") for i, n in zip(names, new)],
+        )
         rows = sum(len(p) + len(n) - 1 for p, n in zip(prompts, new))
         logged = lines[0]["layers_logged"]
         self.assertEqual(lines[-1]["delivered"], rows * len(logged))
@@ -132,7 +180,9 @@ class Checks(harness.Case):
             return
         self.assertEqual(lines[0]["router"]["renormalized"], renormalized)
         # A pass over the whole text gives what the passes of generate() gave, up to rounding.
-        self.compare(model, renormalized, lines, {i: p + n[:-1] for i, p, n in zip(names, prompts, new)})
+        self.compare(
+            model, renormalized, lines, {i: p + n[:-1] for i, p, n in zip(names, prompts, new)}
+        )
 
 
 class Eager(Checks):
@@ -143,22 +193,36 @@ class Eager(Checks):
                 self.compare_generated(model, renormalized, *self.generate(model, do_sample=True))
 
     def test_generate_without_padding(self):
-        """Then generate() gives the model no mask; a sequence that has ended is fed padding until the others have, too."""
+        """generate() gives the model no mask, and feeds padding to sequences that have ended."""
         model = make("Mixtral", {**SHAPE, "num_local_experts": EXPERTS})
         prompts = [[5 + n, 6, 7] for n in range(8)]
         torch.manual_seed(5)
         with moetrace.trace(model, **self.options):
-            out = model.generate(tensor(prompts), attention_mask=torch.ones(8, 3, dtype=torch.int64, device=DEVICE), max_new_tokens=40,
-                                 do_sample=True)
-        new = [n[:n.index(END) + 1] if END in n else n for n in out[:, 3:].tolist()]
+            out = model.generate(
+                tensor(prompts),
+                attention_mask=torch.ones(8, 3, dtype=torch.int64, device=DEVICE),
+                max_new_tokens=40,
+                do_sample=True,
+            )
+        new = [n[: n.index(END) + 1] if END in n else n for n in out[:, 3:].tolist()]
         self.assertGreater(len(set(map(len, new))), 1, "no sequence ended before another")
-        self.compare(model, True, self.lines(), {f"r{n}": prompts[n] + new[n][:-1] for n in range(8)})
+        self.compare(
+            model, True, self.lines(), {f"r{n}": prompts[n] + new[n][:-1] for n in range(8)}
+        )
 
     def test_a_model_in_double_precision_goes_on_unrecorded(self):
-        model = make("Qwen2Moe", {**SHAPE, **EXPERT_SHAPE, "shared_expert_intermediate_size": 32}).double()
-        if hasattr(model, "set_experts_implementation"):  # the grouped kernel of transformers 5 has no double precision
+        model = make(
+            "Qwen2Moe", {**SHAPE, **EXPERT_SHAPE, "shared_expert_intermediate_size": 32}
+        ).double()
+        if hasattr(
+            model, "set_experts_implementation"
+        ):  # the grouped kernel of transformers 5 lacks double precision
             model.set_experts_implementation("eager")
-        with self.assertLogs("moetrace", logging.WARNING) as logs, moetrace.trace(model, **self.options), torch.no_grad():
+        with (
+            self.assertLogs("moetrace", logging.WARNING) as logs,
+            moetrace.trace(model, **self.options),
+            torch.no_grad(),
+        ):
             model(tensor([[5, 6]]))
         self.assertIn("layer 0 is not recorded: record: weights has dtype float64", logs.output[0])
         self.lines()
@@ -174,11 +238,13 @@ class Eager(Checks):
         self.assertEqual(*delivered)
 
     def test_experts_as_the_router_said(self):
-        """DeepSeek chooses by corrected, grouped scores: its experts are compared with what its own router returns."""
+        """DeepSeek chooses by corrected, grouped scores: compared with what its router returns."""
         model = make("DeepseekV3", list(models())[-1][2])
         returned = []
         for layer in model.model.layers[1:]:
-            layer.mlp.gate.register_forward_hook(lambda _m, _a, out: returned.append([t for t in out if t.shape[-1] == TOP_K]))
+            layer.mlp.gate.register_forward_hook(
+                lambda _m, _a, out: returned.append([t for t in out if t.shape[-1] == TOP_K])
+            )
         with moetrace.trace(model, **self.options), torch.no_grad():
             model(tensor([[5, 6, 7, 8]]))
         lines = self.lines()
@@ -198,10 +264,12 @@ class Eager(Checks):
         with moetrace.trace(model, **self.options), torch.no_grad():
             model(ids, attention_mask=mask)
             model(ids[:1])
-            model.model(ids)  # not through the model: announced by nobody
+            model.model(ids)  # not through the model: not announced
         lines = self.lines()
         self.compare(model, True, lines, {"r0": [5, 6, 7, 8], "r1": [9, 10], "r2": [5, 6, 7, 8]})
-        self.assertEqual([r["status"] for r in lines if r["type"] == "request_end"], ["forward"] * 3)
+        self.assertEqual(
+            [r["status"] for r in lines if r["type"] == "request_end"], ["forward"] * 3
+        )
 
     def test_a_pass_that_fails_is_torn(self):
         model = make("Mixtral", {**SHAPE, "num_local_experts": EXPERTS})
@@ -226,17 +294,24 @@ class Eager(Checks):
 
     def test_beams_are_refused_with_a_line(self):
         model = make("Mixtral", {**SHAPE, "num_local_experts": EXPERTS})
-        with self.assertLogs("moetrace", logging.WARNING) as logs, moetrace.trace(model, **self.options):
+        with (
+            self.assertLogs("moetrace", logging.WARNING) as logs,
+            moetrace.trace(model, **self.options),
+        ):
             model.generate(tensor([[5, 6]]), max_new_tokens=4, num_beams=2, do_sample=False)
         self.assertIn("beam search", logs.output[0])
         self.assertEqual(self.lines()[-1]["attempted"], 0)
 
     def test_no_moe_is_one_line(self):
-        with self.assertRaisesRegex(moetrace.TracingError, "^trace: Linear has no layer whose router can be found; "):
+        with self.assertRaisesRegex(
+            moetrace.TracingError, "^trace: Linear has no layer whose router can be found; "
+        ):
             moetrace.trace(torch.nn.Linear(2, 2))
         layers = make("Mixtral", {**SHAPE, "num_local_experts": EXPERTS}).model
         del layers.config
-        with self.assertRaisesRegex(moetrace.TracingError, "^trace: MixtralModel has no configuration, as "):
+        with self.assertRaisesRegex(
+            moetrace.TracingError, "^trace: MixtralModel has no configuration, as "
+        ):
             moetrace.trace(layers)
 
 

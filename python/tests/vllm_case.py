@@ -1,4 +1,5 @@
-"""What the checks inside vLLM share: a private ring directory, small models, and vLLM in a process of its own."""
+"""Shared by the checks inside vLLM: private rings, small models, vLLM in its own process."""
+
 import functools
 import json
 import os
@@ -13,7 +14,7 @@ import harness  # noqa: E402  (in the folder just named)
 import small_models  # noqa: E402
 
 CHILD = pathlib.Path(__file__).with_name("vllm_child.py")
-_SCRATCH = tempfile.TemporaryDirectory(prefix="moetrace-vllm.")  # goes when the process ends
+_SCRATCH = tempfile.TemporaryDirectory(prefix="moetrace-vllm.")  # removed when the process ends
 MODELS, CACHE = pathlib.Path(_SCRATCH.name) / "models", pathlib.Path(_SCRATCH.name) / "cache"
 ENGINE_TIMEOUT_S = int(os.environ.get("MOETRACE_CHECK_TIMEOUT_S", "600"))
 
@@ -26,14 +27,27 @@ def model_folder(kind):
 
 
 class VllmCase(harness.Case):
-    def run_vllm(self, *workloads, kind="Qwen2Moe", model=None, processes=False, traced=True, **environment):
-        """What the workloads answered, and what vLLM wrote to its log. model: a folder; None: a small one of this kind."""
+    def run_vllm(
+        self, *workloads, kind="Qwen2Moe", model=None, processes=False, traced=True, **environment
+    ):
+        """The answers of the workloads, and vLLM's log. model: a folder; None: a small one of this
+        kind."""
         output = pathlib.Path(tempfile.mkstemp(".json", dir=self.folder)[1])
-        env = self.environment(MOETRACE="1" if traced else "0", VLLM_ENABLE_V1_MULTIPROCESSING="1" if processes else "0",
-                               **environment)
-        # A session of its own, so that an engine that hangs goes with all its processes, and leaves the GPU.
-        with subprocess.Popen([sys.executable, "-B", CHILD, model or model_folder(kind), output, *workloads], env=env, text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True) as child:
+        env = self.environment(
+            MOETRACE="1" if traced else "0",
+            VLLM_ENABLE_V1_MULTIPROCESSING="1" if processes else "0",
+            **environment,
+        )
+        # A session of its own, so that an engine that hangs ends with all its processes, and frees
+        # the GPU.
+        with subprocess.Popen(
+            [sys.executable, "-B", CHILD, model or model_folder(kind), output, *workloads],
+            env=env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as child:
             try:
                 log, _ = child.communicate(timeout=ENGINE_TIMEOUT_S)
             except BaseException:
@@ -43,16 +57,25 @@ class VllmCase(harness.Case):
         return json.loads(output.read_text()), log
 
     def environment(self, **more):
-        return {**os.environ, "MOETRACE_DIR": str(self.rings), "MOETRACE_SESSION": self.session, "VLLM_CPU_KVCACHE_SPACE": "1",
-                "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1",
-                "VLLM_CACHE_ROOT": os.environ.get("VLLM_CACHE_ROOT", str(CACHE)),
-                "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR", str(CACHE / "inductor")), **more}
+        return {
+            **os.environ,
+            "MOETRACE_DIR": str(self.rings),
+            "MOETRACE_SESSION": self.session,
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_NO_USAGE_STATS": "1",
+            "HF_HUB_OFFLINE": "1",
+            "VLLM_CACHE_ROOT": os.environ.get("VLLM_CACHE_ROOT", str(CACHE)),
+            "TORCHINDUCTOR_CACHE_DIR": os.environ.get(
+                "TORCHINDUCTOR_CACHE_DIR", str(CACHE / "inductor")
+            ),
+            **more,
+        }
 
     def collect(self):
         harness.Collector(self, "--output-dir", self.traces)
 
     def lines(self):
-        """Of each trace, in the order in which the engines started."""
+        """The lines of each trace, in the order in which the engines started."""
         self.wait_drained()
         traces = []
         for path in self.trace_files():

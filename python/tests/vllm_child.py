@@ -1,21 +1,32 @@
 """What vllm_check.py runs inside vLLM: named workloads, each in an engine of its own.
 
-usage: vllm_child.py MODEL OUTPUT WORKLOAD...      (OUTPUT: JSON, {workload: [{"id", "prompt", "tokens", "cached", "whole"}]})
+usage: vllm_child.py MODEL OUTPUT WORKLOAD...
 
-MOETRACE decides whether they are traced, VLLM_ENABLE_V1_MULTIPROCESSING whether the engine has processes of its own.
+OUTPUT: JSON, {workload: [{"id", "prompt", "tokens", "cached", "whole"}]}. MOETRACE decides whether
+the workloads are traced, VLLM_ENABLE_V1_MULTIPROCESSING whether the engine has its own processes.
 """
+
 import asyncio
 import json
 import pathlib
 import random
 import sys
 
-ENGINE = dict(dtype="float32", seed=1234, max_model_len=512, max_num_seqs=16, enable_prefix_caching=False, enforce_eager=True)
+ENGINE = dict(
+    dtype="float32",
+    seed=1234,
+    max_model_len=512,
+    max_num_seqs=16,
+    enable_prefix_caching=False,
+    enforce_eager=True,
+)
 
 
 def prompts(count, shortest, longest, seed=1):
     rng = random.Random(seed)
-    return [[rng.randrange(256) for _ in range(rng.randint(shortest, longest))] for _ in range(count)]
+    return [
+        [rng.randrange(256) for _ in range(rng.randint(shortest, longest))] for _ in range(count)
+    ]
 
 
 def sampling(count, **more):
@@ -25,7 +36,7 @@ def sampling(count, **more):
 
 
 def generate(model, batches, count=24, before=None, **options):
-    """Each batch after the one before, in one engine; before(llm): what to do when it has been made."""
+    """The answers to batches, one after another, of one engine. before(llm) is called first."""
     import vllm
 
     llm = vllm.LLM(model=model, **{**ENGINE, **options})
@@ -33,9 +44,18 @@ def generate(model, batches, count=24, before=None, **options):
         before(llm)
     done = []
     for batch in batches:
-        for out in llm.generate([dict(prompt_token_ids=p) for p in batch], sampling(count), use_tqdm=False):
-            done.append(dict(id=out.request_id, prompt=list(out.prompt_token_ids), tokens=list(out.outputs[0].token_ids),
-                             cached=out.num_cached_tokens or 0, whole=True))
+        for out in llm.generate(
+            [dict(prompt_token_ids=p) for p in batch], sampling(count), use_tqdm=False
+        ):
+            done.append(
+                dict(
+                    id=out.request_id,
+                    prompt=list(out.prompt_token_ids),
+                    tokens=list(out.outputs[0].token_ids),
+                    cached=out.num_cached_tokens or 0,
+                    whole=True,
+                )
+            )
             routed = getattr(out.outputs[0], "routed_experts", None)
             if routed is not None:
                 done[-1]["routed"] = routed.tolist()
@@ -51,28 +71,43 @@ def compiled(model):
 
 
 def chunked(model):
-    return generate(model, [prompts(6, 30, 200)], max_num_batched_tokens=32, enable_chunked_prefill=True)
+    return generate(
+        model, [prompts(6, 30, 200)], max_num_batched_tokens=32, enable_chunked_prefill=True
+    )
 
 
 def cached(model):
     head, *tails = prompts(4, 96, 96)
-    return generate(model, [[head], [head + tail[:20] for tail in tails]], enable_prefix_caching=True, block_size=32)
+    return generate(
+        model,
+        [[head], [head + tail[:20] for tail in tails]],
+        enable_prefix_caching=True,
+        block_size=32,
+    )
 
 
 def preempted(model):
-    """A cache that holds about three of the eight sequences when they have grown."""
-    return generate(model, [prompts(8, 60, 90)], count=120, num_gpu_blocks_override=20, block_size=32)
+    """A cache that holds about three of the eight sequences at their full length."""
+    return generate(
+        model, [prompts(8, 60, 90)], count=120, num_gpu_blocks_override=20, block_size=32
+    )
 
 
 def guessed(model):
-    """Speculative decoding: repetitive prompts, and guesses from them, some wrong."""
-    guesses = dict(method="ngram", num_speculative_tokens=3, prompt_lookup_max=3, prompt_lookup_min=1)
+    """Speculative decoding by n-grams: repetitive prompts, and some wrong guesses."""
+    guesses = dict(
+        method="ngram", num_speculative_tokens=3, prompt_lookup_max=3, prompt_lookup_min=1
+    )
     return generate(model, [[p * 3 for p in prompts(4, 6, 20)]], speculative_config=guesses)
 
 
 def drafted(model):
-    """Speculative decoding with a draft model that has routers of its own, and is mostly wrong."""
-    draft = dict(method="draft_model", model=str(pathlib.Path(model).with_name("Qwen3Moe")), num_speculative_tokens=3)
+    """Speculative decoding by a draft model with routers of its own, which is mostly wrong."""
+    draft = dict(
+        method="draft_model",
+        model=str(pathlib.Path(model).with_name("Qwen3Moe")),
+        num_speculative_tokens=3,
+    )
     return generate(model, [prompts(4, 6, 20)], speculative_config=draft)
 
 
@@ -81,14 +116,22 @@ def tensor_parallel(model):
 
 
 def _gpu(**more):
-    """As vLLM is served on a GPU: bfloat16, CUDA graphs, the full shape with random weights. Without a GPU, as above."""
-    import vllm  # noqa: F401  (first: it sees to it that the next question leaves CUDA alone, for engines that are forked)
+    """vLLM's usual setup on a GPU: bfloat16, CUDA graphs, the full shape with random weights.
+    Without a GPU: `ENGINE`."""
     import torch
+    import vllm  # noqa: F401  (first: then the next line leaves CUDA alone)
 
     if not torch.cuda.is_available():
         return more
-    return dict(dtype="bfloat16", enforce_eager=False, load_format="dummy", skip_tokenizer_init=True, max_num_seqs=64,
-                gpu_memory_utilization=0.6, **more)
+    return dict(
+        dtype="bfloat16",
+        enforce_eager=False,
+        load_format="dummy",
+        skip_tokenizer_init=True,
+        max_num_seqs=64,
+        gpu_memory_utilization=0.6,
+        **more,
+    )
 
 
 def graphs(model):
@@ -96,23 +139,33 @@ def graphs(model):
 
 
 def captured(model):
-    """With vLLM's own capture: each answer's "routed" is [prompt + generated - 1, layers, top_k]."""
-    return generate(model, [prompts(48, 20, 200)], count=64, **_gpu(enable_return_routed_experts=True))
+    """With vLLM's own capture: an answer's "routed" is [prompt + generated - 1, layers, top_k]."""
+    return generate(
+        model, [prompts(48, 20, 200)], count=64, **_gpu(enable_return_routed_experts=True)
+    )
 
 
 def captured_by_two(model):
     """The same, tensor parallel."""
-    return generate(model, [prompts(48, 20, 200)], count=64, **_gpu(enable_return_routed_experts=True, tensor_parallel_size=2))
+    return generate(
+        model,
+        [prompts(48, 20, 200)],
+        count=64,
+        **_gpu(enable_return_routed_experts=True, tensor_parallel_size=2),
+    )
 
 
 def watched(model):
-    """Eager, in this process; the last "answer" is {layer: [ids, weights]} as a hook of ours saw them, in the order of rows."""
+    """Eager, in this process. The last "answer" is {layer: [ids, weights]} as a hook here saw them,
+    in the order of rows."""
     seen = {}
 
     def watch(network):
         for module in network.modules():
             if hasattr(module, "router") and hasattr(module, "layer_id"):
-                module.router._compute_routing = keep(module.router._compute_routing, module.layer_id)
+                module.router._compute_routing = keep(
+                    module.router._compute_routing, module.layer_id
+                )
 
     def keep(compute, layer):
         def compute_and_keep(*args, **kwargs):
@@ -124,8 +177,13 @@ def watched(model):
 
         return compute_and_keep
 
-    done = generate(model, [prompts(12, 20, 100)], count=16, before=lambda llm: llm.apply_model(watch),
-                    **{**_gpu(), "enforce_eager": True})
+    done = generate(
+        model,
+        [prompts(12, 20, 100)],
+        count=16,
+        before=lambda llm: llm.apply_model(watch),
+        **{**_gpu(), "enforce_eager": True},
+    )
     return [*done, {"seen": seen}]
 
 
@@ -133,7 +191,9 @@ async def _stream(engine, id, prompt, count, abort_after, done):
     tokens = []
     request = dict(id=id, prompt=prompt, tokens=tokens, cached=0, whole=abort_after is None)
     done.append(request)
-    async for out in engine.generate(dict(prompt_token_ids=prompt), sampling(count, ignore_eos=True), id):
+    async for out in engine.generate(
+        dict(prompt_token_ids=prompt), sampling(count, ignore_eos=True), id
+    ):
         tokens[:] = out.outputs[0].token_ids
         if abort_after is not None and len(tokens) >= abort_after:
             await engine.abort(id)
@@ -144,11 +204,24 @@ async def _streams(model):
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    engine = AsyncLLM.from_engine_args(AsyncEngineArgs(model=model, **{**ENGINE, "max_num_seqs": 32}))
+    engine = AsyncLLM.from_engine_args(
+        AsyncEngineArgs(model=model, **{**ENGINE, "max_num_seqs": 32})
+    )
     rng, done = random.Random(7), []
     texts = prompts(200, 5, 60, seed=3)
-    await asyncio.gather(*(_stream(engine, f"stream-{n}", text, rng.randint(4, 40), rng.randint(1, 20) if n % 3 == 0 else None,
-                                   done) for n, text in enumerate(texts)))
+    await asyncio.gather(
+        *(
+            _stream(
+                engine,
+                f"stream-{n}",
+                text,
+                rng.randint(4, 40),
+                rng.randint(1, 20) if n % 3 == 0 else None,
+                done,
+            )
+            for n, text in enumerate(texts)
+        )
+    )
     engine.shutdown()
     return done
 

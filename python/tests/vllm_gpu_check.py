@@ -1,7 +1,10 @@
-"""Unmodified vLLM on a GPU, with CUDA graphs and the shape of Qwen1.5-MoE-A2.7B, random weights, bfloat16: every row's experts are
-those of vLLM's own capture, in the same run. For an environment with vLLM and the moetrace package; MOETRACED and MOETRACE_CLI
-name the programs. Without a GPU a small model is taken, which tests this test.
+"""Unmodified vLLM on a GPU: every row's experts are those of vLLM's own capture, in the same run.
+
+With CUDA graphs and the shape of Qwen1.5-MoE-A2.7B, random weights, bfloat16. The environment needs
+vLLM and the moetrace package; MOETRACED and MOETRACE_CLI name the programs. Without a GPU a small
+model is used, which tests this test.
 """
+
 import collections
 import concurrent.futures
 import json
@@ -11,16 +14,33 @@ import sys
 import unittest
 
 import torch
-
 from vllm_case import MODELS, VllmCase, model_folder
 
 V1, V2 = {"VLLM_USE_V2_MODEL_RUNNER": "0"}, {"VLLM_USE_V2_MODEL_RUNNER": "1"}
 SHAPE = dict(
-    architectures=["Qwen2MoeForCausalLM"], model_type="qwen2_moe", hidden_size=2048, num_hidden_layers=24, num_attention_heads=16,
-    num_key_value_heads=16, num_experts=60, num_experts_per_tok=4, moe_intermediate_size=1408, intermediate_size=5632,
-    shared_expert_intermediate_size=5632, norm_topk_prob=False, vocab_size=151936, max_position_embeddings=8192,
-    rope_theta=1000000.0, torch_dtype="bfloat16", tie_word_embeddings=False, hidden_act="silu", decoder_sparse_step=1,
-    rms_norm_eps=1e-6, bos_token_id=151643, eos_token_id=151643)
+    architectures=["Qwen2MoeForCausalLM"],
+    model_type="qwen2_moe",
+    hidden_size=2048,
+    num_hidden_layers=24,
+    num_attention_heads=16,
+    num_key_value_heads=16,
+    num_experts=60,
+    num_experts_per_tok=4,
+    moe_intermediate_size=1408,
+    intermediate_size=5632,
+    shared_expert_intermediate_size=5632,
+    norm_topk_prob=False,
+    vocab_size=151936,
+    max_position_embeddings=8192,
+    rope_theta=1000000.0,
+    torch_dtype="bfloat16",
+    tie_word_embeddings=False,
+    hidden_act="silu",
+    decoder_sparse_step=1,
+    rms_norm_eps=1e-6,
+    bos_token_id=151643,
+    eos_token_id=151643,
+)
 
 
 class VllmOnGpu(VllmCase):
@@ -55,7 +75,7 @@ class VllmOnGpu(VllmCase):
         return rows
 
     def check_rows(self, lines, answers):
-        """Every position of every request once in each layer, with ids and weights that a softmax can give."""
+        """Each position of each request is once in each layer; ids and weights fit a softmax."""
         rows = self.rows_of(lines)
         self.assertEqual(set(rows), {answer["id"] for answer in answers})
         for answer in answers:
@@ -68,28 +88,49 @@ class VllmOnGpu(VllmCase):
                     self.assertTrue(all(0 < weight <= 1 for weight in line["topk_weights"]))
         return rows
 
-    @unittest.skipUnless(torch.cuda.is_available(), "vLLM's own capture needs a GPU, or gives zeros")
+    @unittest.skipUnless(
+        torch.cuda.is_available(), "vLLM's own capture needs a GPU, or gives zeros"
+    )
     def test_ids_of_vllms_own_capture(self):
-        self.check_captured(*self.run_traced("captured"))  # vLLM takes the runner that can
+        self.check_captured(*self.run_traced("captured"))  # vLLM chooses the runner that can
 
     @unittest.skipUnless(torch.cuda.device_count() > 1, "needs two GPUs")
     def test_tensor_parallel(self):
         """Two ranks see the same rows: one trace, of rank 0."""
-        lines, answers = self.run_traced("captured_by_two", processes=True, VLLM_ALLREDUCE_USE_SYMM_MEM="0", NCCL_NVLS_ENABLE="0")
+        lines, answers = self.run_traced(
+            "captured_by_two", processes=True, VLLM_ALLREDUCE_USE_SYMM_MEM="0", NCCL_NVLS_ENABLE="0"
+        )
         self.assertEqual((lines[0]["world_size"], lines[0]["ranks"]["tp"]), (2, 0))
         self.check_captured(lines, answers)
 
     @unittest.skipUnless(torch.cuda.device_count() > 1, "needs two GPUs")
     def test_data_parallel(self):
-        """A trace a rank, whose rows are those of its own requests; the other rank's have the same names."""
+        """Each rank has a trace of its own requests; the other rank's have the same names."""
         self.collect()
-        port = 29_000 + 2 * (os.getpid() % 1_000)  # vLLM takes the next one, too; below those that the kernel gives out
-        together = dict(VLLM_DP_SIZE="2", VLLM_DP_MASTER_IP="127.0.0.1", VLLM_DP_MASTER_PORT=str(port))
+        port = 29_000 + 2 * (
+            os.getpid() % 1_000
+        )  # vLLM uses the next one, too; below the ephemeral ports
+        together = dict(
+            VLLM_DP_SIZE="2", VLLM_DP_MASTER_IP="127.0.0.1", VLLM_DP_MASTER_PORT=str(port)
+        )
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            ranks = [pool.submit(self.run_vllm, "graphs", model=self.model(), processes=True, VLLM_DP_RANK=rank,
-                                 VLLM_DP_RANK_LOCAL=rank, **together) for rank in ("0", "1")]
+            ranks = [
+                pool.submit(
+                    self.run_vllm,
+                    "graphs",
+                    model=self.model(),
+                    processes=True,
+                    VLLM_DP_RANK=rank,
+                    VLLM_DP_RANK_LOCAL=rank,
+                    **together,
+                )
+                for rank in ("0", "1")
+            ]
         traces = sorted(self.lines(), key=lambda lines: lines[0]["ranks"]["dp"])
-        self.assertEqual([(lines[0]["ranks"]["dp"], lines[0]["world_size"]) for lines in traces], [(0, 2), (1, 2)])
+        self.assertEqual(
+            [(lines[0]["ranks"]["dp"], lines[0]["world_size"]) for lines in traces],
+            [(0, 2), (1, 2)],
+        )
         for lines, rank in zip(traces, ranks):
             answers, _ = rank.result()
             self.check_rows(lines, answers["graphs"])
@@ -108,14 +149,18 @@ class VllmOnGpu(VllmCase):
                 lines, answers = self.run_traced("graphs", processes=True, **runner)
                 self.check_rows(lines, answers)
 
-    @unittest.skipUnless(torch.cuda.is_available(), "on a CPU the kernel routes, and no Python sees it")
+    @unittest.skipUnless(
+        torch.cuda.is_available(), "on a CPU the kernel routes, and no Python sees it"
+    )
     def test_every_bit_as_a_hook_in_python_sees_it(self):
         for runner in (V1, V2):
             with self.subTest(runner):
                 lines, (*answers, extra) = self.run_traced("watched", **runner)
                 self.check_rows(lines, answers)
                 for layer in lines[0]["layers_logged"]:
-                    routes = [line for line in lines if line["type"] == "route" and line["layer"] == layer]
+                    routes = [
+                        line for line in lines if line["type"] == "route" and line["layer"] == layer
+                    ]
                     ids, weights = extra["seen"][str(layer)]
                     self.assertEqual([line["topk_ids"] for line in routes], ids)
                     self.assertEqual([as_float32(line["topk_weights"]) for line in routes], weights)

@@ -35,7 +35,7 @@ Numpy Numpy::load() {
   const void* const data = int32 ? PyLong_AsVoidPtr(address.get()) : nullptr;
   if (data == nullptr) return numpy;
   numpy.int32_ = std::move(int32);
-  // A pointer is followed when what stands before it is as it should be.
+  // Each pointer is followed only if the fields before it have the expected values.
   const ArrayFields& array = fields(probe.get());
   numpy.fields_hold_ = array.data == data && array.dimension_count == 1 &&
                        array.dimensions[0] == 2 && array.strides[0] == sizeof(std::int32_t) &&
@@ -64,7 +64,7 @@ const std::int32_t* Column::first(const Numpy& numpy, PyObject* array, Py_ssize_
     char* bytes = nullptr;
     if (!bytes_ || PyBytes_AsStringAndSize(bytes_.get(), &bytes, &has) != 0) return nullptr;
     has /= Py_ssize_t{sizeof(std::int32_t)};
-    numbers = reinterpret_cast<const std::int32_t*>(bytes);  // aligned for any number
+    numbers = reinterpret_cast<const std::int32_t*>(bytes);  // aligned for every type
   }
   if (has >= count) return numbers;
   PyErr_Format(PyExc_ValueError, "a column of the batch has %zd numbers; it needs %zd", has, count);

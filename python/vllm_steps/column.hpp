@@ -1,4 +1,4 @@
-// A column of a batch: int32 numbers in an array of numpy's.
+// A column of a batch: int32 numbers in a numpy array.
 #pragma once
 
 #include <cstdint>
@@ -7,18 +7,18 @@
 
 namespace moetrace {
 
-// Numpy, as far as columns need it. Its array's own fields are read, because its functions take 4
-// us with cold caches: their places are a part of numpy's binary interface, which its C macros
-// compile into extensions, and an array is looked at first that tells whether they hold.
+// The part of numpy that columns need. An array's fields are read in place, because numpy's
+// functions take 4 us with cold caches. The fields' offsets are a part of numpy's binary interface:
+// its C macros compile them into extensions. `load` checks them on an array of known contents.
 class Numpy {
  public:
-  // Empty, and a Python exception: there is no numpy.
+  // Without numpy: an empty object, and a Python exception.
   static Numpy load();
 
   explicit operator bool() const { return static_cast<bool>(int32_); }
   bool reads_in_place() const { return fields_hold_; }
-  // The numbers of a one-dimensional int32 array that lie behind one another; nullptr: it is
-  // another object, and no exception.
+  // The numbers of a contiguous one-dimensional int32 array. nullptr, without an exception, for any
+  // other object.
   const std::int32_t* numbers(PyObject* array, Py_ssize_t& count) const;
 
  private:
@@ -26,16 +26,16 @@ class Numpy {
   bool fields_hold_ = false;
 };
 
-// One for each argument.
+// One object for each argument.
 class Column {
  public:
-  // The first `count` numbers of a one-dimensional `array`; they live until the next call, and as
-  // long as the array. nullptr, and a Python exception, if it has fewer, or is no array. What
-  // isn't int32, or doesn't lie in order, is converted.
+  // The first `count` numbers of a one-dimensional `array`. They live until the next call, and no
+  // longer than the array. Another type or layout is converted. nullptr, and a Python exception, if
+  // the array is shorter, or is not an array.
   const std::int32_t* first(const Numpy& numpy, PyObject* array, Py_ssize_t count);
 
  private:
-  Reference bytes_;  // of what was converted
+  Reference bytes_;  // of the converted array
 };
 
 }  // namespace moetrace

@@ -1,7 +1,7 @@
-// The Python module moetrace_steps, for the stable ABI: class Steps, which vLLM's adapter uses.
+// The Python module moetrace_steps, for the stable ABI: class Steps, which the vLLM adapter uses.
 //
-// An engine's caches are cold between two steps, so that the same work in Python, and through
-// ctypes, takes two to three times as long.
+// It is compiled because an engine's caches are cold between two steps: the same work in Python,
+// and through ctypes, takes two to three times as long.
 #include <exception>
 #include <memory>
 #include <vector>
@@ -14,7 +14,7 @@
 namespace moetrace {
 namespace {
 
-// The names that are looked up; interned once, as the module is loaded.
+// Attribute names, interned once when the module is loaded.
 struct Names {
   PyObject *scheduled_new_reqs, *finished_req_ids, *req_id, *prompt_token_ids, *prompt_embeds,
       *num_computed_tokens, *sampling_params, *max_tokens;
@@ -25,13 +25,13 @@ PyObject* tracing_error;
 struct Tracing {
   Steps steps;
   Reference handle;                              // a ctypes.c_void_p
-  moetrace_producer* const* producer = nullptr;  // in `handle`; null once it has been closed
-  Reference kept;                                // a list, to be cleared with each announcement
-  Reference current_stream, device;              // current_stream(device): an address; or neither
-  Reference ids;                                 // a list: the batch, as it was set
-  // Who has come with the last schedule, in their order: most often they are the next batch's new
-  // ones, in that order, and need not be looked up, which takes 1 us with cold caches.
-  std::vector<std::pair<Reference, std::uint64_t>> come;
+  moetrace_producer* const* producer = nullptr;  // in `handle`; null after the producer's close
+  Reference kept;                                // a list, cleared with each announcement
+  Reference current_stream, device;              // current_stream(device): an address; or empty
+  Reference ids;                                 // a list: the batch as set
+  // The new requests of the last schedule, in order. Most often they are the next batch's new
+  // requests, in that order, which saves their lookup: 1 us with cold caches.
+  std::vector<std::pair<Reference, std::uint64_t>> begun;
   Numpy numpy;
   Column starts, firsts;
 };
@@ -50,14 +50,14 @@ Tracing& of(PyObject* self) {
   return *reinterpret_cast<Object*>(self)->tracing;
 }
 
-// Everybody will be looked up. An exception that there is stays.
+// The next batch looks every request up. Keeps a pending exception.
 void forget_batch(Tracing& tracing) {
   tracing.steps.set_batch({});
   PyList_SetSlice(tracing.ids.get(), 0, PY_SSIZE_T_MAX, nullptr);
-  tracing.come.clear();
+  tracing.begun.clear();
 }
 
-// Calls function(text) with a str's UTF-8. False, and an exception: it is none.
+// Calls function(text) with the UTF-8 of a str. False, and an exception, for another object.
 template <class Function>
 bool with_text(PyObject* object, const Function& function) {
   const Reference bytes(PyUnicode_AsUTF8String(object));
@@ -68,8 +68,8 @@ bool with_text(PyObject* object, const Function& function) {
   return true;
 }
 
-// Calls function(item) for each, as long as it gives true. False, and an exception, if one gave
-// false, or it can't be gone through.
+// Calls function(item) for each item, until one returns false. False, and an exception, if one did,
+// or if `items` can't be iterated.
 template <class Function>
 bool for_each(PyObject* items, const Function& function) {
   const Reference iterator(PyObject_GetIter(items));
@@ -80,7 +80,7 @@ bool for_each(PyObject* items, const Function& function) {
   return PyErr_Occurred() == nullptr;
 }
 
-// The attribute, or None where there is no such one; empty, and an exception, if that fails.
+// The attribute, or None if it is missing. Empty, and an exception, for another failure.
 Reference optional_attribute(PyObject* object, PyObject* name) {
   Reference found(PyObject_GetAttr(object, name));
   if (found || PyErr_ExceptionMatches(PyExc_AttributeError) == 0) return found;
@@ -88,7 +88,7 @@ Reference optional_attribute(PyObject* object, PyObject* name) {
   return Reference::to(Py_None);
 }
 
-// Answers false, and an exception, if the request's fields are not what they should be.
+// False, and an exception, if a field of the request is missing or of another type.
 bool begin(Tracing& tracing, PyObject* request) {
   const Reference id(PyObject_GetAttr(request, names.req_id));
   if (!id) return false;
@@ -116,27 +116,28 @@ bool begin(Tracing& tracing, PyObject* request) {
   return with_text(id.get(), [&](std::string_view text) {
     const std::uint64_t number =
         tracing.steps.begin(*tracing.producer, text, prompt_tokens, cached_tokens, most_tokens);
-    tracing.come.emplace_back(Reference::to(id.get()), number);
+    tracing.begun.emplace_back(Reference::to(id.get()), number);
   });
 }
 
 PyObject* follow(PyObject* self, PyObject* schedule) try {
   Tracing& tracing = of(self);
-  const Reference come(PyObject_GetAttr(schedule, names.scheduled_new_reqs));
-  const Py_ssize_t come_count = come ? PyObject_Size(come.get()) : -1;
-  if (come_count < 0) return nullptr;
-  const Reference gone(PyObject_GetAttr(schedule, names.finished_req_ids));
-  const Py_ssize_t gone_count = gone ? PyObject_Size(gone.get()) : -1;
-  if (gone_count < 0) return nullptr;
-  if (come_count == 0 && gone_count == 0) Py_RETURN_NONE;
+  const Reference begun(PyObject_GetAttr(schedule, names.scheduled_new_reqs));
+  const Py_ssize_t new_count = begun ? PyObject_Size(begun.get()) : -1;
+  if (new_count < 0) return nullptr;
+  const Reference ended_ids(PyObject_GetAttr(schedule, names.finished_req_ids));
+  const Py_ssize_t ended_count = ended_ids ? PyObject_Size(ended_ids.get()) : -1;
+  if (ended_count < 0) return nullptr;
+  if (new_count == 0 && ended_count == 0) Py_RETURN_NONE;
   const std::int64_t began_ns = monotonic_ns();
-  tracing.come.clear();  // of a pass that was not announced; they may have gone
-  // Others have gone before they came, and may come again.
-  const bool ended = for_each(gone.get(), [&](PyObject* id) {
+  tracing.begun.clear();  // of a pass that was not announced; they may have ended
+  // Ends first: a request that was cancelled while it waited may be followed by a new one with the
+  // same id, in one schedule.
+  const bool ended = for_each(ended_ids.get(), [&](PyObject* id) {
     return with_text(id,
                      [&](std::string_view text) { tracing.steps.end(*tracing.producer, text); });
   });
-  if (!ended || !for_each(come.get(), [&](PyObject* request) { return begin(tracing, request); }))
+  if (!ended || !for_each(begun.get(), [&](PyObject* request) { return begin(tracing, request); }))
     return nullptr;
   moetrace_add_cost(*tracing.producer, static_cast<std::uint64_t>(monotonic_ns() - began_ns), 0);
   Py_RETURN_NONE;
@@ -144,38 +145,38 @@ PyObject* follow(PyObject* self, PyObject* schedule) try {
   return failed(failure);
 }
 
-// The number of a request that `tracing.ids` doesn't have where it is now. kNobody, and an
-// exception: there is no such one. `next`: who of those that came has not been placed yet.
+// The number of a request that `tracing.ids` does not have in its present place. kNoRequest, and an
+// exception, for an unknown id. `next`: the first of `tracing.begun` that has no place yet.
 std::uint64_t find(const Tracing& tracing, PyObject* id, std::size_t& next) {
-  if (next < tracing.come.size() && id == tracing.come[next].first.get())
-    return tracing.come[next++].second;
-  std::uint64_t number = Steps::kNobody;
+  if (next < tracing.begun.size() && id == tracing.begun[next].first.get())
+    return tracing.begun[next++].second;
+  std::uint64_t number = Steps::kNoRequest;
   if (!with_text(id, [&](std::string_view text) { number = tracing.steps.number_of(text); }))
-    return Steps::kNobody;
-  if (number == Steps::kNobody) PyErr_SetObject(PyExc_KeyError, id);
+    return Steps::kNoRequest;
+  if (number == Steps::kNoRequest) PyErr_SetObject(PyExc_KeyError, id);
   return number;
 }
 
-// Goes through a batch that is another one, and touches, of `tracing.ids` and of the strings, only
-// what has changed.
+// Looks up a batch that differs from the last one. Touches only those entries of `tracing.ids`, and
+// those strings, that have changed.
 bool place_all(Tracing& tracing, PyObject* ids) {
   std::vector<std::uint64_t> numbers = tracing.steps.batch();
   const auto count = static_cast<std::size_t>(PyList_Size(ids));
-  numbers.resize(count, Steps::kNobody);
+  numbers.resize(count, Steps::kNoRequest);
   PyObject* const known = tracing.ids.get();
   std::size_t next = 0;
   for (std::size_t place = 0; place < count; ++place) {
     const auto at = static_cast<Py_ssize_t>(place);
     PyObject* const id = PyList_GetItem(ids, at);
     const bool is_new = at >= PyList_Size(known);
-    if (!is_new && numbers[place] != Steps::kNobody) {
-      // An engine of several processes makes new strings for each pass.
+    if (!is_new && numbers[place] != Steps::kNoRequest) {
+      // An engine with several processes makes new strings for each pass.
       const int same = PyObject_RichCompareBool(id, PyList_GetItem(known, at), Py_EQ);
       if (same < 0) return false;
       if (same == 1) continue;
     }
     numbers[place] = find(tracing, id, next);
-    if (numbers[place] == Steps::kNobody) return false;
+    if (numbers[place] == Steps::kNoRequest) return false;
     Py_INCREF(id);
     if (is_new ? PyList_Append(known, Reference(id).get()) : PyList_SetItem(known, at, id))
       return false;
@@ -183,11 +184,11 @@ bool place_all(Tracing& tracing, PyObject* ids) {
   if (PyList_SetSlice(known, static_cast<Py_ssize_t>(count), PY_SSIZE_T_MAX, nullptr) != 0)
     return false;
   tracing.steps.set_batch(std::move(numbers));
-  tracing.come.clear();
+  tracing.begun.clear();
   return true;
 }
 
-// False, and an exception: `ids`, a list, is no batch.
+// False, and an exception, if the list `ids` has an unknown request.
 bool set_batch(Tracing& tracing, PyObject* ids) {
   if (!tracing.steps.batch_has_gaps()) {
     const int same = PyObject_RichCompareBool(ids, tracing.ids.get(), Py_EQ);
@@ -204,7 +205,7 @@ PyObject* announce(PyObject* self, PyObject* arguments) try {
   PyObject *ids = nullptr, *starts = nullptr, *firsts = nullptr;
   if (PyArg_UnpackTuple(arguments, "announce", 3, 3, &ids, &starts, &firsts) == 0) return nullptr;
   if (PyList_Check(ids) == 0) {
-    PyErr_SetString(PyExc_TypeError, "announce: ids is no list");
+    PyErr_SetString(PyExc_TypeError, "announce: ids: expected a list");
     return nullptr;
   }
   if (!set_batch(tracing, ids)) return nullptr;
@@ -223,7 +224,7 @@ PyObject* announce(PyObject* self, PyObject* arguments) try {
   if (positions == nullptr) return nullptr;
   const bool recorded =
       tracing.steps.announce(*tracing.producer, stream, rows, positions, began_ns);
-  // The announcement has joined what was not.
+  // The announcement has joined all branches.
   if (PyList_Size(tracing.kept.get()) > 0 &&
       PyList_SetSlice(tracing.kept.get(), 0, PY_SSIZE_T_MAX, nullptr) != 0)
     return nullptr;
@@ -305,20 +306,22 @@ void destroy(PyObject* self) {
 
 constexpr char kClass[] =
     "Steps(producer, speculative, asynchronous, rows_known=True)\n--\n\n"
-    "What the passes of one model runner announce: requests that come and go, and which rows are\n"
-    "whose. speculative: a pass may feed tokens that are not kept. asynchronous: the next pass is\n"
-    "enqueued before they are known: rows have their request, and no position. rows_known: else a\n"
-    "GPU deals a pass's rows out to its requests, and they have neither.";
+    "What the passes of one model runner announce: new and finished requests, and which rows are\n"
+    "whose. speculative: a pass may feed tokens that are then rejected. asynchronous: the next "
+    "pass\n"
+    "is enqueued before these are known, so that rows have a request but no position. rows_known\n"
+    "False: the GPU assigns a pass's rows to its requests, so that rows have neither.";
 constexpr char kFollow[] =
     "follow($self, schedule, /)\n--\n\n"
-    "The scheduler's output, before the pass, if there is one: requests come and go.";
+    "Takes new and finished requests from the scheduler's output. Call it before the pass, if\n"
+    "one follows.";
 constexpr char kAnnounce[] =
     "announce($self, ids, starts, firsts, /)\n--\n\n"
-    "The pass that is enqueued next, in torch's current stream. ids: its requests, a list in the\n"
-    "order of their rows; starts [at least n + 1]: the first row of each, and behind the last;\n"
-    "firsts [at least n]: the position of each one's first token. Arrays of numpy's, int32, or\n"
-    "what astype makes of them. TracingError: the GPU's hook has failed. KeyError: nobody has\n"
-    "such an id.";
+    "Announces the pass that is enqueued next in torch's current stream. ids: its n requests, a\n"
+    "list in the order of their rows. starts [at least n + 1]: the first row of each, then the\n"
+    "number of rows. firsts [at least n]: the position of each request's first token. Both are\n"
+    "numpy arrays; types other than int32 are converted. Raises TracingError if the GPU's hook\n"
+    "has failed, and KeyError for an unknown request id.";
 constexpr char kClose[] = "close($self, /)\n--\n\nEnds all requests.";
 
 PyMethodDef methods[] = {{"follow", follow, METH_O, kFollow},
@@ -326,10 +329,10 @@ PyMethodDef methods[] = {{"follow", follow, METH_O, kFollow},
                          {"close", close, METH_NOARGS, kClose},
                          {}};
 PyGetSetDef properties[] = {
-    {"live", live, nullptr, "Requests that have come and not gone.", nullptr},
-    {"rows_known", rows_known, nullptr, "Else rows have no request.", nullptr},
-    {"positions_known", positions_known, nullptr, "Else rows have no position.", nullptr},
-    {"reads_in_place", reads_in_place, nullptr, "Numpy's arrays lie in memory as expected.",
+    {"live", live, nullptr, "The number of live requests.", nullptr},
+    {"rows_known", rows_known, nullptr, "False: rows have no request.", nullptr},
+    {"positions_known", positions_known, nullptr, "False: rows have no position.", nullptr},
+    {"reads_in_place", reads_in_place, nullptr, "Whether numpy arrays are laid out as expected.",
      nullptr},
     {}};
 PyType_Slot slots[] = {{Py_tp_doc, const_cast<char*>(kClass)},
@@ -368,7 +371,7 @@ PyMODINIT_FUNC PyInit_moetrace_steps() {
   moetrace::Reference module(PyModule_Create(&moetrace::definition));
   PyObject* const steps = module ? PyType_FromSpec(&moetrace::type) : nullptr;
   if (steps == nullptr || PyModule_AddObject(module.get(), "Steps", steps) != 0) return nullptr;
-  // Which library the linker has found.
+  // Tells which library the linker has found.
   PyObject* const function = PyLong_FromVoidPtr(reinterpret_cast<void*>(&moetrace_request_begin));
   if (function == nullptr || PyModule_AddObject(module.get(), "request_begin", function) != 0)
     return nullptr;

@@ -1,4 +1,4 @@
-// A Python object that is kept alive. For the stable ABI of Python 3.9.
+// Owns a reference to a Python object. For the stable ABI of Python 3.9.
 #pragma once
 
 #include <Python.h>
@@ -10,7 +10,7 @@ namespace moetrace {
 class Reference {
  public:
   Reference() = default;
-  // Takes over a new reference; nullptr: a call has failed, and has said why.
+  // Takes over a new reference. nullptr: the call failed, and has set an exception.
   explicit Reference(PyObject* owned) : object_(owned) {}
   static Reference to(PyObject* borrowed) {
     Py_XINCREF(borrowed);

@@ -5,7 +5,7 @@
 namespace moetrace {
 namespace {
 
-// Without what vLLM puts behind the client's request id, to make it unique: a "-" and eight digits.
+// The client's request id: without the "-" and eight hexadecimal digits that vLLM appends.
 std::string_view client_id(std::string_view id) {
   constexpr std::size_t kDigits = 8;
   if (id.size() <= kDigits || id[id.size() - kDigits - 1] != '-') return id;
@@ -21,7 +21,7 @@ std::uint64_t Steps::begin(moetrace_producer* producer, std::string_view id,
                            std::optional<std::int64_t> most_tokens) {
   if (const auto found = live_.find(id); found != live_.end()) {
     Live& live = found->second;
-    if (live.prompt_tokens != prompt_tokens) live.prompt_tokens.reset();  // its client said more
+    if (live.prompt_tokens != prompt_tokens) live.prompt_tokens.reset();  // its client sent more
     return live.number;
   }
   std::string name(client_id(id));
@@ -37,11 +37,11 @@ void Steps::end(moetrace_producer* producer, std::string_view id) {
   const auto found = live_.find(id);
   if (found == live_.end()) return;
   const Live& live = found->second;
-  tell_end(producer, live);
-  // Who comes with the same id is another request, also in the same place.
+  announce_end(producer, live);
+  // The next request with this id is another one, even in the same place of the batch.
   const auto place = std::find(batch_.begin(), batch_.end(), live.number);
   if (place != batch_.end()) {
-    *place = kNobody;
+    *place = kNoRequest;
     batch_has_gaps_ = true;
   }
   names_.erase(live.name);
@@ -49,14 +49,14 @@ void Steps::end(moetrace_producer* producer, std::string_view id) {
 }
 
 void Steps::end_all(moetrace_producer* producer) {
-  for (const auto& [id, live] : live_) tell_end(producer, live);
+  for (const auto& [id, live] : live_) announce_end(producer, live);
   live_.clear();
   names_.clear();
 }
 
 std::uint64_t Steps::number_of(std::string_view id) const {
   const auto found = live_.find(id);
-  return found == live_.end() ? kNobody : found->second.number;
+  return found == live_.end() ? kNoRequest : found->second.number;
 }
 
 void Steps::set_batch(std::vector<std::uint64_t> numbers) {
@@ -79,18 +79,18 @@ bool Steps::announce(moetrace_producer* producer, moetrace_cuda_stream stream,
                                      positions_known() ? firsts : nullptr, began_ns) != 0;
 }
 
-void Steps::tell_end(moetrace_producer* producer, const Live& live) {
+void Steps::announce_end(moetrace_producer* producer, const Live& live) {
   const auto tokens = generated(live);
   const bool by_length = tokens && *tokens >= *live.most_tokens;
-  // Else, if it is asynchronous, one pass more may have run than tokens were kept.
+  // An asynchronous engine may have run one pass more than it kept tokens.
   const bool known = tokens && (by_length || !asynchronous_);
   moetrace_request_end(producer, live.number,
                        known ? static_cast<std::uint32_t>(*tokens) : MOETRACE_UNKNOWN_TOKENS,
                        by_length ? "length" : "finished");
 }
 
-// Tokens sampled: every position behind the prompt's last has been fed one that was sampled, and
-// the last of all gave one more.
+// The number of sampled tokens: each position after the prompt was fed a sampled token, and the
+// last pass sampled one more.
 std::optional<std::int64_t> Steps::generated(const Live& live) const {
   if (speculative_ || !live.prompt_tokens || !live.most_tokens) return std::nullopt;
   for (std::size_t back = 1; back <= std::min<std::uint64_t>(announced_, kPassesKept); ++back) {

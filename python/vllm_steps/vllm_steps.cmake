@@ -1,5 +1,5 @@
-# moetrace_steps, the part of the Python package that is compiled: for the stable ABI, so that one file serves every Python 3.9 and
-# later. It lies beside libmoetrace.so, calls it, and finds it loaded.
+# moetrace_steps, the compiled module of the Python package. It uses the stable ABI, so that one file
+# serves Python 3.9 and later. It lies beside libmoetrace.so, which is loaded before it.
 find_package(Boost 1.81 REQUIRED)
 find_package(Python3 REQUIRED COMPONENTS Interpreter Development.Module)
 add_library(moetrace_steps MODULE vllm_steps/module.cpp vllm_steps/steps.cpp vllm_steps/column.cpp)

@@ -1,1 +1,1 @@
-"""Recording: what writes route records into a ring. Needs nothing but the standard library."""
+"""Recording: what writes route records into a ring. Needs only the standard library."""

@@ -1,4 +1,5 @@
-"""Producer: the hook for one's own engine in Python. It does what producer/producer.h says, and no more."""
+"""Producer: the hook for an engine in Python. It calls the C API of producer/producer.h."""
+
 from __future__ import annotations
 
 import ctypes
@@ -9,24 +10,38 @@ import reprlib
 import time
 from typing import Any, Iterable, NamedTuple, Optional, Sequence, Union
 
-from . import _library, _tensors
 from ..errors import TracingError
+from . import _library, _tensors
 
 _log = logging.getLogger("moetrace")
 
-# The fields of a numpy array of spans: what `Producer.step` takes fastest.
+# The fields of a numpy array of spans, the form that `Producer.step` takes fastest.
 SPAN_FIELDS = [("request", "u8"), ("first_position", "u8"), ("first_row", "u4"), ("rows", "u4")]
 
 _MOST_U32, _MOST_U64 = 2**32 - 1, 2**64 - 1
 
-_REPORT_NS = 1_000_000  # of time spent, after which the library is told
+_REPORT_NS = 1_000_000  # report the time spent in Python to the library after this much of it
 
-_TEXTS = ("directory", "session", "layers", "model_id", "engine", "engine_version", "vllm_version", "torch_version", "device",
-          "router_score")
+_TEXTS = (
+    "directory",
+    "session",
+    "layers",
+    "model_id",
+    "engine",
+    "engine_version",
+    "vllm_version",
+    "torch_version",
+    "device",
+    "router_score",
+)
 
 
 class Totals(NamedTuple):
-    """Where the counters stand. attempted = rows announced times layers selected; recorded: in the ring; dropped: no room."""
+    """The counters of a trace.
+
+    attempted: rows announced times layers selected. recorded: in the ring. dropped: the ring was
+    full.
+    """
 
     steps: int = 0
     attempted: int = 0
@@ -35,15 +50,16 @@ class Totals(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """Nanoseconds of the engine's threads: in announcements, and in calls of the hook (in host memory an estimate)."""
+    """Nanoseconds of the engine's threads: in announcements, and in calls of the hook (for host
+    memory an estimate)."""
 
     announce_ns: int = 0
     hook_ns: int = 0
 
 
 class Span(NamedTuple):
-    """Rows [first_row, first_row + rows) of a step are the tokens [first_position, ...) of a request; None: positions that are not
-    known."""
+    """Rows [first_row, first_row + rows) of a step are tokens of a request, from position
+    first_position on; None: unknown positions."""
 
     request: Union["Request", int]
     first_position: Optional[int]
@@ -52,13 +68,16 @@ class Span(NamedTuple):
 
 
 def enabled() -> bool:
-    """Is MOETRACE 1, yes, true or on, in any case? Whether to trace is then the engine's decision. Unset, "", 0, no, false and off
-    are off; so is anything else, with one line on stderr. TracingError if it is set and the library is nowhere."""
+    """Whether MOETRACE is 1, yes, true or on, in any case. The engine decides whether to ask.
+
+    Unset, "", 0, no, false and off are off. Any other value is off, with one line on stderr. Raises
+    TracingError if MOETRACE is set and the library can't be loaded.
+    """
     return bool(os.environ.get("MOETRACE")) and bool(_library.load().moetrace_enabled())
 
 
 class Request:
-    """A request that is live from `Producer.request` until `end`."""
+    """A request, live from `Producer.request` until `end`."""
 
     def __init__(self, producer: "Producer", number: int):
         self._producer = producer
@@ -68,60 +87,99 @@ class Request:
         return f"<moetrace.Request {self.number}>"
 
     def end(self, generated_tokens: Optional[int] = None, status: str = "stop") -> None:
-        """`generated_tokens` None: unknown. `status`: at most 31 bytes, such as "stop", "length", "cancelled". A second call
-        is ignored."""
+        """Ends the request. A second call is ignored.
+
+        generated_tokens: 0 or more; None: unknown. status: such as "stop", "length" or "cancelled",
+        at most 31 bytes of UTF-8.
+        """
         self._producer._end_request(self.number, generated_tokens, status)
 
 
 class Producer:
     """A ring for one model in this process, and the hook that fills it.
 
-        with moetrace.Producer(num_layers=24, num_experts=60, top_k=4, model_id="my/model") as producer:
+        with moetrace.Producer(num_layers=24, num_experts=60, top_k=4, model_id="a/b") as producer:
             request = producer.request("r0", prompt_tokens=57)
-            producer.step(57, [(request, 0, 0, 57)])      # announce the pass: positions 0 to 56 are rows 0 to 56
+            producer.step(57, [(request, 0, 0, 57)])  # the next pass: positions 0 to 56
             for layer in range(24):
-                producer.record(layer, ids, weights)      # [57, 4] each, behind the layer's router
+                producer.record(layer, ids, weights)  # [57, 4] each, after the layer's router
             request.end(generated_tokens=1, status="stop")
 
-    One thread at a time may call it. Nothing here waits for a collector; a full ring drops the newest records and counts them
-    (`totals`). In a forked child, and after `close`, every call does nothing.
+    Call it from one thread at a time. It never waits for a collector; a full ring drops the newest
+    records and counts them (`totals`). In a forked child, and after `close`, every call does
+    nothing.
 
-    Arguments as the fields of moetrace_options; None means unknown or, for directory, session, ring_mb, layers and
-    sample_every, what the environment says (MOETRACE_DIR, _SESSION, _RING_MB, _LAYERS, _SAMPLE), else the default.
+    Arguments are those of moetrace_options; None means unknown. For directory, session, ring_mb,
+    layers and sample_every, None means the environment's value (MOETRACE_DIR, _SESSION, _RING_MB,
+    _LAYERS, _SAMPLE), else the default.
 
-    num_layers: all layers of the model, also dense ones, 1 to 256. num_experts: routed experts of a layer, 1 to 65535.
-    top_k: 1 to 32. moe_layers: those that call `record` in every pass; None: all. layers: those to record, "0,5-7", "all" or
-    numbers. sample_every: 1 every step, n every n-th, 0 counts only. ring_mb: MiB, rounded down to a power of two of records.
-    router_score: "softmax", "sigmoid". router_biased: experts are chosen by score plus bias. router_groups, router_topk_groups:
-    they are chosen within the best router_topk_groups of router_groups groups. notes: what a reader of the trace must know, a
-    line each, 1023 bytes in all. cuda_device: the GPU whose memory holds what is recorded; None: host memory.
-    enabled: False makes a producer that does nothing, so that an engine needs no `if`: `enabled=moetrace.enabled()`.
+    num_layers: all layers of the model, also dense ones, 1 to 256.
+    num_experts: routed experts of a layer, 1 to 65535.
+    top_k: 1 to 32.
+    moe_layers: the layers that call `record` in every pass; None: all.
+    layers: the layers to record: "0,5-7", "all" or numbers.
+    sample_every: 1 records every step, n every n-th; 0 only counts.
+    ring_mb: MiB, rounded up to a power of two of records.
+    router_score: "softmax" or "sigmoid". router_biased: experts are chosen by score plus bias.
+    router_groups, router_topk_groups: experts are chosen within the best router_topk_groups of
+        router_groups groups.
+    notes: what a reader of the trace must know, a line each, 1023 bytes in all.
+    cuda_device: the GPU whose memory holds what is recorded; None: host memory.
+    enabled: False makes a producer that does nothing, so that an engine needs no `if`:
+        `enabled=moetrace.enabled()`.
 
-    Raises TracingError, with one line, when the ring can't be made. The logger "moetrace" gets a line that names those of `layers`
-    that are no MoE layers, and one if no collector serves the session yet.
+    Raises TracingError, with one line, if the ring can't be made. The logger "moetrace" gets a line
+    that names those of `layers` that are not MoE layers, and one if no collector is attached.
     """
 
-    def __init__(self, *, num_layers: int, num_experts: int, top_k: int, model_id: Optional[str] = None,
-                 moe_layers: Optional[Iterable[int]] = None, layers: Union[str, Iterable[int], None] = None,
-                 sample_every: Optional[int] = None, ring_mb: Optional[float] = None, directory: Optional[str] = None,
-                 session: Optional[str] = None, engine: Optional[str] = None, engine_version: Optional[str] = None,
-                 vllm_version: Optional[str] = None, torch_version: Optional[str] = None, device: Optional[str] = None,
-                 seed: Optional[int] = None, router_score: Optional[str] = None, router_renormalized: bool = False,
-                 router_scaling: float = 1.0, router_biased: bool = False, router_groups: Optional[int] = None,
-                 router_topk_groups: Optional[int] = None, notes: Iterable[str] = (), rank: int = 0, world_size: int = 1,
-                 tp_rank: int = 0, dp_rank: int = 0, pp_rank: int = 0, ep_rank: int = 0,
-                 cuda_device: Optional[int] = None, enabled: bool = True):
+    def __init__(
+        self,
+        *,
+        num_layers: int,
+        num_experts: int,
+        top_k: int,
+        model_id: Optional[str] = None,
+        moe_layers: Optional[Iterable[int]] = None,
+        layers: Union[str, Iterable[int], None] = None,
+        sample_every: Optional[int] = None,
+        ring_mb: Optional[float] = None,
+        directory: Optional[str] = None,
+        session: Optional[str] = None,
+        engine: Optional[str] = None,
+        engine_version: Optional[str] = None,
+        vllm_version: Optional[str] = None,
+        torch_version: Optional[str] = None,
+        device: Optional[str] = None,
+        seed: Optional[int] = None,
+        router_score: Optional[str] = None,
+        router_renormalized: bool = False,
+        router_scaling: float = 1.0,
+        router_biased: bool = False,
+        router_groups: Optional[int] = None,
+        router_topk_groups: Optional[int] = None,
+        notes: Iterable[str] = (),
+        rank: int = 0,
+        world_size: int = 1,
+        tp_rank: int = 0,
+        dp_rank: int = 0,
+        pp_rank: int = 0,
+        ep_rank: int = 0,
+        cuda_device: Optional[int] = None,
+        enabled: bool = True,
+    ):
         given = dict(locals())
         self._library = _library.load()
         self._pointer: Optional[int] = None
         self._last, self._last_cost = Totals(), Cost()
         self._cuda_device = cuda_device
         self._num_layers, self._top_k = num_layers, top_k
-        self._announce_ns = self._hook_ns = 0  # spent here, around the library's calls, and not reported to it yet
-        self._kept: list[Any] = []  # what branches on the GPU still read
+        # Spent in Python around the library's calls, and not reported to it yet.
+        self._announce_ns = self._hook_ns = 0
+        self._kept: list[Any] = []  # tensors that branches on the GPU still read
         self._handle = ctypes.c_void_p()  # the pointer, where compiled code finds it
         self.trace_id = ""  # the trace's UUID, 36 characters; "" if not enabled
-        self.summary = ""  # one line for a log: the model, its recorded layers, session and ring; "" if not enabled
+        # One line for a log: the model, its recorded layers, session and ring; "" if not enabled.
+        self.summary = ""
         if enabled:
             self._open(given)
 
@@ -136,9 +194,25 @@ class Producer:
             if given[name] is not None:
                 setattr(options, name, given[name].encode())
         options.notes = "\n".join(" ".join(note.split()) for note in given["notes"]).encode()
-        for name in ("num_layers", "num_experts", "top_k", "router_renormalized", "router_scaling", "router_biased",
-                     "router_groups", "router_topk_groups", "rank", "world_size",
-                     "tp_rank", "dp_rank", "pp_rank", "ep_rank", "sample_every", "ring_mb", "cuda_device"):
+        for name in (
+            "num_layers",
+            "num_experts",
+            "top_k",
+            "router_renormalized",
+            "router_scaling",
+            "router_biased",
+            "router_groups",
+            "router_topk_groups",
+            "rank",
+            "world_size",
+            "tp_rank",
+            "dp_rank",
+            "pp_rank",
+            "ep_rank",
+            "sample_every",
+            "ring_mb",
+            "cuda_device",
+        ):
             if given[name] is not None:
                 setattr(options, name, given[name])
         if given["seed"] is not None:
@@ -161,27 +235,41 @@ class Producer:
         if line:
             _log.warning("moetrace: %s", line.decode(errors="replace"))
 
-    def request(self, id: str, prompt_tokens: Optional[int] = None, cached_tokens: Optional[int] = 0) -> Request:
-        """A request enters the batch. `id`: at most 255 bytes of UTF-8 are kept. Token counts may be None: unknown.
-        `cached_tokens`: how many of the prompt's come from a cache, and so have no rows."""
-        number = self._library.moetrace_request_begin(self._pointer, _text("request: id", id),
-                                                      _tokens("request: prompt_tokens", prompt_tokens),
-                                                      _tokens("request: cached_tokens", cached_tokens))
+    def request(
+        self, id: str, prompt_tokens: Optional[int] = None, cached_tokens: Optional[int] = 0
+    ) -> Request:
+        """Announces a request that enters the batch.
+
+        id: at most 255 bytes of UTF-8 are kept. prompt_tokens, cached_tokens: None: unknown. Cached
+        tokens of the prompt come from a cache, so that they have no rows.
+        """
+        number = self._library.moetrace_request_begin(
+            self._pointer,
+            _text("request: id", id),
+            _tokens("request: prompt_tokens", prompt_tokens),
+            _tokens("request: cached_tokens", cached_tokens),
+        )
         return Request(self, number)
 
     def _end_request(self, number: int, generated_tokens: Optional[int], status: str) -> None:
-        self._library.moetrace_request_end(self._pointer, number, _tokens("end: generated_tokens", generated_tokens),
-                                           _text("end: status", status))
+        self._library.moetrace_request_end(
+            self._pointer,
+            number,
+            _tokens("end: generated_tokens", generated_tokens),
+            _text("end: status", status),
+        )
 
     def step(self, rows: int, spans: Sequence[tuple] = (), stream: Any = None) -> bool:
-        """Announces the next pass, before it runs: its number of real rows (padding excluded) and which tokens they are.
+        """Announces the next pass, before it runs: its number of real rows (without padding) and
+        which tokens they are.
 
-        spans: `Span`s or tuples (request, first_position, first_row, rows), disjoint, within [0, rows), of live requests; a
-        row without one belongs to no request. Or a contiguous numpy array with the fields `SPAN_FIELDS`, requests by their
-        numbers. stream: the GPU's, where the pass runs next (see `record`).
-        True if this pass is recorded, False if it is only counted, or not observed at all.
+        spans: `Span`s or tuples (request, first_position, first_row, rows), disjoint, within
+            [0, rows), of live requests; a row without a span has no request. Or a contiguous numpy
+            array with the fields `SPAN_FIELDS`, requests by their numbers.
+        stream: the GPU's, where the pass runs next (see `record`).
 
-        TypeError or ValueError, with one line, for what is no such number, span or request.
+        Returns True if this pass is recorded, False if it is only counted, or not observed. Raises
+        TypeError or ValueError, with one line, for a wrong number, span or request.
         """
         started = time.perf_counter_ns()
         if type(rows) is not int or not 0 <= rows <= _MOST_U32:
@@ -192,41 +280,65 @@ class Producer:
             return bool(self._library.moetrace_step_begin(self._pointer, rows, array, count))
         address = _tensors.stream_address(stream, self._cuda_device)
         self._announce_ns += time.perf_counter_ns() - started
-        recorded = self._library.moetrace_step_begin_cuda(self._pointer, address, rows, array, count)
-        self._kept.clear()  # the announcement has joined what was not
+        recorded = self._library.moetrace_step_begin_cuda(
+            self._pointer, address, rows, array, count
+        )
+        self._kept.clear()  # the announcement has joined all branches
         return bool(recorded)
 
-    def record(self, layer: int, ids: Any, weights: Any = None, stream: Any = None, *, branch: bool = False,
-               deferred: bool = False) -> None:
-        """One layer's routing, behind its router; layers of a pass come in ascending order.
+    def record(
+        self,
+        layer: int,
+        ids: Any,
+        weights: Any = None,
+        stream: Any = None,
+        *,
+        branch: bool = False,
+        deferred: bool = False,
+    ) -> None:
+        """Records one layer's routing, after its router. Record the layers of a pass in ascending
+        order.
 
-        ids: [rows, top_k], int16, int32, int64 or uint32; one outside [0, num_experts) is recorded as none. weights: the same
-        shape, float32, float16 or bfloat16, or None: unknown. Both numpy arrays or torch tensors, in host memory or, with
-        `cuda_device`, in that GPU's, contiguous there. Rows past the announced ones are padding and left out; without an
-        announcement nothing is recorded. Host memory isn't needed after the call.
+        ids: [rows, top_k], int16, int32, int64 or uint32; an id outside [0, num_experts) is
+            recorded as null.
+        weights: the same shape, float32, float16 or bfloat16; None: unknown.
 
-        On a GPU a kernel in `stream` (an address, a torch.cuda.Stream, None: torch's current one) records them. With `branch`
-        it runs beside the stream, which is faster; until `join`, or the next `step`, this object keeps the tensors alive, and
-        nobody may write to them. With `deferred` one kernel records all layers of the pass, at the `join` or, under capture,
-        beside the last one's experts, which costs least: for models whose layers have tensors of their own, and with one `join` a
-        pass, at its end.
+        Both are numpy arrays or torch tensors, in host memory or, with `cuda_device`, in that GPU's
+        memory and contiguous. Rows past the announced ones are padding and left out; without an
+        announcement nothing is recorded. Host memory may be freed after the call.
 
-        TypeError or ValueError, with one line, for arrays of another kind, dtype, device or shape, and for a layer that the model
-        does not have. One that it has and that isn't selected, or was seen already in this pass, is ignored.
+        On a GPU a kernel in `stream` (an address, a torch.cuda.Stream, None: torch's current one)
+        records them. With `branch` the kernel runs beside the stream, which is faster; until
+        `join`, or the next `step`, this object keeps the tensors alive, and you must not write to
+        them. With `deferred` one kernel records all layers of the pass, at the `join` or, under
+        capture, beside the last layer's experts, which costs least. Use it for models whose layers
+        have tensors of their own, with one `join` a pass, at its end.
+
+        Raises TypeError or ValueError, with one line, for arrays of another kind, dtype, device or
+        shape, and for a layer that the model does not have. A layer that is not selected, or was
+        already recorded in this pass, is ignored.
         """
         if self._pointer is None:
             return
         started = time.perf_counter_ns()
         if type(layer) is not int or not 0 <= layer < self._num_layers:
             layer = _number("record: layer", layer, self._num_layers - 1)
-        i = _tensors.rows_of("ids", ids, _library.ID_TYPES, self._top_k)
-        w = None if weights is None else _tensors.rows_of("weights", weights, _library.WEIGHT_TYPES, self._top_k)
+        i = _tensors.view_of("ids", ids, _library.ID_TYPES, self._top_k)
+        w = (
+            None
+            if weights is None
+            else _tensors.view_of("weights", weights, _library.WEIGHT_TYPES, self._top_k)
+        )
         if w is not None and w.rows != i.rows:
-            raise ValueError(f"record: ids has {i.rows} rows and weights {w.rows}; they must have the same")
+            raise ValueError(
+                f"record: ids has {i.rows} rows and weights {w.rows}; they must have the same"
+            )
         for what, array in (("ids", i), ("weights", w)):
             if array is not None and array.cuda_device != self._cuda_device:
-                raise TypeError(f"record: {what} is {_place(array.cuda_device)}, and the producer was opened for what is "
-                                f"{_place(self._cuda_device)}")
+                raise TypeError(
+                    f"record: {what} is {_place(array.cuda_device)}, but the producer was opened "
+                    f"for arrays {_place(self._cuda_device)}"
+                )
         routing = (layer, i.address, i.type, w.address if w else None, w.type if w else 0, i.rows)
         if self._cuda_device is None:
             self._hook_ns += time.perf_counter_ns() - started
@@ -238,33 +350,42 @@ class Producer:
             self._library.moetrace_record_cuda_in_line(self._pointer, address, *routing)
             return
         self._kept.append((ids, weights))
-        launch = self._library.moetrace_record_cuda_deferred if deferred else self._library.moetrace_record_cuda
+        launch = (
+            self._library.moetrace_record_cuda_deferred
+            if deferred
+            else self._library.moetrace_record_cuda
+        )
         launch(self._pointer, address, *routing)
 
     def join(self, stream: Any = None) -> None:
-        """Joins the branches since the last join: to be called when the experts of the layer, or of all of them, have been
-        enqueued. Without a GPU it does nothing."""
+        """Joins the branches since the last join. Call it when the experts of the layer, or of all
+        layers, have been enqueued. Without a GPU it does nothing."""
         if self._cuda_device is not None:
-            self._library.moetrace_join(self._pointer, _tensors.stream_address(stream, self._cuda_device))
+            self._library.moetrace_join(
+                self._pointer, _tensors.stream_address(stream, self._cuda_device)
+            )
             self._kept.clear()
 
     def abort(self, stream: Any = None) -> None:
-        """The announced pass failed, or one follows that must leave nothing."""
+        """Withdraws the announcement: the pass failed, or the next pass must leave no rows."""
         if self._cuda_device is None:
             self._library.moetrace_step_abort(self._pointer)
         else:
-            self._library.moetrace_step_abort_cuda(self._pointer, _tensors.stream_address(stream, self._cuda_device))
+            self._library.moetrace_step_abort_cuda(
+                self._pointer, _tensors.stream_address(stream, self._cuda_device)
+            )
 
     @property
     def totals(self) -> Totals:
-        """Where the counters stand; on a GPU, at the end of the last step that is over. After `close`: the last ones."""
+        """The counters; on a GPU, those at the end of the last finished step. After `close`: the
+        last ones."""
         self._look()
         return self._last
 
     @property
     def cost(self) -> Cost:
-        """What tracing has cost so far: in `step` and `record`, and what was reported with `add_cost`. After `close`: as it was
-        then."""
+        """The cost of tracing so far: in `step` and `record`, and reported with `add_cost`. After
+        `close`: the last one."""
         self._look()
         return self._last_cost
 
@@ -277,8 +398,8 @@ class Producer:
             self._last_cost = Cost(totals.announce_ns, totals.hook_ns)
 
     def add_cost(self, announce_ns: int = 0, hook_ns: int = 0) -> None:
-        """Adds what an adapter spends around `step` and `record` to what they measure themselves; both go into the trace's `end`
-        line. ValueError for a negative time."""
+        """Adds the time that an adapter spends around `step` and `record` to the time that these
+        measure; the trace's `end` line has the sum. Raises ValueError for a negative time."""
         if announce_ns < 0 or hook_ns < 0:
             raise ValueError(f"add_cost: {announce_ns} and {hook_ns} ns; times can't be negative")
         self._announce_ns += announce_ns
@@ -292,16 +413,21 @@ class Producer:
 
     @property
     def failure(self) -> Optional[str]:
-        """One line that says why the GPU's hook has turned itself off; None: it has not."""
+        """Why the GPU's hook has turned itself off, in one line; None: it is on."""
         why = self._library.moetrace_failure(self._pointer)
         return None if why is None else why.decode(errors="replace")
 
     def _lend(self) -> tuple:
-        """What moetrace_steps announces with: the handle, null once this is closed, and its address; what its announcements release;
-        the function that gives the current stream of the device, and the device, or None."""
+        """What moetrace_steps announces with: the handle, null after `close`, and its address; the
+        list that its announcements clear; `current_stream()` and the device, or None and None."""
         on_gpu = self._cuda_device is not None
-        return (self._handle, ctypes.addressof(self._handle), self._kept,
-                _tensors.current_stream() if on_gpu else None, self._cuda_device)
+        return (
+            self._handle,
+            ctypes.addressof(self._handle),
+            self._kept,
+            _tensors.current_stream() if on_gpu else None,
+            self._cuda_device,
+        )
 
     def close(self) -> None:
         """Ends the trace; the collector drains what is left. A second call does nothing."""
@@ -317,16 +443,19 @@ class Producer:
         self.close()
 
 
-_span_dtype: Any = None  # an object that has been compared with SPAN_FIELDS
+_span_dtype: Any = None  # a dtype that is equal to SPAN_FIELDS: comparing objects is faster
 
 
 def _span_array(spans: Any) -> tuple[Any, int]:
-    """`spans` as the C API takes them, and their number; those of a numpy array are not copied."""
+    """`spans` as the C API takes them, and their number. A numpy array is not copied."""
     global _span_dtype
     if hasattr(spans, "dtype"):
         if spans.dtype is not _span_dtype or not spans.flags.c_contiguous:
             if spans.dtype != SPAN_FIELDS or not spans.flags.c_contiguous:
-                raise ValueError(f"step: spans has dtype {spans.dtype}; it must be contiguous, with the fields SPAN_FIELDS")
+                raise ValueError(
+                    f"step: spans has dtype {spans.dtype}; it must be contiguous, with the fields "
+                    "SPAN_FIELDS"
+                )
             _span_dtype = spans.dtype
         return spans.ctypes.data, len(spans)
     try:
@@ -345,22 +474,41 @@ def _filled(spans: Sequence[tuple]) -> Any:
 
 
 def _checked_spans(spans: Any) -> list[tuple]:
-    """What is not a plain int is made one, or said to be wrong."""
+    """`spans` with plain ints. Raises TypeError or ValueError for what can't be one."""
     try:
         spans = [tuple(span) for span in spans]
     except TypeError:
-        raise TypeError(f"step: spans is {_shown(spans)}; give a list of (request, first position, first row, rows)") from None
+        raise TypeError(
+            f"step: spans is {_shown(spans)}; "
+            "give a list of (request, first position, first row, rows)"
+        ) from None
     for n, span in enumerate(spans):
         if len(span) != 4:
-            raise TypeError(f"step: span {n} is {_shown(span)}; give (request, first position, first row, rows)")
+            raise TypeError(
+                f"step: span {n} is {_shown(span)}; give (request, first position, first row, rows)"
+            )
         request, first_position, first_row, rows = span
-        number = request.number if isinstance(request, Request) else \
-            _number(f"step: the request of span {n}", request, _MOST_U64, "what Producer.request gave, or its number")
-        position = _library.UNKNOWN_POSITION if first_position is None else \
-            _number(f"step: the first position of span {n}", first_position, _MOST_U64 - 1)
-        spans[n] = (number, position,
-                    _number(f"step: the first row of span {n}", first_row, _MOST_U32),
-                    _number(f"step: the rows of span {n}", rows, _MOST_U32))
+        if isinstance(request, Request):
+            number = request.number
+        else:
+            number = _number(
+                f"step: the request of span {n}",
+                request,
+                _MOST_U64,
+                "what Producer.request gave, or its number",
+            )
+        if first_position is None:
+            position = _library.UNKNOWN_POSITION
+        else:
+            position = _number(
+                f"step: the first position of span {n}", first_position, _MOST_U64 - 1
+            )
+        spans[n] = (
+            number,
+            position,
+            _number(f"step: the first row of span {n}", first_row, _MOST_U32),
+            _number(f"step: the rows of span {n}", rows, _MOST_U32),
+        )
     return spans
 
 
@@ -368,7 +516,7 @@ def _layer_mask(layers: Iterable[int]) -> _library.LayerMask:
     mask = _library.LayerMask()
     for layer in layers:
         if not 0 <= layer < 256:
-            raise ValueError(f"moe_layers: {layer} is not a layer; they go from 0 to 255")
+            raise ValueError(f"moe_layers: {layer} is not a layer; expected 0 to 255")
         mask.words[layer // 64] |= 1 << layer % 64
     return mask
 
@@ -384,7 +532,7 @@ def _text(what: str, value: Any) -> bytes:
 
 
 def _number(what: str, value: Any, most: int, give: str = "an integer") -> int:
-    """`value` as an int, from 0 to `most`."""
+    """`value` as an int from 0 to `most`. Raises TypeError or ValueError."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -395,7 +543,7 @@ def _number(what: str, value: Any, most: int, give: str = "an integer") -> int:
 
 
 def _shown(value: Any) -> str:
-    """A short line."""
+    """`value` in one short line."""
     return " ".join(reprlib.repr(value).split())
 
 

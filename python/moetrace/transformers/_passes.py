@@ -1,25 +1,29 @@
-"""Which rows of a transformers model's forward are real, and which positions they are."""
+"""Which rows of a transformers model's forward are real, and which positions they have."""
+
 from __future__ import annotations
 
 import inspect
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, Union
 
 
 class Pass(NamedTuple):
-    """One forward: a batch of sequences, of which each has `counts[b]` real rows from position `firsts[b]` on."""
+    """One forward of a batch of sequences: sequence b has `counts[b]` real rows, from position
+    `firsts[b]` on."""
 
     firsts: list[int]
     counts: list[int]
     padded_rows: int  # batch x length, as the routers see them
-    keep: Optional[Any]  # int64 [sum(counts)]: the real ones among them; None: all
+    keep: Optional[Any]  # int64 [sum(counts)]: the indices of the real rows; None: all are real
 
 
 def layout(model: Any, args: tuple, kwargs: dict, finished: list[bool]) -> Pass:
-    """The layout of `model(*args, **kwargs)`; ValueError, with one line, if it can't be told.
+    """The layout of `model(*args, **kwargs)`. Raises ValueError, with one line, if the arguments do
+    not say.
 
-    Padding is what a two-dimensional attention_mask says; sequences marked in `finished` (may be empty) have no real rows.
-    A position is the token's index among the real ones of its sequence. Without a mask every row is real, from position_ids,
-    the length of the cache or cache_position on. On a GPU this waits for the mask.
+    A two-dimensional attention_mask marks padding; sequences marked in `finished` (may be empty)
+    have no real rows. A position is the token's index among the real tokens of its sequence.
+    Without a mask every row is real, from position_ids, the length of the cache or cache_position
+    on. On a GPU this waits for the mask.
     """
     given = inspect.signature(model.forward).bind_partial(*args, **kwargs).arguments
     given.update(given.pop("kwargs", {}))
@@ -31,36 +35,48 @@ def layout(model: Any, args: tuple, kwargs: dict, finished: list[bool]) -> Pass:
     mask = given.get("attention_mask")
     if mask is not None:
         if getattr(mask, "ndim", 0) != 2 or mask.shape[1] < length:
-            raise ValueError("its attention_mask does not say which rows are padding; it must be [batch, tokens so far]")
+            raise ValueError(
+                "its attention_mask does not say which rows are padding; "
+                "it must be [batch, tokens so far]"
+            )
         return _masked(mask, batch, length, _past(given), finished)
     firsts = _first_positions(given, batch)
     if any(finished):
-        return _masked(inputs.new_ones((batch, length), dtype=int), batch, length, firsts, finished)
+        everything = inputs.new_ones((batch, length), dtype=int)
+        return _masked(everything, batch, length, firsts, finished)
     return Pass(firsts, [length] * batch, batch * length, None)
 
 
-def _masked(mask: Any, batch: int, length: int, past: Any, finished: list[bool]) -> Pass:
+def _masked(
+    mask: Any, batch: int, length: int, past: Union[int, list[int]], finished: list[bool]
+) -> Pass:
     mask = mask.bool()
     before = mask.shape[1] - length
     real = mask[:, before:]
-    firsts = mask[:, :before].sum(1).tolist() if before else past if isinstance(past, list) else [past] * batch
+    if before:
+        firsts = mask[:, :before].sum(1).tolist()
+    else:
+        firsts = past if isinstance(past, list) else [past] * batch
     if any(finished):
         real = real & ~real.new_tensor(finished)[:, None]
     counts = real.sum(1).tolist()
     all_real = sum(counts) == batch * length
-    return Pass(firsts, counts, batch * length, None if all_real else real.reshape(-1).nonzero().squeeze(1))
+    keep = None if all_real else real.reshape(-1).nonzero().squeeze(1)
+    return Pass(firsts, counts, batch * length, keep)
 
 
 def _first_positions(given: dict, batch: int) -> list[int]:
     positions = given.get("position_ids")
-    if getattr(positions, "ndim", 0) == 2:
+    if positions is not None and getattr(positions, "ndim", 0) == 2:
         return positions[:, 0].expand(batch).tolist()
     return [_past(given)] * batch
 
 
 def _past(given: dict) -> int:
+    """The number of tokens in the cache."""
     for name in ("past_key_values", "cache"):
-        if hasattr(given.get(name), "get_seq_length"):
-            return int(given[name].get_seq_length())
+        cache = given.get(name)
+        if cache is not None and hasattr(cache, "get_seq_length"):
+            return int(cache.get_seq_length())
     positions = given.get("cache_position")
     return 0 if positions is None else int(positions[0])

@@ -1,4 +1,5 @@
-"""The real rows of a pass, for layers that are captured in a CUDA graph as for any other."""
+"""The real rows of a pass, also for layers that are captured in a CUDA graph."""
+
 from __future__ import annotations
 
 from typing import Any, Optional
@@ -7,25 +8,30 @@ from ._passes import Pass
 
 
 class RealRows:
-    """Picks the real rows out of what a layer has.
+    """Selects the real rows of a layer's ids and weights.
 
-    A layer that is captured reads an index of fixed length and address: the pass's real rows first, then any. It is written
-    before each pass and each replay, in stream order, and the hook ignores rows past the announced ones. So a graph of n rows,
-    padding included, is exact for every padding. One index is kept for each n that was captured.
+    A captured layer reads an index of fixed length and address: the pass's real rows first, then
+    any rows. The index is written before each pass and each replay, in stream order, and the hook
+    ignores rows past the announced ones. A graph of n rows, padding included, is therefore exact
+    for every padding. One index is kept for each n that was captured.
     """
 
     def __init__(self) -> None:
         self._captured: dict[int, Any] = {}  # n: int64 [n]
-        self._current: Any = None  # that of the current pass; None on a CPU
+        self._current: Any = None  # the index of the current pass; None on a CPU
         self._keep: Any = None
 
     def check_not_captured(self, cuda_device: Optional[int]) -> None:
-        """ValueError while a whole pass is captured: nobody would announce its replays."""
+        """Raises ValueError while a whole pass is captured: its replays could not be announced."""
         if cuda_device is not None and _capturing():
-            raise ValueError("it is captured as a whole, and its replays would be announced by nobody")
+            raise ValueError(
+                "it is captured as a whole, and its replays can't be announced; "
+                "compile the model instead"
+            )
 
     def announce(self, layout: Pass, cuda_device: Optional[int]) -> None:
-        """The next pass. On a GPU it launches up to two small kernels in the current stream."""
+        """Prepares the next pass. On a GPU this launches up to two small kernels in the current
+        stream."""
         self._keep = layout.keep
         if cuda_device is None:
             return
@@ -38,10 +44,10 @@ class RealRows:
         elif layout.keep is None:
             torch.arange(rows, out=self._current)
         if layout.keep is not None:
-            self._current[:len(layout.keep)] = layout.keep
+            self._current[: len(layout.keep)] = layout.keep
 
     def index(self) -> Optional[Any]:
-        """int64, which rows of a layer's ids and weights to hand on; None: all as they are."""
+        """int64: which rows of a layer's ids and weights to record; None: all as they are."""
         if self._current is None or not _capturing():
             return self._keep
         self._captured[len(self._current)] = self._current

@@ -1,4 +1,5 @@
-"""Where a transformers model routes: the module of each layer that sees ids and weights, found by probing."""
+"""Where a transformers model routes: the module of each layer that sees ids and weights."""
+
 from __future__ import annotations
 
 import inspect
@@ -6,16 +7,17 @@ import re
 from typing import Any, Callable, Iterator, NamedTuple, Optional
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
-# Blocks of transformers 4, whose gate is a plain Linear: softmax in float32, top-k, as their forward does it.
+# Blocks of transformers 4 whose gate is a Linear. Their forward computes softmax in float32, then
+# top-k, and so does the hook.
 _LINEAR_GATED = re.compile(r"(Qwen2Moe|Qwen3Moe|Olmoe|Mixtral)SparseMoeBlock$")
-# Routers that return ids and weights and nothing else that could be taken for them.
+# Routers that return ids and weights, and nothing that could be taken for them.
 _TOP_K_ROUTER = re.compile(r"Top[kK]Router$")
 
 Routed = Callable[[Any, Any], None]  # (ids, weights), each [rows, top_k]
 
 
 class Binding(NamedTuple):
-    """One layer, and how to listen to it: `attach(routed)` returns the handle that removes the hook."""
+    """One layer and its hook: `attach(routed)` returns the handle that removes the hook."""
 
     layer: int
     module: Any
@@ -23,19 +25,24 @@ class Binding(NamedTuple):
 
 
 def find(model: Any) -> tuple[list[Binding], list[int]]:
-    """The layers of `model` that can be recorded, in order, and the MoE layers that can't."""
+    """The layers of `model` that can be recorded, in order, and the other MoE layers."""
     bound: dict[int, Binding] = {}
     seen: set[int] = set()
     twice: set[int] = set()
     for layer, modules in _layers(model).items():
-        found = [binding for binding in (_bind(layer, name, module) for name, module in modules) if binding]
+        found = [
+            binding
+            for binding in (_bind(layer, name, module) for name, module in modules)
+            if binding
+        ]
         if any(name.rsplit(".", 1)[-1] in ("experts", "router") for name, _ in modules):
             seen.add(layer)
-        # The experts are asked first: what they are given is final, whatever the router returned.
+        # The experts come first: what they are given is final, whatever the router returned.
         found.sort(key=lambda binding: binding[0])
         best = [binding for rank, binding in found if rank == found[0][0]]
         if len(best) > 1:
-            twice.add(layer)  # an encoder's and a decoder's, or two routers in one layer: no telling which is meant
+            # An encoder's layer and a decoder's, or two routers in one layer: ambiguous.
+            twice.add(layer)
         elif best:
             bound[layer] = best[0]
     return [bound[layer] for layer in sorted(bound)], sorted((seen | twice) - set(bound))
@@ -51,6 +58,7 @@ def _layers(model: Any) -> dict[int, list[tuple[str, Any]]]:
 
 
 def _bind(layer: int, name: str, module: Any) -> Optional[tuple[int, Binding]]:
+    """The binding of a module, with its rank: the lower, the better."""
     kind = type(module).__name__
     if name.endswith("experts") and {"top_k_index", "top_k_weights"} <= set(_parameters(module)):
         return 0, Binding(layer, module, lambda routed: _hook_experts(module, routed))
@@ -59,14 +67,18 @@ def _bind(layer: int, name: str, module: Any) -> Optional[tuple[int, Binding]]:
     block = _LINEAR_GATED.match(kind)
     if block and type(getattr(module, "gate", None)).__name__ == "Linear":
         renormalized = getattr(module, "norm_topk_prob", block[1] == "Mixtral")
-        return 1, Binding(layer, module, lambda routed: _hook_gate(module.gate, module.top_k, renormalized, routed))
+        return 1, Binding(
+            layer,
+            module,
+            lambda routed: _hook_gate(module.gate, module.top_k, renormalized, routed),
+        )
     return None
 
 
 def _parameters(module: Any) -> list[str]:
     try:
         return list(inspect.signature(module.forward).parameters)
-    except (TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError):
         return []
 
 
@@ -86,14 +98,22 @@ def _hook_router(module: Any, routed: Routed) -> Any:
     def after(_module, _args, output):
         tensors = list(_tensors(output))
         ids = next((t for t in tensors if not t.is_floating_point()), None)
-        weights = next((t for t in tensors if ids is not None and t.is_floating_point() and t.shape == ids.shape), None)
+        weights = next(
+            (
+                t
+                for t in tensors
+                if ids is not None and t.is_floating_point() and t.shape == ids.shape
+            ),
+            None,
+        )
         routed(ids, weights)
 
     return module.register_forward_hook(after)
 
 
 def _tensors(output: Any) -> Iterator[Any]:
-    return (value for value in (output if isinstance(output, tuple) else (output,)) if hasattr(value, "is_floating_point"))
+    values = output if isinstance(output, tuple) else (output,)
+    return (value for value in values if hasattr(value, "is_floating_point"))
 
 
 def _hook_gate(gate: Any, top_k: int, renormalized: bool, routed: Routed) -> Any:

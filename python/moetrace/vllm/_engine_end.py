@@ -1,16 +1,16 @@
-"""vLLM's engine processes are given the time to end.
+"""Gives vLLM's engine processes the time to close their traces.
 
-Told to stop, a server with vLLM's default `--shutdown-timeout 0` asks its engine to end and kills it in the same breath: whether
-the engine gets to close its trace is then a race.
+With vLLM's default `--shutdown-timeout 0` a server that is stopped asks its engine to end and kills
+it at once, so that the end of the trace is a race.
 """
+
 from __future__ import annotations
 
 import functools
 import os
 from typing import Any, Optional
 
-MODULE = "vllm.v1.engine.utils"
-_GRACE_S = 10.0  # at the most; an engine that ends is not waited for any longer
+_GRACE_S = 10.0  # at most; the wait is over when the engine has ended
 
 
 def patch(module: Any) -> None:
@@ -21,7 +21,7 @@ def patch(module: Any) -> None:
 def _shutdown(original: Any) -> Any:
     @functools.wraps(original)
     def shutdown(self: Any, timeout: Optional[float] = None) -> None:
-        # 0 may also be what is left of a time that requests were given; then it has been waited for.
+        # 0 may also be the rest of a time that requests were given: that wait is over.
         if timeout == 0 and not getattr(self, "_request_shutdown_timeout", 0):
             timeout = _grace_s()
         original(self, timeout=timeout)
@@ -31,6 +31,7 @@ def _shutdown(original: Any) -> Any:
 
 def _grace_s() -> float:
     try:
-        return float(os.environ["VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS"])  # vLLM's; from 0.33 on it means this time
+        # vLLM's own variable; from 0.33 on it sets this time.
+        return float(os.environ["VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS"])
     except (KeyError, ValueError):
         return _GRACE_S

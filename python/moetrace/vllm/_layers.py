@@ -1,38 +1,44 @@
-"""Binding vLLM's MoE layers: finding where each of them has its logical expert ids and weights."""
+"""Binding vLLM's MoE layers: where each of them has its logical expert ids and weights."""
+
 from __future__ import annotations
 
 import functools
 import re
 import sys
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional, Union
 
 _INDEX = re.compile(r"\.(\d+)\.")
 
-Record = Callable[[int, Any, Any], None]  # (layer, ids [rows, k], weights [rows, k] or None), behind the router
-Join = Callable[[], None]  # when the layer's experts have been enqueued, and so those of all layers before
+# (layer, ids [rows, k], weights [rows, k] or None), after the router.
+Record = Callable[[int, Any, Any], None]
+# Called when the experts of the layer have been enqueued, and so those of all layers before it.
+Join = Callable[[], None]
 
 
 class Layer(NamedTuple):
-    """An MoE layer that can be bound; `bind(record, join)` makes it call them in every pass. join: None for all but the last."""
+    """An MoE layer that can be bound. `bind(record, join)` makes it call both in every pass; join
+    is None for all layers but the last."""
 
-    index: int
+    number: int
     module: Any
-    router: Any  # has top_k, and what `meta` says of it
+    router: Any  # has top_k, and what `meta` says of the router
     bind: Callable[[Record, Optional[Join]], None]
-    note: Optional[str]  # what a reader of the trace must know of it
-    keeps: bool = True  # its tensors are its own until the end of the pass, if somebody holds them
+    note: Optional[str]  # what a reader of the trace must know of the layer
+    keeps: bool = True  # its tensors, if held, keep their values until the end of the pass
 
 
 def find(model: Any, callbacks_taken: bool) -> tuple[list[Layer], dict[int, str]]:
-    """The layers of `model` that can be recorded, in order, and for each MoE layer that can't, why.
+    """The layers of `model` that can be recorded, in order, and why the others can't.
 
-    Modules that have a router and routed experts are MoE layers. Weights and ids are taken where the router returns them: before
-    the load balancer makes physical ids of the logical ones. callbacks_taken: vLLM's own capture is on, and needs them.
+    Modules that have a router and routed experts are MoE layers. Weights and ids are taken where
+    the router returns them: before the load balancer turns logical ids into physical ones.
+    callbacks_taken: vLLM's own capture is on, and needs the layers' callbacks.
     """
     layers: dict[int, Layer] = {}
     missed: dict[int, str] = {}
     for name, module in model.named_modules():
-        if not (hasattr(module, "router") and hasattr(module, "_apply_quant_method")) and not _is_capture_source(module):
+        has_experts = hasattr(module, "router") and hasattr(module, "_apply_quant_method")
+        if not has_experts and not _is_capture_source(module):
             continue
         index = _index_of(name, module)
         if index is None:
@@ -54,24 +60,26 @@ def _index_of(name: str, module: Any) -> Optional[int]:
 
 
 def _is_capture_source(module: Any) -> bool:
-    """A router of a model's own, which tells its ids to a callback: vLLM's RoutedExpertsCaptureSource."""
+    """A model's own router that passes its ids to a callback: vLLM's RoutedExpertsCaptureSource."""
     return hasattr(module, "capture_fn") and hasattr(module, "layer_id")
 
 
-def _layer(index: int, module: Any, callbacks_taken: bool) -> Any:
+def _layer(index: int, module: Any, callbacks_taken: bool) -> Union[Layer, str]:
     if _is_capture_source(module):
         if callbacks_taken:
-            return "its one callback is needed by enable_return_routed_experts"
-        return Layer(index, module, module, functools.partial(_chain_capture, module, index), "its weights are not given",
-                     keeps=False)
+            return "enable_return_routed_experts needs its only callback"
+        bind = functools.partial(_chain_capture, module, index)
+        return Layer(index, module, module, bind, "its weights are not given", keeps=False)
     router = module.router
     monolithic = bool(getattr(module, "is_monolithic", False))
     if not monolithic and hasattr(router, "_compute_routing"):
-        # Where experts are substituted, the kernel's ids are written over the router's.
+        # Where experts are substituted, the kernel writes its ids over the router's.
         keeps = not hasattr(getattr(module, "routed_experts", None), "expert_substitution")
-        return Layer(index, module, router, functools.partial(_wrap_router, module, index), None, keeps)
+        bind = functools.partial(_wrap_router, module, index)
+        return Layer(index, module, router, bind, None, keeps)
     if monolithic and _cpu_select_experts() is not None:
-        return Layer(index, module, router, functools.partial(_wrap_cpu_selection, module, index), None)
+        bind = functools.partial(_wrap_cpu_selection, module, index)
+        return Layer(index, module, router, bind, None)
     if type(router).__name__ == "RoutingSimulatorRouter":
         return "its kernel routes by random numbers of its own"
     if monolithic and hasattr(router, "_compute_routing"):
@@ -107,12 +115,14 @@ def _wrap_experts(module: Any, join: Join) -> None:
 
 
 def _recompute(module: Any, index: int, record: Record, join: Optional[Join]) -> None:
-    """A kernel that routes inside: the router is asked for the same once more."""
+    """For a kernel that routes by itself: the router computes the same routing once more."""
     apply = module._apply_quant_method
 
     @functools.wraps(apply)
     def route_and_apply(hidden_states: Any, router_logits: Any, *args: Any, **kwargs: Any) -> Any:
-        weights, ids = module.router._compute_routing(hidden_states, router_logits, None, input_ids=kwargs.get("input_ids"))
+        weights, ids = module.router._compute_routing(
+            hidden_states, router_logits, None, input_ids=kwargs.get("input_ids")
+        )
         record(index, ids, weights)
         result = apply(hidden_states, router_logits, *args, **kwargs)
         if join is not None:
@@ -123,7 +133,8 @@ def _recompute(module: Any, index: int, record: Record, join: Optional[Join]) ->
 
 
 def _chain_capture(module: Any, index: int, record: Record, join: Optional[Join]) -> None:
-    """Nobody tells when such a layer's experts have been enqueued, so the join comes at once."""
+    """Such a layer does not say when its experts have been enqueued, so that the join follows at
+    once."""
     before = module.capture_fn
 
     def capture(ids: Any) -> None:
@@ -136,13 +147,15 @@ def _chain_capture(module: Any, index: int, record: Record, join: Optional[Join]
     module.capture_fn = capture
 
 
-# The CPU kernels of vLLM up to 0.27 or so route inside, by a function that all of them call, and that does not know its layer.
+# The CPU kernels of vLLM up to about 0.27 route by themselves, in a function that all of them call
+# and that does not know its layer.
 
 _CPU_MODULE = "vllm.model_executor.layers.fused_moe.cpu_fused_moe"
 
 
 class _Current:
-    """The layer whose experts are being computed, for the function below. An object: a compiler can follow what it is told."""
+    """The layer whose experts are being computed, for the function below. An object with
+    attributes: a compiler can follow their changes."""
 
     def __init__(self) -> None:
         self.layer: Optional[int] = None
@@ -173,14 +186,15 @@ def _wrap_cpu_selection(module: Any, index: int, record: Record, _join: Optional
 @functools.cache
 def _record_cpu_selection() -> None:
     select = _cpu_select_experts()
+    assert select is not None
 
     @functools.wraps(select)
     def select_and_record(*args: Any, **kwargs: Any) -> Any:
         weights, ids = select(*args, **kwargs)
-        if _current.layer is not None:
+        if _current.layer is not None and _current.record is not None:
             _current.record(_current.layer, ids, weights)
         return weights, ids
 
-    for module in list(sys.modules.values()):  # some have imported it by name
+    for module in list(sys.modules.values()):  # some have imported the function by name
         if getattr(module, "select_experts", None) is select:
-            module.select_experts = select_and_record
+            setattr(module, "select_experts", select_and_record)  # noqa: B010

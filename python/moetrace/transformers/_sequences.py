@@ -1,38 +1,39 @@
 """The requests of a transformers model: one for each sequence of a batch."""
+
 from __future__ import annotations
 
 from typing import Any, Iterator, Optional
 
-from ._passes import Pass
+from ..recording._adapter import pack_spans
 from ..recording.producer import Producer, Request
+from ._passes import Pass
 
 
-class Batch:
+class Sequences:
     """Sequences that go through the model together, pass after pass."""
 
     def __init__(self, producer: Producer, names: Iterator[str], first: Pass):
         self.requests: list[Request] = [
             producer.request(next(names), prompt_tokens=before + count, cached_tokens=before)
-            for before, count in zip(first.firsts, first.counts)]
+            for before, count in zip(first.firsts, first.counts)
+        ]
         self.finished = [False] * len(self.requests)
 
-    def spans(self, layout: Pass) -> list[tuple]:
-        spans, row = [], 0
-        for request, position, count in zip(self.requests, layout.firsts, layout.counts):
-            if count:
-                spans.append((request, position, row, count))
-            row += count
-        return spans
+    def spans(self, layout: Pass) -> tuple[int, list[tuple]]:
+        """The arguments of `Producer.step`."""
+        return pack_spans(self.requests, layout.firsts, layout.counts)
 
     def mark_finished(self, last_tokens: list[int], end_tokens: frozenset) -> None:
-        """A sequence that is fed its end token is over; what generate() feeds it from here on, for the others' sake, is
-        padding."""
+        """A sequence that is fed its end token has finished. What generate() feeds it from then on,
+        while others continue, is padding."""
         for at, token in enumerate(last_tokens):
             self.finished[at] = self.finished[at] or token in end_tokens
 
-    def end(self, generated: Optional[list[list[int]]], end_tokens: frozenset, otherwise: str) -> None:
-        """`generated`: the tokens of each sequence behind its prompt; None: unknown. `otherwise`: the status of one that has
-        no end token."""
+    def end(
+        self, generated: Optional[list[list[int]]], end_tokens: frozenset, otherwise: str
+    ) -> None:
+        """Ends all requests. `generated`: the tokens of each sequence after its prompt; None:
+        unknown. `otherwise`: the status of a sequence without an end token."""
         for at, request in enumerate(self.requests):
             tokens = generated[at] if generated is not None else []
             stop = next((n + 1 for n, token in enumerate(tokens) if token in end_tokens), None)
@@ -45,7 +46,8 @@ class Batch:
 
 
 def generation_setting(model: Any, kwargs: dict, name: str) -> Any:
-    """What `model.generate(**kwargs)` uses for `name`: its argument, else the given configuration's, else the model's."""
+    """What `model.generate(**kwargs)` uses for `name`: its argument, else the given generation
+    configuration's, else the model's."""
     sources = (kwargs.get("generation_config"), getattr(model, "generation_config", None))
     values = [kwargs.get(name), *(getattr(source, name, None) for source in sources)]
     return next((value for value in values if value is not None), None)
