@@ -49,16 +49,16 @@ class TraceSums {
   std::uint64_t line_ = 1;
   std::uint64_t wrong_line_ = 0;
   Base base_ = {.part = {},
-                       .seq = 0,
-                       .event = 0,
-                       .step = {},
-                       .open = 0,
-                       .totals = {.attempted = 0,
-                                  .delivered = 0,
-                                  .filtered = 0,
-                                  .dropped = 0,
-                                  .torn = 0,
-                                  .event_lost = 0}};  // where this file starts
+                .seq = 0,
+                .event = 0,
+                .step = {},
+                .open = 0,
+                .totals = {.attempted = 0,
+                           .delivered = 0,
+                           .filtered = 0,
+                           .dropped = 0,
+                           .torn = 0,
+                           .event_lost = 0}};  // where this file starts
 
   std::uint64_t next_seq_ = 0;
   std::uint64_t gaps_ = 0;  // numbers passed over without a torn line: only a filter may do that

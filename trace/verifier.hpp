@@ -9,18 +9,17 @@
 #include <bitset>
 #include <cstdint>
 #include <deque>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "trace/live_requests.hpp"
-#include "trace/selection.hpp"
 #include "trace/seen_rows.hpp"
+#include "trace/selection.hpp"
+#include "trace/trace_lines.hpp"
 #include "trace/trace_sums.hpp"
 #include "trace/warnings.hpp"
-#include "trace/trace_lines.hpp"
 
 namespace moetrace::trace {
 
@@ -92,14 +91,12 @@ class Verifier {
   std::string take_event(std::optional<std::uint64_t> event);
   std::string check_step(const Route& route);
   void check_entries(const Route& route);
-  std::string check_cost(const nlohmann::json& end_line);
   Wrong wrong(std::string why) const;
 
   std::string meta_;  // the line
   std::uint64_t num_layers_ = kMaxLayers;
   TraceSummary summary_;
   std::uint64_t line_ = 1;  // the one being looked at
-  std::string_view text_;   // of it
 
   Warnings warnings_;
   TraceSums sums_;
