@@ -17,13 +17,14 @@ CC, SOURCE = sys.argv[1:3] if len(sys.argv) > 2 else ("cc", str(pathlib.Path(__f
 STRUCTS = {"moetrace_options": _library.Options, "moetrace_span": _library.Span, "moetrace_totals": _library.Totals,
            "moetrace_layer_mask": _library.LayerMask, "moetrace_reader_place": _reader_library.Place,
            "moetrace_reader_rows": _reader_library.Rows, "moetrace_reader_info": _reader_library.Info,
-           "moetrace_reader_request": _reader_library.Request}
+           "moetrace_reader_request": _reader_library.Request, "moetrace_reader_line": _reader_library.Line,
+           "moetrace_reader_lines": _reader_library.Lines}
 
 
 def of_the_header(expressions):
     """The value of each C expression, as the compiler sees it."""
     prints = "\n".join(f'  printf("%lld\\n", (long long)({expression}));' for expression in expressions)
-    includes = "".join(f"#include {header}\n" for header in ("<stdio.h>", '"plotter/reader.h"', '"producer/producer.h"'))
+    includes = "".join(f"#include {header}\n" for header in ("<stdio.h>", '"trace/reader.h"', '"producer/producer.h"'))
     program = f"{includes}int main(void) {{\n{prints}\n  return 0;\n}}\n"
     with tempfile.TemporaryDirectory(prefix="moetrace-test.") as folder:
         source = pathlib.Path(folder, "layout.c")
@@ -48,7 +49,9 @@ class Layout(unittest.TestCase):
         expected = {f"MOETRACE_{name.upper()}": value for name, value in types.items()}
         expected["MOETRACE_UNKNOWN_TOKENS"] = _library.UNKNOWN_TOKENS
         expected["MOETRACE_UNKNOWN_POSITION"] = _library.UNKNOWN_POSITION - (1 << 64)  # it is printed as a signed one
-        expected["MOETRACE_READER_ALL"] = _reader_library.ALL
+        for name in ("ALL", "STEP", "REQUEST", "REQUEST_END", "LOSS", "TORN", "BASE", "CONTROL", "END", "RING_FULL", "EVENT_RING_FULL",
+                     "CLOSED", "PRODUCER_DIED", "CONTINUED", "BAD_SEGMENT"):
+            expected[f"MOETRACE_READER_{name}"] = getattr(_reader_library, name)
         self.assertEqual(of_the_header(list(expected)), expected)
 
     def test_the_library_has_every_function(self):
