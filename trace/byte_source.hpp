@@ -9,8 +9,8 @@
 #include <string>
 #include <utility>
 
-#include "trace/file_kind.hpp"
 #include "trace/errors.hpp"
+#include "trace/file_kind.hpp"
 #include "trace/unpacker.hpp"
 
 namespace moetrace::trace {
@@ -19,8 +19,8 @@ class ByteSource {
  public:
   // "-" is standard input. Errors: kOpen, kRead.
   static Result<ByteSource> open(const std::string& path);
-  // Reads another copy of the descriptor, a regular file from its start on whoever else reads it.
-  // Errors: kRead; its message is the "why" alone.
+  // Reads a copy of the descriptor. A regular file is read from its start, even where another
+  // reader shares the descriptor's position. Errors: kRead; its message is the "why" alone.
   static Result<ByteSource> of(int fd);
 
   ByteSource(ByteSource&& other) noexcept;

@@ -13,8 +13,8 @@
 #include <set>
 #include <string_view>
 
-#include "trace/line_parser.hpp"
 #include "trace/errors.hpp"
+#include "trace/line_parser.hpp"
 #include "trace/route_scanner.hpp"
 #include "trace/trace_lines.hpp"
 
@@ -68,7 +68,7 @@ class FileParser {
   bool begun_ = false;
   uint32_t experts_seen_ = 0;
   uint32_t layers_seen_ = 0;
-  std::set<uint64_t> meta_lines_;  // where a trace's meta line may stand: first, or behind a part
+  std::set<uint64_t> meta_lines_;  // where a trace's meta line may stand: first, or after a part
 };
 
 }  // namespace moetrace::trace

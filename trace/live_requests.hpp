@@ -6,8 +6,8 @@
 #include <string>
 #include <unordered_map>
 
-#include "trace/warnings.hpp"
 #include "trace/trace_lines.hpp"
+#include "trace/warnings.hpp"
 
 namespace moetrace::trace {
 
