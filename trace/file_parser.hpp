@@ -4,8 +4,8 @@
 // A trace (schema moetrace/1) begins with its meta line. Any other file is a plain log, of which
 // only layer and ids of each row must be there: it may have meta lines anywhere, several or none.
 // They must not contradict each other or the rows in model, top_k and the numbers of experts and
-// layers; of all else the first one's word holds.
-// Blank lines say nothing, and a byte order mark before a line is passed over.
+// layers; for every other key the first meta line counts.
+// Blank lines are skipped, and so is a byte order mark before a line.
 #pragma once
 
 #include <cstdint>

@@ -21,7 +21,7 @@ class TraceSums {
  public:
   // The number of the line that the next calls are about.
   void at_line(std::uint64_t line) { line_ = line; }
-  // The line that the last answer blames; 0: that one.
+  // The line that the last answer blames; 0: the current one.
   std::uint64_t wrong_line() const { return wrong_line_; }
 
   // Each says why the line is wrong, or "".
@@ -33,8 +33,7 @@ class TraceSums {
   std::string take(const Torn& torn);
   std::string take(const End& end);
 
-  // Of this file.
-  // Announced rows that are still to come.
+  // Announced rows of this file that are still to come.
   std::uint64_t open() const { return announced() - delivered_ - gaps_ - dropped_ - torn_; }
   bool complete() const { return dropped_ == 0 && torn_ == 0 && gaps_ == 0; }
 
