@@ -111,7 +111,8 @@ class Live(Case):
             self.assertEqual((len(own[-1]), own[-1].trace), (0, live), "an ended trace is a batch without rows")
             self.assertEqual((live.rows_missed, live.messages_missed, live.rows_before, live.collectors), (0, 0, 0, 1))
             file = self.assert_same(live.trace_id, own)
-            self.assertEqual((live.end, live.meta), (file.end, file.meta))
+            self.assertEqual((live.end, live.meta, live.cost), (file.end, file.meta, file.cost))
+            self.assertGreater(live.cost.announce_ns, 0)
             self.assertEqual(live.requests(), file.requests())
             for name, column in file.steps().columns().items():
                 numpy.testing.assert_array_equal(getattr(live.steps(), name), column, name)

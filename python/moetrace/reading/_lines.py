@@ -8,6 +8,7 @@ from typing import Any, Iterable, Iterator, NamedTuple, Optional, Union
 
 from . import _reader_library
 from ._reader_library import numpy
+from ..recording.producer import Cost
 
 CAUSES = {_reader_library.RING_FULL: "ring_full", _reader_library.EVENT_RING_FULL: "event_ring_full"}
 STATUSES = {_reader_library.CLOSED: "closed", _reader_library.PRODUCER_DIED: "producer died",
@@ -159,6 +160,13 @@ def of_records(records: Any, live: bool = False) -> Iterator[Line]:
     for record in records:
         type_ = _TYPES[int(record["kind"])]
         yield type_(*(_value(type_, field, record, live) for field in type_._fields))
+
+
+def cost_of(end: Optional[dict]) -> Optional[Cost]:
+    """What an end line says that tracing took of the engine's threads; None: it does not say."""
+    cost = (end or {}).get("cost") or {}
+    announce_ns, hook_ns = cost.get("announce_ns"), cost.get("hook_ns")
+    return None if announce_ns is None or hook_ns is None else Cost(announce_ns, hook_ns)
 
 
 def kinds_of(types: Iterable[type]) -> int:

@@ -12,6 +12,7 @@ from ._lines import ControlLine, LossLine, Steps, TornLine
 from ._reader_library import numpy
 from ._rows import Batch, RequestInfo
 from ..errors import ReadError
+from ..recording.producer import Cost
 
 _log = logging.getLogger("moetrace")
 
@@ -92,6 +93,11 @@ class LiveTrace:
     @property
     def collectors(self) -> int:
         return len(self._generations)
+
+    @property
+    def cost(self) -> Optional[Cost]:
+        """What tracing took of the engine's threads; None: the trace has not ended, or does not say."""
+        return _lines.cost_of(self.end)
 
     @property
     def losses(self) -> Sequence[LossLine]:

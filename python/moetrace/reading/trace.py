@@ -163,9 +163,7 @@ class Trace:
     def cost(self) -> Optional[Cost]:
         """What tracing took of the engine's threads, by the last line; None: the file has no end,
         or does not say."""
-        cost = (self.end or {}).get("cost") or {}
-        announce_ns, hook_ns = cost.get("announce_ns"), cost.get("hook_ns")
-        return None if announce_ns is None or hook_ns is None else Cost(announce_ns, hook_ns)
+        return _lines.cost_of(self.end)
 
     def lines(self, *types: type) -> Iterator[Line]:
         """The lines other than rows, in the file's order, in bounded memory. types: only of these
