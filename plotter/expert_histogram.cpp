@@ -4,7 +4,7 @@
 #include <cstdio>
 
 #include "plotter/callouts.hpp"
-#include "trace/columns.hpp"
+#include "plotter/columns.hpp"
 #include "plotter/metrics.hpp"
 #include "plotter/ticks.hpp"
 

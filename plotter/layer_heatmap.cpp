@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <limits>
 
-#include "trace/columns.hpp"
+#include "plotter/columns.hpp"
 #include "plotter/header.hpp"
 #include "plotter/metrics.hpp"
 #include "plotter/ticks.hpp"

@@ -130,7 +130,7 @@ class MoetracePlot(unittest.TestCase):
         log = self.trace(meta, ROUTE)
         self.fails(1, "t.jsonl: it does not say how many experts the model has, only that there are at least 4; give --num-experts N\n",
                    log, "-o", self.out)
-        self.fails(1, "line 2: expert id 3 is out of range (0 to 1, as was given): there are at least 4 experts; "
+        self.fails(1, "line 2: expert id 3 is out of range (0 to 1, as given): the model has at least 4 experts; "
                       "give a larger --num-experts\n", log, "-o", self.out, "--num-experts", "2")
         self.assertEqual(self.plot(log, "-o", self.out, "--num-experts", "60").returncode, 0)
         with open(os.path.join(self.out, "expert_metrics.json")) as file:

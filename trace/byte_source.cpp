@@ -12,7 +12,7 @@
 namespace moetrace::trace {
 namespace {
 
-// A read call costs about a microsecond; unpacking so much takes some hundred.
+// A read call costs about a microsecond; unpacking this many bytes takes some hundred.
 constexpr size_t kPackedBytes = size_t{64} << 10;
 
 }  // namespace
@@ -28,7 +28,7 @@ Result<ByteSource> ByteSource::open(const std::string& path) {
     return Error{ErrorCode::kOpen, name + ": is a folder, not a trace file",
                  "give the files in it"};
   }
-  // Advice only: a kernel that does not take it reads as well, just later.
+  // Advice only: a kernel that ignores it still reads, only later.
   (void)::posix_fadvise(source.fd_, 0, 0, POSIX_FADV_SEQUENTIAL);
   // Where standard input is a file, another program may have read its beginning.
   if (const auto started = source.start(::lseek(source.fd_, 0, SEEK_CUR)); !started) {
@@ -62,7 +62,7 @@ ByteSource::~ByteSource() {
   if (fd_ >= 0) ::close(fd_);
 }
 
-// Reads what tells how the file is compressed; it is used first.
+// Reads the first bytes, which say how the file is compressed; the text begins with them.
 Result<void> ByteSource::start(off_t offset) {
   struct stat status {};
   if (::fstat(fd_, &status) == 0) identity_ = {status.st_dev, status.st_ino};

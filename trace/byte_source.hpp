@@ -9,8 +9,8 @@
 #include <string>
 #include <utility>
 
-#include "trace/file_kind.hpp"
 #include "trace/errors.hpp"
+#include "trace/file_kind.hpp"
 #include "trace/unpacker.hpp"
 
 namespace moetrace::trace {
@@ -19,15 +19,15 @@ class ByteSource {
  public:
   // "-" is standard input. Errors: kOpen, kRead.
   static Result<ByteSource> open(const std::string& path);
-  // Reads another copy of the descriptor, a regular file from its start on whoever else reads it.
-  // Errors: kRead; its message is the "why" alone.
+  // Reads a copy of the descriptor. A regular file is read from its start, even where another
+  // reader shares the descriptor's position. Errors: kRead; its message is the "why" alone.
   static Result<ByteSource> of(int fd);
 
   ByteSource(ByteSource&& other) noexcept;
   ByteSource& operator=(ByteSource&&) = delete;
   ~ByteSource();
 
-  // The bytes got, at most `size`, which is not 0; 0: the end, as yet; -1: see error().
+  // Returns the bytes read, at most `size` (>= 1); 0: the file ends here for now; -1: see error().
   long read(char* room, size_t size);
   // kRead; the message is the "why" alone.
   [[nodiscard]] const Error& error() const { return error_; }
@@ -45,7 +45,7 @@ class ByteSource {
   long unpack(char* room, size_t size);
 
   int fd_;
-  off_t offset_ = -1;  // where to read next; -1: the file has no places
+  off_t offset_ = -1;  // where to read next; -1: the file can't seek
   std::pair<dev_t, ino_t> identity_{};
   Packing packing_ = Packing::kNone;
   std::unique_ptr<Unpacker> unpacker_;

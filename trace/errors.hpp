@@ -17,7 +17,7 @@ enum class ErrorCode {
   kNoMeta,         // the first line is neither a meta line nor a row: the file is not a trace
   kBadMeta,        // a meta line misses a key, or contradicts itself or what came before
   kBadLine,        // a key is missing, has the wrong type, or a value is out of range
-  kNoExperts,      // nobody says how many experts the model has
+  kNoExperts,      // neither the file nor the user says how many experts the model has
   kMismatch,       // files that do not belong together
   kNoLayer,        // a layer was asked for that the trace does not have
   kOtherExperts,   // it was said how many experts the model has, and the trace says otherwise

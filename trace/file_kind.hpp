@@ -13,7 +13,7 @@ namespace moetrace::trace {
 // How a file is compressed; these are read as if they were not.
 enum class Packing : uint8_t { kNone, kGzip, kZstd };
 
-// So many first bytes decide.
+// How many first bytes decide.
 constexpr size_t kPackingBytes = 4;
 Packing packing_of(std::string_view first_bytes);
 

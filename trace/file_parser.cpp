@@ -128,8 +128,8 @@ FileParser::Taken FileParser::take_meta(std::string_view line, uint64_t number) 
     return Taken::kNothing;
   }
   if (begun_ && parsed->plain() != meta_.plain()) {
-    return fail(one_file_each(parsed->plain() ? "a plain log begins here, behind a trace"
-                                              : "a trace begins here, behind a plain log"));
+    return fail(one_file_each(parsed->plain() ? "a plain log begins here, after a trace"
+                                              : "a trace begins here, after a plain log"));
   }
   if (!meta_.plain()) {
     if (meta_lines_.contains(number) && parsed->trace_id == meta_.trace_id) return Taken::kNothing;

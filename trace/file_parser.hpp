@@ -4,8 +4,8 @@
 // A trace (schema moetrace/1) begins with its meta line. Any other file is a plain log, of which
 // only layer and ids of each row must be there: it may have meta lines anywhere, several or none.
 // They must not contradict each other or the rows in model, top_k and the numbers of experts and
-// layers; of all else the first one's word holds.
-// Blank lines say nothing, and a byte order mark before a line is passed over.
+// layers; for every other key the first meta line counts.
+// Blank lines are skipped, and so is a byte order mark before a line.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,8 @@
 #include <set>
 #include <string_view>
 
-#include "trace/line_parser.hpp"
 #include "trace/errors.hpp"
+#include "trace/line_parser.hpp"
 #include "trace/route_scanner.hpp"
 #include "trace/trace_lines.hpp"
 
@@ -68,7 +68,7 @@ class FileParser {
   bool begun_ = false;
   uint32_t experts_seen_ = 0;
   uint32_t layers_seen_ = 0;
-  std::set<uint64_t> meta_lines_;  // where a trace's meta line may stand: first, or behind a part
+  std::set<uint64_t> meta_lines_;  // where a trace's meta line may stand: first, or after a part
 };
 
 }  // namespace moetrace::trace

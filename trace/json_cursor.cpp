@@ -33,7 +33,7 @@ std::optional<uint32_t> take_hex(std::string_view& raw) {
   return value;
 }
 
-// The code point behind "\u"; a surrogate must come with its other half.
+// The code point after "\u"; a surrogate must come with its other half.
 std::optional<uint32_t> take_code(std::string_view& raw) {
   const auto first = take_hex(raw);
   if (!first || *first < 0xD800 || *first > 0xDFFF) return first;
@@ -149,7 +149,7 @@ bool JsonCursor::unescape(std::string_view raw, std::string_view& value) {
       unescaped_.push_back(c);
       continue;
     }
-    const char letter = raw.front();  // there is one: else the quote behind would not end the token
+    const char letter = raw.front();  // the token ends in a quote, so a letter follows
     raw.remove_prefix(1);
     const size_t known = kLetters.find(letter);
     if (known != std::string_view::npos) {

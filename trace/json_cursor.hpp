@@ -28,12 +28,13 @@ class JsonCursor {
   // number, a literal, or nonsense). Empty, but still in the text, at the end or before a string
   // that has no end: passing that does nothing.
   [[nodiscard]] std::string_view token();
-  // Behind the token that token() has just returned.
+  // Past the token that token() has just returned.
   void pass(std::string_view token) { at_ = token.data() + token.size(); }
 
   // Passes this punctuation character, if it is here.
   bool take(char punctuation);
-  // Passes a string; false: there is none, or an escape in it is wrong. Valid until start().
+  // Passes a string; false: no string stands here, or an escape in it is wrong. Valid until
+  // start().
   bool take_string(std::string_view& value);
 
   // Only blanks are left.

@@ -20,14 +20,14 @@ inline bool is_digit(char c) {
   return static_cast<unsigned char>(c - '0') < 10;
 }
 
-// Takes the digits at `at`; false if there is none. 19 digits always fit a uint64.
+// Takes the digits at `at`; false if no digit is there. 19 digits always fit a uint64.
 inline bool take_digits(const char*& at, const char* end, uint64_t& digits) {
   const char* first = at;
   while (at != end && is_digit(*at)) digits = 10 * digits + static_cast<uint64_t>(*at++ - '0');
   return at != first;
 }
 
-// Empty if the text is no JSON number.
+// Empty if the text is not a JSON number.
 inline std::optional<Decimal> take_apart(std::string_view token) {
   constexpr int64_t kMostDigits = 19;
   const char* at = token.data();

@@ -10,12 +10,12 @@ namespace moetrace::trace {
 
 bool is_json_number(std::string_view token);
 
-// Empty if the text is no whole number, or does not fit.
+// Empty if the text is not a whole number, or does not fit.
 std::optional<uint64_t> parse_uint64(std::string_view token);
 std::optional<int64_t> parse_int64(std::string_view token);
 
-// The float32 nearest to the decimal text, ties to even. Empty if the text is no number, or beyond
-// the range of a float32; nearer to 0 than any float32 is 0.
+// The float32 nearest to the decimal text, ties to even. Empty if the text is not a number, or
+// beyond the range of a float32; nearer to 0 than any float32 is 0.
 std::optional<float> parse_float32(std::string_view token);
 
 }  // namespace moetrace::trace

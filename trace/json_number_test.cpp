@@ -72,7 +72,7 @@ TEST(JsonNumber, MiddlesOfTwoFloat32) {
   EXPECT_EQ(parse_float32("16777217.000000001"), 16777218.0F);
   EXPECT_EQ(parse_float32("16777216.999999999"), 16777216.0F);
   EXPECT_EQ(parse_float32("1.00000017881393432617187499"), std::nextafter(1.0F, 2.0F));
-  // Just above the middle of 0.5 and the float32 behind it, but its nearest double is that middle:
+  // Just above the middle of 0.5 and the next float32, but its nearest double is that middle:
   // rounding the double would give 0.5.
   EXPECT_EQ(parse_float32("0.5000000298023224"), std::nextafter(0.5F, 1.0F));
   for (uint32_t fraction = 0; fraction < 20'000; ++fraction) {

@@ -9,7 +9,7 @@
 namespace moetrace::trace {
 namespace {
 
-// Keys that nobody knows may nest this deeply.
+// The deepest nesting of a key that the reader does not know.
 constexpr int kMaxDepth = 64;
 
 std::string quoted(std::string_view name) {
@@ -76,6 +76,22 @@ bool KeyReader::read(std::string_view name, std::optional<int64_t>* out) {
   return true;
 }
 
+bool KeyReader::read(std::string_view name, std::optional<bool>* out) {
+  const std::string_view token = cursor_.token();
+  if (token != "true" && token != "false" && token != "null")
+    return wrong_type(name, "true, false or null", token);
+  *out = token == "null" ? std::nullopt : std::optional(token == "true");
+  cursor_.pass(token);
+  return true;
+}
+
+bool KeyReader::read(std::string_view name, Object object) {
+  if (const std::string_view token = cursor_.token(); token != "{")
+    return wrong_type(name, "an object", token);
+  *object.present = true;
+  return read_members(name, {object.keys, object.count});
+}
+
 bool KeyReader::read(std::string_view name, std::string_view* out) {
   const std::string_view token = cursor_.token();
   if (!token.starts_with('"')) return wrong_type(name, "a string", token);
@@ -127,7 +143,7 @@ bool KeyReader::check_expert(uint64_t id) {
                           std::to_string(limits_.num_experts - 1);
   if (!limits_.experts_given || id >= kMaxExperts) return fail(out + ")");
   error_ = {ErrorCode::kTooFewExperts,
-            out + ", as was given): there are at least " + std::to_string(id + 1) + " experts"};
+            out + ", as given): the model has at least " + std::to_string(id + 1) + " experts"};
   return false;
 }
 
@@ -224,12 +240,12 @@ bool KeyReader::skip(int depth) {
   }
   cursor_.pass(token);
   return token == "true" || token == "false" || token == "null" || is_json_number(token) ||
-         not_json("a value is missing or is none");
+         not_json("expected a value");
 }
 
 bool KeyReader::read_type(std::string_view line, std::string_view& type) {
   cursor_.start(line);
-  if (!is_json_text(line)) return not_json("a byte that is no text");
+  if (!is_json_text(line)) return not_json("invalid UTF-8 or a control character");
   bool found = false;
   bool text = false;
   const bool whole = read_object([&](std::string_view name) {
@@ -245,21 +261,26 @@ bool KeyReader::read_type(std::string_view line, std::string_view& type) {
 }
 
 bool KeyReader::read_keys(std::span<const Key> keys) {
+  if (!read_members({}, keys)) return false;
+  return cursor_.at_end() || not_json("something follows the object");
+}
+
+bool KeyReader::read_members(std::string_view owner, std::span<const Key> keys) {
   uint64_t seen = 0;
   size_t expected = 0;
   const bool object = read_object([&](std::string_view name) {
     const size_t index = find_key(keys, expected, name);
     if (index == keys.size()) return skip(0);
-    if ((seen >> index & 1U) != 0) return fail(quoted(name) + " is there twice");
+    if ((seen >> index & 1U) != 0) return fail(quoted(name) + " comes twice");
     seen |= uint64_t{1} << index;
     expected = index + 1;
     return std::visit([&](auto slot) { return read(keys[index].name, slot); }, keys[index].slot);
   });
   if (!object) return false;
-  if (!cursor_.at_end()) return not_json("something follows the object");
   for (size_t index = 0; index < keys.size(); ++index) {
     if ((seen >> index & 1U) == 0 && keys[index].presence == Presence::kRequired) {
-      return fail("missing key " + quoted(keys[index].name));
+      return fail("missing key " + quoted(keys[index].name) +
+                  (owner.empty() ? "" : " in " + quoted(owner)));
     }
   }
   return true;

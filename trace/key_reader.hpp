@@ -10,9 +10,9 @@
 #include <string_view>
 #include <variant>
 
+#include "trace/errors.hpp"
 #include "trace/json_cursor.hpp"
 #include "trace/line_parser.hpp"
-#include "trace/errors.hpp"
 #include "trace/trace_lines.hpp"
 
 namespace moetrace::trace {
@@ -31,9 +31,15 @@ struct WeightList {  // top_k weights; null is NaN; of a plain log null instead 
 struct LayerList {
   std::span<const uint16_t>* out;
 };
+struct Key;
+struct Object {  // an object with these keys, each under the same rules
+  const Key* keys;
+  size_t count;
+  bool* present;  // becomes true
+};
 using Slot = std::variant<Seen, uint64_t*, std::optional<uint64_t>*, std::optional<int64_t>*,
-                          std::string_view*, std::optional<std::string_view>*, Layer, IdList,
-                          WeightList, LayerList>;
+                          std::optional<bool>*, std::string_view*, std::optional<std::string_view>*,
+                          Layer, IdList, WeightList, LayerList, Object>;
 
 enum class Presence : uint8_t { kRequired, kOptional };
 
@@ -81,14 +87,18 @@ class KeyReader {
   bool read(std::string_view name, uint64_t* slot);
   bool read(std::string_view name, std::optional<uint64_t>* slot);
   bool read(std::string_view name, std::optional<int64_t>* slot);
+  bool read(std::string_view name, std::optional<bool>* slot);
   bool read(std::string_view name, std::string_view* slot);
   bool read(std::string_view name, std::optional<std::string_view>* slot);
   bool read(std::string_view name, Layer slot);
   bool read(std::string_view name, IdList slot);
   bool read(std::string_view name, WeightList slot);
   bool read(std::string_view name, LayerList slot);
+  bool read(std::string_view name, Object slot);
+  // The keys of the object here. `owner`: the key that it stands under; "": it is the line.
+  bool read_members(std::string_view owner, std::span<const Key> keys);
 
-  // Walks over a value that nobody asked for, so that a line is either JSON as a whole or an error.
+  // Walks over the value of an unknown key, so that a line is either JSON as a whole or an error.
   bool skip(int depth);
 
   JsonCursor cursor_;

@@ -73,13 +73,23 @@ bool read_content(KeyReader& reader, std::string_view type, Content& content) {
   if (type == "control") {
     auto& to = content.emplace<Control>();
     return keys(Key{"layers", LayerList{&to.layers}}, Key{"sample_every", &to.sample_every},
-                Key{"from_step", &to.from_step}, Key{"event", &to.event, kOptional});
+                Key{"from_step", &to.from_step}, Key{"enabled", &to.enabled, kOptional},
+                Key{"event", &to.event, kOptional});
   }
   if (type == "end") {
     auto& to = content.emplace<End>();
-    return keys(Key{"attempted", &to.attempted}, Key{"delivered", &to.delivered},
-                Key{"filtered", &to.filtered}, Key{"dropped", &to.dropped}, Key{"torn", &to.torn},
-                Key{"status", &to.status});
+    Cost cost;
+    bool has_cost = false;
+    const std::array<Key, 2> cost_keys{Key{"announce_ns", &cost.announce_ns},
+                                       Key{"hook_ns", &cost.hook_ns}};
+    if (!keys(Key{"attempted", &to.attempted}, Key{"delivered", &to.delivered},
+              Key{"filtered", &to.filtered}, Key{"dropped", &to.dropped}, Key{"torn", &to.torn},
+              Key{"status", &to.status},
+              Key{"cost", Object{cost_keys.data(), cost_keys.size(), &has_cost}, kOptional},
+              Key{"open", &to.open, kOptional}))
+      return false;
+    if (has_cost) to.cost = cost;
+    return true;
   }
   content.emplace<Unknown>().type = type;
   return keys();

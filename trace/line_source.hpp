@@ -13,8 +13,8 @@ class LineSource {
  public:
   explicit LineSource(ByteSource source);
 
-  // kLast: what stands after the last newline, if it is anything. kTooLong: `line` is its
-  // beginning. kReadFailed: see bytes().error().
+  // kLast: the text after the last newline, unless it is empty. kTooLong: `line` is its beginning.
+  // kReadFailed: see bytes().error().
   enum class Status { kLine, kLast, kEnd, kTooLong, kReadFailed };
   struct Next {
     Status status;
@@ -25,8 +25,8 @@ class LineSource {
   [[nodiscard]] const ByteSource& bytes() const { return bytes_; }
 
  private:
-  // Moves what is left to the front, grows the buffer if it is full, reads once. The bytes got, 0
-  // at the end, -1.
+  // Moves the rest to the front, grows a full buffer, reads once. Returns the bytes read; 0: the
+  // end; -1: see bytes().error().
   long refill();
 
   ByteSource bytes_;

@@ -26,7 +26,7 @@ bool same(std::optional<std::string_view> a, const std::optional<std::string>& b
 std::string check_tokens(const char* key, std::optional<std::uint64_t> tokens) {
   if (!tokens || *tokens < UINT32_MAX) return {};
   return "\"" + std::string(key) + "\" is " + std::to_string(*tokens) +
-         ", which is more than a ring can say";
+         ": expected at most 2^32 - 2, the most that a ring holds";
 }
 
 }  // namespace
@@ -45,8 +45,7 @@ std::string LiveRequests::continue_live(const Request& request) {
            " was not live at the end of the part before";
   }
   Live& before = found->second;
-  if (before.named_in == file_)
-    return "request " + std::to_string(request.request) + " was there already";
+  if (before.named_in == file_) return "duplicate request " + std::to_string(request.request);
   before.named_in = file_;
   if (same(request.req_id, before.id) && request.prompt_tokens == before.prompt_tokens &&
       request.cached_tokens == before.cached_tokens) {
@@ -59,7 +58,7 @@ std::string LiveRequests::begin(const Request& request) {
   if (joined_ && !request.event) return continue_live(request);
   if (live_.contains(request.request) ||
       (request.event && last_number_ && request.request <= *last_number_)) {
-    return "request " + std::to_string(request.request) + " was there already";
+    return "duplicate request " + std::to_string(request.request);
   }
   if (std::string why = check_tokens("prompt_tokens", request.prompt_tokens); !why.empty()) {
     return why;

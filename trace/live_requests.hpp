@@ -6,8 +6,8 @@
 #include <string>
 #include <unordered_map>
 
-#include "trace/warnings.hpp"
 #include "trace/trace_lines.hpp"
+#include "trace/warnings.hpp"
 
 namespace moetrace::trace {
 
@@ -16,8 +16,8 @@ class LiveRequests {
   explicit LiveRequests(Warnings& warnings) : warnings_(warnings) {}
 
   void at_line(std::uint64_t line) { line_ = line; }
-  // A file begins with the requests that are live already. `known`: which these are, because the
-  // part before it was read.
+  // A file begins, and requests are live already. `known`: the part before was read, and so were
+  // their lines.
   void begin_late(bool known);
 
   // Each says why the line is wrong, or "".

@@ -158,6 +158,7 @@ Result<Meta> parse_meta(std::string_view text) {
   keys.whole<uint32_t>("world_size", meta.world_size, 1, kMaxRank);
   keys.text("host", meta.host);
   keys.number("created_at", meta.created_at);
+  keys.whole<uint64_t>("sample_every", meta.sample_every, 0, std::numeric_limits<uint64_t>::max());
   keys.texts("notes", meta.notes);
 
   MetaReader router(keys.object("router"));

@@ -53,7 +53,7 @@ std::string zstd(const std::string& text) {
 
 class PackedTest : public testing::TestWithParam<std::string (*)(const std::string&)> {
  protected:
-  // "N rows", and behind it what was left out, or what is wrong; without the file's name.
+  // "N rows", then what was left out, or what is wrong; without the file's name.
   std::string read(const std::string& bytes) { return read_file(folder_.write("t.jsonl", bytes)); }
   std::string read_file(const std::string& path) {
     const auto said = [&](const std::string& message) { return message.substr(path.size() + 2); };

@@ -152,7 +152,7 @@ TEST_F(PlainLogTest, MetaLinesMustNotContradict) {
             R"(line 2: the meta line says "top_k" is 3, before it was 2)");
   EXPECT_EQ(read(kRow + meta(R"(, "num_experts": 8)"), 4).error,
             "line 2: the trace has 8 experts, not 4");
-  // What a later line says holds for the rows behind it.
+  // What a later line says holds for the rows after it.
   EXPECT_EQ(read(meta("") + meta(R"(, "num_experts": 3)") + kRow).error,
             "line 3: expert id 3 is out of range (0 to 2)");
 }
@@ -164,8 +164,8 @@ TEST_F(PlainLogTest, TracesInOneFile) {
   const std::string own = "give each of them as a file of its own";
   EXPECT_EQ(read(kTraceMeta + row + kTraceMeta).error, "line 3: a second trace begins here");
   EXPECT_EQ(read(kTraceMeta + row + kTraceMeta).remedy, own);
-  EXPECT_EQ(read(kRow + kTraceMeta).error, "line 2: a trace begins here, behind a plain log");
-  EXPECT_EQ(read(kTraceMeta + meta("")).error, "line 2: a plain log begins here, behind a trace");
+  EXPECT_EQ(read(kRow + kTraceMeta).error, "line 2: a trace begins here, after a plain log");
+  EXPECT_EQ(read(kTraceMeta + meta("")).error, "line 2: a plain log begins here, after a trace");
 }
 
 // The parts of a trace: one begins like the first, then says where; read alone or put together.

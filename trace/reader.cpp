@@ -36,10 +36,10 @@ struct moetrace_reader_unpacked {
 namespace {
 
 int64_t read(moetrace_reader* reader, std::string_view text, moetrace_reader_place* place,
-             moetrace_reader_rows* rows, int64_t only, bool last) try {
+             const RowReader::Wanted& wanted, bool last) try {
   const uint64_t begin = place->byte;
   reader->failed = false;
-  if (!reader->rows.read(text, *place, rows, only, last)) return -1;
+  if (!reader->rows.read(text, *place, wanted, last)) return -1;
   return static_cast<int64_t>(place->byte - begin);
 } catch (const std::exception&) {
   reader->failed = true;
@@ -72,13 +72,19 @@ void moetrace_reader_close(moetrace_reader* reader) {
 int64_t moetrace_reader_read(moetrace_reader* reader, const char* text, size_t bytes,
                              moetrace_reader_place* place, moetrace_reader_rows* rows,
                              int64_t only) {
-  return read(reader, {text, bytes}, place, rows, only, false);
+  return read(reader, {text, bytes}, place, {.rows = rows, .only = only}, false);
 }
 
 int64_t moetrace_reader_read_last(moetrace_reader* reader, const char* text, size_t bytes,
                                   moetrace_reader_place* place, moetrace_reader_rows* rows,
                                   int64_t only) {
-  return read(reader, {text, bytes}, place, rows, only, true);
+  return read(reader, {text, bytes}, place, {.rows = rows, .only = only}, true);
+}
+
+int64_t moetrace_reader_read_lines(moetrace_reader* reader, const char* text, size_t bytes,
+                                   moetrace_reader_place* place, moetrace_reader_lines* lines,
+                                   int last) {
+  return read(reader, {text, bytes}, place, {.lines = lines}, last != 0);
 }
 
 const char* moetrace_reader_error(const moetrace_reader* reader) {

@@ -1,10 +1,13 @@
 // libFuzzer: whatever is in the text, and in whatever pieces it comes, the C API gives the same
 // rows and keeps its promises.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "trace/reader.h"
@@ -96,10 +99,42 @@ Columns read_all(std::string_view text, size_t piece, size_t portion) {
   return all;
 }
 
+// All lines other than rows, in pieces and portions likewise.
+std::vector<moetrace_reader_line> read_lines(std::string_view text, size_t piece, size_t portion) {
+  std::vector<moetrace_reader_line> all;
+  const Reader reader(moetrace_reader_begin(0));
+  moetrace_reader_place place{.byte = 0, .line = 1};
+  std::vector<moetrace_reader_line> some(portion);
+  for (size_t end = 0;;) {
+    const auto given = text.substr(place.byte, end - place.byte);
+    moetrace_reader_lines lines{sizeof lines, sizeof(moetrace_reader_line), portion, 0, some.data(),
+                                ~0U};
+    const int64_t taken = moetrace_reader_read_lines(reader.get(), given.data(), given.size(),
+                                                     &place, &lines, end == text.size() ? 1 : 0);
+    check((taken < 0) == (*moetrace_reader_error(reader.get()) != '\0'));
+    check(lines.count <= portion);
+    for (size_t n = 0; n < lines.count; ++n) {
+      check(std::has_single_bit(some[n].kind) && some[n].place.byte < text.size());
+      all.push_back(some[n]);
+    }
+    if (taken < 0) break;
+    if (taken == 0 && end == text.size()) break;
+    if (lines.count < portion) end = std::min(text.size(), end + piece);
+  }
+  return all;
+}
+
+bool same_lines(const std::vector<moetrace_reader_line>& a,
+                const std::vector<moetrace_reader_line>& b) {
+  static_assert(std::has_unique_object_representations_v<moetrace_reader_line>);
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof a[0]) == 0;
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   check(read_all(text, size + 1, 1000) == read_all(text, 7, 2));
+  check(same_lines(read_lines(text, size + 1, 1000), read_lines(text, 7, 2)));
   return 0;
 }

@@ -175,7 +175,7 @@ TEST(Reader, CountsEachLineOnceHoweverOftenItIsRead) {
   EXPECT_EQ(reader.request(0).rows, 2);
   EXPECT_EQ(reader.counts(2), (std::vector<int64_t>{2, 0, 0, 2, 0, 0, 0, 0}));
   EXPECT_EQ(reader.counts(0), std::vector<int64_t>(8));
-  // Not behind what is counted: known, but not counted.
+  // Past what is counted: known, but not counted.
   reader.place_.byte += 100;
   reader.read(one);
   EXPECT_EQ(reader.request(0).rows, 2);
@@ -244,7 +244,8 @@ TEST(Reader, SaysWhatIsWrongAndWhere) {
   EXPECT_EQ(reader.place_.line, 3U);
   EXPECT_EQ(reader.error(route(0, 0, 3)), "line 3: layer 3 is out of range (0 to 2)");
   EXPECT_EQ(reader.error(route(0, 0, 0, "[1]")), R"(line 3: "topk_ids" has 1 entries, top_k is 2)");
-  EXPECT_EQ(reader.error(std::string(9, '\0') + "\n"), "line 3: not JSON: a byte that is no text");
+  EXPECT_EQ(reader.error(std::string(9, '\0') + "\n"),
+            "line 3: not JSON: invalid UTF-8 or a control character");
   EXPECT_EQ(reader.error(route(INT64_MAX, 0, 0)), "line 3: a number is 2^63 - 1 or larger");
   EXPECT_EQ(reader.error(kMeta + "\n"), "line 3: a second trace begins here");
   EXPECT_EQ(reader.error(good.substr(0, 60) + "\n"),
@@ -257,7 +258,7 @@ TEST(Reader, SaysWhatIsWrongAndWhere) {
   Reader plain(kPlainMeta, 64, 7);
   EXPECT_EQ(
       plain.error(plain_route("a", 0)),
-      "line 2: expert id 7 is out of range (0 to 6, as was given): there are at least 8 experts");
+      "line 2: expert id 7 is out of range (0 to 6, as given): the model has at least 8 experts");
 }
 
 }  // namespace

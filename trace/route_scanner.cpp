@@ -14,7 +14,7 @@ class Cursor {
 
   [[nodiscard]] bool at_end() const { return at_ == end_; }
 
-  // `text` and one space behind it, if there is one.
+  // `text`, and a space after it where one stands.
   template <size_t Size>
   bool take(const char (&text)[Size]) {
     constexpr size_t kLength = Size - 1;

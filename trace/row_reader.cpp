@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "trace/json_cursor.hpp"
+#include "trace/line_columns.hpp"
 #include "trace/trace_reader.hpp"
 
 namespace moetrace::trace {
@@ -60,20 +61,24 @@ bool RowReader::fail(const Error& error) {
 }
 
 void RowReader::advance(size_t bytes, size_t lines) {
-  const uint64_t behind = here_.byte + bytes;
+  const uint64_t after = here_.byte + bytes;
   // A line whose newline was still to come is counted already: then its rest is blank.
-  const bool counts = here_.byte <= counted_.byte && counted_.byte < behind;
-  here_ = {.byte = behind, .line = here_.line + lines};
+  const bool counts = here_.byte <= counted_.byte && counted_.byte < after;
+  here_ = {.byte = after, .line = here_.line + lines};
   if (counts) counted_ = here_;
 }
 
-bool RowReader::read(std::string_view text, moetrace_reader_place& place,
-                     moetrace_reader_rows* rows, int64_t only, bool last) {
+bool RowReader::read(std::string_view text, moetrace_reader_place& place, const Wanted& wanted,
+                     bool last) {
+  const moetrace_reader_rows* const rows = wanted.rows;
+  const moetrace_reader_lines* const lines = wanted.lines;
   error_.clear();
   remedy_.clear();
   here_ = place;
-  if (rows != nullptr && parser_.meta().top_k == 0) return true;  // nor is the size of a row
-  while (!text.empty() && (rows == nullptr || rows->count < rows->capacity)) {
+  // Without top_k the size of a row is not known.
+  if (rows != nullptr && parser_.meta().top_k == 0) return true;
+  while (!text.empty() && (rows == nullptr || rows->count < rows->capacity) &&
+         (lines == nullptr || lines->count < lines->capacity)) {
     const size_t newline = text.find('\n');
     const size_t length = std::min(newline, text.size());
     if (length > kMaxLineBytes) {
@@ -86,11 +91,11 @@ bool RowReader::read(std::string_view text, moetrace_reader_place& place,
     if (newline == std::string_view::npos && !last) break;
     const std::string_view line = text.substr(0, length);
     if (newline == std::string_view::npos) {
-      if (take_last(line, rows, only)) advance(length, 0);
+      if (take_last(line, wanted)) advance(length, 0);
       place = here_;
       return error_.empty();
     }
-    if (!take_line(line, rows, only)) return false;
+    if (!take_line(line, wanted)) return false;
     advance(length + 1, 1);
     text.remove_prefix(length + 1);
     place = here_;
@@ -98,7 +103,7 @@ bool RowReader::read(std::string_view text, moetrace_reader_place& place,
   return true;
 }
 
-bool RowReader::take_line(std::string_view line, moetrace_reader_rows* rows, int64_t only) {
+bool RowReader::take_line(std::string_view line, const Wanted& wanted) {
   switch (parser_.take(line, here_.line, content_)) {
     case FileParser::Taken::kWrong:
       return fail(parser_.error());
@@ -107,20 +112,21 @@ bool RowReader::take_line(std::string_view line, moetrace_reader_rows* rows, int
     case FileParser::Taken::kContent:
       break;
   }
-  return take_content(line, rows, only);
+  return take_content(line, wanted);
 }
 
-bool RowReader::take_last(std::string_view line, moetrace_reader_rows* rows, int64_t only) {
+bool RowReader::take_last(std::string_view line, const Wanted& wanted) {
   bool unfinished = false;
   const FileParser::Taken taken = parser_.take_last(line, here_.line, content_, unfinished);
   if (taken == FileParser::Taken::kWrong) return fail(parser_.error());
   if (taken == FileParser::Taken::kNothing) return !unfinished && !is_blank_text(line);
-  return take_content(line, rows, only);
+  return take_content(line, wanted);
 }
 
-bool RowReader::take_content(std::string_view line, moetrace_reader_rows* rows, int64_t only) {
-  if (const auto* route = std::get_if<Route>(&content_)) {
-    return take_route(*route, line, rows, only);
+bool RowReader::take_content(std::string_view line, const Wanted& wanted) {
+  if (const auto* route = std::get_if<Route>(&content_)) return take_route(*route, line, wanted);
+  if (wanted.lines != nullptr && (kind_of(content_) & wanted.lines->kinds) != 0) {
+    if (!append_line(*wanted.lines)) return false;
   }
   if (const auto* request = std::get_if<Request>(&content_)) return take_request(*request);
   if (const auto* ended = std::get_if<RequestEnd>(&content_)) return take_request_end(*ended);
@@ -128,8 +134,18 @@ bool RowReader::take_content(std::string_view line, moetrace_reader_rows* rows, 
   return true;
 }
 
-bool RowReader::take_route(const Route& route, std::string_view line, moetrace_reader_rows* rows,
-                           int64_t only) {
+// The caller's line may be longer or shorter than ours.
+bool RowReader::append_line(moetrace_reader_lines& lines) {
+  moetrace_reader_line line;
+  if (!fill_line(content_, here_, line))
+    return fail({ErrorCode::kBadLine, "a number is 2^63 or larger"});
+  char* const to = reinterpret_cast<char*>(lines.lines) + lines.count * lines.line_size;
+  std::memcpy(to, &line, std::min(lines.line_size, sizeof line));
+  ++lines.count;
+  return true;
+}
+
+bool RowReader::take_route(const Route& route, std::string_view line, const Wanted& wanted) {
   if (!fits(route.token_idx) || !fits(route.request) || !fits(route.step) || !fits(route.seq)) {
     return fail(kTooLarge);
   }
@@ -149,7 +165,8 @@ bool RowReader::take_route(const Route& route, std::string_view line, moetrace_r
       ++counts[id];
     }
   }
-  if (rows == nullptr || (only != MOETRACE_READER_ALL && only != number)) return true;
+  moetrace_reader_rows* const rows = wanted.rows;
+  if (rows == nullptr || (wanted.only != MOETRACE_READER_ALL && wanted.only != number)) return true;
   const size_t row = rows->count++;
   rows->request[row] = number;
   rows->step[row] = column(route.step);

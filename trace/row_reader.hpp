@@ -10,14 +10,14 @@
 #include <unordered_map>
 #include <vector>
 
+#include "trace/errors.hpp"
 #include "trace/file_parser.hpp"
 #include "trace/reader.h"
-#include "trace/errors.hpp"
 #include "trace/trace_lines.hpp"
 
 namespace moetrace::trace {
 
-// -1 where there is none.
+// -1: not known.
 struct RequestRecord {
   int64_t number = 0;
   std::optional<std::string> req_id;
@@ -38,10 +38,15 @@ class RowReader {
   // `meta`: the first line, without its newline. Errors: the message is the "why" alone.
   static Result<RowReader> open(std::string_view meta, std::optional<uint32_t> num_experts);
 
-  // As moetrace_reader_read, or with `last` as moetrace_reader_read_last. False: see error();
-  // `place` is at the wrong line.
-  bool read(std::string_view text, moetrace_reader_place& place, moetrace_reader_rows* rows,
-            int64_t only, bool last);
+  // What a read appends to, if anything: at most one of the two.
+  struct Wanted {
+    moetrace_reader_rows* rows = nullptr;
+    int64_t only = MOETRACE_READER_ALL;  // whose rows
+    moetrace_reader_lines* lines = nullptr;
+  };
+  // As moetrace_reader_read and moetrace_reader_read_lines, or with `last` as
+  // moetrace_reader_read_last. False: see error(); `place` is at the wrong line.
+  bool read(std::string_view text, moetrace_reader_place& place, const Wanted& wanted, bool last);
 
   [[nodiscard]] const std::string& error() const { return error_; }
   [[nodiscard]] const std::string& remedy() const { return remedy_; }
@@ -55,14 +60,14 @@ class RowReader {
   [[nodiscard]] const std::string& end() const { return end_; }
 
  private:
-  bool take_line(std::string_view line, moetrace_reader_rows* rows, int64_t only);
+  bool take_line(std::string_view line, const Wanted& wanted);
   // What stands after the last newline; false also if it is unfinished.
-  bool take_last(std::string_view line, moetrace_reader_rows* rows, int64_t only);
-  bool take_content(std::string_view line, moetrace_reader_rows* rows, int64_t only);
-  // Behind the next `bytes`, which hold `lines` newlines.
+  bool take_last(std::string_view line, const Wanted& wanted);
+  bool take_content(std::string_view line, const Wanted& wanted);
+  // Past the next `bytes`, which hold `lines` newlines.
   void advance(size_t bytes, size_t lines);
-  bool take_route(const Route& route, std::string_view line, moetrace_reader_rows* rows,
-                  int64_t only);
+  bool take_route(const Route& route, std::string_view line, const Wanted& wanted);
+  bool append_line(moetrace_reader_lines& lines);
   bool take_request(const Request& line);
   bool take_request_end(const RequestEnd& line);
   bool fail(const Error& error);

@@ -33,7 +33,7 @@ std::string SeenRows::add(std::uint16_t layer, std::optional<std::uint64_t> requ
   next_ = place + 1;
   if (seen_[place].layer == layer) {
     return "request " + std::to_string(*request) + ", token " + std::to_string(*position) +
-           " is there twice in layer " + std::to_string(layer) + " of one step";
+           " comes twice in layer " + std::to_string(layer) + " of one step";
   }
   seen_[place].layer = layer;
   return check_room();

@@ -10,8 +10,9 @@
 
 namespace moetrace::trace {
 
-// A row is known by its request and position; the trace does not carry the row's number. Rows of a
-// layer may come in any order (thread blocks of a GPU do), layers come in ascending order.
+// Layers of a step rise, and the collector writes a layer's rows in the order of the batch
+// (FORMAT.md). A line does not hold the row's place in the batch, and lost rows hide it, so a row
+// is known by its request and position, and rows of a layer are taken in any order.
 class SeenRows {
  public:
   // A step with this many announced rows and recorded layers.

@@ -1,21 +1,18 @@
 #include "trace/selection.hpp"
 
-#include <nlohmann/json.hpp>
 #include <string>
 
 namespace moetrace::trace {
 
 Selection::Selection(const Meta& meta, Warnings& warnings) : warnings_(warnings) {
   for (const std::uint16_t layer : meta.layers_logged) layers_.set(layer);
-  // The reader leaves this key to us.
-  const auto line = nlohmann::json::parse(meta.text, nullptr, /*allow_exceptions=*/false);
-  if (!meta.plain()) sample_every_ = line.value("sample_every", std::uint64_t{1});
+  sample_every_ = meta.sample_every.value_or(1);
 }
 
-void Selection::take(const Control& control, bool enabled) {
+void Selection::take(const Control& control) {
   known_ = true;
   constant_ = false;
-  enabled_ = enabled;
+  enabled_ = control.enabled.value_or(true);
   sample_every_ = control.sample_every;
   from_step_ = control.from_step;
   layers_.reset();

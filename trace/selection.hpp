@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <optional>
 
-#include "trace/warnings.hpp"
 #include "trace/trace_lines.hpp"
+#include "trace/warnings.hpp"
 
 namespace moetrace::trace {
 
@@ -17,7 +17,7 @@ class Selection {
 
   void at_line(std::uint64_t line) { line_ = line; }
   void forget() { known_ = false; }
-  void take(const Control& control, bool enabled);
+  void take(const Control& control);
   void check(const Step& step);
   void check(const Route& route);
 

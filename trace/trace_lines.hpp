@@ -27,7 +27,7 @@ struct Router {
   std::optional<bool> renormalized;
   std::optional<double> scaling;
   std::optional<bool> biased;      // chosen by score + bias
-  std::optional<uint32_t> groups;  // chosen within the best topk_groups of so many
+  std::optional<uint32_t> groups;  // chosen within the best topk_groups of these
   std::optional<uint32_t> topk_groups;
 };
 
@@ -56,8 +56,9 @@ struct Meta {
   std::optional<uint32_t> world_size;
   Ranks ranks;
   std::optional<std::string> host;
-  std::optional<double> created_at;  // Unix seconds
-  std::vector<std::string> notes;    // what a reader must know
+  std::optional<double> created_at;      // Unix seconds
+  std::optional<uint64_t> sample_every;  // at the start: every n-th step is recorded; 0: none is
+  std::vector<std::string> notes;        // what a reader must know
   std::string text;  // the line as it stands in the file, without its newline; empty: none came
 
   [[nodiscard]] bool plain() const { return schema.empty(); }
@@ -141,16 +142,27 @@ struct Control {
   std::span<const uint16_t> layers;
   uint64_t sample_every = 0;  // 0: count without recording
   uint64_t from_step = 0;
+  std::optional<bool> enabled;    // false: tracing is stopped; may be absent
   std::optional<uint64_t> event;  // may be absent
 };
 
+// What tracing cost the engine's threads since the trace began, in nanoseconds; null where the
+// engine's library did not measure it.
+struct Cost {
+  std::optional<uint64_t> announce_ns;  // announcing steps and requests
+  std::optional<uint64_t> hook_ns;      // calls of the hook
+};
+
+// Totals of the file, not of the trace.
 struct End {
   uint64_t attempted = 0;
   uint64_t delivered = 0;
   uint64_t filtered = 0;
   uint64_t dropped = 0;
   uint64_t torn = 0;
-  std::string_view status;  // "closed", "producer died", "continued" or "bad segment"
+  std::string_view status;       // "closed", "producer died", "continued" or "bad segment"
+  std::optional<Cost> cost;      // absent in the oldest traces
+  std::optional<uint64_t> open;  // with "continued": announced rows that are left to the next part
 };
 
 // A type that this reader does not know. Consumers ignore it.

@@ -70,7 +70,7 @@ void TraceReader::Impl::leave_out(size_t bytes) {
   if (source.bytes().cut()) {
     left_out =
         name + ": the compressed data end early, " +
-        (bytes == 0 ? "behind line " + number
+        (bytes == 0 ? "after line " + number
                     : "in line " + number + ", of which " + in_bytes(bytes) + " were left out") +
         "; copy the file again, or wait until its writer has ended";
   } else if (bytes > 0) {

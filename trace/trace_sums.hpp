@@ -21,7 +21,7 @@ class TraceSums {
  public:
   // The number of the line that the next calls are about.
   void at_line(std::uint64_t line) { line_ = line; }
-  // The line that the last answer blames; 0: that one.
+  // The line that the last answer blames; 0: the current one.
   std::uint64_t wrong_line() const { return wrong_line_; }
 
   // Each says why the line is wrong, or "".
@@ -33,8 +33,7 @@ class TraceSums {
   std::string take(const Torn& torn);
   std::string take(const End& end);
 
-  // Of this file.
-  // Announced rows that are still to come.
+  // Announced rows of this file that are still to come.
   std::uint64_t open() const { return announced() - delivered_ - gaps_ - dropped_ - torn_; }
   bool complete() const { return dropped_ == 0 && torn_ == 0 && gaps_ == 0; }
 
@@ -49,16 +48,16 @@ class TraceSums {
   std::uint64_t line_ = 1;
   std::uint64_t wrong_line_ = 0;
   Base base_ = {.part = {},
-                       .seq = 0,
-                       .event = 0,
-                       .step = {},
-                       .open = 0,
-                       .totals = {.attempted = 0,
-                                  .delivered = 0,
-                                  .filtered = 0,
-                                  .dropped = 0,
-                                  .torn = 0,
-                                  .event_lost = 0}};  // where this file starts
+                .seq = 0,
+                .event = 0,
+                .step = {},
+                .open = 0,
+                .totals = {.attempted = 0,
+                           .delivered = 0,
+                           .filtered = 0,
+                           .dropped = 0,
+                           .torn = 0,
+                           .event_lost = 0}};  // where this file starts
 
   std::uint64_t next_seq_ = 0;
   std::uint64_t gaps_ = 0;  // numbers passed over without a torn line: only a filter may do that

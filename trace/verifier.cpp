@@ -55,9 +55,7 @@ std::string Verifier::check_meta(const Meta& meta) {
   for (const char* key : kMetaKeys) {
     if (!line.contains(key)) return "missing key \"" + std::string(key) + "\"";
   }
-  if (!line["sample_every"].is_number_unsigned()) {
-    return "\"sample_every\" must be a whole number";
-  }
+  if (!meta.sample_every) return "\"sample_every\" must be a whole number";
   if (!is_trace_id(*meta.trace_id)) {
     return "\"trace_id\" must be a UUID in lower case, not \"" + *meta.trace_id + "\"";
   }
@@ -74,7 +72,6 @@ std::string Verifier::check_meta(const Meta& meta) {
 
 std::optional<Wrong> Verifier::check(const Line& line) {
   line_ = line.number;
-  text_ = line.text;
   sums_.at_line(line_);
   requests_.at_line(line_);
   selection_->at_line(line_);
@@ -277,11 +274,8 @@ std::string Verifier::check(const Control& control) {
   if (std::adjacent_find(layers.begin(), layers.end(), std::greater_equal<>()) != layers.end()) {
     return "\"layers\" must rise";
   }
-  // The reader leaves this key to us.
-  const auto line = nlohmann::json::parse(text_, nullptr, /*allow_exceptions=*/false);
-  const auto enabled = line.value("enabled", nlohmann::json());
-  if (!enabled.is_boolean()) return "\"enabled\" must be true or false";
-  selection_->take(control, enabled.get<bool>());
+  if (!control.enabled) return "\"enabled\" must be true or false";
+  selection_->take(control);
   return {};
 }
 
@@ -291,9 +285,7 @@ std::string Verifier::check(const End& end) {
            std::string(end.status) + "\"";
   }
   if (std::string why = sums_.take(end); !why.empty()) return why;
-  const auto line = nlohmann::json::parse(text_, nullptr, /*allow_exceptions=*/false);
-  if (std::string why = check_cost(line); !why.empty()) return why;
-  if (end.status == kContinued && line.value("open", nlohmann::json()) != sums_.open()) {
+  if (end.status == kContinued && end.open != sums_.open()) {
     return "\"open\" must be the number of rows that are left to the next part, " +
            std::to_string(sums_.open());
   }
@@ -302,26 +294,12 @@ std::string Verifier::check(const End& end) {
   summary_.dropped += end.dropped;
   summary_.torn += end.torn;
   summary_.status = end.status;
-  ended_ = true;
-  return {};
-}
-
-// What tracing cost the engine: not in older files, null where its library did not say it.
-std::string Verifier::check_cost(const nlohmann::json& line) {
-  if (!line.contains("cost")) return {};
-  const auto& cost = line.at("cost");
-  double sum = 0;
-  bool known = true;
-  for (const char* key : {"announce_ns", "hook_ns"}) {
-    if (!cost.is_object() || !cost.contains(key) ||
-        !(cost[key].is_null() || cost[key].is_number_unsigned())) {
-      return std::string("\"cost\" must have \"") + key + "\", a whole number or null";
-    }
-    known = known && !cost[key].is_null();
-    if (known) sum += cost[key].get<double>();
-  }
   summary_.cost_ns.reset();
-  if (known) summary_.cost_ns = sum;
+  if (end.cost && end.cost->announce_ns && end.cost->hook_ns) {
+    summary_.cost_ns =
+        static_cast<double>(*end.cost->announce_ns) + static_cast<double>(*end.cost->hook_ns);
+  }
+  ended_ = true;
   return {};
 }
 

@@ -1,26 +1,25 @@
-// Checks that a trace tells the truth about itself, from its lines alone.
+// Checks a trace against itself, from its lines alone.
 //
-// Errors: what no collector writes, whatever a producer told it; the schema, the sequence, and that
-// every row is accounted for (trace_sums.hpp). Warnings: what an engine said and contradicts
-// (warnings.hpp). Memory: the live requests, the rows of one step, and announced steps of which no
-// row has come yet.
+// An error is what no collector writes, whatever its producer says: a broken schema or sequence, or
+// totals that the lines do not explain (trace_sums.hpp). A warning is an engine that contradicts
+// itself (warnings.hpp). Memory: the live requests, the rows of one step, and the announced steps
+// that have no row yet.
 #pragma once
 
 #include <bitset>
 #include <cstdint>
 #include <deque>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "trace/live_requests.hpp"
-#include "trace/selection.hpp"
 #include "trace/seen_rows.hpp"
+#include "trace/selection.hpp"
+#include "trace/trace_lines.hpp"
 #include "trace/trace_sums.hpp"
 #include "trace/warnings.hpp"
-#include "trace/trace_lines.hpp"
 
 namespace moetrace::trace {
 
@@ -57,8 +56,8 @@ class Verifier {
   Verifier(const Verifier&) = delete;
   Verifier& operator=(const Verifier&) = delete;
 
-  // Nothing as long as all is well. After an answer the verifier is spent. Each part begins with
-  // its meta line, then all its other lines come, then its end.
+  // Each returns nothing while the trace is right; after an answer, do not call the verifier again.
+  // Call begin() for each part, then check() for its other lines, then finish_part().
   std::optional<Wrong> begin(const Meta& meta);
   std::optional<Wrong> check(const Line& line);
   std::optional<Wrong> finish_part();
@@ -92,14 +91,12 @@ class Verifier {
   std::string take_event(std::optional<std::uint64_t> event);
   std::string check_step(const Route& route);
   void check_entries(const Route& route);
-  std::string check_cost(const nlohmann::json& end_line);
   Wrong wrong(std::string why) const;
 
   std::string meta_;  // the line
   std::uint64_t num_layers_ = kMaxLayers;
   TraceSummary summary_;
   std::uint64_t line_ = 1;  // the one being looked at
-  std::string_view text_;   // of it
 
   Warnings warnings_;
   TraceSums sums_;

@@ -36,8 +36,7 @@ Error wrong_trace(const std::string& path, const TraceReader& reader, const Wron
                   const HowToFinish& how_to_finish) {
   const std::string name = shown_name(path);
   if (wrong.line == 0) {
-    const char* const rest =
-        reader.left_out().empty() ? "" : "the last line is unfinished, and there is ";
+    const char* const rest = reader.left_out().empty() ? "" : "the last line is unfinished; ";
     return {ErrorCode::kWrongTrace, name + ": " + rest + wrong.why,
             how_to_finish ? how_to_finish(path, reader.meta())
                           : "wait until its collector has finished it"};

@@ -1,7 +1,7 @@
-// What a trace says that contradicts itself and still can be what the engine said.
+// Contradictions in a trace that come from the engine, not from the collector.
 //
-// An error of `moetrace verify` is what no collector writes, whatever a producer told it. What a
-// producer can say wrong is in the file because it was said: that is a warning.
+// `moetrace verify` calls it an error where a line cannot be a collector's, whatever the producer
+// said. Where a producer can have said it, the line is right and gets a warning.
 #pragma once
 
 #include <array>

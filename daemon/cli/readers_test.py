@@ -128,7 +128,7 @@ class ReadersTest(CliTest):
                  "trace_id": "00000000-0000-4000-8000-000000000001"}
         self.assert_refused("line 2: a second trace begins here",
                             text_of(trace, {**trace, "trace_id": "00000000-0000-4000-8000-000000000002"}))
-        self.assert_refused("line 2: a trace begins here, behind a plain log", text_of(ROW, trace), "4")
+        self.assert_refused("line 2: a trace begins here, after a plain log", text_of(ROW, trace), "4")
 
     def test_compressed(self):
         text = text_of(META, *({**ROW, "req_id": str(n * n)} for n in range(1000)))
@@ -144,7 +144,7 @@ class ReadersTest(CliTest):
             with self.subTest(reader):
                 self.assertEqual((code, len(said)), (0, 1), said)
                 self.assertLess(rows, 1000)
-                self.assertRegex(said[0], "^log.jsonl: the compressed data end early, (in|behind) line [0-9]+")
+                self.assertRegex(said[0], "^log.jsonl: the compressed data end early, (in|after) line [0-9]+")
 
     def test_standard_input(self):
         text = text_of(META, *[ROW] * 10)

@@ -6,6 +6,17 @@ Recording: `Producer` for an engine of your own, `trace` for a model of Hugging 
 """
 
 from ._version import __version__
+from .reading._lines import (
+    BaseLine,
+    ControlLine,
+    EndLine,
+    LossLine,
+    RequestEndLine,
+    RequestLine,
+    StepLine,
+    Steps,
+    TornLine,
+)
 from .errors import ReadError, TracingError
 from .reading._rows import Batch, RequestInfo
 from .reading.streaming import LiveTrace, Stream, default_endpoint, stream
@@ -14,16 +25,25 @@ from .recording.producer import Cost, Producer, Request, Span, Totals, enabled
 from .transformers import trace
 
 __all__ = [
+    "BaseLine",
     "Batch",
+    "ControlLine",
     "Cost",
+    "EndLine",
     "LiveTrace",
+    "LossLine",
     "Producer",
     "ReadError",
     "Request",
+    "RequestEndLine",
     "RequestInfo",
+    "RequestLine",
     "Routing",
     "Span",
+    "StepLine",
+    "Steps",
     "Stream",
+    "TornLine",
     "Totals",
     "Trace",
     "TracingError",

@@ -26,6 +26,8 @@ STRUCTS = {
     "moetrace_reader_rows": _reader_library.Rows,
     "moetrace_reader_info": _reader_library.Info,
     "moetrace_reader_request": _reader_library.Request,
+    "moetrace_reader_line": _reader_library.Line,
+    "moetrace_reader_lines": _reader_library.Lines,
 }
 
 
@@ -68,7 +70,12 @@ class Layout(unittest.TestCase):
         expected["MOETRACE_UNKNOWN_POSITION"] = _library.UNKNOWN_POSITION - (
             1 << 64
         )  # printed as a signed number
-        expected["MOETRACE_READER_ALL"] = _reader_library.ALL
+        names = (
+            "ALL STEP REQUEST REQUEST_END LOSS TORN BASE CONTROL END RING_FULL EVENT_RING_FULL "
+            "CLOSED PRODUCER_DIED CONTINUED BAD_SEGMENT"
+        )
+        for name in names.split():
+            expected[f"MOETRACE_READER_{name}"] = getattr(_reader_library, name)
         self.assertEqual(of_the_header(list(expected)), expected)
 
     def test_the_library_has_every_function(self):

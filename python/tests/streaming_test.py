@@ -1,8 +1,8 @@
-"""moetrace.stream: against a real collector, what comes plus what it says it missed is what is in the file; a hostile publisher
-gets one line.
+"""moetrace.stream: against a real collector, what comes plus what it says it missed is what is in
+the file; a hostile publisher gets one line.
 
-MOETRACE_LIBRARY, MOETRACE_READER_LIBRARY, MOETRACED and MOETRACE_CLI name the libraries and the programs; the package is on
-PYTHONPATH.
+MOETRACE_LIBRARY, MOETRACE_READER_LIBRARY, MOETRACED and MOETRACE_CLI name the libraries and the
+programs; the package is on PYTHONPATH.
 """
 import json
 import logging
@@ -100,7 +100,8 @@ class Live(Case):
             for (replay, _), step in zip(traces, steps):
                 replay.feed(step)
                 fed += step.count("\n")
-            # Never further behind than the collector's queue is long; a trace's last steps may wait for those that follow them.
+            # Never lags by more than the collector's queue is long; a trace's last steps may wait
+            # for those that follow them.
             self.pump(stream, lambda: sum(live.rows for _, live in traces) >= fed - 3000, "rows do not come", batches)
         for replay, _ in traces:
             self.assertEqual(replay.wait(), 0, replay.stderr())
@@ -110,12 +111,45 @@ class Live(Case):
             self.assertEqual((len(own[-1]), own[-1].trace), (0, live), "an ended trace is a batch without rows")
             self.assertEqual((live.rows_missed, live.messages_missed, live.rows_before, live.collectors), (0, 0, 0, 1))
             file = self.assert_same(live.trace_id, own)
-            self.assertEqual((live.end, live.meta), (file.end, file.meta))
+            self.assertEqual((live.end, live.meta, live.cost), (file.end, file.meta, file.cost))
+            self.assertGreater(live.cost.announce_ns, 0)
             self.assertEqual(live.requests(), file.requests())
+            for name, column in file.steps().columns().items():
+                numpy.testing.assert_array_equal(getattr(live.steps(), name), column, name)
+            self.assertEqual((list(live.losses), list(live.torn)), (file.losses(), file.torn()))
             numpy.testing.assert_array_equal(live.experts(), file.experts())
             self.pump(stream, lambda: live.stats and live.stats["counts"].sum() == file.experts().sum(), "no last statistics")
             numpy.testing.assert_array_equal(live.stats["counts"], file.experts())
             self.assertEqual(live.totals, {name: file.end[name] for name in live.totals})
+
+    def test_messages_look_as_the_format_says(self):
+        """Three frames; the keys of the header and of a stats line are the golden ones, in their
+        order."""
+        golden = pathlib.Path(__file__).resolve().parents[2] / "trace/testdata/golden"
+        keys = {name: list(json.loads((golden / name).read_text())) for name in ("message-header.json", "stats.jsonl")}
+        self.start_collector()
+        with zmq.Context() as context, context.socket(zmq.SUB) as raw:
+            for topic in ("meta", "route", "stats"):
+                raw.subscribe(topic)
+            raw.connect(self.endpoint)
+            replay = Replay(self)
+            replay.feed(meta_line(LAYERS) + "".join(make_steps(2, 3000)))
+            self.assertEqual(replay.wait(), 0, replay.stderr())
+            seen = {}
+            while set(seen) < {"meta", "route", "stats"}:
+                self.assertTrue(raw.poll(harness.TIMEOUT_S * 1000), f"only {set(seen)} came")
+                topic, header, payload = raw.recv_multipart()
+                header, lines = json.loads(header), payload.decode().splitlines(keepends=True)
+                seen[topic.decode()] = header
+                self.assertEqual(list(header), keys["message-header.json"])
+                self.assertEqual(len(lines), header["count"])
+                self.assertTrue(all(line.endswith("}\n") for line in lines))
+                types = {json.loads(line)["type"] for line in lines}
+                self.assertEqual("route" in types, topic == b"route")
+                if topic == b"route":
+                    self.assertEqual((types, header["first_seq"]), ({"route"}, json.loads(lines[0])["seq"]))
+                if topic == b"stats":
+                    self.assertEqual(list(json.loads(lines[0])), keys["stats.jsonl"])
 
     def test_who_comes_late_knows_what_was_before(self):
         self.start_collector()
@@ -125,7 +159,7 @@ class Live(Case):
         self.pump(early, lambda: sum(trace.rows for trace in early.traces.values()) > 2000, "no rows")
         early.close()
         stream = self.stream()
-        batches = []  # the last of the first rows may come behind the meta line
+        batches = []  # the last of the first rows may come after the meta line
         self.pump(stream, lambda: stream.traces, "the meta line does not come", batches)
         [live] = stream.traces.values()
         replay.feed("".join(make_steps(3, 2000)))
@@ -198,12 +232,13 @@ class Live(Case):
             self.assertEqual(moetrace.default_endpoint(session), endpoint)
             collector = Collector(self, "--output-dir", self.traces, publish=None, session=session,
                                           env={name: os.environ[name] for name in names})
-            # The list is in the first folder that can be used, also where a socket's path there is too long.
+            # The list is in the first folder that can be used, also where a socket's path there is
+            # too long.
             [listed] = [path for path in (*self.folder.rglob(f"{session}.endpoint"), pathlib.Path(f"{last}/{session}.endpoint"))
                         if path.exists()]
             self.assertEqual(listed.read_text(), endpoint + "\n")
             self.assertEqual(moetrace.default_endpoint(session), endpoint)
-            collector.kill()  # its list stays, and is nobody's
+            collector.kill()  # its list stays, without an owner
             listed.write_text("tcp://127.0.0.1:1\n")
             self.assertEqual(moetrace.default_endpoint(session), endpoint)
             listed.unlink()
@@ -241,8 +276,8 @@ class Live(Case):
             self.stream(endpoint)
         return [record.getMessage() for record in logs.records][1:]
 
-    def test_nobody_publishes_yet(self):
-        line = f"moetrace: {self.endpoint}: nobody publishes there yet; waiting for a collector; `moetrace status` shows its endpoint"
+    def test_no_collector_publishes_yet(self):
+        line = f"moetrace: {self.endpoint}: no collector publishes there yet; waiting for a collector; `moetrace status` shows its endpoint"
         self.assertEqual(self.said(self.endpoint), [line])
         with socket.socket(socket.AF_UNIX) as left_behind:
             left_behind.bind(str(self.folder / "pub"))
@@ -311,9 +346,9 @@ class Hostile(Case):
                 ("its header: ", [b"route", b"[" * 100_000, b"\n"]),
                 ("its header has no trace_id", [b"route", b"[]", b"\n"]),
                 ("its header has no trace_id", [b"route", b'{"trace_id":5}', b"\n"]),
-                ("delivered in its header is no number", [b"route", good.replace(b'"delivered": 0', b'"delivered": -1'), b"\n"]),
-                ("count in its header is no number", [b"route", good.replace(b'"count": 1', b'"count": 1' + b"0" * 400), b"\n"]),
-                ("count in its header is no number", [b"route", good.replace(b'"count": 1', b'"count": true'), b"\n"]),
+                ("delivered in its header must be an integer", [b"route", good.replace(b'"delivered": 0', b'"delivered": -1'), b"\n"]),
+                ("count in its header must be an integer", [b"route", good.replace(b'"count": 1', b'"count": 1' + b"0" * 400), b"\n"]),
+                ("count in its header must be an integer", [b"route", good.replace(b'"count": 1', b'"count": true'), b"\n"]),
                 ("its header counts more rows than there are", [b"route", good.replace(b'"count": 1', b'"count": 999999999'), b"\n"]),
                 ("it ends inside a line", [b"route", route, ROUTE[:-1] % 0]),
                 ("it has other rows than the 1", [b"route", route, ROUTE % 0 + ROUTE % 1]),
@@ -328,7 +363,7 @@ class Hostile(Case):
             self.socket.send_multipart(frames)
             with self.assertRaises(moetrace.ReadError) as caught:
                 list(self.open)
-            self.assertRegex(str(caught.exception), f"^ipc:[^\n]+: a message is none of a collector's: {pattern}[^\n]*; [^\n]+$")
+            self.assertRegex(str(caught.exception), f"^ipc:[^\n]+: not a message of a collector: {pattern}[^\n]*; [^\n]+$")
         self.send(b"meta", META)
         self.send_rows(1000)
         self.assertEqual(len(next(self.open)), 1)  # it goes on
@@ -366,6 +401,25 @@ class Hostile(Case):
         batch = next(self.open)
         self.assertEqual((len(batch), batch.trace.rows_before, batch.trace.rows_missed), (1, 2, 0))
 
+    def test_what_was_lost_torn_and_selected(self):
+        loss = (b'{"type":"loss","dropped":3,"dropped_total":%d,"cause":"ring_full","after_seq":null,"event_lost_total":0}\n')
+        torn = b'{"type":"torn","first_seq":4,"count":2}\n'
+        control = b'{"type":"control","layers":[0,2],"sample_every":5,"from_step":6,"enabled":false,"event":7}\n'
+        step = (b'{"type":"step","step":%d,"rows":1,"layers":1,"time_ns":5,"seq":0,"dropped_total":0,"event":%d,"attempted_total":0,'
+                b'"delivered_total":0,"filtered_total":0,"torn_total":0,"event_lost_total":0}\n')
+        self.send(b"meta", META)
+        self.send(b"meta", step % (0, 0) + loss % 3 + torn + control + b'{"type":"later"}\n' + loss % 6)
+        for n in range(20):
+            self.send(b"meta", b"".join(step % (1 + 1000 * n + k, 2) for k in range(1000)))
+        for n in range(5):
+            self.send(b"meta", b"".join(loss % k for k in range(1000)))
+        self.send_rows(1)
+        live = next(self.open).trace
+        self.assertEqual(list(live.torn), [moetrace.TornLine(0, 4, 2)])
+        self.assertEqual(list(live.controls), [moetrace.ControlLine(0, (0, 2), 5, 6, False, 7)])
+        self.assertEqual((len(live.losses), live.losses[-1]), (4096, moetrace.LossLine(0, 3, 999, "ring_full", None, 0)))
+        self.assertEqual(live.steps().step.tolist(), list(range(20_001 - 16_384, 20_001)))
+
     def test_a_new_collector_counts_from_zero(self):
         self.send(b"meta", META)
         self.send_rows(1)
@@ -375,7 +429,8 @@ class Hostile(Case):
         self.assertEqual((live.rows, live.rows_missed, live.messages_missed, live.collectors), (2, 2, 2, 2))
 
     def test_counts_that_ran_ahead(self):
-        """The counts with a repeated meta line may have rows in them that are still to be published."""
+        """The counts with a repeated meta line may have rows in them that are still to be
+        published."""
         self.send(b"meta", META, delivered=10)
         self.send_rows(10, 4)
         self.send_rows(12, 1)

@@ -1,4 +1,5 @@
-"""Where collectors keep their sockets and endpoint lists. The same rules as in daemon/runtime_folder.cpp, in the same order."""
+"""Where collectors keep their sockets and endpoint lists. The same rules as in
+daemon/runtime_folder.cpp, in the same order."""
 from __future__ import annotations
 
 import fcntl

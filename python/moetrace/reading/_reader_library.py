@@ -1,4 +1,4 @@
-"""libmoetrace_reader.so: where it is, and its C API (plotter/reader.h) as ctypes sees it."""
+"""libmoetrace_reader.so: where it is, and its C API (trace/reader.h) as ctypes sees it."""
 from __future__ import annotations
 
 import ctypes
@@ -9,9 +9,14 @@ import pathlib
 from ..errors import ReadError
 
 ALL = -2  # MOETRACE_READER_ALL
+# MOETRACE_READER_…: kinds of lines, causes of a loss, statuses of an end.
+STEP, REQUEST, REQUEST_END, LOSS, TORN, BASE, CONTROL, END = (1 << bit for bit in range(8))
+RING_FULL, EVENT_RING_FULL = 1, 2
+CLOSED, PRODUCER_DIED, CONTINUED, BAD_SEGMENT = 1, 2, 3, 4
 ERROR_BYTES = 512  # room for the line of moetrace_reader_open and moetrace_reader_unpack
 
-_U32, _U64, _I64, _SIZE, _P = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int64, ctypes.c_size_t, ctypes.c_void_p
+_I32, _U32, _I64, _U64, _SIZE, _P = (ctypes.c_int32, ctypes.c_uint32, ctypes.c_int64, ctypes.c_uint64, ctypes.c_size_t,
+                                     ctypes.c_void_p)
 
 
 class Place(ctypes.Structure):
@@ -42,6 +47,23 @@ class Request(ctypes.Structure):
                 ("positions", _I64), ("first", Place), ("end_byte", _U64)]
 
 
+class Line(ctypes.Structure):
+    """moetrace_reader_line."""
+
+    _fields_ = [("kind", _U32), ("code", _I32), ("enabled", _I32), ("reserved", _I32), ("place", Place),
+                *((name, _I64) for name in (
+                    "step", "rows", "layers", "time_ns", "seq", "event", "attempted", "delivered", "filtered", "dropped", "torn",
+                    "event_lost", "open", "part", "count", "request", "prompt_tokens", "cached_tokens", "generated_tokens",
+                    "sample_every", "from_step", "announce_ns", "hook_ns")),
+                ("layer_mask", _U64 * 4)]
+
+
+class Lines(ctypes.Structure):
+    """moetrace_reader_lines."""
+
+    _fields_ = [("size", _SIZE), ("line_size", _SIZE), ("capacity", _SIZE), ("count", _SIZE), ("lines", _P), ("kinds", _U32)]
+
+
 # Result and arguments of each function of the API, without the prefix.
 SIGNATURES = {
     "begin": (_P, [_U32]),
@@ -49,6 +71,7 @@ SIGNATURES = {
     "close": (None, [_P]),
     "read": (_I64, [_P, _P, _SIZE, ctypes.POINTER(Place), ctypes.POINTER(Rows), _I64]),
     "read_last": (_I64, [_P, _P, _SIZE, ctypes.POINTER(Place), ctypes.POINTER(Rows), _I64]),
+    "read_lines": (_I64, [_P, _P, _SIZE, ctypes.POINTER(Place), ctypes.POINTER(Lines), ctypes.c_int]),
     "error": (ctypes.c_char_p, [_P]),
     "what_to_try": (ctypes.c_char_p, [_P]),
     "meta": (_P, [_P, ctypes.POINTER(_SIZE)]),
@@ -67,8 +90,8 @@ SIGNATURES = {
 
 @functools.cache
 def load() -> ctypes.CDLL:
-    """The library, its functions declared; loaded once, from MOETRACE_READER_LIBRARY, else from beside this file (the wheel's).
-    ReadError if it is in neither place."""
+    """The library, its functions declared; loaded once, from MOETRACE_READER_LIBRARY, else from
+    beside this file (the wheel's). ReadError if it is in neither place."""
     path = os.environ.get("MOETRACE_READER_LIBRARY") or str(pathlib.Path(__file__).parents[1] / "libmoetrace_reader.so")
     try:
         library = ctypes.CDLL(path)

@@ -4,9 +4,10 @@ from __future__ import annotations
 import ctypes
 import json
 import threading
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, Union
 
 from . import _reader_library
+from ._lines import LineBuffer
 from ._reader_library import numpy
 from ..errors import ReadError
 
@@ -24,11 +25,13 @@ class RequestInfo(NamedTuple):
 
 
 class Batch:
-    """Rows of a trace, in its order; a row is a token in a layer. Columns are numpy arrays of one length:
+    """Rows of a trace, in its order; a row is a token in a layer. Columns are numpy arrays of one
+    length:
 
-    request: int64, the request's number; -1: none. step: int64, the forward pass. token_idx: int64, the token's position in its
-    request. layer: int16. seq: int64, the row's number in the trace. topk_ids: int32 [rows, top_k], -1: none. topk_weights:
-    float32 [rows, top_k], NaN: none. What a row does not give is -1; plain logs have no step and no seq.
+    request: int64, the request's number; -1: none. step: int64, the forward pass. token_idx: int64,
+    the token's position in its request. layer: int16. seq: int64, the row's number in the trace.
+    topk_ids: int32 [rows, top_k], -1: none. topk_weights: float32 [rows, top_k], NaN: none. What a
+    row does not give is -1; plain logs have no step and no seq.
 
     trace: the `Trace` or `LiveTrace` that the rows are of.
     """
@@ -61,7 +64,8 @@ class Batch:
         return names[where]
 
     def to_pandas(self) -> Any:
-        """A DataFrame: req_id (categorical), the columns, and expert_0, weight_0, expert_1, … for each of the top k."""
+        """A DataFrame: req_id (categorical), the columns, and expert_0, weight_0, expert_1, … for
+        each of the top k."""
         pandas = _module("pandas", "to_pandas")
         table = {"req_id": pandas.Categorical(self.req_id), **{name: getattr(self, name) for name in Batch.COLUMNS}}
         for k in range(self.topk_ids.shape[1]):
@@ -69,7 +73,8 @@ class Batch:
         return pandas.DataFrame(table)
 
     def to_arrow(self) -> Any:
-        """A pyarrow Table: req_id (dictionary), the columns, and topk_ids and topk_weights as lists of fixed size."""
+        """A pyarrow Table: req_id (dictionary), the columns, and topk_ids and topk_weights as lists
+        of fixed size."""
         arrow = _module("pyarrow", "to_arrow")
         k = self.topk_ids.shape[1]
         lists = {name: arrow.FixedSizeListArray.from_arrays(arrow.array(getattr(self, name).reshape(-1)), k)
@@ -79,7 +84,7 @@ class Batch:
 
 
 def extent(name: str, numbers: Any) -> str:
-    """The least and the greatest, without -1, as in "layers 0-23"; "" if there is none."""
+    """The least and the greatest, without -1, as in "layers 0-23"; "" without any."""
     numbers = numbers[numbers >= 0]
     if len(numbers) == 0:
         return ""
@@ -151,20 +156,26 @@ class RowReader:
         """Up to where the trace's text is in `requests`, `experts` and `end`."""
         return self._library.moetrace_reader_counted(self._pointer)
 
-    def read(self, address: int, size: int, place: _reader_library.Place, rows: Optional["RowBuffer"] = None,
+    def read(self, address: int, size: int, place: _reader_library.Place, buffer: Union["RowBuffer", LineBuffer, None] = None,
              only: int = _reader_library.ALL, last: bool = False) -> tuple[int, Optional[Wrong]]:
-        """Takes whole lines of the text at `address`, which begins at `place`, until `rows` is full; None: looks only. `last`: the
-        file ends with the text. Returns the bytes taken, and what is wrong with the line behind them."""
+        """Takes whole lines of the text at `address`, which begins at `place`, until `buffer` is
+        full; None: only counts. `last`: the file ends with the text. Returns the bytes taken, and
+        what is wrong with the line after them."""
         begin, library = place.byte, self._library
+        to = ctypes.byref(buffer.struct) if buffer else None
         with self._lock:
-            read = library.moetrace_reader_read_last if last else library.moetrace_reader_read
-            taken = read(self._pointer, address, size, ctypes.byref(place), ctypes.byref(rows.struct) if rows else None, only)
+            if isinstance(buffer, LineBuffer):
+                taken = library.moetrace_reader_read_lines(self._pointer, address, size, ctypes.byref(place), to, int(last))
+            else:
+                read = library.moetrace_reader_read_last if last else library.moetrace_reader_read
+                taken = read(self._pointer, address, size, ctypes.byref(place), to, only)
             wrong = None if taken >= 0 else Wrong(*(text(self._pointer).decode(errors="replace") for text in
                                                     (library.moetrace_reader_error, library.moetrace_reader_what_to_try)))
         return place.byte - begin, wrong
 
     def records(self) -> list[_reader_library.Request]:
-        """Of all requests that are known, in the order of their first lines; strings in them don't stay."""
+        """Of all requests that are known, in the order of their first lines; strings in them don't
+        stay."""
         return [self._record(index) for index in range(self.info().requests)]
 
     def _record(self, index: int) -> _reader_library.Request:
@@ -183,7 +194,7 @@ class RowReader:
         return {info.number: info.req_id for info in infos}
 
     def experts(self) -> Any:
-        """int64 [num_layers, num_experts]. ReadError where nobody says how many experts there are."""
+        """int64 [num_layers, num_experts]. ReadError where the number of experts is not known."""
         info = self.info()
         if info.num_experts == 0:
             raise ReadError("the trace does not say how many experts there are; give num_experts")

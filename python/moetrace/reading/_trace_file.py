@@ -16,8 +16,9 @@ SKIP_BYTES = 1 << 20  # unpacked at a time on the way to a place
 
 
 class TraceFile:
-    """A file by its name, "-" for standard input, or a file object that gives bytes. What is no regular file can be read only once,
-    so it is copied to an unnamed temporary file first. ReadError: "NAME: why; what to try"."""
+    """A file by its name, "-" for standard input, or a file object that gives bytes. What is not a
+    regular file can be read only once, so it is copied to an unnamed temporary file first.
+    ReadError: "NAME: why; what to try"."""
 
     def __init__(self, given: Any):
         self._descriptor: Optional[int] = None
@@ -60,7 +61,8 @@ class _Plain:
         self._file = file
 
     def read(self, room: Any, offset: int) -> int:
-        """Bytes of the text from `offset` on into `room`: how many; 0: the text ends there, as yet."""
+        """Bytes of the text from `offset` on into `room`: how many; 0: the text ends there, as
+        yet."""
         try:
             return os.preadv(self._file.descriptor(), [room], offset)
         except OSError as error:

@@ -5,12 +5,14 @@ import logging
 import os
 import socket
 import time
-from typing import Any, Iterator, Optional
+from typing import Any, Iterator, Optional, Sequence
 
-from . import _endpoints, _reader_library, _rows
+from . import _endpoints, _lines, _reader_library, _rows
+from ._lines import ControlLine, LossLine, Steps, TornLine
 from ._reader_library import numpy
 from ._rows import Batch, RequestInfo
 from ..errors import ReadError
+from ..recording.producer import Cost
 
 _log = logging.getLogger("moetrace")
 
@@ -22,20 +24,23 @@ TOTALS = ("attempted", "delivered", "filtered", "dropped", "torn")
 
 
 def default_endpoint(session: Optional[str] = None) -> str:
-    """Where a collector of this session (MOETRACE_SESSION, else "default") publishes, as `moetrace status` shows it: the first
-    endpoint that it has written down, else its own in the first folder that it could use."""
+    """Where a collector of this session (MOETRACE_SESSION, else "default") publishes, as `moetrace
+    status` shows it: the first endpoint that it has written down, else its own in the first folder
+    that it could use."""
     session = session or os.environ.get("MOETRACE_SESSION") or "default"
     return _endpoints.listed(session) or _endpoints.default(session)
 
 
 def stream(endpoint: Optional[str] = None, *, timeout: Optional[float] = None, queue: int = 10000,
            num_experts: Optional[int] = None) -> "Stream":
-    """Listens to a collector, which may also start later. endpoint: a collector's; None: `default_endpoint()`. timeout: seconds
-    without a message after which the iteration ends; None: it waits. queue: how many messages, of up to about a thousand rows,
-    may wait here before some are missed; 0: no limit. num_experts: for traces that don't say it.
+    """Listens to a collector, which may also start later. endpoint: a collector's; None:
+    `default_endpoint()`. timeout: seconds without a message after which the iteration ends; None:
+    it waits. queue: how many messages, of up to about a thousand rows, may wait here before some
+    are missed; 0: no limit. num_experts: for traces that don't say it.
 
-    Where nobody publishes at an ipc:// endpoint yet, one line of the logger "moetrace" says so, and the stream waits. ReadError,
-    with one line, without pyzmq and for an endpoint that is none.
+    Where no collector publishes at an ipc:// endpoint yet, one line of the logger "moetrace" says
+    so, and the stream waits. ReadError, with one line, without pyzmq and for an endpoint that
+    ZeroMQ refuses.
     """
     return Stream(endpoint or default_endpoint(), timeout, queue, num_experts)
 
@@ -43,12 +48,15 @@ def stream(endpoint: Optional[str] = None, *, timeout: Optional[float] = None, q
 class LiveTrace:
     """A trace that is being published, from when the stream has come to know its meta line.
 
-    meta: a dict. rows: that have come. rows_before: that the trace had before. rows_missed: that were published, or written by a
-    collector that died before it could publish them, and did not come: rows_before + rows + rows_missed is what is in the
-    trace's file as of the last message. messages_missed: without those of a collector's last moments. collectors: how many
-    have published it. totals: attempted, delivered, filtered, dropped and torn rows of the trace as of the last message.
-    stats: the collector's last statistics, once a second, with counts int64 [num_layers, num_experts]; None: none have come.
-    end: the trace's last line, when it has ended and no more rows will come; None before.
+    meta: a dict. rows: that have come. rows_before: that the trace had before. rows_missed: that
+    were published, or written by a collector that died before it could publish them, and did not
+    come: rows_before + rows + rows_missed is what is in the trace's file as of the last message.
+    messages_missed: without those of a collector's last moments. collectors: how many have
+    published it. totals: attempted, delivered, filtered, dropped and torn rows of the trace as of
+    the last message. stats: the collector's last statistics, once a second, with counts int64
+    [num_layers, num_experts]; None: none have come. end: the trace's last line, when it has ended
+    and no more rows will come, with its totals and its cost; None before. losses, torn, controls:
+    the last 4,096 `LossLine`, `TornLine` and `ControlLine` that have come; totals has the sums.
     """
 
     def __init__(self, trace_id: str, meta: bytes, num_experts: Optional[int]):
@@ -65,6 +73,7 @@ class LiveTrace:
         self._generations: set[int] = set()
         self._next_message: dict[str, int] = {}  # topic -> number
         self._names: dict[int, Optional[str]] = {}
+        self._kept = _lines.Kept()
 
     def __repr__(self) -> str:
         return f"<moetrace.LiveTrace {self.trace_id}: {self.rows} rows, {self.rows_missed} missed>"
@@ -85,12 +94,34 @@ class LiveTrace:
     def collectors(self) -> int:
         return len(self._generations)
 
+    @property
+    def cost(self) -> Optional[Cost]:
+        """What tracing took of the engine's threads; None: the trace has not ended, or does not say."""
+        return _lines.cost_of(self.end)
+
+    @property
+    def losses(self) -> Sequence[LossLine]:
+        return self._kept.losses
+
+    @property
+    def torn(self) -> Sequence[TornLine]:
+        return self._kept.torn
+
+    @property
+    def controls(self) -> Sequence[ControlLine]:
+        return self._kept.controls
+
+    def steps(self) -> Steps:
+        """The last 16,384 announced forward passes that have come, as columns."""
+        return self._kept.steps()
+
     def requests(self) -> list[RequestInfo]:
         """Those of which something has come."""
         return self._reader.requests()
 
     def experts(self) -> Any:
-        """How often each expert was picked in the rows that have come: int64 [num_layers, num_experts]."""
+        """How often each expert was picked in the rows that have come: int64 [num_layers,
+        num_experts]."""
         return self._reader.experts()
 
     def req_id_of(self, number: int) -> Optional[str]:
@@ -121,7 +152,8 @@ class LiveTrace:
         return self._take_lines(rows, payload)
 
     def _count_message(self, topic: str, header: dict) -> None:
-        """Numbers start at 0 with each collector; the first one that comes of a trace may be any."""
+        """Numbers start at 0 with each collector; the first one that comes of a trace may be
+        any."""
         generation, number = header["generation"], header["message"]
         if generation not in self._generations:
             self._next_message = dict.fromkeys(("meta", "route", "stats"), 0) if self._generations else {}
@@ -132,14 +164,17 @@ class LiveTrace:
     def _take_lines(self, rows: int, payload: bytes) -> Optional[Batch]:
         if payload.startswith(b'{"type":"meta"'):  # always the first; it comes again for every new subscriber
             payload = payload[payload.find(b"\n") + 1 or len(payload):]
-        buffer = _rows.RowBuffer(rows, self.top_k)
+        buffer = _rows.RowBuffer(rows, self.top_k) if rows else _lines.LineBuffer(_lines.kinds_of(()), payload.count(b"\n"))
         text = numpy().frombuffer(payload, "uint8")
         place = _reader_library.Place(self._reader.counted().byte, 1)
         before = self._reader.end()
-        taken, wrong = self._reader.read(text.ctypes.data, len(payload), place, buffer if rows else None)
-        self.rows += buffer.count
-        if wrong or taken < len(payload) or buffer.count < rows:
-            self.rows_missed += rows - buffer.count
+        taken, wrong = self._reader.read(text.ctypes.data, len(payload), place, buffer)
+        came = buffer.count if rows else 0
+        self.rows += came
+        if not rows:
+            self._kept.take(buffer.records)
+        if wrong or taken < len(payload) or came < rows:
+            self.rows_missed += rows - came
             raise ReadError(wrong.why if wrong else f"it has other rows than the {rows} that its header says")
         last = self._reader.end()
         if last is not None and before is None:
@@ -147,7 +182,8 @@ class LiveTrace:
         return buffer.batch(self) if rows else None
 
     def is_over(self, silent: bool) -> bool:
-        """True once: it has ended, and its last rows have come or are lost. `silent`: no message is there. Internal."""
+        """True once: it has ended, and its last rows have come or are lost. `silent`: no message is
+        there. Internal."""
         if self._last is None or self.end is not None:
             return False
         final = self.totals["attempted"] - self.totals["filtered"] - self.totals["dropped"] - self.totals["torn"]
@@ -161,13 +197,15 @@ class LiveTrace:
 
 
 class Stream:
-    """Iterates over the batches of all traces that a collector publishes: `for batch in stream`. A batch without rows comes when
-    its trace has ended (`batch.trace.end`). The iteration ends after `timeout` or `stop`, and may be taken up again.
+    """Iterates over the batches of all traces that a collector publishes: `for batch in stream`. A
+    batch without rows comes when its trace has ended (`batch.trace.end`). The iteration ends after
+    `timeout` or `stop`, and may be taken up again.
 
-    traces: `LiveTrace` by trace id, also those that have ended, until somebody removes them. A collector never waits: who is
-    slow misses messages, and each trace says how many rows that were (`rows_missed`).
+    traces: `LiveTrace` by trace id, also those that have ended, until you remove them. A collector
+    never waits: a slow reader misses messages, and each trace says how many rows these had
+    (`rows_missed`).
 
-    A message that is none of a collector's raises ReadError; the iteration goes on behind it, if it is asked to. One thread
+    A message that no collector sends raises ReadError; iterate again to go on after it. One thread
     may iterate; `stop` may be called from any, and from a signal handler.
     """
 
@@ -248,7 +286,7 @@ class Stream:
             trace = self._trace_of(topic, header, payload)
             return trace.take(topic, header, payload) if trace else None
         except ReadError as error:
-            raise ReadError(f"{self.endpoint}: a message is none of a collector's: {error}; `moetrace status` shows the "
+            raise ReadError(f"{self.endpoint}: not a message of a collector: {error}; `moetrace status` shows the "
                             "endpoint") from None
 
     def _trace_of(self, topic: str, header: dict, payload: bytes) -> Optional[LiveTrace]:
@@ -264,7 +302,8 @@ class Stream:
 
 
 def _unheard(endpoint: str) -> Optional[str]:
-    """Why nobody can be heard at an ipc:// endpoint, as yet; ZeroMQ tries for ever, and says nothing."""
+    """Why no collector can be heard at an ipc:// endpoint yet. ZeroMQ itself tries for ever, and
+    says nothing."""
     if not endpoint.startswith("ipc://"):
         return None
     name = endpoint.removeprefix("ipc://")
@@ -275,7 +314,7 @@ def _unheard(endpoint: str) -> Optional[str]:
         except BlockingIOError:  # many are about to connect
             return None
         except (FileNotFoundError, ConnectionRefusedError):
-            return "nobody publishes there yet"
+            return "no collector publishes there yet"
         except OSError as error:
             return error.strerror
     return None
@@ -292,7 +331,7 @@ def _parts(frames: list[bytes]) -> tuple[str, dict, bytes]:
     for name in ("generation", "message", "count", *TOTALS):
         value = header.setdefault(name, 0) if name == "torn" else header.get(name)
         if type(value) is not int or not 0 <= value < 1 << 62:
-            raise ReadError(f"{name} in its header is no number of rows or messages")
+            raise ReadError(f"{name} in its header must be an integer from 0 to 2^62 - 1")
     if not frames[2].endswith(b"\n"):
         raise ReadError("it ends inside a line")
     if frames[0] == b"route" and not header["count"] <= min(header["delivered"], len(frames[2])):

@@ -5,11 +5,13 @@ import logging
 import os
 from typing import Any, BinaryIO, Callable, Iterator, Optional, Union
 
-from . import _reader_library, _rows
+from . import _lines, _reader_library, _rows
+from ._lines import ControlLine, Line, LossLine, StepLine, Steps, TornLine
 from ._reader_library import numpy
 from ._rows import Batch, RequestInfo
 from ._trace_file import TraceFile
 from ..errors import ReadError
+from ..recording.producer import Cost
 
 _log = logging.getLogger("moetrace")
 
@@ -21,23 +23,28 @@ Source = Union[str, os.PathLike, BinaryIO]
 
 
 def open(path: Source, num_experts: Optional[int] = None) -> "Trace":
-    """Opens a trace file: moetrace's, or a plain log of another hook. `num_experts`: for logs that don't say it. path: also "-" for
-    standard input, or a file object that gives bytes, which is read from its start if it is a regular file's. What is compressed
-    with gzip or zstd is unpacked, whatever it is called.
+    """Opens a trace file: moetrace's, or a plain log of another hook. `num_experts`: for logs that
+    don't say it. path: also "-" for standard input, or a file object that gives bytes, which is
+    read from its start if it is a regular file's. What is compressed with gzip or zstd is unpacked,
+    whatever it is called.
 
-    The file may still grow: each use reads up to its last whole line, and a line of the logger "moetrace" says once that there was
-    an unfinished one. ReadError, with one line, if it is no trace.
+    The file may still grow: each use reads up to its last whole line, and a line of the logger
+    "moetrace" says once that there was an unfinished one. ReadError, with one line, if it is not a
+    trace.
     """
     return Trace(path, num_experts)
 
 
 class Routing:
-    """What one request's tokens were routed to. Axis 0 is the position in the request (token_idx), axis 1 the model's layer.
+    """What one request's tokens were routed to. Axis 0 is the position in the request (token_idx),
+    axis 1 the model's layer.
 
-    ids: int32 [tokens, num_layers, top_k], -1: no expert, or no row. weights: float32, the same shape, NaN: not known, or no row.
-    Where a position comes twice in a layer (after a preemption), the last one counts. recorded: bool [tokens, num_layers], what
-    has a row. positions, layers: int64, those that have any. request: its `RequestInfo`. Rows whose position is not known are
-    not in it. left_out: how many rows are not in it, for that reason or because a later one has their place.
+    ids: int32 [tokens, num_layers, top_k], -1: no expert, or no row. weights: float32, the same
+    shape, NaN: not known, or no row. Where a position comes twice in a layer (after a preemption),
+    the last one counts. recorded: bool [tokens, num_layers], what has a row. positions, layers:
+    int64, those that have any. request: its `RequestInfo`. Rows whose position is not known are not
+    in it. left_out: how many rows are not in it, for that reason or because a later one has their
+    place.
     """
 
     def __init__(self, request: RequestInfo, tokens: int, num_layers: int, top_k: int):
@@ -75,11 +82,14 @@ class Routing:
 
 
 class Trace:
-    """A trace file. Its rows come from `batches`, all at once from `read`, or of one request from `request`.
+    """A trace file. Its rows come from `batches`, all at once from `read`, or of one request from
+    `request`.
 
-    path: its name. Memory is bounded but for what `read` and `request` return and a record a request. The file is read once for
-    all of `requests`, `experts` and `end`, and from where it ended when it has grown; passes of `batches` count for it. Any thread
-    may use it.
+    path: its name. `lines` gives what else is in the file: steps, losses, torn rows, changes of the
+    selection. Memory stays bounded, except for what `read`, `request` and `steps` return and for
+    one record a request. The file is read once for all of `requests`, `experts` and `end`, and from
+    where it ended when it has grown; passes of `batches` and `lines` count for it. Any thread may
+    use it.
     """
 
     def __init__(self, path: Source, num_experts: Optional[int] = None):
@@ -88,7 +98,7 @@ class Trace:
         self.path = self._file.name
         self._reader = _rows.RowReader(None, num_experts)
         self._names: dict[int, Optional[str]] = {}
-        self._rest = (0, 0, False)  # behind the last whole line when it was last looked for: line, bytes, compressed data cut
+        self._rest = (0, 0, False)  # after the last whole line, at the last look: line, bytes, compressed data cut
         self._warned = False
         self._counted_size = -1  # of a compressed file when all of it was counted
         for _ in self._passes(_reader_library.Place(0, 1), None, _reader_library.ALL, None, until=self._reader.begun):
@@ -132,19 +142,53 @@ class Trace:
 
     @property
     def num_experts(self) -> Optional[int]:
-        """Routed experts of a layer; None: neither the file, as far as it was read, nor `open` says it."""
+        """Routed experts of a layer; None: neither the file, as far as it was read, nor `open` says
+        it."""
         return self._reader.info().num_experts or None
 
     @property
     def num_layers(self) -> int:
-        """Layers of the model, dense ones too. A plain log does not say it: one more than the highest seen so far."""
+        """Layers of the model, dense ones too. A plain log does not say it: one more than the
+        highest seen so far."""
         return self._reader.info().num_layers
 
     @property
     def end(self) -> Optional[dict]:
-        """The last line, with the trace's totals; None: it is still being written, or its collector was stopped."""
+        """The last line, with the trace's totals; None: it is still being written, or its collector
+        was stopped."""
         self._count()
         return self._reader.end()
+
+    @property
+    def cost(self) -> Optional[Cost]:
+        """What tracing took of the engine's threads, by the last line; None: the file has no end,
+        or does not say."""
+        return _lines.cost_of(self.end)
+
+    def lines(self, *types: type) -> Iterator[Line]:
+        """The lines other than rows, in the file's order, in bounded memory. types: only of these
+        classes, such as `moetrace.StepLine, moetrace.LossLine`. Reads the file once. ReadError,
+        after the lines before it, at a line that is wrong."""
+        kinds = _lines.kinds_of(types)
+        return (line for records in self._records(kinds) for line in _lines.of_records(records))
+
+    def steps(self) -> Steps:
+        """All announced forward passes, as columns: 96 bytes a step. Reads the file once."""
+        parts = [records.copy() for records in self._records(_lines.KINDS[StepLine])]
+        return Steps(numpy().concatenate(parts or [_lines.LineBuffer(0, 0).records]))
+
+    def losses(self) -> list[LossLine]:
+        """The rows that were dropped, in the file's order. Reads the file once; `lines` gives
+        several types at once."""
+        return list(self.lines(LossLine))
+
+    def torn(self) -> list[TornLine]:
+        """The rows that never became whole, as after a crash. Reads the file once."""
+        return list(self.lines(TornLine))
+
+    def controls(self) -> list[ControlLine]:
+        """The changes of the selection. Reads the file once."""
+        return list(self.lines(ControlLine))
 
     def requests(self) -> list[RequestInfo]:
         """All requests, in the order in which they appear."""
@@ -160,12 +204,14 @@ class Trace:
             raise self._error(error) from None
 
     def request(self, which: Union[str, int]) -> Routing:
-        """The routing of one request, by its req_id or its number. Only the part of the file that it is in is read again.
+        """The routing of one request, by its req_id or its number. Only the part of the file that
+        it is in is read again.
 
-        Where a req_id was used for several requests (see `requests`), they are told apart by their numbers. A plain log has
-        names only, so that there all rows of a name are one request's, and a line of the logger "moetrace" says how many of them
-        are left out because others have their place. ReadError also where its rows have no positions, as under
-        vLLM's asynchronous speculative decoding.
+        Where a req_id was used for several requests (see `requests`), they are told apart by their
+        numbers. A plain log has names only, so that there all rows of a name are one request's, and
+        a line of the logger "moetrace" says how many of them are left out because others have their
+        place. ReadError also where its rows have no positions, as under vLLM's asynchronous
+        speculative decoding.
         """
         self._count()
         found = [(info, record) for info, record in zip(self._reader.requests(), self._reader.records())
@@ -173,7 +219,7 @@ class Trace:
         if len(found) != 1:
             numbers = ", ".join(str(info.number) for info, _ in found[:10])
             raise self._error(f"{len(found)} requests are called {which!r}; give the number of one: {numbers}" if found else
-                              f"there is no request {which!r}; requests() lists them")
+                              f"no request {which!r}; requests() lists them")
         info, record = found[0]
         if info.rows and not record.positions:
             raise self._error(f"request {which!r} has {record.rows} rows, and it is not known at which positions; batches() gives "
@@ -196,8 +242,8 @@ class Trace:
         return routing
 
     def batches(self, rows: int = 65536) -> Iterator[Batch]:
-        """All rows in the file's order, `rows` at a time; the last batch may have fewer. A line that is wrong raises ReadError,
-        behind the rows before it."""
+        """All rows in the file's order, `rows` at a time; the last batch may have fewer. A line
+        that is wrong raises ReadError, after the rows before it."""
         if rows < 1:
             raise ValueError(f"batches: rows is {rows}; it must be 1 or more")
         return self._batches(rows, _reader_library.Place(0, 1), _reader_library.ALL, None)
@@ -240,18 +286,23 @@ class Trace:
         if not self.top_k:
             self._count()  # no row has come: perhaps one has now
         if self.top_k:
-            for buffer in self._passes(place, rows, only, end):
+            for buffer in self._passes(place, lambda: _rows.RowBuffer(rows, self.top_k), only, end):
                 yield buffer.batch(self)
 
-    def _passes(self, place: _reader_library.Place, rows: Optional[int], only: int, end: Optional[int],
-                until: Optional[Callable[[], bool]] = None) -> Iterator[_rows.RowBuffer]:
-        """Reads lines from `place` to the byte `end`, or the file's, or a block at a time `until` that is true; gives rows whenever
-        there are `rows` of them."""
+    def _records(self, kinds: int) -> Iterator[Any]:
+        for buffer in self._passes(_reader_library.Place(0, 1), lambda: _lines.LineBuffer(kinds), _reader_library.ALL, None):
+            yield buffer.records
+
+    def _passes(self, place: _reader_library.Place, make: Optional[Callable[[], Any]], only: int, end: Optional[int],
+                until: Optional[Callable[[], bool]] = None) -> Iterator[Any]:
+        """Reads lines from `place` to the byte `end`, or the file's, or a block at a time `until`
+        that is true. Fills one buffer of `make` after the other and yields each when it is full;
+        None: only counts."""
         text = numpy().empty(BLOCK_BYTES, "uint8")
         source = self._file.text()
         begin = have = 0  # of the text, that is there and not yet taken: [begin, have)
         last = False  # the file ends with the text
-        buffer = None if rows is None else _rows.RowBuffer(rows, self.top_k)
+        buffer = None if make is None else make()
         while True:
             taken, wrong = self._reader.read(text.ctypes.data + begin, have - begin, place, buffer, only, last)
             begin += taken
@@ -259,7 +310,7 @@ class Trace:
                 return
             if buffer is not None and (buffer.full or wrong and buffer.count):
                 yield buffer
-                buffer = _rows.RowBuffer(rows, self.top_k)
+                buffer = make()
                 continue
             if wrong:
                 raise self._wrong(wrong, place.line)

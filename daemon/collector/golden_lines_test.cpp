@@ -1,0 +1,242 @@
+// The collector of today writes the golden lines (trace/testdata/golden) byte for byte, and the
+// trace reader looks at every key in them.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+
+#include "daemon/collector/lines.hpp"
+#include "daemon/collector/route_text.hpp"
+#include "daemon/collector/stats_line.hpp"
+#include "daemon/collector/test_trace.hpp"
+#include "shm/layer_mask.hpp"
+#include "trace/file_parser.hpp"
+
+namespace moetrace {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+const std::string kTraceId = "01234567-89ab-4def-8123-456789abcdef";
+constexpr const char* kWritten[] = {"meta.jsonl",          "meta-router-without-bias.jsonl",
+                                    "meta-all-null.jsonl", "base.jsonl",
+                                    "part.jsonl",          "request.jsonl",
+                                    "request_end.jsonl",   "step.jsonl",
+                                    "route.jsonl",         "control.jsonl",
+                                    "loss.jsonl",          "torn.jsonl",
+                                    "end.jsonl",           "end-continued.jsonl"};
+
+std::string golden(const std::string& name) {
+  const std::string text = read_text(MOETRACE_GOLDEN_DIR "/" + name);
+  EXPECT_FALSE(text.empty()) << name;
+  return text;
+}
+
+template <std::size_t Size>
+void set(char (&field)[Size], const std::string& text) {
+  ASSERT_LT(text.size(), Size);
+  std::memcpy(field, text.c_str(), text.size() + 1);
+}
+
+moetrace_layer_mask mask_of(std::initializer_list<std::uint32_t> layers) {
+  moetrace_layer_mask mask{};
+  for (const std::uint32_t layer : layers) add_layer(mask, layer);
+  return mask;
+}
+
+// 800 delivered, 99 filtered, 50 + 6 dropped, 12 + 3 torn.
+Totals totals(std::uint64_t attempted, std::uint64_t delivered = 800) {
+  return {attempted, delivered, 99, 50, 6, 12, 3};
+}
+
+moetrace_ring_header full_header() {
+  moetrace_ring_header header{};
+  set(header.model_id, "test/model");
+  set(header.vllm_version, "0.11.0");
+  set(header.torch_version, "2.9.0");
+  set(header.device, "cuda:0");
+  set(header.engine, "vllm");
+  set(header.engine_version, "0.11.0+moetrace");
+  set(header.router_score, "sigmoid");
+  set(header.host, "gpu-17");
+  set(header.notes, "first note\nsecond \"note\"\n");
+  header.flags = MOETRACE_HAS_SEED | MOETRACE_ROUTER_KNOWN | MOETRACE_ROUTER_RENORMALIZED |
+                 MOETRACE_ROUTER_BIASED;
+  header.seed = -7;
+  header.layers_logged = mask_of({0, 3, 255});
+  header.top_k = 4;
+  header.num_experts = 60;
+  header.num_layers = 256;
+  header.router_scaling = 2.5;
+  header.router_groups = 8;
+  header.router_topk_groups = 4;
+  header.rank = 3;
+  header.world_size = 8;
+  header.tp_rank = 1;
+  header.pp_rank = 1;
+  header.ep_rank = 3;
+  header.created_realtime_ns = 1764302556250000000;
+  header.sample_every = 10;
+  return header;
+}
+
+TEST(GoldenLines, Meta) {
+  EXPECT_EQ(meta_line(full_header(), kTraceId), golden("meta.jsonl"));
+
+  moetrace_ring_header simple{};
+  set(simple.model_id, "test/model");
+  set(simple.device, "cpu");
+  set(simple.engine, "moetrace-engine");
+  set(simple.engine_version, "0.1.0");
+  set(simple.router_score, "softmax");
+  set(simple.host, "box");
+  simple.flags = MOETRACE_HAS_SEED | MOETRACE_ROUTER_KNOWN;
+  simple.seed = 1234;
+  simple.layers_logged = mask_of({0, 1});
+  simple.top_k = 2;
+  simple.num_experts = 8;
+  simple.num_layers = 2;
+  simple.router_scaling = 1;
+  simple.world_size = 1;
+  simple.created_realtime_ns = 1764302556250000000;
+  simple.sample_every = 1;
+  EXPECT_EQ(meta_line(simple, kTraceId), golden("meta-router-without-bias.jsonl"));
+
+  moetrace_ring_header unknown{};
+  unknown.flags = MOETRACE_LAYERS_UNKNOWN | MOETRACE_RANKS_UNKNOWN;
+  unknown.top_k = 1;
+  unknown.num_experts = 65535;
+  EXPECT_EQ(meta_line(unknown, kTraceId), golden("meta-all-null.jsonl"));
+}
+
+TEST(GoldenLines, StartOfAFile) {
+  LineBuffer base;
+  append_start(base, 1, totals(1000), 900, 41, 17);
+  append_start(base, 1, totals(970), 900, 41, std::nullopt);
+  EXPECT_EQ(base.view(), golden("base.jsonl"));
+  LineBuffer part;
+  append_start(part, 2, totals(1000), 900, 41, 17);
+  EXPECT_EQ(part.view(), golden("part.jsonl"));
+}
+
+TEST(GoldenLines, Requests) {
+  const std::string escaped = "a \"name\" \xC3\xA9";
+  LineBuffer begun;
+  append_request(begun, {4, 57, 16, "chatcmpl-1"}, 12);
+  append_request(begun, {5, MOETRACE_UNKNOWN_TOKENS, MOETRACE_UNKNOWN_TOKENS, escaped},
+                 std::nullopt);
+  EXPECT_EQ(begun.view(), golden("request.jsonl"));
+  LineBuffer ended;
+  append_request_end(ended, {4, 128, "length"}, json_string("chatcmpl-1"), 99);
+  append_request_end(ended, {5, MOETRACE_UNKNOWN_TOKENS, "stop"}, json_string(escaped), 100);
+  EXPECT_EQ(ended.view(), golden("request_end.jsonl"));
+}
+
+TEST(GoldenLines, Steps) {
+  LineBuffer out;
+  append_step(out, {.step = 17, .time_ns = 9'000'000'000'001, .rows = 57, .layers = 24},
+              totals(2338), 900, 41);
+  append_step(out, {.step = 18, .time_ns = 9'000'000'000'002, .rows = 1, .layers = 0}, totals(2338),
+              900, 43);
+  EXPECT_EQ(out.view(), golden("step.jsonl"));
+}
+
+TEST(GoldenLines, Routes) {
+  RouteText text(256, 60, 4);
+  text.enter(17);
+  LineBuffer out;
+  const std::uint16_t ids[] = {59, 0, 17, 5};
+  const float weights[] = {0.31F, 0.12F, 1e-30F, 0.0966397F};
+  text.append(out, route_origin(json_string("chatcmpl-1"), 4), 7, 3, ids, weights, 900);
+  const std::uint16_t with_hole[] = {1, MOETRACE_NO_EXPERT, 2, 3};
+  const float extremes[] = {NAN, 1, -0.5F, std::numeric_limits<float>::max()};
+  text.append(out, route_origin("null", std::nullopt), std::nullopt, 255, with_hole, extremes, 901);
+  EXPECT_EQ(out.view(), golden("route.jsonl"));
+}
+
+TEST(GoldenLines, Controls) {
+  LineBuffer out;
+  append_control(out, {19, true, 10, mask_of({0, 3, 255})}, 44);
+  append_control(out, {20, false, 0, {}}, 45);
+  EXPECT_EQ(out.view(), golden("control.jsonl"));
+}
+
+TEST(GoldenLines, LossAndTorn) {
+  LineBuffer loss;
+  append_loss(loss, 50, totals(1000), "ring_full", 899);
+  append_loss(loss, 6, {.event_lost = 6}, "event_ring_full", std::nullopt);
+  EXPECT_EQ(loss.view(), golden("loss.jsonl"));
+  LineBuffer torn;
+  append_torn(torn, 880, 12);
+  append_torn(torn, std::nullopt, 3);
+  EXPECT_EQ(torn.view(), golden("torn.jsonl"));
+}
+
+TEST(GoldenLines, Ends) {
+  const Cost cost{123456, 7890};
+  LineBuffer end;
+  append_end(end, totals(1000, 830), kClosed, cost);
+  append_end(end, totals(1000, 830), kProducerDied, cost);
+  append_end(end, totals(1000, 830), kBadSegmentEnd, std::nullopt);
+  EXPECT_EQ(end.view(), golden("end.jsonl"));
+  LineBuffer continued;
+  append_end(continued, totals(970), kContinued, cost, 30);
+  EXPECT_EQ(continued.view(), golden("end-continued.jsonl"));
+}
+
+TEST(GoldenLines, Stats) {
+  const TestDirectory directory;
+  const auto producer = Producer::open(test_settings(directory));
+  ASSERT_TRUE(producer) << producer.error().message;
+  run_step(**producer, (*producer)->requests().begin("r0", 3, 0), 0, 3);
+  (*producer)->hook().close();  // mirrors the counts
+  const auto segment = CollectorSegment::open(directory.path(), (*producer)->name(),
+                                              CollectorSegment::Access::kCollect);
+  ASSERT_TRUE(segment) << segment.error().message;
+  const auto stats = stats_line(segment->map(), kTraceId, totals(1000));
+  ASSERT_TRUE(stats);
+  EXPECT_EQ(stats->line, golden("stats.jsonl"));
+}
+
+// Whether the reader takes the line, after a meta line where it is not one itself.
+bool readable(const std::string& line) {
+  trace::FileParser parser(std::nullopt);
+  trace::Content content;
+  if (!line.starts_with("{\"type\":\"meta\"")) {
+    std::string meta = golden("meta.jsonl");
+    meta.pop_back();
+    if (parser.take(meta, 1, content) == trace::FileParser::Taken::kWrong) return false;
+  }
+  return parser.take(line, 2, content) != trace::FileParser::Taken::kWrong;
+}
+
+// A reader that looks at a key refuses a value of a type that the key never has; one that drops the
+// key lets the value pass.
+TEST(GoldenLines, TheReaderLooksAtEveryKey) {
+  for (const char* name : kWritten) {
+    std::istringstream file(golden(name));
+    for (std::string text; std::getline(file, text);) {
+      const Json line = Json::parse(text);
+      ASSERT_TRUE(readable(line.dump())) << line;
+      for (const auto& [key, value] : line.items()) {
+        Json changed = line;
+        changed[key] = Json::array({Json::array()});
+        EXPECT_FALSE(readable(changed.dump())) << name << " drops " << key;
+        if (!value.is_object()) continue;
+        for (const auto& [inner, ignored] : value.items()) {
+          changed = line;
+          changed[key][inner] = Json::array({Json::array()});
+          EXPECT_FALSE(readable(changed.dump())) << name << " drops " << key << "." << inner;
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace moetrace
