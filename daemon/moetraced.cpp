@@ -3,7 +3,6 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -13,6 +12,7 @@
 #include "daemon/collector/output_names.hpp"
 #include "daemon/dead_files.hpp"
 #include "daemon/ready_pipe.hpp"
+#include "daemon/service_manager.hpp"
 #include "shm/file_lock.hpp"
 #include "shm/session_claim.hpp"
 
@@ -130,7 +130,7 @@ int main(int argc, char** argv) {
                                    starter.write_line("trace " + path);
                                  }});
   if (!options.quiet) say(ready_text(options, endpoints));
-  ::sd_notify(0, "READY=1");
+  moetrace::tell_service_manager("READY=1");
   starter.write_line(ready_line(endpoints));
   bool moved = true;
   for (int idle_rounds = 0; !collector.done();) {
@@ -141,7 +141,7 @@ int main(int argc, char** argv) {
     moved = collector.round();
     starter.flush();
   }
-  ::sd_notify(0, "STOPPING=1");
+  moetrace::tell_service_manager("STOPPING=1");
   collector.stop();
   starter.flush();
   return collector.failed() ? kFailed : 0;

@@ -7,6 +7,7 @@
 
 #include "common/program.hpp"
 #include "common/usage.hpp"
+#include "plotter/bundled_fonts.hpp"
 #include "plotter/expert_load.hpp"
 #include "plotter/report.hpp"
 #include "plotter/scene.hpp"
@@ -91,6 +92,7 @@ int run(int argc, char** argv) {
     return kFailed;
   }
   for (const std::string& note : load->notes) say(note);
+  plot::use_bundled_fonts();
   const auto written = plot::write_report(*load, arguments.report);
   if (!written) {
     fail(written.error());

@@ -5,11 +5,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <climits>
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <system_error>
+#include <vector>
 
 namespace moetrace::cli {
 namespace {
@@ -33,6 +36,15 @@ void forget_command_line() {
     std::memset(reinterpret_cast<void*>(begin), 0, end - begin);
 }
 
+// Closes all files. close_range() would need glibc 2.34 and Linux 5.9.
+void close_files() {
+  std::vector<int> numbers;
+  std::error_code failed;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", failed))
+    numbers.push_back(std::atoi(entry.path().filename().c_str()));
+  for (const int number : numbers) ::close(number);
+}
+
 [[noreturn]] void watch(pid_t parent) {
   sigset_t all;
   ::sigfillset(&all);
@@ -41,7 +53,7 @@ void forget_command_line() {
   if (::getppid() != parent) ::_exit(0);  // it died before we could ask for that
   ::prctl(PR_SET_NAME, "signal-watch");
   forget_command_line();
-  ::close_range(0, UINT_MAX, 0);
+  close_files();
   while (true) ::pause();
 }
 

@@ -33,6 +33,20 @@ constexpr int kPollBackgroundMs = 50;  // an engine in the background may take h
 // A collector that ends while COMMAND runs is started again at once: its ring is full in seconds.
 constexpr int kMostRestarts = 3;
 
+// sigabbrev_np() would need glibc 2.32.
+const char* signal_name(int number) {
+  switch (number) {
+    case SIGHUP:
+      return "SIGHUP";
+    case SIGINT:
+      return "SIGINT";
+    case SIGQUIT:
+      return "SIGQUIT";
+    default:
+      return "SIGTERM";
+  }
+}
+
 std::string private_session() {
   std::random_device random;
   char name[32];
@@ -179,7 +193,7 @@ void Run::restart_collector() {
 
 void Run::take_interrupts() {
   while (const int number = signals_.take_interrupt()) {
-    const std::string name = std::string("run: got SIG") + ::sigabbrev_np(number);
+    const std::string name = std::string("run: got ") + signal_name(number);
     if (plotter_ > 0) {
       ::kill(plotter_, SIGTERM);
     } else if (waiting_ == kForEngine) {

@@ -1,0 +1,20 @@
+# Compiles for glibc 2.28 with zig, and links the libraries of MOETRACE_WHEEL_ROOT, which scripts/zig/libraries made.
+set(CMAKE_C_COMPILER ${CMAKE_CURRENT_LIST_DIR}/cc)
+set(CMAKE_CXX_COMPILER ${CMAKE_CURRENT_LIST_DIR}/c++)
+set(CMAKE_AR ${CMAKE_CURRENT_LIST_DIR}/ar)
+set(CMAKE_RANLIB ${CMAKE_CURRENT_LIST_DIR}/ranlib)
+set(root $ENV{MOETRACE_WHEEL_ROOT})
+set(CMAKE_FIND_ROOT_PATH ${root})
+set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE ONLY)
+set(CMAKE_LIBRARY_ARCHITECTURE x86_64-linux-gnu)
+# Boost's own CMake files lead to the folder of all headers of this machine.
+set(Boost_NO_BOOST_CMAKE ON)
+set(BOOST_INCLUDEDIR ${root}/usr/include)
+set(ENV{PKG_CONFIG_LIBDIR} ${root}/usr/lib/x86_64-linux-gnu/pkgconfig:${root}/usr/share/pkgconfig)
+set(ENV{PKG_CONFIG_SYSROOT_DIR} ${root})
+set(PKG_CONFIG_ARGN --static)
+# nvcc takes GCC for the host half of a kernel's file; zig links it.
+set(CMAKE_CUDA_HOST_COMPILER g++)
