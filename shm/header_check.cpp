@@ -3,6 +3,8 @@
 #include <bit>
 #include <cmath>
 
+// Asserts the layout in each build of the library.
+#include "shm/abi_layout.h"
 #include "shm/route_layout.hpp"
 
 namespace moetrace {

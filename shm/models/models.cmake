@@ -1,6 +1,6 @@
-# All interleavings of the real templates, under relacy (Debian: relacy-dev, header only). Relacy runs its threads as contexts of
-# one thread, which the sanitizers can't follow. Each name after WEAKEN plants a race by weakening one memory order, and must be
-# found.
+# All interleavings of the real templates, under relacy (Debian: relacy-dev, header only). Relacy runs its threads as
+# contexts of one thread, which the sanitizers can't follow. Each name after WEAKEN relaxes one memory order; the model must
+# find the race.
 find_path(RELACY_INCLUDE_DIR relacy/relacy.hpp)
 if(NOT RELACY_INCLUDE_DIR OR MOETRACE_SANITIZE)
   message(STATUS "relacy not found, or a sanitizer is on: the model tests are left out")
