@@ -1,6 +1,7 @@
 // Structs that carry their own size, from callers that were compiled against other versions.
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -14,7 +15,7 @@ namespace {
 class SizedOptions {
  public:
   SizedOptions(const moetrace_options& options, std::size_t size)
-      : words_((size + sizeof(std::max_align_t) - 1) / sizeof(std::max_align_t)) {
+      : words_((size + sizeof(std::uint64_t) - 1) / sizeof(std::uint64_t)) {
     std::memcpy(words_.data(), &options, std::min(size, sizeof options));
     get()->size = size;
   }
@@ -22,7 +23,9 @@ class SizedOptions {
   unsigned char* bytes() { return reinterpret_cast<unsigned char*>(words_.data()); }
 
  private:
-  std::vector<std::max_align_t> words_;
+  // Zeros; aligned as the struct.
+  static_assert(alignof(moetrace_options) <= alignof(std::uint64_t));
+  std::vector<std::uint64_t> words_;
 };
 
 class CApiOptions : public CApi {
