@@ -13,6 +13,7 @@ import tempfile
 import types
 from typing import Optional
 
+from .._version import __version__
 from ..errors import TracingError
 
 UNKNOWN_POSITION = 0xFFFFFFFFFFFFFFFF  # MOETRACE_UNKNOWN_POSITION: null in the trace
@@ -138,8 +139,8 @@ def candidates() -> list[str]:
     wheel's), the system's."""
     beside = pathlib.Path(__file__).parents[1] / "libmoetrace.so"
     named = os.environ.get("MOETRACE_LIBRARY")
-    # The number is SOVERSION of producer/install.cmake: the major version.
-    system = "libmoetrace.so.0"
+    major = __version__.partition(".")[0]  # SOVERSION of producer/install.cmake
+    system = f"libmoetrace.so.{major}" if major.isdigit() else "libmoetrace.so"
     return [*([named] if named else []), *([str(beside)] if beside.exists() else []), system]
 
 
