@@ -252,17 +252,19 @@ def main() -> int:
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     folder = pathlib.Path(tempfile.mkdtemp(prefix="moetrace-docs.", dir=memory))
     try:
-        prefix, model = folder / "prefix", folder / "model"
-        install(build, prefix)
-        engine = build / "bin/moetrace-engine"
-        if engine.exists():
+        prefix, model, engine = folder / "prefix", folder / "model", build / "bin/moetrace-engine"
+        texts = "".join(path.read_text(encoding="utf-8") for path in files)
+        if "pkg-config" in texts or "```c\n" in texts or "find_package" in texts:
+            install(build, prefix)
+        with_model = "out/demo/model" in texts and engine.exists()
+        if with_model:
             subprocess.run([engine, "init-model", "--seed", "1234", model], check=True, stdout=subprocess.DEVNULL)
         for n, path in enumerate(files):
             blocks = markdown_files.blocks(path, problems)
             problems += wrong_options(path, blocks, options)
             here = folder / str(n)
             here.mkdir()
-            place = Place(here, build, prefix, model if engine.exists() else None)
+            place = Place(here, build, prefix, model if with_model else None)
             for block in blocks:
                 what, why = look(block, place)
                 done[block.language, what] += 1
