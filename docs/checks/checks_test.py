@@ -1,33 +1,44 @@
 #!/usr/bin/env python3
-"""The checks of the documentation find what they are for: wrong links, anchors, paths, options, marks, and blocks that fail.
+"""The checks of the documentation find wrong links, anchors, paths, options, marks and blocks.
 
-usage: docs_checks_test.py BUILD_DIR
+usage: checks_test.py BUILD_DIR
 """
+
 import pathlib
 import subprocess
 import sys
 import tempfile
 import unittest
 
-SCRIPTS = pathlib.Path(__file__).resolve().parent
+CHECKS = pathlib.Path(__file__).resolve().parent
 BUILD = sys.argv.pop() if len(sys.argv) > 1 else "build/dev"
 NOT_RUN = "<!-- not run: needs a moon -->\n"
 
-# page -> its text, and what must be said of it: the line, and a part of what follows; nothing: it is good
+# page -> its text, and a part of what must be said about it; None: the page is good
 LINKS = {
-    "good": ("# A heading, twice\n[a](#a-heading-twice) [b](https://example.org/x) `shm/abi.h` [`c`](good.md)\n"
-             "```text\n[a](missing.md)\n```\n", None),
+    "good": (
+        "# A heading, twice\n[a](#a-heading-twice) [b](https://example.org/x)\n"
+        "`shm/abi.h` [`c`](good.md)\n"
+        "```text\n[a](missing.md)\n```\n",
+        None,
+    ),
     "file": ("[a](missing.md)\n", "1: link 'missing.md'"),
     "anchor": ("# One\n[`a`](#two)\n", "2: link '#two'"),
     "case": ("[a](GOOD.md)\n", "1: link 'GOOD.md'"),
     "path": ("Look into `shm/no_such_file.h`.\n", "1: `shm/no_such_file.h`"),
 }
 BLOCKS = {
-    "run": ("```sh\nmoetraced --version & moetrace --version\n```\n```python\nimport moetrace\n```\n"
-            '```json\n{"a":1}\n{"b":2}\n```\n', None),
+    "run": (
+        "```sh\nmoetraced --version & moetrace --version\n```\n```python\nimport moetrace\n```\n"
+        '```json\n{"a":1}\n{"b":2}\n```\n',
+        None,
+    ),
     "marked": (NOT_RUN + "```sh\nfly\n```\n", None),
     "file": ("<!-- file: a.py -->\n```python\nprint(1)\n```\n```sh\npython3 a.py\n```\n", None),
-    "options": ("Use `moetrace set --layers 3`, `moetrace` and `moetrace-plot t.jsonl -o x --layer 2`.\n", None),
+    "options": (
+        "Use `moetrace set --layers 3`, `moetrace` and `moetrace-plot t.jsonl -o x --layer 2`.\n",
+        None,
+    ),
     "exit": ("```sh\nfalse\ntrue\n```\n", "2: this sh block failed: exit code 1"),
     "background": ("```sh\n(exit 3) &\nsleep 0.2\n```\n", "ended with exit code 3"),
     "waited": ("```sh\n(exit 3) &\nwait\n```\n", "exit code 3"),
@@ -43,8 +54,14 @@ BLOCKS = {
     "fence": ("```sh\ntrue\n", "has no end"),
     "ours": ("<!-- file: README.md -->\n```text\nx\n```\n", "names a file of the project"),
     "within": ("<!-- file: docs/x -->\n```text\nx\n```\n", "names a file of the project"),
-    "option": (NOT_RUN + "```sh\nmoetrace run --polt x -- vllm --any\n```\n", "3: 'moetrace run': its --help has no --polt"),
-    "next_line": (NOT_RUN + "```sh\nA=1 moetraced \\\n  --quite &\n```\n", "'moetraced': its --help has no --quite"),
+    "option": (
+        NOT_RUN + "```sh\nmoetrace run --polt x -- vllm --any\n```\n",
+        "3: 'moetrace run': its --help has no --polt",
+    ),
+    "next_line": (
+        NOT_RUN + "```sh\nA=1 moetraced \\\n  --quite &\n```\n",
+        "'moetraced': its --help has no --quite",
+    ),
     "command": ("Use `moetrace tpo`.\n", "1: 'moetrace tpo': no such command"),
     "span": ("Use `moetrace set --layer 3`.\n", "1: 'moetrace set': its --help has no --layer"),
 }
@@ -57,7 +74,11 @@ class Checks(unittest.TestCase):
             for page, (text, _) in pages.items():
                 files.append(pathlib.Path(folder) / f"{page}.md")
                 files[-1].write_text(text, encoding="utf-8")
-            done = subprocess.run([sys.executable, "-B", SCRIPTS / f"check_{name}.py", *options, *files], capture_output=True, text=True)
+            done = subprocess.run(
+                [sys.executable, "-B", CHECKS / f"check_{name}.py", *options, *files],
+                capture_output=True,
+                text=True,
+            )
             self.assertEqual((done.returncode, done.stderr), (1, ""))
             for file, (text, expected) in zip(files, pages.values()):
                 with self.subTest(page=file.stem):

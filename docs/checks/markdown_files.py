@@ -1,4 +1,5 @@
-"""What the checks of the documentation share: the Markdown files of this project, their code blocks, headings and links."""
+"""The Markdown files of this project, as its checks see them: blocks, prose, headings."""
+
 from __future__ import annotations
 
 import pathlib
@@ -6,8 +7,11 @@ import re
 import subprocess
 from typing import Iterator, NamedTuple
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-MARKS = ("not run", "file")  # the HTML comments that may stand in the line before a block: <!-- not run: needs a GPU -->
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MARKS = (
+    "not run",
+    "file",
+)  # the HTML comments that may stand in the line before a block: <!-- not run: needs a GPU -->
 
 _FENCE = re.compile(r"^( {0,3})(`{3,}|~{3,})\s*([^`]*)$")
 _COMMENT = re.compile(r"^\s*<!--\s*(.*?)\s*-->\s*$")
@@ -24,7 +28,7 @@ class Problem(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A fenced code block. line: of its first line of text. marks: what the comments before it say."""
+    """A fenced code block. line: of its text. marks: what the comments before it say."""
 
     path: str
     line: int
@@ -37,8 +41,13 @@ def files(named: list[str] | None = None) -> list[pathlib.Path]:
     """The Markdown files that git knows or could add, or those named."""
     if named:
         return [pathlib.Path(name).resolve() for name in named]
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "*.md"], cwd=ROOT, capture_output=True, text=True,
-                            check=True).stdout.splitlines()
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "*.md"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
     return [ROOT / name for name in sorted(listed) if (ROOT / name).exists()]
 
 
@@ -48,7 +57,7 @@ def shown(path: pathlib.Path) -> str:
 
 
 def blocks(path: pathlib.Path, problems: list[Problem]) -> list[Block]:
-    """All code blocks of a file. A mark that can't be understood, or that gives no reason, is a problem."""
+    """All code blocks of a file. An unknown mark, or one without a reason, is a problem."""
     found: list[Block] = []
     name, marks, fence = shown(path), {}, None
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -58,7 +67,7 @@ def blocks(path: pathlib.Path, problems: list[Problem]) -> list[Block]:
                 found.append(Block(name, first, language, "\n".join(text) + "\n", block_marks))
                 fence = None
             else:
-                text.append(line[len(indent):] if line.startswith(indent) else line)
+                text.append(line[len(indent) :] if line.startswith(indent) else line)
             continue
         if opened := _FENCE.match(line):
             fence = (opened[1], opened[2], opened[3].strip(), number + 1, [], marks)
@@ -73,9 +82,21 @@ def blocks(path: pathlib.Path, problems: list[Problem]) -> list[Block]:
     for block in found:
         for key, value in block.marks.items():
             if key not in MARKS:
-                problems.append(Problem(name, block.line - 2, f"'<!-- {key}' before a code block: expected one of {', '.join(MARKS)}"))
+                problems.append(
+                    Problem(
+                        name,
+                        block.line - 2,
+                        f"'<!-- {key}' before a code block: expected one of {', '.join(MARKS)}",
+                    )
+                )
             elif not value:
-                problems.append(Problem(name, block.line - 2, f"the mark '{key}' has no text; write <!-- {key}: why or which -->"))
+                problems.append(
+                    Problem(
+                        name,
+                        block.line - 2,
+                        f"the mark '{key}' has no text; write <!-- {key}: why or which -->",
+                    )
+                )
     return found
 
 
@@ -102,7 +123,8 @@ def without_code(line: str) -> str:
 
 
 def anchors(path: pathlib.Path) -> set[str]:
-    """The anchors of a file's headings as GitHub makes them: lower case, no punctuation, '-' for blanks, '-1' for the second."""
+    """The anchors of a file's headings as GitHub makes them: lower case, no punctuation, '-' for
+    blanks, '-1' for the second of one name."""
     found: set[str] = set()
     for _, line in prose(path):
         if heading := re.match(r"#{1,6}\s+(.*?)\s*#*\s*$", line):
