@@ -141,8 +141,11 @@ class Place:
             or not file.parent.resolve().is_relative_to(self.folder.resolve())
         ):
             return f"the mark 'file: {name}' names a file of the project; name a new one"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        except OSError as error:
+            return f"the mark 'file: {name}': {error.strerror}; name another file"
         return None
 
     def run(self, command: list[str], text: str | None = None) -> str | None:
