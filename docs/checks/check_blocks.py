@@ -30,148 +30,20 @@ from __future__ import annotations
 import argparse
 import ast
 import collections
-import contextlib
 import json
-import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 
 import markdown_files
 from markdown_files import ROOT, Block, Problem
+from place import PROLOGUE, Place
 from program_options import SHELLS, Options, wrong_options
 
-TIME_LIMIT_S = 120  # a block takes a second or two; the machine may be busy
-MOST_OUTPUT_LINES = 12  # of a block that failed
 NOT_CHECKED = ("cmake", "text", "ini")
 PYTHON = "/usr/bin/python3"
-
-# Around a block: a failed background command is an error, as one in the foreground is, and none
-# outlives the block.
-PROLOGUE = r"""
-declare -A _background=()
-_finish() {
-  local code=$? pid ended
-  trap - EXIT DEBUG
-  set +e
-  [ -z "${!-}" ] || _background[$!]=1
-  for pid in "${!_background[@]}"; do
-    kill -TERM "$pid" 2>/dev/null
-    builtin wait "$pid"
-    ended=$?
-    case $ended in
-      0 | 143) ;;
-      *)
-        echo "a background command of this block ended with exit code $ended"
-        [ "$code" -ne 0 ] || code=$ended
-        ;;
-    esac
-  done
-  exit "$code"
-}
-# Without arguments bash's own gives 0 even if a job has failed.
-wait() {
-  local pid
-  [ $# -eq 0 ] || { builtin wait "$@"; return; }
-  _background[$!]=1
-  for pid in "${!_background[@]}"; do
-    unset "_background[$pid]"
-    builtin wait "$pid" || return
-  done
-}
-trap _finish EXIT
-trap '[ -z "${!-}" ] || _background[$!]=1' DEBUG
-set -e -o pipefail
-"""
-
-
-class Place:
-    """Where the blocks of one file run."""
-
-    def __init__(
-        self,
-        folder: pathlib.Path,
-        build: pathlib.Path,
-        prefix: pathlib.Path,
-        model: pathlib.Path | None,
-    ):
-        self.folder, self.rings, runtime, home = (
-            folder / name for name in ("checkout", "rings", "run", "home")
-        )
-        for made in (self.folder, self.rings, runtime, home):
-            made.mkdir(mode=0o700)
-        tracked = subprocess.run(
-            ["git", "ls-files", "-co", "--exclude-standard"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.splitlines()
-        for name in sorted({pathlib.Path(file).parts[0] for file in tracked}):
-            (self.folder / name).symlink_to(ROOT / name)
-        if model:
-            (self.folder / "out/demo").mkdir(parents=True)
-            (self.folder / "out/demo/model").symlink_to(model)
-        libraries = [str(path) for path in prefix.glob("lib*/**/") if any(path.glob("*.so"))]
-        self.environment = {
-            "PATH": f"{build / 'bin'}:/usr/bin:/bin",
-            "HOME": str(home),
-            "LANG": "C.UTF-8",
-            "TMPDIR": str(folder),
-            "MOETRACE_DIR": str(self.rings),
-            "XDG_RUNTIME_DIR": str(runtime),
-            "LD_LIBRARY_PATH": ":".join(libraries),
-            "PKG_CONFIG_PATH": ":".join(str(path) for path in prefix.glob("lib*/**/pkgconfig")),
-            "CMAKE_PREFIX_PATH": str(prefix),
-            "PYTHONPATH": str(ROOT / "python"),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "MOETRACE_LIBRARY": str(build / "lib/libmoetrace.so"),
-            "MOETRACE_READER_LIBRARY": str(build / "lib/libmoetrace_reader.so"),
-        }
-
-    def write(self, name: str, text: str) -> str | None:
-        """Puts a block's text into a file, never into the project's own; why that can't be."""
-        file = self.folder / name
-        if (
-            file.exists()
-            and file.is_symlink()
-            or not file.parent.resolve().is_relative_to(self.folder.resolve())
-        ):
-            return f"the mark 'file: {name}' names a file of the project; name a new one"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-        return None
-
-    def run(self, command: list[str], text: str | None = None) -> str | None:
-        """Why the command failed, and what it said; None: it did not. Ends whatever it started."""
-        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
-            process = subprocess.Popen(
-                command,
-                cwd=self.folder,
-                env=self.environment,
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                text=True,
-            )
-            try:
-                process.communicate(text, timeout=TIME_LIMIT_S)
-                ended = f"exit code {process.returncode}" if process.returncode else None
-            except subprocess.TimeoutExpired:
-                ended = f"still running after {TIME_LIMIT_S} s"
-            finally:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-            if ended is None:
-                return None
-            output.seek(0)
-            said = output.read().splitlines()[-MOST_OUTPUT_LINES:]
-            return "\n    ".join([ended, *said])
 
 
 def wrong_json(text: str) -> str | None:
@@ -266,9 +138,7 @@ def main() -> int:
     problems: list[Problem] = []
     done: collections.Counter = collections.Counter()
     options = Options(build / "bin")
-    # In memory where that is possible: rings are there, too.
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="moetrace-docs.", dir=memory))
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="moetrace-docs."))
     try:
         prefix, model, engine = folder / "prefix", folder / "model", build / "bin/moetrace-engine"
         texts = "".join(path.read_text(encoding="utf-8") for path in files)
@@ -284,18 +154,16 @@ def main() -> int:
         for n, path in enumerate(files):
             blocks = markdown_files.blocks(path, problems)
             problems += wrong_options(path, blocks, options)
-            here = folder / str(n)
-            here.mkdir()
-            place = Place(here, build, prefix, model if with_model else None)
-            for block in blocks:
-                what, why = look(block, place)
-                done[block.language, what] += 1
-                if why:
-                    problems.append(
-                        Problem(
-                            block.path, block.line, f"this {block.language} block failed: {why}"
-                        )
-                    )
+            place = Place(folder / str(n), build, prefix, model if with_model else None)
+            try:
+                for block in blocks:
+                    what, why = look(block, place)
+                    done[block.language, what] += 1
+                    if why:
+                        why = f"this {block.language} block failed: {why}"
+                        problems.append(Problem(block.path, block.line, why))
+            finally:
+                place.remove()
     finally:
         shutil.rmtree(folder)
     for (language, what), count in sorted(done.items()):

@@ -13,6 +13,8 @@ MARKS = (
     "file",
 )  # the HTML comments that may stand in the line before a block: <!-- not run: needs a GPU -->
 
+NOT_OURS = {".git", ".venv", "build", "out"}
+
 _FENCE = re.compile(r"^( {0,3})(`{3,}|~{3,})\s*([^`]*)$")
 _COMMENT = re.compile(r"^\s*<!--\s*(.*?)\s*-->\s*$")
 _CODE_SPAN = re.compile(r"(`+)(?!`)(.+?)(?<!`)\1(?!`)")
@@ -37,18 +39,23 @@ class Block(NamedTuple):
     marks: dict[str, str]
 
 
+def tracked() -> list[pathlib.Path]:
+    """The files that git knows or could add; without git, all but what a build leaves."""
+    asked = ["git", "ls-files", "-co", "--exclude-standard"]
+    try:
+        said = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        names = [pathlib.Path(name) for name in said.splitlines()]
+    except (OSError, subprocess.CalledProcessError):
+        names = [path.relative_to(ROOT) for path in ROOT.rglob("*")]
+        names = [name for name in names if name.parts[0] not in NOT_OURS]
+    return sorted(name for name in names if (ROOT / name).is_file())
+
+
 def files(named: list[str] | None = None) -> list[pathlib.Path]:
-    """The Markdown files that git knows or could add, or those named."""
+    """The Markdown files of this tree, or those named."""
     if named:
         return [pathlib.Path(name).resolve() for name in named]
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "*.md"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
-    return [ROOT / name for name in sorted(listed) if (ROOT / name).exists()]
+    return [ROOT / name for name in tracked() if name.suffix == ".md"]
 
 
 def shown(path: pathlib.Path) -> str:
