@@ -15,7 +15,7 @@
 #include "daemon/collector/event_order.hpp"
 #include "daemon/collector/event_reader.hpp"
 #include "daemon/collector/route_text.hpp"
-#include "daemon/collector/step_join.hpp"
+#include "daemon/collector/span_join.hpp"
 #include "daemon/collector/trace_place.hpp"
 #include "shm/segment.hpp"
 
@@ -154,7 +154,7 @@ class SegmentDrain {
   std::uint32_t layers_seen_ = 0;         // of the entered step
   moetrace_layer_mask allowed_layers_{};  // that were ever selected
   std::uint64_t event_lost_seen_ = 0;     // read before the events of this pass
-  StepJoin join_;
+  SpanJoin join_;
   RouteText text_;
   Totals totals_;
   Totals base_;        // totals where the file starts

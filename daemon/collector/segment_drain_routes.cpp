@@ -49,7 +49,7 @@ std::optional<Error> SegmentDrain::write_route(std::uint64_t position) {
   const std::size_t width = header.route_stride / 8;
   std::memcpy(ids, slot + sizeof head, header.top_k * sizeof *ids);
   std::memcpy(weights, slot + sizeof head + width * sizeof *ids, header.top_k * sizeof *weights);
-  const StepJoin::Place place = join_.place(head.row);
+  const SpanJoin::Place place = join_.place(head.row);
   const std::size_t begin = out_.size();
   text_.append(out_, *place.origin, place.token_idx, head.layer, ids, weights, position);
   ++totals_.delivered;

@@ -13,11 +13,11 @@
 
 namespace moetrace {
 
-class StepJoin {
+class SpanJoin {
  public:
   // `most_bytes`: what the live requests may take here. An engine that never ends its requests
   // would else take all memory.
-  explicit StepJoin(std::size_t most_bytes) : most_bytes_(most_bytes) {}
+  explicit SpanJoin(std::size_t most_bytes) : most_bytes_(most_bytes) {}
 
   // `event`: its position; 0 for one that is older than the events that are read. The oldest
   // requests are forgotten where there is no room for another one; their rows have null for a
