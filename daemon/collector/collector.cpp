@@ -110,7 +110,7 @@ void Collector::attach(const SegmentName& name) {
   Trace& trace = traces_.try_emplace(name.trace_id, names, name.trace_id, number).first->second;
   auto drain = SegmentDrain::attach(
       std::move(*segment), std::move(*place), options_.layers,
-      [this, &trace](const Batch& batch) { publisher_.publish(trace.channel, batch); });
+      [this, &trace](const LineBatch& batch) { publisher_.publish(trace.channel, batch); });
   if (!drain) {
     traces_.erase(name.trace_id);
     return quarantine(name, drain.error().message);

@@ -114,7 +114,7 @@ double drain_once(const std::string& directory, const Routing& routing, std::uin
                            meta_line(segment->map().header(), name.trace_id), {});
   if (!place) fail(place.error().message);
   auto drain = SegmentDrain::attach(std::move(*segment), std::move(*place),
-                                    first_layers(MOETRACE_MAX_LAYERS), [](const Batch&) {});
+                                    first_layers(MOETRACE_MAX_LAYERS), [](const LineBatch&) {});
   if (!drain) fail(drain.error().message);
   const auto start = std::chrono::steady_clock::now();
   while (true) {

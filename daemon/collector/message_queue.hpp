@@ -11,7 +11,7 @@
 #include <optional>
 #include <string>
 
-#include "daemon/collector/batch.hpp"
+#include "daemon/collector/line_batch.hpp"
 #include "shm/file_lock.hpp"
 
 namespace moetrace {

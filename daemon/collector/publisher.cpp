@@ -65,7 +65,7 @@ void Publisher::begin(Channel& channel, const std::string& meta, const Totals& t
 
 // One message a topic, however many steps a batch has: else a slow moment of a subscriber would
 // cost it one message a step.
-void Publisher::publish(Channel& channel, const Batch& batch) {
+void Publisher::publish(Channel& channel, const LineBatch& batch) {
   if (batch.runs.empty() || !broadcaster_) return;
   Message merged[2];  // [route]
   merged[1].topic = Topic::kRoute;

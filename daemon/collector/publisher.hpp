@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "daemon/collector/batch.hpp"
+#include "daemon/collector/line_batch.hpp"
 #include "daemon/collector/message_queue.hpp"
 #include "shm/errors.hpp"
 
@@ -44,7 +44,7 @@ class Publisher {
 
   // From now on late subscribers get `meta`, the trace's first line.
   void begin(Channel& channel, const std::string& meta, const Totals& totals);
-  void publish(Channel& channel, const Batch& batch);
+  void publish(Channel& channel, const LineBatch& batch);
   void publish_stats(Channel& channel, const std::string& line, const Totals& totals);
 
  private:

@@ -11,7 +11,7 @@
 #include <optional>
 
 #include "daemon/collector/background_sync.hpp"
-#include "daemon/collector/batch.hpp"
+#include "daemon/collector/line_batch.hpp"
 #include "daemon/collector/event_order.hpp"
 #include "daemon/collector/event_reader.hpp"
 #include "daemon/collector/route_text.hpp"
@@ -37,7 +37,7 @@ class SegmentDrain {
     kSyncing,   // everything is in the file, which is on its way to the disk; come again
     kEnded,     // the producer has ended, and everything is in the file and on the disk
   };
-  using Publish = std::function<void(const Batch&)>;
+  using Publish = std::function<void(const LineBatch&)>;
 
   // Goes on in `place`. `filter`: the only layers that are written. kBadSegment if the segment
   // can't be, or does not belong to what its file says.
@@ -205,7 +205,7 @@ class SegmentDrain {
   std::chrono::steady_clock::time_point last_look_;
 
   LineBuffer out_;
-  Batch batch_;
+  LineBatch batch_;
 };
 
 }  // namespace moetrace

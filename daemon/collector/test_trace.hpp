@@ -67,7 +67,7 @@ inline Result<std::unique_ptr<SegmentDrain>> attach(
   auto place = place_trace(names, name.trace_id, meta_line(segment->map().header(), name.trace_id),
                            {segment->map().ctl()->route_consumed, ledger ? ledger->payload[3] : 0});
   if (!place) return place.error();
-  return SegmentDrain::attach(std::move(*segment), std::move(*place), filter, [](const Batch&) {});
+  return SegmentDrain::attach(std::move(*segment), std::move(*place), filter, [](const LineBatch&) {});
 }
 
 // Passes until nothing moves, or the trace has ended.

@@ -21,7 +21,7 @@ struct Run {
                   // before and after
 };
 
-struct Batch {
+struct LineBatch {
   std::string_view text;
   std::vector<Run> runs;
 };
