@@ -1,7 +1,7 @@
 // The small parts of the command line that stand alone.
 #include <gtest/gtest.h>
 
-#include "daemon/cli/load.hpp"
+#include "daemon/cli/counts_view.hpp"
 #include "daemon/cli/missed_rows.hpp"
 #include "daemon/cli/short_line.hpp"
 #include "common/text.hpp"
@@ -44,7 +44,7 @@ TEST(MissedRowsTest, TopicsAndTracesDoNotMix) {
 }
 
 TEST(LoadTest, ImbalanceIsTheBusiestOverTheMean) {
-  const LayerLoad load = layer_load(3, {2, 6, 0, 0});
+  const LayerCounts load = view_layer(3, {2, 6, 0, 0});
   EXPECT_EQ(load.selections, 8u);
   EXPECT_DOUBLE_EQ(load.imbalance, 3.0);
   EXPECT_EQ(load.busiest[0], 1u);
@@ -53,12 +53,12 @@ TEST(LoadTest, ImbalanceIsTheBusiestOverTheMean) {
 }
 
 TEST(LoadTest, NothingYet) {
-  EXPECT_EQ(layer_load(0, {0, 0}).imbalance, 0);
+  EXPECT_EQ(view_layer(0, {0, 0}).imbalance, 0);
 }
 
 TEST(LoadTest, BarsAreRelativeToTheFullest) {
-  EXPECT_EQ(load_bar({8, 4, 0, 1}, 10), "█▄ ▁");
-  EXPECT_EQ(load_bar({8, 8, 2, 2}, 2), "█▂");
+  EXPECT_EQ(counts_bar({8, 4, 0, 1}, 10), "█▄ ▁");
+  EXPECT_EQ(counts_bar({8, 8, 2, 2}, 2), "█▂");
 }
 
 TEST(TextTest, Numbers) {

@@ -1,4 +1,4 @@
-#include "daemon/cli/load.hpp"
+#include "daemon/cli/counts_view.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -19,8 +19,8 @@ constexpr std::chrono::milliseconds kBetweenTries{1};
 
 }  // namespace
 
-LayerLoad layer_load(std::uint32_t layer, std::vector<std::uint64_t> counts) {
-  LayerLoad load;
+LayerCounts view_layer(std::uint32_t layer, std::vector<std::uint64_t> counts) {
+  LayerCounts load;
   load.layer = layer;
   load.selections = std::accumulate(counts.begin(), counts.end(), std::uint64_t{0});
   std::vector<std::uint32_t> order(counts.size());
@@ -39,7 +39,7 @@ LayerLoad layer_load(std::uint32_t layer, std::vector<std::uint64_t> counts) {
   return load;
 }
 
-std::optional<ExpertLoad> read_load(const CollectorSegment& segment) {
+std::optional<CountsView> read_counts(const CollectorSegment& segment) {
   if (!segment.intact()) return std::nullopt;
   const moetrace_ring_header& header = segment.map().header();
   const std::size_t experts = header.num_experts;
@@ -51,17 +51,17 @@ std::optional<ExpertLoad> read_load(const CollectorSegment& segment) {
     if (std::chrono::steady_clock::now() >= end) return std::nullopt;
     std::this_thread::sleep_for(kBetweenTries);
   }
-  ExpertLoad load;
+  CountsView load;
   load.steps_done = words[0];
   for (std::uint32_t layer = 0; layer < header.num_layers; ++layer) {
     if (!has_layer(header.moe_layers, layer)) continue;
     const auto begin = words.begin() + static_cast<std::ptrdiff_t>(1 + layer * experts);
-    load.layers.push_back(layer_load(layer, {begin, begin + static_cast<std::ptrdiff_t>(experts)}));
+    load.layers.push_back(view_layer(layer, {begin, begin + static_cast<std::ptrdiff_t>(experts)}));
   }
   return load;
 }
 
-std::string load_bar(const std::vector<std::uint64_t>& counts, std::size_t width) {
+std::string counts_bar(const std::vector<std::uint64_t>& counts, std::size_t width) {
   static constexpr std::array<const char*, 9> kHeights = {" ", "▁", "▂", "▃", "▄",
                                                           "▅", "▆", "▇", "█"};
   const std::size_t cells = std::min(width, counts.size());
