@@ -242,13 +242,13 @@ class Subscribers(Case):
         self.assertEqual((said["rows"], said["messages_missed"], said["ended"]), (len(routes) - before, 0, True))
         self.assertEqual((self.folder / "rows.jsonl").read_bytes(), b"".join(routes[before:]))
 
-    def test_example_says_that_nobody_publishes_and_waits(self):
+    def test_example_says_that_no_collector_publishes_and_waits(self):
         for endpoint in (self.endpoint, f"tcp://127.0.0.1:{free_port()}"):
             self.endpoint = endpoint
             rows_file = self.folder / f"rows.{endpoint[:3]}"
             process = self.start_example("--output", str(rows_file), "--until-end")
-            self.assertEqual(process.stderr.readline(), f"subscriber: nobody publishes on {endpoint} yet; start moetraced, or give the "
-                                                        "endpoint that `moetrace status` shows; waiting\n")
+            self.assertEqual(process.stderr.readline(), f"subscriber: no collector publishes on {endpoint} yet; start moetraced, or "
+                                                        "give the endpoint that `moetrace status` shows; waiting\n")
             collector = self.start_collector()
             replay = Replay(self)
             replay.feed(meta_line([0, 1, 2, 5]))
@@ -264,7 +264,8 @@ class Subscribers(Case):
             collector = Collector(self, "--output-dir", self.traces, publish=endpoint)
             self.endpoint = (self.folder / f"moetrace/{self.session}.endpoint").read_text().strip()
             process = self.start_example("--idle", "4")  # longer than it waits for a connection
-            self.assertEqual(process.communicate(timeout=TIMEOUT_S), ("", "subscriber: no trace was seen\n"))
+            self.assertEqual(process.communicate(timeout=TIMEOUT_S), ("", f"subscriber: no trace was seen on {self.endpoint}; see "
+                                                                            "`moetrace status` for live traces\n"))
             self.assertEqual(process.returncode, 69)
             self.assertEqual(collector.stop(), 0, collector.stderr())
 
