@@ -5,7 +5,7 @@
 namespace moetrace {
 namespace {
 
-// About what a live request takes: its texts, and 200 bytes of strings, node and allocator.
+// The memory of a live request, roughly: its texts, and 200 bytes for strings, node and allocator.
 std::size_t bytes_of(const RequestEvent& request, const RouteOrigin& origin) {
   return 200 + request.id.size() + origin.prefix.size() + origin.suffix.size();
 }
@@ -26,7 +26,7 @@ void SpanJoin::end_request(std::uint64_t request) {
   if (found == requests_.end()) return;
   found->second.ended = true;
   ended_.push_back(request);
-  // The step that was entered may have pointed at it.
+  // The entered step may point at it.
   std::fill(origins_.begin(), origins_.end(), nullptr);
 }
 
@@ -42,7 +42,7 @@ void SpanJoin::erase(std::unordered_map<std::uint64_t, Request>::iterator reques
   requests_.erase(request);
 }
 
-// An eighth of them at a time, so that looking for the oldest costs each new one little.
+// Forgets an eighth at a time: the search for the oldest is shared by many new requests.
 void SpanJoin::forget_oldest() {
   std::vector<std::uint64_t> numbers;
   numbers.reserve(requests_.size());

@@ -5,7 +5,7 @@
 namespace moetrace {
 
 std::optional<StatsLine> stats_line(const SegmentMap& map, const std::string& trace_id,
-                                    const Totals& totals) {
+                                    const RunningTotals& totals) {
   const moetrace_ring_header& header = map.header();
   // Word 0: steps done; then [layer][expert].
   std::vector<std::uint64_t> words(1 + std::size_t{header.num_layers} * header.num_experts);
@@ -16,8 +16,8 @@ std::optional<StatsLine> stats_line(const SegmentMap& map, const std::string& tr
   LineBuffer out;
   out.append("{\"type\":\"stats\",\"trace_id\":\"", trace_id, "\",\"steps_done\":", words[0],
              ",\"num_layers\":", header.num_layers, ",\"num_experts\":", header.num_experts,
-             ",\"attempted\":", totals.attempted, ",\"delivered\":", totals.delivered,
-             ",\"filtered\":", totals.filtered, ",\"dropped\":", totals.dropped(),
+             ",\"attempted\":", totals.attempted(), ",\"delivered\":", totals.delivered(),
+             ",\"filtered\":", totals.filtered(), ",\"dropped\":", totals.dropped(),
              ",\"torn\":", totals.torn(), ",\"counts\":[");
   for (std::uint32_t layer = 0; layer < header.num_layers; ++layer) {
     out.append(std::string_view(layer == 0 ? "[" : ",["));
