@@ -23,7 +23,7 @@ def load(path):
 
 
 class SameEndpoint(unittest.TestCase):
-    """The rules of the example, against those of the package, in the same folders."""
+    """The example and the package choose the same endpoint from the same folders."""
 
     def setUp(self):
         self.example, self.package = load(SUBSCRIBER), load(PACKAGE_RULES)
@@ -85,7 +85,7 @@ class SameEndpoint(unittest.TestCase):
 
 class Session(Case):
     def test_a_session_with_several_endpoints(self):
-        """The example is told the session alone."""
+        """The example gets only the session."""
         Collector(self, "--output-dir", self.traces, "--publish", f"ipc://{self.folder}/second", publish="tcp://127.0.0.1:*",
                   session="other")
         replay = Replay(self, session="other")
