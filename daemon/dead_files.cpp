@@ -10,7 +10,7 @@
 namespace moetrace {
 namespace {
 
-// run-<16 hexadecimal digits>, as `moetrace run` makes it.
+// run-<16 hexadecimal digits>: a session of `moetrace run`.
 bool is_run_session(const std::string& session) {
   constexpr std::string_view kPrefix = "run-";
   return session.starts_with(kPrefix) && session.size() == kPrefix.size() + 16 &&
@@ -31,7 +31,7 @@ std::vector<std::string> sessions_with_files(const std::string& directory) {
 
 std::vector<std::string> remove_dead_files(const std::string& directory, const std::string& session,
                                            bool only_look) {
-  // A collector that has just claimed it may not listen yet on its socket.
+  // A collector that has just claimed the session may not listen on its socket yet.
   if (SessionClaim::held(directory, session)) return {};
   std::vector<std::string> dead = SessionClaim::remove_dead(directory, session, only_look);
   const std::vector<std::string> endpoints = remove_dead_endpoints(session, only_look);

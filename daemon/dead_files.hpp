@@ -1,5 +1,5 @@
-// What killed collectors leave: claims in the ring directory, sockets and endpoint lists in the
-// runtime folders. Rings are not among them: they hold rows.
+// The files of killed collectors: claims in the ring directory, sockets and endpoint lists in the
+// runtime folders. Not rings: those hold rows.
 #pragma once
 
 #include <string>
@@ -10,13 +10,12 @@ namespace moetrace {
 // Sessions that have any file in the ring directory or in a runtime folder.
 std::vector<std::string> sessions_with_files(const std::string& directory);
 
-// Removes such files of a session, if they are ours and no collector serves it. Their names; with
-// `only_look` those that would be removed.
+// Removes such files of a session, if they are ours and no collector serves the session. Returns
+// their names. `only_look`: removes nothing.
 std::vector<std::string> remove_dead_files(const std::string& directory, const std::string& session,
                                            bool only_look = false);
 
-// The same for the sessions of all `moetrace run`, which no other collector ever takes over. To be
-// called when a collector or a run starts.
+// The same for the private sessions of every `moetrace run`. Call it when a collector starts.
 void remove_dead_run_files(const std::string& directory);
 
 }  // namespace moetrace

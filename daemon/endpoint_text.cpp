@@ -15,7 +15,7 @@ std::string wrong_port(std::string_view port) {
   const char* const end = port.data() + port.size();
   const auto [stop, failed] = std::from_chars(port.data(), end, number);
   if (failed == std::errc{} && stop == end && number <= 65535) return "";
-  return "the port '" + std::string(port) + "' is not * or a number from 0 to 65535";
+  return "invalid port '" + std::string(port) + "': expected * or a number from 0 to 65535";
 }
 
 std::string wrong_address(std::string_view address) {
@@ -28,19 +28,19 @@ std::string wrong_address(std::string_view address) {
 std::string wrong_path(std::string_view path) {
   if (path.empty()) return "its path is missing";
   if (path.size() <= kMostSocketPath) return "";
-  return "its path has " + std::to_string(path.size()) + " bytes, a socket's at most " +
+  return "its path has " + std::to_string(path.size()) + " bytes; the limit is " +
          std::to_string(kMostSocketPath);
 }
 
 std::string wrong(std::string_view endpoint) {
   const std::size_t colon = endpoint.find("://");
-  if (colon == std::string_view::npos) return "it has no ipc:// or tcp:// before it";
+  if (colon == std::string_view::npos) return "it lacks ipc:// or tcp:// at its beginning";
   const std::string_view scheme = endpoint.substr(0, colon);
   const std::string_view rest = endpoint.substr(colon + 3);
   if (scheme == "ipc") return wrong_path(rest);
   if (scheme == "tcp") return wrong_address(rest);
-  if (scheme == "inproc") return "it can't be reached from another process";
-  return "a collector does not publish over '" + std::string(scheme) + "'";
+  if (scheme == "inproc") return "other processes can't reach it";
+  return "unknown transport '" + std::string(scheme) + "'";
 }
 
 }  // namespace
@@ -64,7 +64,7 @@ std::optional<std::string> socket_file(const std::string& endpoint) {
   constexpr std::string_view kScheme = "ipc://";
   if (!endpoint.starts_with(kScheme)) return std::nullopt;
   const std::string file = endpoint.substr(kScheme.size());
-  // '@' begins an abstract name, '*' asks for any.
+  // '@' begins an abstract name; '*' asks for any name.
   if (file.empty() || file[0] == '@' || file[0] == '*') return std::nullopt;
   return file;
 }

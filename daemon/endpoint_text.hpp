@@ -1,4 +1,4 @@
-// What may stand behind --publish.
+// Checks the values of --publish.
 #pragma once
 
 #include <optional>
@@ -7,11 +7,11 @@
 
 namespace moetrace {
 
-// A socket's path has at most so many bytes (sockaddr_un, with a zero at the end).
+// The longest path of a socket in bytes: sockaddr_un, without the zero at the end.
 constexpr std::size_t kMostSocketPath = 107;
 
-// Why these can't be the endpoints of a collector, as "publish X: why; what to try", or "". `none`,
-// alone, is one; an empty list means the default.
+// Why a collector can't publish on these endpoints, as "publish X: why; what to try", or "".
+// {"none"} and an empty list are valid.
 std::string publish_error(const std::vector<std::string>& endpoints);
 
 // The file of an ipc:// endpoint; nothing for other transports and for abstract sockets.

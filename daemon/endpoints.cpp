@@ -29,7 +29,7 @@ std::string list_file(const std::string& folder, const std::string& session) {
   return folder + "/" + session + std::string(kListSuffix);
 }
 
-// 0, or the errno of a connection to it. Does not wait for a listener with a full queue.
+// 0, or the errno of a connection to the socket. Does not wait for a listener with a full queue.
 int connect_error(const std::string& socket_file) {
   sockaddr_un address{};
   if (socket_file.size() >= sizeof address.sun_path) return ENAMETOOLONG;
@@ -48,7 +48,7 @@ std::string read_text(int fd) {
   return text;
 }
 
-// The lines of a list that a living collector of a trusted user holds.
+// The lines of the list, if a live collector of a trusted user holds it.
 std::vector<std::string> read_list(const std::string& folder, const std::string& session) {
   const UniqueFd fd(
       ::open(list_file(folder, session).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
@@ -67,7 +67,7 @@ std::vector<std::string> read_list(const std::string& folder, const std::string&
   return endpoints;
 }
 
-// The folder's entries that are regular files or sockets of ours.
+// Whether the file is ours and has this type.
 bool is_ours(const std::string& path, mode_t type) {
   struct stat status {};
   return ::lstat(path.c_str(), &status) == 0 && (status.st_mode & S_IFMT) == type &&
@@ -80,7 +80,8 @@ bool dead_list(const std::string& path) {
   return fd.valid() && !FileLock::held_elsewhere(fd.get(), kLockedByte);
 }
 
-// Of two that try at once, one gets the lock. A new collector's list has another file.
+// The lock keeps two removers apart. A new collector writes another file, so linked() is false
+// then.
 void remove_dead_list(const std::string& path) {
   const auto lock = FileLock::acquire(path, kLockedByte);
   if (lock && lock->linked()) ::unlink(path.c_str());
@@ -106,17 +107,18 @@ void EndpointList::write(const std::vector<std::string>& endpoints) {
   }
   if (why.empty() || std::exchange(said_, true)) return;
   say_("endpoint list: " + why +
-       "; moetrace status and tail don't find this collector, give tail --endpoint");
+       "; moetrace status and tail can't find this collector; give tail --endpoint");
 }
 
-// Why it can't, or "". The file is locked before it has its name: who finds it there finds it
-// locked.
+// Why it can't be written, or "". Locks the file before it gets its name, so that other programs
+// never find it unlocked.
 std::string EndpointList::write_file(const std::string& folder,
                                      const std::vector<std::string>& endpoints) {
   if (std::string why = prepare_runtime_folder(folder); !why.empty()) return why;
   const std::string path = list_file(folder, session_);
   const std::string unnamed = path + "." + std::to_string(::getpid());
-  ::unlink(unnamed.c_str());  // of a process that had our number, and was killed
+  // A killed process with our number may have left one.
+  ::unlink(unnamed.c_str());
   UniqueFd fd(::open(unnamed.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
   if (!fd.valid()) return std::strerror(errno);
   std::string text;

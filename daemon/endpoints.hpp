@@ -1,4 +1,4 @@
-// Where a session's collector publishes, and how others find out.
+// Where a session's collector publishes, and how other programs find it.
 #pragma once
 
 #include <functional>
@@ -14,24 +14,24 @@ namespace moetrace {
 // <folder>/<session>.pub
 std::string default_socket(const std::string& folder, const std::string& session);
 
-// The file in which a collector lists the endpoints that it is bound to, one a line. It holds a
-// lock on it: the list that a killed collector leaves behind is nobody's.
+// The file in which a collector lists its bound endpoints, one a line. The collector holds a lock
+// on it: a list without a lock belongs to a killed collector.
 class EndpointList {
  public:
   using Say = std::function<void(const std::string&)>;
 
   // `say` prints one line.
   EndpointList(std::string session, Say say) : session_(std::move(session)), say_(std::move(say)) {}
-  // Removes the list, unless another collector has written its own.
+  // Removes the list, unless another collector has replaced it.
   ~EndpointList();
   EndpointList(const EndpointList&) = delete;
   EndpointList& operator=(const EndpointList&) = delete;
 
-  // Lists these, in the first runtime folder that can be used. Takes the place of any other list of
-  // the session; without endpoints, of one that is nobody's. Where no folder can be used, `say`
+  // Writes the list to the first usable runtime folder and replaces any list of the session.
+  // Without endpoints, only removes the list of a killed collector. If no folder is usable, `say`
   // gets a line, once.
   void write(const std::vector<std::string>& endpoints);
-  // Whether others can still find what was written.
+  // Whether other programs can still find the list.
   bool linked() const { return !lock_.held() || lock_.linked(); }
 
  private:
@@ -48,17 +48,17 @@ class EndpointList {
 // Empty if no collector of the session publishes.
 std::vector<std::string> read_endpoints(const std::string& session);
 
-// Removes the list and the default socket of the session that a killed collector has left in the
-// runtime folders: what is ours, and what no process has. The names of what was removed, or with
-// `only_look` would be.
+// Removes the list and the default socket that a killed collector of the session has left in the
+// runtime folders, if they are ours and no process uses them. Returns their names. `only_look`:
+// removes nothing.
 std::vector<std::string> remove_dead_endpoints(const std::string& session, bool only_look);
 // Sessions that have a list or a default socket in the runtime folders.
 std::vector<std::string> sessions_with_endpoints();
 
-// Whether somebody listens there. A collector that was killed leaves its file behind.
+// Whether a process listens there. A killed collector leaves its socket file.
 bool answers(const std::string& socket_file);
-// Why no socket can be made there, or "". libzmq unlinks whatever has the name; only the socket
-// that a killed collector left may be unlinked.
+// Why no socket can be made there, or "". libzmq would remove any file of that name; only the
+// socket of a killed collector may be removed.
 std::string socket_taken(const std::string& socket_file);
 
 }  // namespace moetrace

@@ -25,18 +25,19 @@ void say(const std::string& line) {
   std::fprintf(stderr, "moetraced: %s\n", line.c_str());
 }
 
-// SIGINT, SIGTERM and SIGHUP as a descriptor: they are seen between two rounds.
+// SIGINT, SIGTERM and SIGHUP as a descriptor, to be read between two rounds.
 moetrace::UniqueFd take_signals() {
   sigset_t set;
   ::sigemptyset(&set);
   for (const int number : {SIGINT, SIGTERM, SIGHUP}) ::sigaddset(&set, number);
   ::sigprocmask(SIG_BLOCK, &set, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
-  ::signal(SIGXFSZ, SIG_IGN);  // a file size limit is an error of write()
+  // A file size limit shall be an error of write().
+  ::signal(SIGXFSZ, SIG_IGN);
   return moetrace::UniqueFd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
 }
 
-// Each trace takes five descriptors: as many as we may have.
+// Raises the limit as far as allowed: each trace takes five descriptors.
 void raise_descriptor_limit() {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
@@ -60,9 +61,8 @@ std::string ready_line(const std::vector<std::string>& endpoints) {
   return line;
 }
 
-// Waits for a signal or the time. Work that follows work waits for nothing; an idle collector
-// sleeps up to 2 ms beside a living trace (its ring holds far more than that) and up to 50 ms
-// without one.
+// Waits for a signal or a time. After a round with work: not at all. Idle, with a live trace: up to
+// 2 ms, far less than its ring holds. Without a trace: up to 50 ms.
 void wait(int signals, bool moved, bool no_trace, int& idle_rounds) {
   idle_rounds = moved ? 0 : idle_rounds + 1;
   timespec pause{0, 0};

@@ -11,7 +11,7 @@
 namespace moetrace {
 
 ReadyPipe::ReadyPipe(int fd) : fd_(fd) {
-  // The reader waits for the end of the collector, not for that of a plotter that it started.
+  // The reader waits for the end of the collector; a plotter must not keep the pipe open.
   if (fd_.valid()) ::fcntl(fd_.get(), F_SETFD, FD_CLOEXEC);
 }
 
@@ -23,15 +23,16 @@ void ReadyPipe::write_line(const std::string& line) {
 
 void ReadyPipe::flush() {
   while (fd_.valid() && !pending_.empty()) {
-    // A pipe that polls as writable takes PIPE_BUF bytes at once. O_NONBLOCK would belong to
-    // everyone who shares the descriptor, a terminal's other users among them.
+    // A writable pipe takes PIPE_BUF bytes without blocking. O_NONBLOCK would change the descriptor
+    // for every process that shares it, such as the other users of a terminal.
     pollfd writable{fd_.get(), POLLOUT, 0};
     if (::poll(&writable, 1, 0) <= 0) return;
     const std::size_t count = std::min<std::size_t>(pending_.size(), PIPE_BUF);
     const ssize_t wrote = ::write(fd_.get(), pending_.data(), count);
     if (wrote < 0 && errno == EINTR) continue;
     if (wrote < 0) {
-      fd_.reset();  // the reader has all that it wanted
+      // The reader has closed its end.
+      fd_.reset();
       pending_.clear();
       return;
     }

@@ -1,4 +1,4 @@
-// The descriptor of --ready-fd: lines for the program that started the collector.
+// The pipe of --ready-fd: lines for the program that started the collector.
 #pragma once
 
 #include <string>
@@ -7,10 +7,10 @@
 
 namespace moetrace {
 
-// Never waits for the reader: what the pipe does not take now goes out with a later flush().
+// Never waits for the reader: a later flush() writes the bytes that the pipe does not take now.
 class ReadyPipe {
  public:
-  // Takes the descriptor over; -1: lines go nowhere.
+  // Owns the descriptor; -1: lines are dropped.
   explicit ReadyPipe(int fd);
 
   void write_line(const std::string& line);

@@ -23,12 +23,12 @@ bool ours_or_root(uid_t owner) {
   return owner == ::geteuid() || owner == 0;
 }
 
-// The service's folder belongs to root and is for a group; any other is for one user.
+// The service's folder is set-group-id and shared by a group; any other folder belongs to one user.
 bool for_a_group(const struct stat& folder) {
   return (folder.st_mode & S_ISGID) != 0 && ours_or_root(folder.st_uid);
 }
 
-// Who may rename or remove the folder itself.
+// Why another user could rename or remove the folder itself, or "".
 std::string distrust_parent(const std::string& folder) {
   const std::string parent = std::filesystem::path(folder).parent_path().string();
   struct stat status {};

@@ -1,5 +1,5 @@
-// The folders in which a user's collectors keep their sockets and endpoint lists. Their names are
-// foreseeable, so each is looked at before it is used: a folder of another user is a trap.
+// The folders in which a user's collectors keep their sockets and endpoint lists. Another user can
+// guess their names and make them first, so check each folder before use.
 #pragma once
 
 #include <sys/stat.h>
@@ -9,17 +9,17 @@
 
 namespace moetrace {
 
-// In the order in which they are tried: /run/moetrace if it is there, $XDG_RUNTIME_DIR/moetrace, or
-// without that variable moetrace-<uid> in $TMPDIR, then /tmp/moetrace-<uid>.
+// In this order: /run/moetrace if it exists; $XDG_RUNTIME_DIR/moetrace, or without that variable
+// $TMPDIR/moetrace-<uid>; /tmp/moetrace-<uid>.
 std::vector<std::string> runtime_folders();
 
-// Makes the folder, for its owner alone, if it is missing. Why nothing can be put there, or "".
+// Makes the folder, for us alone, if it is missing. Returns why no file can be made there, or "".
 std::string prepare_runtime_folder(const std::string& folder);
-// Why what is in the folder is not to be believed, or "". A folder that is missing is not either.
+// Why the folder's files can't be trusted, or "". A missing folder can't be, either.
 std::string distrust(const std::string& folder);
 
-// Whether a file in such a folder has an owner that is to be believed: us or root, and in a
-// set-group-id folder, as the service has it, any member of the group.
+// Whether a file in such a folder has a trusted owner: us, root, or, in the service's set-group-id
+// folder, any member of the group.
 bool trusted_file(const std::string& folder, const struct stat& file);
 
 }  // namespace moetrace

@@ -1,4 +1,4 @@
-"""The unit, its user and its directory, as far as they can be checked without a running systemd."""
+"""Checks the unit, its user and its directory without a running systemd."""
 import json
 import os
 import pathlib
@@ -23,7 +23,7 @@ class Units(unittest.TestCase):
         self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
 
     def unit_with_program(self, program):
-        """The unit as installed, but with a program that is there: `verify` looks for it."""
+        """The installed unit with an existing program: `systemd-analyze verify` looks for it."""
         text, found = re.subn(r"^ExecStart=\S+", f"ExecStart={program}", UNIT.read_text(), flags=re.M)
         self.assertEqual(found, 1)
         unit = self.folder / "moetraced.service"
@@ -49,6 +49,16 @@ class Units(unittest.TestCase):
         self.assertIn("Type=notify\n", text)
         self.assertIn("PrivateNetwork=yes\n", text)
         self.assertIn("RestrictAddressFamilies=AF_UNIX\n", text)
+
+    def test_documentation_is_installed(self):
+        prefix = self.folder / "prefix"
+        result = run(os.environ["MOETRACE_CMAKE"], "--install", os.environ["MOETRACE_UNIT_BUILD"], "--component", "systemd",
+                     "--prefix", prefix)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        [unit] = prefix.rglob("moetraced.service")
+        [document] = re.findall(r"^Documentation=file:(/.*)$", unit.read_text(), re.M)
+        installed = prefix / pathlib.Path(document).relative_to(os.environ["MOETRACE_PREFIX"])
+        self.assertIn("moetraced", installed.read_text())
 
     def install_root(self):
         root = self.folder / "root"

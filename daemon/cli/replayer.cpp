@@ -99,9 +99,9 @@ Result<Settings> settings_for(const trace::Meta& meta, std::uint32_t num_experts
   return settings;
 }
 
-StepGrouper::Limits limits_for(const SegmentMap& map, const trace::Meta& meta) {
+ReplaySteps::Limits limits_for(const SegmentMap& map, const trace::Meta& meta) {
   const moetrace_ring_header& header = map.header();
-  StepGrouper::Limits limits;
+  ReplaySteps::Limits limits;
   limits.top_k = header.top_k;
   // A layer must fit into the ring, and an announcement with its spans (two a slot) into half of
   // the event ring.
@@ -153,8 +153,8 @@ Replayer::Replayer(const ReplayOptions& options, trace::TraceReader reader,
       reader_(std::move(reader)),
       producer_(std::move(producer)),
       top_k_(producer_->map().header().top_k),
-      grouper_(limits_for(producer_->map(), reader_.meta()),
-               [this](const StepBatch& batch) { send(batch); }),
+      steps_(limits_for(producer_->map(), reader_.meta()),
+               [this](const ReplayStep& batch) { send(batch); }),
       start_(Clock::now()) {
   totals_.trace_id = producer_->name().trace_id;
 }
@@ -162,7 +162,7 @@ Replayer::Replayer(const ReplayOptions& options, trace::TraceReader reader,
 ReplayTotals Replayer::run() {
   totals_.failure = take_lines();
   totals_.left_out = reader_.left_out();
-  grouper_.finish_step();
+  steps_.finish_step();
   wait_for_room([](RingProducer& producer) { return producer.requests().flush(); });
   totals_.steps = producer_->announcer().steps();
   totals_.dropped = producer_->hook().dropped() + producer_->announcer().event_lost();
@@ -193,12 +193,12 @@ std::string Replayer::take(const trace::Route& route) {
   if (route.layer >= producer_->map().header().num_layers) {
     return "layer " + std::to_string(route.layer) + " is above those in layers_logged";
   }
-  if (route.step != file_step_) grouper_.finish_step();
+  if (route.step != file_step_) steps_.finish_step();
   file_step_ = route.step;
   RowKey key;
   if (std::string why = row_key(route, key); !why.empty()) return why;
   ++totals_.rows;
-  grouper_.add(key, route.layer, route.expert_ids, route.weights);
+  steps_.add(key, route.layer, route.expert_ids, route.weights);
   return {};
 }
 
@@ -235,7 +235,7 @@ std::uint64_t Replayer::begin_request(std::string_view id,
 }
 
 std::string Replayer::take(const trace::Request& request) {
-  grouper_.finish_step();
+  steps_.finish_step();
   requests_.insert_or_assign(
       request.request,
       begin_request(request.req_id.value_or(""), request.prompt_tokens, request.cached_tokens));
@@ -243,7 +243,7 @@ std::string Replayer::take(const trace::Request& request) {
 }
 
 std::string Replayer::take(const trace::RequestEnd& end) {
-  grouper_.finish_step();
+  steps_.finish_step();
   const auto found = requests_.find(end.request);
   if (found == requests_.end()) return {};  // it began before the file did
   producer_->requests().end(found->second, tokens(end.generated_tokens), end.status.value_or(""));
@@ -254,7 +254,7 @@ std::string Replayer::take(const trace::RequestEnd& end) {
 
 // Steps with rows come with these; one that only counts has nothing but its line.
 std::string Replayer::take(const trace::Step& step) {
-  grouper_.finish_step();
+  steps_.finish_step();
   if (step.layers > 0 || step.rows == 0) return {};
   if (step.rows > UINT32_MAX) return "no pass has " + std::to_string(step.rows) + " rows";
   wait_for_room(
@@ -265,7 +265,7 @@ std::string Replayer::take(const trace::Step& step) {
 
 // ---- into the ring
 
-void Replayer::send(const StepBatch& batch) {
+void Replayer::send(const ReplayStep& batch) {
   moetrace_layer_mask layers{};
   for (const std::uint16_t layer : batch.layers) add_layer(layers, layer);
   // One more for a layer that was not selected so far.

@@ -9,7 +9,7 @@
 #include <unordered_map>
 
 #include "daemon/cli/outcome.hpp"
-#include "daemon/cli/step_grouper.hpp"
+#include "daemon/cli/replay_steps.hpp"
 #include "producer/ring_producer.hpp"
 #include "trace/trace_reader.hpp"
 
@@ -64,7 +64,7 @@ class Replayer {
   std::uint64_t plain_request(std::string_view id);
   std::uint64_t begin_request(std::string_view id, std::optional<std::uint64_t> prompt_tokens,
                               std::optional<std::uint64_t> cached_tokens);
-  void send(const StepBatch& batch);
+  void send(const ReplayStep& batch);
   template <class Fits>
   void wait_for_room(Fits fits);
   bool collector_may_come();
@@ -75,8 +75,8 @@ class Replayer {
   std::unique_ptr<RingProducer> producer_;
   UniqueFd ctl_;  // to ask for the collector's lock
   std::uint32_t top_k_;
-  StepGrouper grouper_;
-  std::optional<std::uint64_t> file_step_;                         // of the rows in grouper_
+  ReplaySteps steps_;
+  std::optional<std::uint64_t> file_step_;                         // of the rows in steps_
   std::unordered_map<std::uint64_t, std::uint64_t> requests_;      // the file's number -> ours
   std::unordered_map<std::string, std::uint64_t> plain_requests_;  // id -> ours
   std::string warning_;

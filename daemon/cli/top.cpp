@@ -11,7 +11,7 @@
 #include <set>
 
 #include "daemon/cli/commands.hpp"
-#include "daemon/cli/load.hpp"
+#include "daemon/cli/counts_view.hpp"
 #include "daemon/cli/segments.hpp"
 #include "daemon/cli/stop_flag.hpp"
 #include "common/text.hpp"
@@ -28,14 +28,14 @@ struct TopOptions {
 constexpr std::size_t kFileColumns = 80;
 constexpr timespec kRefresh{1, 0};
 
-nlohmann::ordered_json to_json(const CollectorSegment& segment, const ExpertLoad& load) {
+nlohmann::ordered_json to_json(const CollectorSegment& segment, const CountsView& load) {
   nlohmann::ordered_json out;
   out["session"] = segment.name().session;
   out["trace_id"] = segment.name().trace_id;
   out["steps_done"] = load.steps_done;
   out["num_experts"] = segment.map().header().num_experts;
   out["layers"] = nlohmann::ordered_json::array();
-  for (const LayerLoad& layer : load.layers) {
+  for (const LayerCounts& layer : load.layers) {
     nlohmann::ordered_json one;
     one["layer"] = layer.layer;
     one["selections"] = layer.selections;
@@ -47,7 +47,7 @@ nlohmann::ordered_json to_json(const CollectorSegment& segment, const ExpertLoad
   return out;
 }
 
-std::string busiest_text(const LayerLoad& layer) {
+std::string busiest_text(const LayerCounts& layer) {
   if (layer.selections == 0) return "-";
   std::string text;
   for (std::size_t n = 0; n < std::min(layer.busiest.size(), layer.counts.size()); ++n) {
@@ -82,7 +82,7 @@ std::string row_text(const std::string& layer, const std::string& selections,
 }
 
 // Bars are as long as `columns` allows: a cell an expert, where there is room.
-std::string to_text(const CollectorSegment& segment, const ExpertLoad& load, std::size_t columns) {
+std::string to_text(const CollectorSegment& segment, const CountsView& load, std::size_t columns) {
   const moetrace_ring_header& header = segment.map().header();
   const std::string id = segment.name().trace_id + "  ";
   const std::string step = "  step " + grouped(load.steps_done);
@@ -93,12 +93,12 @@ std::string to_text(const CollectorSegment& segment, const ExpertLoad& load, std
   const auto busiest_width = static_cast<int>(3 * (experts.size() + 5) + 4);
   out += "\n" + row_text("layer", "selections", "max/mean", "busiest expert:%", busiest_width) +
          "load of " + experts + " experts\n";
-  for (const LayerLoad& layer : load.layers) {
+  for (const LayerCounts& layer : load.layers) {
     const std::string row = row_text(std::to_string(layer.layer), grouped(layer.selections),
                                      layer.selections == 0 ? "-" : decimals(layer.imbalance, 2),
                                      busiest_text(layer), busiest_width);
     out += row;
-    if (columns > row.size()) out += load_bar(layer.counts, columns - row.size());
+    if (columns > row.size()) out += counts_bar(layer.counts, columns - row.size());
     out += '\n';
   }
   return out;
@@ -129,7 +129,7 @@ bool show(const OpenedSegments& opened, bool json, bool picture) {
   auto list = nlohmann::ordered_json::array();
   std::string text;
   for (const CollectorSegment& segment : opened.segments) {
-    const auto load = read_load(segment);
+    const auto load = read_counts(segment);
     if (!load) continue;  // again in a second
     if (json)
       list.push_back(to_json(segment, *load));

@@ -1,5 +1,5 @@
-// Every key of every kind of line, changed in every way, and every line deleted, doubled and moved:
-// what `moetrace verify` lets pass is listed here, with the reason.
+// Changes every key of every kind of line in every way, and deletes, doubles and moves every line.
+// `moetrace verify` must refuse each change that is not listed here with a reason.
 #include <gtest/gtest.h>
 
 #include <map>
@@ -14,22 +14,21 @@ namespace {
 using Json = nlohmann::ordered_json;
 using Lines = std::vector<Json>;
 
-// A change that `verify` may accept. "*" stands for any.
+// A change that `verify` may accept. "*" stands for any text.
 struct Accepted {
   std::string type, key, change, reason;
 };
 
 const std::vector<Accepted>& accepted() {
-  constexpr const char* kSaid = "what the engine says of itself can be anything";
-  constexpr const char* kUnknown = "what is unknown is null";
+  constexpr const char* kSaid = "the engine may give any value";
+  constexpr const char* kUnknown = "an unknown value is null";
   constexpr const char* kRouting = "any experts and weights are possible";
   constexpr const char* kEvents = "events without a line leave gaps in the numbers";
-  constexpr const char* kCounts = "a step that records nothing is known from its line alone";
-  constexpr const char* kOrder = "losses stand where the collector learnt of them";
-  constexpr const char* kTokens =
-      "rows bound them only where both counts and all positions are known";
-  constexpr const char* kChoice = "the selection may be larger than what ran";
-  constexpr const char* kLate = "a file that starts late does not know what was selected";
+  constexpr const char* kCounts = "only its line shows a step that records nothing";
+  constexpr const char* kOrder = "a loss line comes when the collector learns of the loss";
+  constexpr const char* kTokens = "rows bound them only if both counts and all positions are known";
+  constexpr const char* kChoice = "the selection may be larger than the layers that ran";
+  constexpr const char* kLate = "a file that starts late does not know the selection";
   constexpr const char* kTime = "a step may come at any time after the one before";
   static const std::vector<Accepted> kAll = {
       {"meta", "model_id", "*", kSaid},
@@ -54,7 +53,7 @@ const std::vector<Accepted>& accepted() {
       {"meta", "layers_logged", "shorter", kLate},
       {"meta", "sample_every", "*", kLate},
       {"base", "event", "minus", kEvents},
-      {"part", "part", "*", "of a part alone the number is known from its line alone"},
+      {"part", "part", "*", "only its line shows the number of a single part"},
       {"part", "event", "minus", kEvents},
       {"part", "step", "null", "the part before says which step is under way"},
       {"meta", "num_layers", "plus", "a layer may have no experts"},
@@ -104,10 +103,8 @@ bool fits(const std::string& pattern, const std::string& text) {
   return pattern == text;
 }
 
-// ---- good traces
-
-// What a collector writes of an engine with everything in it: two requests, a full ring, a full
-// event ring, a pass that failed, a change of what is recorded.
+// The trace of an engine with every kind of event: two requests, a full ring, a full event ring, a
+// failed pass, a changed selection.
 Lines recorded_trace() {
   const TestDirectory directory;
   const std::string path = directory.file("trace.jsonl");
@@ -125,8 +122,9 @@ Lines recorded_trace() {
   EXPECT_TRUE(drain(*collector));
   run_step(*producer, first, 3, 1);
   const std::uint64_t second = requests.begin("r1", 39, 8);
-  run_step(*producer, second, 8, 31);  // the ring is full
-  run_step(*producer, first, 4, 1);    // and has no room for this
+  // Fills the ring; the second step finds no room.
+  run_step(*producer, second, 8, 31);
+  run_step(*producer, first, 4, 1);
   requests.end(second, 1, "length");
   EXPECT_TRUE(drain(*collector));
   std::vector<std::uint64_t> many;
@@ -134,16 +132,19 @@ Lines recorded_trace() {
     room = producer->events().fits(5);
     many.push_back(requests.begin(std::string(250, 'n') + std::to_string(many.size()), 1, 0));
   }
-  run_step(*producer, first, 5, 1);  // can't be announced: the last request waits for room
+  // Can't be announced: the last request waits for room.
+  run_step(*producer, first, 5, 1);
   EXPECT_TRUE(drain(*collector));
   for (const std::uint64_t request : many) requests.end(request, MOETRACE_UNKNOWN_TOKENS, "stop");
-  run_step(*producer, first, 6, 1, 1);  // fails after the first layer
+  // Fails after the first layer.
+  run_step(*producer, first, 6, 1, 1);
   producer->abort_step();
   EXPECT_TRUE(drain(*collector));
   write_control(producer->map(), {true, 1, {{0b01, 0, 0, 0}}});
   run_step(*producer, first, 7, 1);
   write_control(producer->map(), {true, 0, {{0b11, 0, 0, 0}}});
-  run_step(*producer, first, 8, 1);  // only counts
+  // Only counts.
+  run_step(*producer, first, 8, 1);
   requests.end(first, 7, "stop");
   producer.reset();
   EXPECT_TRUE(drain(*collector));
@@ -162,7 +163,7 @@ Lines lines(std::initializer_list<const char*> texts) {
 
 constexpr const char* kMeta =
     R"({"type":"meta","model_id":"m","vllm_version":null,"torch_version":null,"device":"cpu","seed":null,"layers_logged":[0,1],"top_k":2,"num_experts":8,"schema":"moetrace/1","trace_id":"00000000-0000-4000-8000-000000000001","engine":"e","engine_version":null,"num_layers":2,"router":null,"rank":0,"world_size":1,"ranks":{"tp":0,"dp":0,"pp":0,"ep":0},"host":null,"created_at":1.5,"sample_every":1})";
-// One row of two of layer 1 of step 0 is still to come.
+// One of two rows of layer 1 of step 0 is open.
 constexpr const char* kSecondRow =
     R"({"type":"route","req_id":"r0","token_idx":1,"layer":1,"topk_ids":[5,6],"topk_weights":[0.5,0.25],"request":0,"step":0,"seq":3})";
 constexpr const char* kNextStep =
@@ -178,7 +179,7 @@ constexpr const char* kEnd =
 constexpr const char* kLiveRequest =
     R"({"type":"request","req_id":"r0","prompt_tokens":2,"cached_tokens":0,"request":0,"event":null})";
 
-// Of a collector that found no file of the one before it.
+// The file of a collector that did not find the earlier file.
 Lines late_trace() {
   return lines(
       {kMeta,
@@ -205,7 +206,7 @@ std::vector<Lines> parts() {
 
 class VerifierMutationTest : public testing::Test {
  protected:
-  // Writes the parts and verifies them. "good", or what is wrong or strange.
+  // Writes the parts and verifies them. Returns "good", or the error or warning.
   std::string verdict(const std::vector<Lines>& parts) {
     std::vector<std::string> files;
     for (const Lines& part : parts) {
@@ -235,7 +236,7 @@ class VerifierMutationTest : public testing::Test {
     }
   }
 
-  // Changes each value, down to those in lists and objects.
+  // Changes each value, also in lists and objects.
   void mutate_values(std::vector<Lines>& parts, const std::string& type, const std::string& key,
                      Json& value) {
     const Json before = value;

@@ -1,5 +1,5 @@
-// Brings a trace file to the disk in a thread of its own: that may take seconds, and the rings
-// would be full by then.
+// Syncs a trace file in a thread of its own: a sync may take seconds, in which the rings would
+// fill.
 #pragma once
 
 #include <chrono>
@@ -12,9 +12,9 @@ namespace moetrace {
 
 class BackgroundSync {
  public:
-  // To be called again and again with the same file until it gives true: all that was appended is
-  // on the disk. Until then the file stays where it is; only its path(), size() and state() may be
-  // asked for. What fails is tried again.
+  // Call it with the same file until it returns true: every appended byte is on the disk. Until
+  // then keep the file at its address and use only its path(), size() and state(). Retries
+  // failures.
   bool advance(TraceFile& file) {
     if (!running_.valid()) {
       if (!file.sync_is_due()) return false;
@@ -25,9 +25,9 @@ class BackgroundSync {
     why_ = done ? "" : file.error();
     return done;
   }
-  // Why it failed when it was last tried; or "".
+  // Why the last try failed; or "".
   const std::string& why() const { return why_; }
-  // Until no thread has the file. Destruction waits, too.
+  // Waits until no thread uses the file. The destructor waits, too.
   void wait() const {
     if (running_.valid()) running_.wait();
   }

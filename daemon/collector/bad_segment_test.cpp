@@ -1,4 +1,4 @@
-// What a segment may not say: its trace ends there, as "bad segment", with what is known.
+// A segment that contradicts itself: its trace ends as "bad segment", with the checked lines.
 #include <functional>
 
 #include "daemon/collector/segment_drain.hpp"
@@ -29,7 +29,7 @@ class BadSegmentTest : public testing::Test {
     return reinterpret_cast<T*>(producer->map().event_ring().slot(slot));
   }
 
-  // Drains what has been spoilt: one error, an end that keeps the equation, and nothing after that.
+  // Drains the bad segment: one error, an end that keeps conservation, and no line after it.
   json expect_bad(const std::string& why) {
     auto collector = attached();
     auto state = drain(*collector);
@@ -41,8 +41,8 @@ class BadSegmentTest : public testing::Test {
     EXPECT_EQ(end.at("type"), "end") << why;
     EXPECT_EQ(end.at("status"), "bad segment");
     EXPECT_TRUE(end.at("cost").at("hook_ns").is_null());
-    expect_account(end);
-    // The next collector finds it so, and touches neither file nor segment.
+    expect_conservation(end);
+    // The next collector changes neither file nor segment.
     collector.reset();
     const std::string text = read_text(path);
     const std::string ctl = read_text(directory.file(name.ctl_file()));
@@ -53,7 +53,7 @@ class BadSegmentTest : public testing::Test {
     EXPECT_EQ(list_segments(directory.path(), "default")->size(), 1u);
     return end;
   }
-  // The same for a new segment with two good passes of three rows, spoilt by `spoil`.
+  // The same for a new segment with two good passes of three rows, after `spoil` has changed it.
   json expect_bad(const std::string& why, const std::function<void()>& spoil) {
     SCOPED_TRACE(why);
     producer.reset();
@@ -76,8 +76,8 @@ TEST_F(BadSegmentTest, RoutesThatCannotBe) {
   expect_bad("not announced", [&] { route(0)->step = 77; });
   expect_bad("not selected", [&] { route(3)->layer = kTestLayers; });
   expect_bad("a route of row 9", [&] { route(2)->row = 9; });
-  const json end = expect_bad("after those that follow it", [&] { route(5)->row = 1; });  // twice
-  // What was checked before it is delivered, the rest of what was announced is torn.
+  // Row 1 comes twice. The rows before are delivered, the other announced rows are torn.
+  const json end = expect_bad("after those that follow it", [&] { route(5)->row = 1; });
   EXPECT_EQ(end.at("attempted"), 6);
   EXPECT_EQ(end.at("delivered"), 5);
   EXPECT_EQ(end.at("torn"), 1);
@@ -143,13 +143,13 @@ TEST_F(BadSegmentTest, CountersThatCannotBe) {
       change();
     };
   };
-  // Two snapshots: number 2 is the newer one.
+  // Of the two snapshots, number 2 is the newer one.
   expect_bad("more drops", with_state([&] { state->snapshots[0].dropped = 10; }));
   expect_bad("more than a ring", with_state([&] { state->snapshots[0].claimed = 65; }));
   expect_bad("more than a ring", with_state([&] { state->published.routes = ~0ull; }));
   expect_bad("more lost", with_state([&] { state->host.event_lost = ~0ull - 9; }));
   expect_bad("more lost", with_state([&] { state->host.event_lost = 1ull << 61; }));
-  // More slots than records: nine of them would be torn, of which none was ever announced.
+  // More slots than records: nine would be torn, and none of the nine was announced.
   expect_bad("more reserved slots", with_state([&] {
                state->snapshots[0].claimed = 21;
                producer.reset();
@@ -177,8 +177,7 @@ TEST_F(BadSegmentTest, ConsumedPositionsAndLedgersThatCannotBe) {
   expect_bad("a ledger", drained([&](moetrace_ctl* ctl) { newest(ctl)->route = 80; }, false));
 }
 
-// What a filter has left out is known from the consumed position, which anyone in the group can
-// write.
+// Only the consumed position shows filtered rows, and any user of the group can write it.
 TEST_F(BadSegmentTest, FilteredRowsThatWereNotAnnounced) {
   open();
   run_step(*producer, request, 0, 3);
@@ -189,7 +188,7 @@ TEST_F(BadSegmentTest, FilteredRowsThatWereNotAnnounced) {
   const auto collector = attach(directory, name, path, first_layers(1));
   ASSERT_TRUE(collector);
   EXPECT_FALSE(drain(**collector));
-  expect_account(read_lines(path).back());
+  expect_conservation(read_lines(path).back());
 }
 
 TEST_F(BadSegmentTest, CutRingFileIsAnErrorAndNoSignal) {
@@ -204,12 +203,12 @@ TEST_F(BadSegmentTest, CutRingFileIsAnErrorAndNoSignal) {
   const json end = read_lines(path).back();
   EXPECT_EQ(end.at("status"), "bad segment");
   EXPECT_EQ(end.at("delivered"), 6);
-  expect_account(end);
+  expect_conservation(end);
   std::filesystem::resize_file(directory.file(name.ring_file()),
                                producer->map().header().ring_bytes);
 }
 
-// Writes a lap of events after the other, whether the collector has consumed them or not.
+// Writes lap after lap of events and ignores the consumed position.
 TEST_F(BadSegmentTest, ProducerThatDoesNotWaitForTheEventRing) {
   open();
   const auto collector = attached();
@@ -229,7 +228,7 @@ TEST_F(BadSegmentTest, ProducerThatDoesNotWaitForTheEventRing) {
   EXPECT_NE(state.error().message.find("more than a ring"), std::string::npos);
 }
 
-// A segment beside it has its turn soon.
+// Another segment is served in time.
 TEST_F(BadSegmentTest, OnePassIsBounded) {
   open({64, 1 << 14, 4});
   write_control(producer->map(), {true, 0, first_layers(kTestLayers)});
@@ -264,7 +263,7 @@ TEST_F(BadSegmentTest, RequestsThatNeverEnd) {
       said += collector->take_warning();
     }
   }
-  // Said once.
+  // Printed once.
   EXPECT_NE(said.find("never end"), std::string::npos) << said;
   EXPECT_EQ(said.find("never end"), said.rfind("never end"));
   run_step(*producer, request, 1, 1);

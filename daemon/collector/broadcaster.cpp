@@ -8,9 +8,9 @@
 namespace moetrace {
 namespace {
 
-// What waits for the thread: half a second of the fastest drain.
+// Bytes in the queue: half a second of the fastest drain.
 constexpr std::size_t kMostQueued = 16 << 20;
-// How often files that others find us by are looked at, and so the longest wait.
+// How often to check the endpoint list and the socket files; also the longest wait.
 constexpr std::chrono::milliseconds kMendEvery{1000};
 constexpr std::string_view kNames[kTopics] = {"route", "meta", "stats"};
 
@@ -21,9 +21,9 @@ std::string header_text(const PublishedTrace& trace, std::uint64_t number, const
                        {"message", number},
                        {"first_seq", run.first_seq ? Json(*run.first_seq) : Json(nullptr)},
                        {"count", run.count},
-                       {"attempted", run.totals.attempted},
-                       {"delivered", run.totals.delivered},
-                       {"filtered", run.totals.filtered},
+                       {"attempted", run.totals.attempted()},
+                       {"delivered", run.totals.delivered()},
+                       {"filtered", run.totals.filtered()},
                        {"dropped", run.totals.dropped()},
                        {"torn", run.totals.torn()}};
   return header.dump();
@@ -34,7 +34,7 @@ std::string header_text(const PublishedTrace& trace, std::uint64_t number, const
 Broadcaster::Broadcaster(std::unique_ptr<XpubSocket> socket, std::unique_ptr<EndpointList> list)
     : queue_(kMostQueued), socket_(std::move(socket)), list_(std::move(list)) {
   list_->write(socket_->endpoints());
-  // Signals are for the thread that waits for them.
+  // Block all signals in the new thread: the main thread reads them.
   sigset_t all;
   sigset_t before;
   ::sigfillset(&all);
@@ -63,12 +63,12 @@ void Broadcaster::run() {
   }
 }
 
-// Whatever cleans temporary folders may take our files away.
+// A cleaner of temporary folders may remove our files.
 void Broadcaster::mend() {
   const auto now = std::chrono::steady_clock::now();
   if (now - mended_ < kMendEvery) return;
   mended_ = now;
-  // The list first: it makes its folder again, which may be that of the socket.
+  // The list first: it restores its folder, which may be the socket's, too.
   if (!list_->linked()) list_->write(socket_->endpoints());
   if (socket_->mend()) list_->write(socket_->endpoints());
 }
@@ -85,9 +85,9 @@ void Broadcaster::take(Message message) {
   send(trace, message.topic, message.run, std::move(message.text));
 }
 
-// To those who have come since a trace's first line was sent.
+// Sends a trace's first line if a subscription to `meta` came since the last time.
 void Broadcaster::publish_due_metas() {
-  // Nobody else has it: the collector has let go of the trace, and its last message is out.
+  // The last reference: the collector has dropped the trace, and its last message is out.
   std::erase_if(traces_, [](const auto& trace) { return trace.use_count() == 1; });
   for (const auto& trace : traces_) {
     if (trace->meta_sent_for == socket_->meta_subscriptions()) continue;
@@ -98,19 +98,18 @@ void Broadcaster::publish_due_metas() {
 void Broadcaster::send(PublishedTrace& trace, Topic topic, Run run, std::string lines) {
   const auto index = static_cast<std::size_t>(topic);
   const std::uint64_t number = trace.next_number[index]++;
-  // Else it is counted like any other miss: the message has its number.
+  // A refused message keeps its number, so subscribers count it as missed.
   if (!socket_->send_topic(kNames[index])) return;
   if (topic == Topic::kMeta) lead_with_meta_if_due(trace, run, lines);
   socket_->send_rest(header_text(trace, number, run), std::move(lines));
 }
 
-// libzmq may take a subscription in any call, also in the one that sends the topic, which decides
-// who gets the message: somebody may get it who was not there a moment ago. So we look who has come
-// when the topic is out, and put the trace's first line in front for them; also if there are more
-// subscriptions than we look at. Who came after that moment looks the same to us, and does not get
-// this message: for them the line stays due.
-// (With ZMQ_XPUB_MANUAL we would say when a subscription begins, but libzmq before 4.3.5 then
-// uses freed memory once a subscriber has left early,
+// The call that sends the topic decides who gets the message, and libzmq may accept a subscription
+// in that very call. So check for new subscriptions after the topic is out, and put the trace's
+// first line before the message for them; do the same if more subscriptions wait than one check
+// takes. A subscriber that came after the topic looks the same to us and does not get this message:
+// for it the line stays due. (ZMQ_XPUB_MANUAL would let us accept a subscription at a known moment,
+// but libzmq before 4.3.5 then uses freed memory once a subscriber has left early,
 // https://github.com/zeromq/libzmq/pull/4137.)
 void Broadcaster::lead_with_meta_if_due(PublishedTrace& trace, Run& run, std::string& lines) {
   const std::uint64_t known = socket_->meta_subscriptions();

@@ -1,5 +1,5 @@
-// The thread that publishes. The collector's thread only puts messages into its queue, so that no
-// subscriber, however slow or hostile, delays the drain.
+// The thread that publishes. The collector's thread only fills its queue, so that no subscriber,
+// however slow or hostile, delays the drain.
 #pragma once
 
 #include <chrono>
@@ -16,9 +16,9 @@ namespace moetrace {
 
 class Broadcaster {
  public:
-  // Lists the socket's endpoints, and keeps the list and their files in place.
+  // Writes the list of the socket's endpoints, and restores list and socket files if they vanish.
   Broadcaster(std::unique_ptr<XpubSocket> socket, std::unique_ptr<EndpointList> list);
-  // Publishes what is queued, then ends.
+  // Publishes the queued messages, then ends.
   ~Broadcaster();
   Broadcaster(const Broadcaster&) = delete;
   Broadcaster& operator=(const Broadcaster&) = delete;

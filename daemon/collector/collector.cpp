@@ -12,10 +12,10 @@
 namespace moetrace {
 namespace {
 
-// Listing a directory takes some 20 us; an engine's start takes seconds.
+// Listing a directory takes about 20 us; the start of an engine takes seconds.
 constexpr auto kDiscoverEvery = std::chrono::milliseconds(50);
 constexpr auto kStatsEvery = std::chrono::seconds(1);
-// What failed is tried again after the first, then ever later, at last after the second.
+// Intervals between retries: from the first, doubled each time, up to the second.
 constexpr auto kFirstRetry = std::chrono::milliseconds(100);
 constexpr auto kLastRetry = std::chrono::seconds(10);
 constexpr auto kReplaceEvery = std::chrono::seconds(1);
@@ -78,9 +78,10 @@ void Collector::attach(const SegmentName& name) {
       CollectorSegment::open(options_.directory, name, CollectorSegment::Access::kCollect);
   if (!segment) {
     const Error& error = segment.error();
-    if (error.code == ErrorCode::kNotFound) return;  // its collector has just removed it
+    // Its collector has just removed it.
+    if (error.code == ErrorCode::kNotFound) return;
     if (error.code == ErrorCode::kInUse) {
-      // Not ours for now; its collector may die, then it is.
+      // Another collector serves it. If that dies, we attach.
       if (served_elsewhere_.insert(name.trace_id).second) report_.say(error.message);
       return;
     }
@@ -93,7 +94,7 @@ void Collector::attach(const SegmentName& name) {
   const OutputNames names(options_, name.trace_id, segment->map().header().rank);
   moetrace_ctl* ctl = segment->map().ctl();
   const auto ledger = read_ledger(segment->map());
-  // acquire: pairs with the release of the collector that moved it.
+  // acquire: synchronizes with the release store of the collector that moved it.
   const Consumed consumed{SharedWord(&ctl->route_consumed).load(std::memory_order_acquire),
                           ledger ? ledger->filtered : 0};
   auto place = place_trace(names, name.trace_id, meta_line(segment->map().header(), name.trace_id),
@@ -103,7 +104,8 @@ void Collector::attach(const SegmentName& name) {
   waiting_.erase(name.trace_id);
 
   const SharedWord generation(&ctl->collector_generation);
-  // relaxed: only we, who hold the collector's lock, write these two; others show them.
+  // relaxed: only the holder of the collector's lock writes these two; other processes only show
+  // them.
   const std::uint64_t number = generation.load(std::memory_order_relaxed) + 1;
   generation.store(number, std::memory_order_relaxed);
   SharedWord(&ctl->collector_pid)
@@ -112,7 +114,7 @@ void Collector::attach(const SegmentName& name) {
   Trace& trace = traces_.try_emplace(name.trace_id, names, name.trace_id, number).first->second;
   auto drain = SegmentDrain::attach(
       std::move(*segment), std::move(*place), options_.layers,
-      [this, &trace](const Batch& batch) { publisher_.publish(trace.channel, batch); });
+      [this, &trace](const LineBatch& batch) { publisher_.publish(trace.channel, batch); });
   if (!drain) {
     traces_.erase(name.trace_id);
     return quarantine(name, drain.error().message);
@@ -135,11 +137,11 @@ void Collector::try_later(const SegmentName& name, const std::string& why) {
 void Collector::say_begun(const SegmentDrain& drain) const {
   if (options_.quiet) return;
   const moetrace_ring_header& header = drain.segment().map().header();
-  // As JSON: a name with a line break in it is still one line here.
+  // As JSON, so that a name with a line break stays on one line.
   const std::string model = *header.model_id == '\0' ? "unknown" : json_string(header.model_id);
   report_.say("trace " + drain.segment().name().trace_id +
-              (drain.file().position() || drain.part() > 1 ? " goes on" : " begins") + ": model " +
-              model + ", pid " + std::to_string(header.producer_pid) + ", file " +
+              (drain.file().position() || drain.part() > 1 ? " continues" : " begins") +
+              ": model " + model + ", pid " + std::to_string(header.producer_pid) + ", file " +
               drain.file().path());
 }
 
@@ -148,7 +150,7 @@ void Collector::say_ended(const SegmentDrain& drain) const {
   std::string how = "its trace file was already complete";
   if (const auto& end = drain.end()) {
     const std::uint64_t lost = drain.lost_rows();
-    how = std::string(end->status) + ", " + std::to_string(end->totals.delivered - lost) +
+    how = std::string(end->status) + ", " + std::to_string(end->totals.delivered() - lost) +
           " delivered, " + std::to_string(end->totals.dropped()) + " dropped, " +
           std::to_string(end->totals.torn()) + " torn";
     if (lost > 0) how += ", " + std::to_string(lost) + " lost with a file that was removed or cut";
@@ -196,7 +198,7 @@ bool Collector::drain_all() {
   return moved;
 }
 
-// Once for each reason.
+// Prints each reason once.
 void Collector::say_blocked(Trace& trace, const std::string& why) {
   if (trace.blocked_by != why) report_.say(why);
   trace.blocked_by = why;
@@ -210,11 +212,11 @@ void Collector::hang_up() {
 void Collector::change_file(Trace& trace) {
   trace.change_file = false;
   SegmentDrain& drain = *trace.drain;
-  // Nothing to keep apart: it has only its first lines.
+  // A file with only its head needs no next part.
   if (drain.file().has_its_name() && !drain.has_lines()) return;
   auto next = next_file(trace.names, drain.meta());
   if (!next) {
-    report_.say(next.error().message + "; the trace goes on in the file that it has");
+    report_.say(next.error().message + "; the trace continues in its present file");
     return;
   }
   const std::string path = next->path();
@@ -245,7 +247,7 @@ void Collector::replace_lost_file(Trace& trace) {
   const std::string path = drain.file().path();
   report_.writes(path);
   report_.say(what + ": " + std::to_string(drain.lost_rows() - lost_before) +
-              " rows are lost with it; the trace goes on in " + path + ", part " +
+              " rows are lost with it; the trace continues in " + path + ", part " +
               std::to_string(drain.part()) + "; to rotate it, move it and send SIGHUP");
 }
 
@@ -279,15 +281,14 @@ void Collector::end(Trace& trace) {
 void Collector::stop() {
   for (auto& [id, waiting] : waiting_) waiting.again = {};
   discover();
-  // Producers that live may go on writing for ever: a few passes more than a full ring takes are
-  // the end of it.
+  // A live producer may write for ever: stop after a few passes more than a full ring needs.
   std::uint64_t rounds = 16;
   for (const auto& [id, trace] : traces_) {
     rounds = std::max(rounds, 16 + trace.drain->segment().map().header().route_slots / 256);
   }
   while (rounds-- > 0 && drain_all()) {
   }
-  // What has ended is on its way to the disk.
+  // Traces that have ended are still being synced.
   for (const auto& [id, trace] : traces_) failed_ = !trace.drain->wait_for_disk() || failed_;
   drain_all();
   for (const auto& [id, trace] : traces_) failed_ = failed_ || !trace.blocked_by.empty();

@@ -1,5 +1,5 @@
-// The collector: finds segments as they appear, drains several at once, and publishes what was
-// written.
+// The collector: finds segments as they appear, drains several at once, and publishes the written
+// lines.
 #pragma once
 
 #include <chrono>
@@ -20,23 +20,21 @@ namespace moetrace {
 class Collector {
  public:
   struct Report {
-    // Prints one line for the user: errors, warnings and, unless it is to be quiet, when traces
-    // begin and end.
+    // Prints one line for the user: errors, warnings and, without --quiet, the begin and end of
+    // each trace.
     std::function<void(const std::string& line)> say;
-    // Is told of each file in which a trace begins or goes on.
+    // Gets the path of each file in which a trace begins or continues.
     std::function<void(const std::string& path)> writes;
   };
   Collector(CollectorOptions options, Publisher publisher, Report report);
 
-  // One round over everything. True if something moved, so that another round should follow at
-  // once.
+  // One pass over all traces. True if any row or event moved: call it again at once.
   bool round();
 
-  // SIGHUP: each trace goes on in a new file, its next part, and what failed is tried at once.
+  // SIGHUP: continues each trace in a new file, its next part, and retries failures at once.
   void hang_up();
 
-  // Drains what the rings hold now, as far as the file system lets us, then lets go of living
-  // traces.
+  // Drains the rings as far as the file system allows, then detaches from live traces.
   void stop();
 
   // With --once: the first trace has ended.
@@ -55,13 +53,17 @@ class Collector {
     OutputNames names;
     Channel channel;
     std::uint64_t stats_version = 0;
-    std::string blocked_by;     // why its file can't take more, as it was said
-    bool change_file = false;   // wanted by hang_up()
-    Clock::time_point replace;  // of a lost file: not before
+    // Why its file takes no more, as printed last.
+    std::string blocked_by;
+    // Set by hang_up().
+    bool change_file = false;
+    // Do not replace a lost file before this time.
+    Clock::time_point replace;
   };
-  // A segment that could not be drained when it was last tried.
+  // A segment whose last attach failed.
   struct Waiting {
-    std::string why;  // as it was said
+    // As printed last.
+    std::string why;
     Clock::time_point again;
     std::chrono::milliseconds interval{0};
   };
@@ -83,11 +85,15 @@ class Collector {
   Publisher publisher_;
   Report report_;
   PlotJobs plots_;
-  std::map<std::string, Trace> traces_;     // by trace id
-  std::map<std::string, Waiting> waiting_;  // by trace id
-  std::set<std::string> quarantined_;       // trace ids that are not looked at again
-  std::set<std::string> served_elsewhere_;  // said once
-  std::set<std::string> left_behind_;       // drained, and not ours to remove
+  // All by trace id.
+  std::map<std::string, Trace> traces_;
+  std::map<std::string, Waiting> waiting_;
+  // Bad segments: never attach again.
+  std::set<std::string> quarantined_;
+  // Segments of another collector; printed once.
+  std::set<std::string> served_elsewhere_;
+  // Drained segments that we may not remove.
+  std::set<std::string> left_behind_;
   Clock::time_point discovered_;
   Clock::time_point stats_;
   bool directory_failed_ = false;

@@ -1,6 +1,5 @@
-// moetrace-collector-bench: how many route rows a second the collector turns from ring records into
-// joined lines in a file on tmpfs, on one core; beside it the same rows through
-// nlohmann::json::dump.
+// moetrace-collector-bench: route rows a second, from ring records to joined lines in a file on
+// tmpfs, on one core. For comparison the same rows through nlohmann::json::dump.
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,7 +23,8 @@ using namespace moetrace;
 constexpr std::uint32_t kLayers = 24;
 constexpr std::uint32_t kExperts = 60;
 constexpr std::uint32_t kTopK = 4;
-constexpr std::uint32_t kRows = 256;  // a decode batch: each row is another request
+// A decode batch: one row for each request.
+constexpr std::uint32_t kRows = 256;
 constexpr int kRepeats = 5;
 
 std::string cpu_model() {
@@ -35,7 +35,7 @@ std::string cpu_model() {
   return "unknown processor";
 }
 
-// Router outputs as softmax gives them: full float32 fractions, not round numbers.
+// Weights like those of a softmax: fractions with all digits of a float32.
 struct Routing {
   std::vector<std::int64_t> ids;
   std::vector<float> weights;
@@ -66,7 +66,7 @@ Routing random_routing() {
   std::exit(1);
 }
 
-// A closed segment with a full ring; returns its name and how many rows it holds.
+// Makes a closed segment with a full ring; returns its name and its number of rows.
 SegmentName fill_ring(const std::string& directory, const Routing& routing, std::uint64_t& rows) {
   moetrace_options options;
   moetrace_options_init(&options, sizeof options);
@@ -114,7 +114,7 @@ double drain_once(const std::string& directory, const Routing& routing, std::uin
                            meta_line(segment->map().header(), name.trace_id), {});
   if (!place) fail(place.error().message);
   auto drain = SegmentDrain::attach(std::move(*segment), std::move(*place),
-                                    first_layers(MOETRACE_MAX_LAYERS), [](const Batch&) {});
+                                    first_layers(MOETRACE_MAX_LAYERS), [](const LineBatch&) {});
   if (!drain) fail(drain.error().message);
   const auto start = std::chrono::steady_clock::now();
   while (true) {
@@ -123,13 +123,12 @@ double drain_once(const std::string& directory, const Routing& routing, std::uin
     if (*state == SegmentDrain::State::kEnded) break;
   }
   const double seconds = seconds_since(start);
-  if ((*drain)->totals().delivered != rows) fail("not every row was delivered");
+  if ((*drain)->totals().delivered() != rows) fail("not every row was delivered");
   ::unlink(path.c_str());
   return seconds;
 }
 
-// The same line through nlohmann/json, from values that lie ready in memory, to a file on the same
-// tmpfs.
+// The same lines through nlohmann/json, from values in memory to a file on the same tmpfs.
 double nlohmann_once(const std::string& directory, const Routing& routing, std::uint64_t rows) {
   const std::string path = directory + "/nlohmann.jsonl";
   std::FILE* file = std::fopen(path.c_str(), "w");
@@ -176,7 +175,8 @@ int main() {
   for (int n = 0; n < kRepeats; ++n) {
     const double seconds = drain_once(directory, routing, rows);
     ours.push_back(static_cast<double>(rows) / seconds);
-    const std::uint64_t fewer = rows / 8;  // the rate is what counts
+    // Fewer rows, because it is slow; only the rate counts.
+    const std::uint64_t fewer = rows / 8;
     theirs.push_back(static_cast<double>(fewer) / nlohmann_once(directory, routing, fewer));
   }
   ::rmdir(directory);

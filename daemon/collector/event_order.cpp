@@ -8,16 +8,16 @@
 namespace moetrace {
 namespace {
 
-// Numbers of steps, requests and positions; readers of a trace may keep them as signed numbers.
+// The largest step, request or position: readers of a trace may keep them as signed numbers.
 constexpr std::uint64_t kMostNumber = std::uint64_t{1} << 62;
 
 bool has_position(const moetrace_span& span) {
   return span.first_position != MOETRACE_UNKNOWN_POSITION;
 }
 
-// Whether two rows of the pass are said to be the same token. The spans' rows are disjoint.
+// Whether two rows of the pass claim the same token. The spans' rows are disjoint.
 bool repeats_a_token(const std::vector<moetrace_span>& spans) {
-  // An engine names its requests in the order in which they came, or each of them once.
+  // Fast path: in most passes each request has one span, in ascending order.
   const auto later = [](const moetrace_span& a, const moetrace_span& b) {
     return a.request >= b.request;
   };

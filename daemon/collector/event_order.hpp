@@ -1,5 +1,5 @@
-// What an event may say after those before it. A segment is not trusted: one that breaks these
-// rules, which every producer keeps, would make a trace that `moetrace verify` refuses.
+// Checks each event against the events before it. Every producer keeps these rules. A segment that
+// breaks them would make a trace that `moetrace verify` refuses.
 #pragma once
 
 #include <cstdint>
@@ -16,10 +16,10 @@ class EventOrder {
   explicit EventOrder(const moetrace_ring_header& header)
       : num_layers_(header.num_layers), moe_layers_(header.moe_layers) {}
 
-  // Takes the next event. Empty if it can follow those before it, else why it can't.
+  // Takes the next event. Returns why it can't follow the events before it, or "".
   std::string take(const Event& event);
 
-  // What an earlier collector has seen: later events have higher numbers.
+  // Takes a number that an earlier collector has seen: later events must have higher ones.
   void take_request(std::uint64_t request);
   void take_step(std::uint64_t step, std::int64_t time_ns);
 
@@ -32,10 +32,12 @@ class EventOrder {
 
   std::uint32_t num_layers_;
   moetrace_layer_mask moe_layers_;
-  std::uint64_t next_step_ = 0;  // steps and requests below were there already
+  // The lowest numbers that the next step and the next request may have.
+  std::uint64_t next_step_ = 0;
   std::uint64_t next_request_ = 0;
   std::int64_t last_time_ns_ = 0;
-  std::uint64_t records_ = 0;  // announced
+  // Announced so far.
+  std::uint64_t records_ = 0;
 };
 
 }  // namespace moetrace

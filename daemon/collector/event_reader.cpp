@@ -70,7 +70,7 @@ Result<std::optional<Event>> EventReader::next() {
   return event;
 }
 
-// The head is stored last, so everything behind it must be there.
+// The producer stores the head last, so every slot after it must be valid.
 bool EventReader::continues(std::uint64_t position, moetrace_event_kind kind) const {
   const auto upper = ring_.upper_at(position);
   return upper && static_cast<std::uint8_t>(*upper) == kind;
@@ -117,18 +117,19 @@ std::vector<RequestEvent> requests_in_table(const SegmentMap& map, std::uint64_t
   for (std::uint32_t n = 0; n < map.header().request_slots; ++n) {
     std::array<std::uint64_t, sizeof(moetrace_request_entry) / 8> words;
     auto* shared = reinterpret_cast<std::uint64_t*>(map.requests() + n);
-    // acquire: synchronizes with the release of the number in the producer's request book; the
-    // entry is whole.
+    // acquire: synchronizes with the release store of the number in the producer's request table:
+    // the entry is whole.
     words[0] = SharedWord(shared).load(std::memory_order_acquire);
     if (words[0] == 0) continue;
     for (std::size_t w = 1; w < words.size(); ++w)
       words[w] = SharedWord(shared + w).load(std::memory_order_acquire);
-    // relaxed: if a word above was of a later request, the acquire has made the 0 before it
-    // visible.
+    // relaxed: if a word above belongs to a later request, its acquire has made the 0 before that
+    // request visible.
     if (SharedWord(shared).load(std::memory_order_relaxed) != words[0]) continue;
     moetrace_request_entry entry;
     std::memcpy(&entry, words.data(), sizeof entry);
-    // Begun before `event` and not ended before it: a later event would tell us itself.
+    // Only requests that began before `event` and did not end before it: the ring has the later
+    // events.
     if (entry.begin_event >= event || entry.end_event < event ||
         entry.id_bytes > MOETRACE_MAX_REQUEST_ID)
       continue;

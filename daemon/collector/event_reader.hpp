@@ -1,4 +1,4 @@
-// Reads events out of a segment, which is not trusted: every slot is copied once and then checked.
+// Reads events from a segment. A segment is not trusted: every slot is copied once, then checked.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,8 @@ struct StepEvent {
   std::int64_t time_ns = 0;
   std::uint32_t rows = 0;
   std::uint32_t layers = 0;
-  std::vector<moetrace_span> spans;  // those of at least one row, sorted by first_row
+  // The spans of at least one row, sorted by first_row.
+  std::vector<moetrace_span> spans;
 };
 
 struct RequestEvent {
@@ -39,10 +40,12 @@ struct ControlEvent {
   moetrace_layer_mask layers{};
 };
 
-struct UnknownEvent {};  // of a later minor version
+// Of a later minor version.
+struct UnknownEvent {};
 
 struct Event {
-  std::uint64_t position = 0;  // its first slot
+  // Its first slot.
+  std::uint64_t position = 0;
   std::uint64_t slots = 0;
   std::variant<StepEvent, RequestEvent, RequestEndEvent, ControlEvent, UnknownEvent> body;
 };
@@ -51,9 +54,9 @@ class EventReader {
  public:
   EventReader(const SegmentMap& map, std::uint64_t position);
 
-  // The next whole event, if it is there. kBadSegment if what is there can't be an event, or lies
-  // more than a ring after the consumed position: its producer does not wait for us, and what we
-  // hold of its events would grow for ever.
+  // The next whole event, or nothing. kBadSegment if the slots can't be an event, or lie more than
+  // one ring after the consumed position: such a producer does not wait for us, and our copies of
+  // its events would grow for ever.
   Result<std::optional<Event>> next();
 
   std::uint64_t position() const { return position_; }
@@ -61,7 +64,7 @@ class EventReader {
   std::uint64_t published() const { return ring_.published(); }
 
  private:
-  // A copy of slot `position`, which has been seen to be valid.
+  // A copy of slot `position`, which must be valid.
   template <class T>
   T copy_slot(std::uint64_t position) const;
   bool continues(std::uint64_t position, moetrace_event_kind kind) const;
@@ -74,8 +77,8 @@ class EventReader {
   std::uint64_t position_;
 };
 
-// The live requests that the segment's table names and whose request event lies below `event`, in
-// the order of their numbers, each once.
+// The live requests in the segment's table whose request event lies below `event`: each once, by
+// number.
 std::vector<RequestEvent> requests_in_table(const SegmentMap& map, std::uint64_t event);
 
 }  // namespace moetrace

@@ -191,7 +191,7 @@ TEST(GoldenLines, Ends) {
 
 TEST(GoldenLines, Stats) {
   const TestDirectory directory;
-  const auto producer = Producer::open(test_settings(directory));
+  const auto producer = RingProducer::open(test_settings(directory));
   ASSERT_TRUE(producer) << producer.error().message;
   run_step(**producer, (*producer)->requests().begin("r0", 3, 0), 0, 3);
   (*producer)->hook().close();  // mirrors the counts

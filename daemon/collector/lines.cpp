@@ -35,20 +35,6 @@ std::vector<std::string> lines_of(const char* text) {
 
 }  // namespace
 
-bool Totals::possible() const {
-  for (const std::uint64_t number :
-       {attempted, delivered, filtered, hook_dropped, event_lost, holes, unclaimed}) {
-    if (number > kMostRecords) return false;
-  }
-  return accounted() <= attempted;
-}
-
-bool Totals::follow(const Totals& start) const {
-  return attempted >= start.attempted && delivered >= start.delivered &&
-         filtered >= start.filtered && hook_dropped >= start.hook_dropped &&
-         event_lost >= start.event_lost && holes >= start.holes && unclaimed >= start.unclaimed;
-}
-
 std::string json_string(std::string_view text) {
   return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
@@ -98,17 +84,18 @@ std::string meta_line(const moetrace_ring_header& h, const std::string& trace_id
   return meta.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
-void append_start(LineBuffer& out, std::uint64_t part, const Totals& t, std::uint64_t seq,
-                  std::uint64_t event, std::optional<std::uint64_t> step) {
+void append_start(LineBuffer& out, std::uint64_t part, const RunningTotals& t, std::uint64_t event,
+                  std::optional<std::uint64_t> step) {
   if (part == 1) {
     out.append("{\"type\":\"base\"");
   } else {
     out.append("{\"type\":\"part\",\"part\":", part);
   }
-  out.append(",\"seq\":", seq, ",\"event\":", event, ",\"step\":", step, ",\"open\":", t.open(),
-             ",\"dropped_total\":", t.dropped(), ",\"attempted_total\":", t.attempted,
-             ",\"delivered_total\":", t.delivered, ",\"filtered_total\":", t.filtered,
-             ",\"torn_total\":", t.torn(), ",\"event_lost_total\":", t.event_lost, "}\n");
+  out.append(",\"seq\":", t.next_seq(), ",\"event\":", event, ",\"step\":", step,
+             ",\"open\":", t.open(), ",\"dropped_total\":", t.dropped(),
+             ",\"attempted_total\":", t.attempted(), ",\"delivered_total\":", t.delivered(),
+             ",\"filtered_total\":", t.filtered(), ",\"torn_total\":", t.torn(),
+             ",\"event_lost_total\":", t.event_lost(), "}\n");
 }
 
 void append_request(LineBuffer& out, const RequestEvent& r, std::optional<std::uint64_t> event) {
@@ -126,14 +113,14 @@ void append_request_end(LineBuffer& out, const RequestEndEvent& end, const std::
              ",\"event\":", event, "}\n");
 }
 
-void append_step(LineBuffer& out, const StepEvent& step, const Totals& t, std::uint64_t seq,
+void append_step(LineBuffer& out, const StepEvent& step, const RunningTotals& t,
                  std::uint64_t event) {
   out.append("{\"type\":\"step\",\"step\":", step.step, ",\"rows\":", step.rows,
-             ",\"layers\":", step.layers, ",\"time_ns\":", step.time_ns, ",\"seq\":", seq,
+             ",\"layers\":", step.layers, ",\"time_ns\":", step.time_ns, ",\"seq\":", t.next_seq(),
              ",\"dropped_total\":", t.dropped(), ",\"event\":", event,
-             ",\"attempted_total\":", t.attempted, ",\"delivered_total\":", t.delivered,
-             ",\"filtered_total\":", t.filtered, ",\"torn_total\":", t.torn(),
-             ",\"event_lost_total\":", t.event_lost, "}\n");
+             ",\"attempted_total\":", t.attempted(), ",\"delivered_total\":", t.delivered(),
+             ",\"filtered_total\":", t.filtered(), ",\"torn_total\":", t.torn(),
+             ",\"event_lost_total\":", t.event_lost(), "}\n");
 }
 
 void append_control(LineBuffer& out, const ControlEvent& control, std::uint64_t event) {
@@ -143,18 +130,18 @@ void append_control(LineBuffer& out, const ControlEvent& control, std::uint64_t 
              ",\"event\":", event, "}\n");
 }
 
-void append_loss(LineBuffer& out, std::uint64_t dropped, const Totals& t, std::string_view cause,
-                 std::optional<std::uint64_t> after_seq) {
+void append_loss(LineBuffer& out, std::uint64_t dropped, const RunningTotals& t,
+                 std::string_view cause, std::optional<std::uint64_t> after_seq) {
   out.append("{\"type\":\"loss\",\"dropped\":", dropped, ",\"dropped_total\":", t.dropped(),
              ",\"cause\":\"", cause, "\",\"after_seq\":", after_seq,
-             ",\"event_lost_total\":", t.event_lost, "}\n");
+             ",\"event_lost_total\":", t.event_lost(), "}\n");
 }
 
 void append_torn(LineBuffer& out, std::optional<std::uint64_t> first_seq, std::uint64_t count) {
   out.append("{\"type\":\"torn\",\"first_seq\":", first_seq, ",\"count\":", count, "}\n");
 }
 
-void append_end(LineBuffer& out, const Totals& t, std::string_view status,
+void append_end(LineBuffer& out, const RunningTotals& t, std::string_view status,
                 const std::optional<Cost>& cost, std::uint64_t open) {
   std::optional<std::uint64_t> announce_ns;
   std::optional<std::uint64_t> hook_ns;
@@ -162,8 +149,8 @@ void append_end(LineBuffer& out, const Totals& t, std::string_view status,
     announce_ns = cost->announce_ns;
     hook_ns = cost->hook_ns;
   }
-  out.append("{\"type\":\"end\",\"attempted\":", t.attempted, ",\"delivered\":", t.delivered,
-             ",\"filtered\":", t.filtered, ",\"dropped\":", t.dropped(), ",\"torn\":", t.torn(),
+  out.append("{\"type\":\"end\",\"attempted\":", t.attempted(), ",\"delivered\":", t.delivered(),
+             ",\"filtered\":", t.filtered(), ",\"dropped\":", t.dropped(), ",\"torn\":", t.torn(),
              ",\"status\":\"", status, "\",\"cost\":{\"announce_ns\":", announce_ns,
              ",\"hook_ns\":", hook_ns, "}");
   if (status == kContinued) out.append(",\"open\":", open);

@@ -6,7 +6,7 @@
 namespace moetrace {
 namespace {
 
-// What a message takes beside its text.
+// The memory of a message without its text.
 constexpr std::size_t kOverhead = 512;
 
 std::size_t bytes_of(const Message& message) {

@@ -1,5 +1,5 @@
-// Hands messages from the collector's thread to the publisher's. Bounded in bytes: a full queue
-// refuses, and never makes the collector wait.
+// Passes messages from the collector's thread to the publisher's. Bounded in bytes: a full queue
+// refuses a message, so the collector never waits.
 #pragma once
 
 #include <array>
@@ -11,7 +11,7 @@
 #include <optional>
 #include <string>
 
-#include "daemon/collector/batch.hpp"
+#include "daemon/collector/line_batch.hpp"
 #include "shm/file_lock.hpp"
 
 namespace moetrace {
@@ -19,14 +19,18 @@ namespace moetrace {
 enum class Topic : std::uint8_t { kRoute, kMeta, kStats };
 constexpr std::size_t kTopics = 3;
 
-// A trace as its subscribers know it. The publisher's thread alone looks into it.
+// A trace as its subscribers know it. Only the publisher's thread uses it.
 struct PublishedTrace {
   std::string trace_id;
   std::uint64_t generation = 0;
-  std::string meta;                 // the trace's first line; empty: not known yet
-  std::uint64_t meta_sent_for = 0;  // how many subscriptions to `meta` have got that line
-  Totals totals;                    // as of the last message
-  std::array<std::uint64_t, kTopics> next_number{};  // each topic counts from 0
+  // The trace's first line; empty: not known yet.
+  std::string meta;
+  // How many subscriptions to `meta` have got that line.
+  std::uint64_t meta_sent_for = 0;
+  // At the end of the last message.
+  RunningTotals totals;
+  // Each topic counts from 0.
+  std::array<std::uint64_t, kTopics> next_number{};
 };
 
 struct Message {
@@ -35,25 +39,27 @@ struct Message {
   Kind kind = Kind::kLines;
   std::shared_ptr<PublishedTrace> trace;
   Topic topic = Topic::kMeta;
-  std::uint64_t missed = 0;  // messages of this topic that the queue refused since the last one
+  // Messages of this topic that the queue refused since the last one.
+  std::uint64_t missed = 0;
   Run run;
-  std::string text;  // kBegin: the trace's first line; kLines: the lines
+  // kBegin: the trace's first line; kLines: the lines.
+  std::string text;
 };
 
 class MessageQueue {
  public:
   explicit MessageQueue(std::size_t most_bytes);
 
-  // False if it is full: then `message` is as it was. The begin of a trace always fits, and so does
-  // any message where none waits.
+  // False if the queue is full; then `message` is unchanged. kBegin always fits, and an empty queue
+  // takes any message.
   bool push(Message& message);
-  // The oldest message; nothing if there is none.
+  // The oldest message, or nothing.
   std::optional<Message> pop();
-  // To be called after the last push. Makes `descriptor` readable for good.
+  // Call it after the last push. From then on `descriptor` stays readable.
   void close();
   bool closed() const;
 
-  // Readable as long as there is something to pop.
+  // Readable while a message waits.
   int descriptor() const { return event_.get(); }
 
  private:

@@ -18,7 +18,7 @@ Error bad(const std::string& why) {
   return {ErrorCode::kBadArgument, why};
 }
 
-// The configuration file: a JSON object whose keys are the long options' names, '-' written as '_'.
+// Reads the configuration file: a JSON object. Its keys are the long options with '_' for '-'.
 std::optional<Error> read_config(const std::string& path, CollectorOptions& options,
                                  std::string& layers) {
   std::ifstream file(path);
@@ -67,7 +67,8 @@ std::optional<Error> read_config(const std::string& path, CollectorOptions& opti
     if (!fits)
       return bad(
           "config " + path + ": \"" + key +
-          "\" has the wrong type; texts, \"publish\" a list, \"once\" and \"quiet\" booleans");
+          "\" has the wrong type; \"publish\" is a list, \"once\" and \"quiet\" are booleans, "
+          "every other value is a text");
   }
   return std::nullopt;
 }
@@ -82,30 +83,33 @@ Result<ParsedOptions> parse_collector_options(int argc, const char* const* argv)
   std::string config;
   std::string layers;
   app.add_option("--config", config, "JSON file with the same settings (output_dir, publish, ...)");
-  auto* session =
-      app.add_option("--session", given.session,
-                     "serve the segments of this session (default: MOETRACE_SESSION, \"default\")");
+  auto* session = app.add_option(
+      "--session", given.session,
+      "serve the segments of this session (default: $MOETRACE_SESSION, else \"default\")");
   auto* directory =
       app.add_option("--directory", given.directory,
-                     "ring directory (default: MOETRACE_DIR, /run/moetrace, /dev/shm)");
+                     "the ring directory; without it, $MOETRACE_DIR, /run/moetrace or /dev/shm");
   auto* output_dir = app.add_option(
       "--output-dir", given.output_dir,
       "write <trace id>.jsonl here (default: $STATE_DIRECTORY, else the current directory)");
-  auto* output = app.add_option("--output", given.output,
-                                "write the trace here; further ranks to <name>.rank1.jsonl, ...");
+  auto* output =
+      app.add_option("--output", given.output,
+                     "write the trace to this file; other ranks go to <name>.rank1.jsonl, ...");
   output_dir->excludes(output);
-  auto* publish = app.add_option("--publish", given.publish,
-                                 "ZeroMQ endpoint, may be given again; none: do not publish")
-                      ->take_all();
+  auto* publish =
+      app.add_option("--publish", given.publish,
+                     "publish on this ZeroMQ endpoint; repeat it for more; none: do not publish")
+          ->take_all();
   auto* plot_dir = app.add_option("--plot-dir", given.plot_dir,
                                   "draw each ended trace into <plot-dir>/<trace id>/");
   auto* layers_option = app.add_option(
-      "--layers", layers, "write these layers only, such as 0,5-7; the others count as filtered");
+      "--layers", layers, "write only these layers, such as 0,5-7; the others count as filtered");
   app.add_flag("--once", given.once, "end when the first trace has ended");
-  app.add_flag("--quiet", given.quiet, "say only what goes wrong, not when traces begin and end");
+  app.add_flag("--quiet", given.quiet,
+               "print only errors and warnings, not the begin and end of traces");
   app.add_option("--ready-fd", given.ready_fd,
                  "write a line \"ready ENDPOINT...\" to this descriptor when ready, then a line "
-                 "\"trace PATH\" for each trace file that is begun or gone on with")
+                 "\"trace PATH\" for each trace file that is begun or continued")
       ->group("")
       ->check(command_line::integer<int>(0));
   try {
@@ -121,7 +125,7 @@ Result<ParsedOptions> parse_collector_options(int argc, const char* const* argv)
   CollectorOptions options;
   options.once = given.once;
   options.ready_fd = given.ready_fd;
-  // Whoever gave us a descriptor is a program, and knows from there that we are ready.
+  // A descriptor comes from a program, which reads there that we are ready.
   options.quiet = given.quiet || given.ready_fd >= 0;
   if (const char* set = std::getenv("MOETRACE_SESSION"); set != nullptr && *set != '\0')
     options.session = set;

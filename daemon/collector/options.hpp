@@ -1,4 +1,5 @@
-// What moetraced was asked to do: command line over configuration file over defaults.
+// The settings of moetraced. The command line goes before the configuration file, that before the
+// defaults.
 #pragma once
 
 #include <optional>
@@ -12,19 +13,25 @@ namespace moetrace {
 
 struct CollectorOptions {
   std::string session = "default";
-  std::string directory;             // ring directory
-  std::string output_dir = ".";      // one file a trace, unless `output` is given
-  std::string output;                // one file
-  std::vector<std::string> publish;  // endpoints; empty: the default one; {"none"}: nothing
-  std::string plot_dir;              // empty: no pictures
-  moetrace_layer_mask layers{{~0ull, ~0ull, ~0ull, ~0ull}};  // the only ones that are written
+  // The ring directory.
+  std::string directory;
+  // One file for each trace goes here, unless `output` is set.
+  std::string output_dir = ".";
+  std::string output;
+  // Endpoints. Empty: the default one; {"none"}: publish nothing.
+  std::vector<std::string> publish;
+  // "": no pictures.
+  std::string plot_dir;
+  // Only these layers are written.
+  moetrace_layer_mask layers{{~0ull, ~0ull, ~0ull, ~0ull}};
   bool once = false;
-  bool quiet = false;  // only errors and warnings
+  // Print only errors and warnings.
+  bool quiet = false;
   int ready_fd = -1;
 };
 
-// Parses the command line; a usage error has kBadArgument. `help`: a text to be printed instead of
-// running (--help, --version).
+// Parses the command line. kBadArgument for a usage error. `help`: print this text and end (--help,
+// --version).
 struct ParsedOptions {
   CollectorOptions options;
   std::optional<std::string> help;

@@ -14,7 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The number in `.<number>`; nothing if the text is anything else.
+// The number in `.<number>`; nothing for any other text.
 std::optional<std::uint64_t> number_in(std::string_view text) {
   if (text.size() < 2 || text[0] != '.' || text[1] == '0') return std::nullopt;
   std::uint64_t number = 0;
@@ -68,7 +68,7 @@ Result<std::vector<std::uint64_t>> OutputNames::taken() const {
     return Error{
         failed == std::errc::permission_denied ? ErrorCode::kPermission : ErrorCode::kSystem,
         folder_ + ": can't list the traces there: " + failed.message() +
-            "; the ring holds what comes meanwhile"};
+            "; make the folder readable; the ring holds the rows meanwhile"};
   }
   std::sort(numbers.begin(), numbers.end());
   return numbers;
@@ -91,8 +91,7 @@ std::optional<Error> prepare_output(const CollectorOptions& options) {
       !S_ISREG(status.st_mode)) {
     return Error{ErrorCode::kBadArgument,
                  options.output +
-                     ": a trace needs a regular file, and this is a folder, a device "
-                     "or a pipe; give --output the name of a file"};
+                     ": is a folder, a device or a pipe; give --output the name of a regular file"};
   }
   return std::nullopt;
 }

@@ -10,29 +10,31 @@
 
 namespace moetrace {
 
-// Number 1 is the plain name, `trace.jsonl`; further ones are `trace.2.jsonl`, `trace.3.jsonl` and
-// so on. A second trace for one output takes the next free number, and so does a further part of a
+// Number 1 is the plain name, `trace.jsonl`; then follow `trace.2.jsonl`, `trace.3.jsonl` and so
+// on. A second trace for one output takes the next free number, and so does the next part of a
 // trace.
 class OutputNames {
  public:
   OutputNames(const CollectorOptions& options, const std::string& trace_id, std::uint32_t rank);
 
   std::string name(std::uint64_t number) const;
-  // The numbers whose names are taken, ascending. kPermission or kSystem if the folder can't be
-  // listed; none if it does not exist.
+  // The numbers of the existing files, ascending. Empty if the folder does not exist; kPermission
+  // or kSystem if it can't be listed.
   Result<std::vector<std::uint64_t>> taken() const;
-  // The user gave this very name, so a link may stand there.
+  // The user gave this very name, so it may be a link.
   bool chosen_by_user(std::uint64_t number) const { return chosen_ && number == 1; }
 
  private:
-  std::string folder_;  // "." if the name has none
-  std::string stem_;    // with the mark of the rank
+  // "." if the name has no folder.
+  std::string folder_;
+  // With ".rank1" and so on.
+  std::string stem_;
   std::string extension_;
   std::string plain_;
   bool chosen_ = false;
 };
 
-// Makes the folder that traces go to. An error if none can be made there, or if the output is a
+// Makes the folder of the traces. An error if no file can be made there, or if the output is a
 // device, a pipe or a folder.
 std::optional<Error> prepare_output(const CollectorOptions& options);
 

@@ -1,4 +1,4 @@
-// A trace in several files: each holds by itself, and together they hold what one file would.
+// A trace in several files: each is valid alone, and together they equal one file.
 #include "daemon/collector/test_trace.hpp"
 
 namespace moetrace {
@@ -27,7 +27,7 @@ class PartsTest : public testing::Test {
     return part == 1 ? path : directory.file("trace." + std::to_string(part) + ".jsonl");
   }
 
-  // Ends where it begins: what is in the parts, first part first, must be one trace.
+  // The parts, first part first, must be one trace: each begins where the part before ends.
   std::vector<json> expect_chain(std::uint64_t parts) {
     std::vector<json> whole;
     json before;
@@ -36,7 +36,7 @@ class PartsTest : public testing::Test {
       EXPECT_EQ(lines.front().at("type"), "meta");
       const json& end = lines.back();
       EXPECT_EQ(end.at("type"), "end");
-      expect_account(end);
+      expect_conservation(end);
       EXPECT_EQ(end.at("status"), part == parts ? "closed" : "continued");
       std::size_t first = 1;
       if (part > 1) {
@@ -68,13 +68,14 @@ class PartsTest : public testing::Test {
   std::string meta = meta_line(producer->map().header(), name.trace_id);
 };
 
-// Cut after any step, rows dropped and torn in between.
+// A part may end after any step, with dropped and torn rows in between.
 TEST_F(PartsTest, PartsAreWhatOneFileWouldBe) {
   const std::uint64_t request = producer->requests().begin("long", 9, 0);
   auto collector = attached();
   std::uint64_t parts = 1;
   for (std::uint64_t step = 0; step < 12; ++step) {
-    produce(request, step * 8, step == 5 ? 70 : 8);  // more than the ring holds
+    // Step 5 has more rows than the ring holds.
+    produce(request, step * 8, step == 5 ? 70 : 8);
     ASSERT_TRUE(drain(*collector));
     EXPECT_TRUE(collector->has_lines());
     if (step % 3 == 2) {
@@ -97,13 +98,13 @@ TEST_F(PartsTest, PartsAreWhatOneFileWouldBe) {
     }
   }
   EXPECT_EQ(steps, 12u);
-  EXPECT_EQ(routes, collector->totals().delivered);
+  EXPECT_EQ(routes, collector->totals().delivered());
   EXPECT_GT(collector->totals().dropped(), 0u);
-  EXPECT_EQ(collector->end()->totals.delivered, routes);
+  EXPECT_EQ(collector->end()->totals.delivered(), routes);
 }
 
-// A new collector after every pass, in half of the cases before it could move its positions, and a
-// new part now and then: at any instruction it may have died.
+// A new collector after every pass, in half of the cases before the old one moved its positions,
+// and a new part now and then: a collector may die at any instruction.
 TEST_F(PartsTest, NewCollectorsGoOnInTheLastPart) {
   const std::uint64_t request = producer->requests().begin("long", 1, 0);
   std::uint64_t parts = 1;
@@ -116,7 +117,7 @@ TEST_F(PartsTest, NewCollectorsGoOnInTheLastPart) {
     if (step % 5 == 4) {
       collector->go_on_in(next());
       ++parts;
-      // It dies before, while and after it changes the file.
+      // It dies before, during and after the change of file.
       for (std::uint64_t passes = step % 3; passes > 0; --passes) ASSERT_TRUE(collector->pass());
       if (step % 3 == 0) --parts;
     }
@@ -165,7 +166,7 @@ TEST_F(PartsTest, PartMayBeginInTheMiddleOfAStep) {
   expect_chain(2);
 }
 
-// Rows that were not given back yet are written to the next file; the others are lost and counted.
+// Rows still in the ring are written to the next file; the others are lost and counted.
 TEST_F(PartsTest, RemovedAndCutFilesAreReplaced) {
   const std::uint64_t request = producer->requests().begin("long", 5, 0);
   auto collector = attached();
@@ -211,10 +212,10 @@ TEST_F(PartsTest, RemovedAndCutFilesAreReplaced) {
   collector->replace_file(next());
   ASSERT_EQ(*drain(*collector), State::kEnded);
   EXPECT_EQ(read_lines(part_path(3)).back().at("status"), "closed");
-  expect_account(read_lines(part_path(3)).back());
+  expect_conservation(read_lines(part_path(3)).back());
 }
 
-// Two traces for one output, at one instant: each gets a file, also where one is there and empty.
+// Two traces with one output, at one instant: each gets a file, also if an empty one exists.
 TEST_F(PartsTest, FileBelongsToOneTrace) {
   auto other_producer = *RingProducer::open(test_settings(directory));
   const SegmentName other_name = other_producer->name();

@@ -24,8 +24,8 @@ bool PlotJobs::start(const std::vector<std::string>& trace_files, const std::str
   std::vector<char*> arguments;
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
-  // The collector takes its signals from a descriptor and has them blocked; its children must not
-  // inherit that.
+  // The collector blocks its signals and reads them from a descriptor; a child must not inherit the
+  // mask.
   posix_spawnattr_t attributes;
   ::posix_spawnattr_init(&attributes);
   sigset_t none;

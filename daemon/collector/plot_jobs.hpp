@@ -1,4 +1,4 @@
-// Starts the plotter as a child process for each trace that has ended.
+// Runs the plotter as a child process for each trace that has ended.
 #pragma once
 
 #include <sys/types.h>
@@ -10,16 +10,17 @@ namespace moetrace {
 
 class PlotJobs {
  public:
-  // False if it can't be started; `why` says so.
+  // False if it can't be started; then `why` is an error line.
   bool start(const std::vector<std::string>& trace_files, const std::string& output_dir,
              std::string& why);
-  // Takes the ended ones; returns a line for each that failed.
+  // Reaps the ended jobs; returns a line for each failed one.
   std::vector<std::string> reap(bool wait);
 
  private:
   struct Job {
     pid_t pid;
-    std::string trace_files;  // as a command line has them
+    // As on a command line.
+    std::string trace_files;
   };
   std::vector<Job> jobs_;
 };

@@ -6,7 +6,7 @@
 namespace moetrace {
 namespace {
 
-// The default endpoint in the first runtime folder where it can be made; nullptr: in none. An error
+// Binds the default endpoint in the first usable runtime folder; nullptr if there is none. An error
 // if another collector has it.
 Result<std::unique_ptr<XpubSocket>> bind_default(const std::string& session,
                                                  const Publisher::Say& say) {
@@ -16,8 +16,8 @@ Result<std::unique_ptr<XpubSocket>> bind_default(const std::string& session,
     const std::string endpoint = "ipc://" + file;
     std::string why = prepare_runtime_folder(folder);
     if (why.empty() && file.size() > kMostSocketPath)
-      why = "a socket's path there has " + std::to_string(file.size()) + " bytes, at most " +
-            std::to_string(kMostSocketPath) + " fit";
+      why = "a socket's path there has " + std::to_string(file.size()) + " bytes; the limit is " +
+            std::to_string(kMostSocketPath);
     if (why.empty()) {
       auto socket = XpubSocket::bind({endpoint}, say);
       if (!socket) return socket.error();
@@ -26,7 +26,7 @@ Result<std::unique_ptr<XpubSocket>> bind_default(const std::string& session,
     }
     passed += folder + ": " + why + "; ";
   }
-  say("publish: " + passed + "nothing is published, traces are written; give --publish ENDPOINT");
+  say("publish: " + passed + "traces are written but not published; give --publish ENDPOINT");
   return nullptr;
 }
 
@@ -55,7 +55,7 @@ Result<Publisher> Publisher::bind(const std::string& session,
   return publisher;
 }
 
-void Publisher::begin(Channel& channel, const std::string& meta, const Totals& totals) {
+void Publisher::begin(Channel& channel, const std::string& meta, const RunningTotals& totals) {
   Message message;
   message.kind = Message::Kind::kBegin;
   message.run.totals = totals;
@@ -63,9 +63,9 @@ void Publisher::begin(Channel& channel, const std::string& meta, const Totals& t
   hand_over(channel, std::move(message));
 }
 
-// One message a topic, however many steps a batch has: else a slow moment of a subscriber would
-// cost it one message a step.
-void Publisher::publish(Channel& channel, const Batch& batch) {
+// One message for each topic, however many steps the batch has: otherwise a slow moment would cost
+// a subscriber one message for each step.
+void Publisher::publish(Channel& channel, const LineBatch& batch) {
   if (batch.runs.empty() || !broadcaster_) return;
   Message merged[2];  // [route]
   merged[1].topic = Topic::kRoute;
@@ -76,13 +76,15 @@ void Publisher::publish(Channel& channel, const Batch& batch) {
     merged[run.route].text += batch.text.substr(run.begin, run.end - run.begin);
   }
   merged[1].run.totals = merged[0].run.totals = batch.runs.back().totals;
-  merged[0].run.totals.delivered -= merged[1].run.count;  // its rows are still to come
+  // The `meta` message precedes the rows.
+  merged[0].run.totals = merged[0].run.totals.before_delivery_of(merged[1].run.count);
   for (Message& message : merged) {
     if (message.run.count > 0) hand_over(channel, std::move(message));
   }
 }
 
-void Publisher::publish_stats(Channel& channel, const std::string& line, const Totals& totals) {
+void Publisher::publish_stats(Channel& channel, const std::string& line,
+                              const RunningTotals& totals) {
   Message message;
   message.topic = Topic::kStats;
   message.run = Run{false, 0, line.size(), std::nullopt, 1, totals};
@@ -90,7 +92,7 @@ void Publisher::publish_stats(Channel& channel, const std::string& line, const T
   hand_over(channel, std::move(message));
 }
 
-// A queue that is full loses the message as a full subscriber does: it has had its number.
+// A full queue loses the message, which keeps its number: subscribers count it as missed.
 void Publisher::hand_over(Channel& channel, Message message) {
   if (!broadcaster_) return;
   if (!channel.published) {

@@ -1,5 +1,5 @@
-// Publishes what was written, over ZeroMQ. A slow subscriber loses messages and never slows us; the
-// numbers in each header tell it exactly what it has missed.
+// Publishes written lines over ZeroMQ. A slow subscriber loses messages and never slows the
+// collector; the numbers in each header tell it exactly what it missed.
 #pragma once
 
 #include <array>
@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "daemon/collector/batch.hpp"
+#include "daemon/collector/line_batch.hpp"
 #include "daemon/collector/message_queue.hpp"
 #include "shm/errors.hpp"
 
@@ -17,35 +17,36 @@ namespace moetrace {
 
 class Broadcaster;
 
-// A trace that is being published.
+// A published trace.
 struct Channel {
   std::string trace_id;
   std::uint64_t generation = 0;
 
-  std::shared_ptr<PublishedTrace> published;  // made with the first message
-  std::array<std::uint64_t, kTopics>
-      unannounced{};  // missed messages that no later one tells of yet
+  // Made with the first message.
+  std::shared_ptr<PublishedTrace> published;
+  // Missed messages that no later message has counted yet.
+  std::array<std::uint64_t, kTopics> unannounced{};
 };
 
 class Publisher {
  public:
   using Say = std::function<void(const std::string&)>;
 
-  // Binds one XPUB socket to the endpoints of a session's collector, and lists them. {"none"}:
-  // nothing is published. Empty: the default endpoint; where it can't be made, `say` gets a line,
-  // and nothing is published. `say` prints one line, also from another thread.
+  // Binds one XPUB socket to the endpoints of a session's collector, and lists them in a file.
+  // {"none"}: publishes nothing. Empty: the default endpoint; if that can't be made, `say` gets a
+  // line, and nothing is published. `say` prints one line; another thread may call it.
   static Result<Publisher> bind(const std::string& session,
                                 const std::vector<std::string>& endpoints, const Say& say);
   Publisher(Publisher&&) noexcept;
   ~Publisher();
 
-  // The endpoints as they are bound (a port of * is filled in).
+  // The bound endpoints, with the port that replaced a *.
   const std::vector<std::string>& endpoints() const { return endpoints_; }
 
-  // From now on late subscribers get `meta`, the trace's first line.
-  void begin(Channel& channel, const std::string& meta, const Totals& totals);
-  void publish(Channel& channel, const Batch& batch);
-  void publish_stats(Channel& channel, const std::string& line, const Totals& totals);
+  // From now on new subscribers get `meta`, the trace's first line.
+  void begin(Channel& channel, const std::string& meta, const RunningTotals& totals);
+  void publish(Channel& channel, const LineBatch& batch);
+  void publish_stats(Channel& channel, const std::string& line, const RunningTotals& totals);
 
  private:
   Publisher();

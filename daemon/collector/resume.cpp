@@ -12,7 +12,8 @@ namespace {
 
 using Json = nlohmann::json;
 constexpr std::size_t kBlock = 1 << 20;
-// A `meta` line has some kB; with the notes and names of 256 layers it stays far below this.
+// The longest `meta` line that is read. A real one has a few kB, far less than this even with the
+// notes and names of 256 layers.
 constexpr std::size_t kMostOpening = 1 << 20;
 
 Error unreadable(const std::string& path, const std::string& why) {
@@ -28,7 +29,7 @@ Result<std::uint64_t> size_of(int fd, const std::string& path) {
   return static_cast<std::uint64_t>(status.st_size);
 }
 
-// Reads [offset, offset + bytes), all of which the file's size promises.
+// Reads [offset, offset + bytes), which must lie below the file's size.
 Result<std::string> read_at(int fd, const std::string& path, std::uint64_t offset,
                             std::size_t bytes) {
   std::string text(bytes, '\0');
@@ -39,21 +40,21 @@ Result<std::string> read_at(int fd, const std::string& path, std::uint64_t offse
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return unreadable(path, std::strerror(errno));
     if (got == 0) {
-      return unreadable(
-          path, "it ends at byte " + std::to_string(offset + have) + ", before its size says so");
+      return unreadable(path,
+                        "it ends at byte " + std::to_string(offset + have) + ", before its size");
     }
     have += static_cast<std::size_t>(got);
   }
   return text;
 }
 
-// The last position below `end` where `needle` stands, searching backwards block by block.
+// The last position of `needle` below `end`. Searches backwards block by block.
 Result<std::optional<std::uint64_t>> find_last(int fd, const std::string& path, std::uint64_t end,
                                                std::string_view needle) {
   std::uint64_t stop = end;
   while (stop > 0) {
     const std::uint64_t start = stop > kBlock ? stop - kBlock : 0;
-    // A needle may straddle the blocks' border.
+    // The needle may straddle two blocks.
     const std::uint64_t until = std::min<std::uint64_t>(stop + needle.size() - 1, end);
     const auto text = read_at(fd, path, start, static_cast<std::size_t>(until - start));
     if (!text) return text.error();
@@ -64,8 +65,8 @@ Result<std::optional<std::uint64_t>> find_last(int fd, const std::string& path, 
   return std::optional<std::uint64_t>();
 }
 
-// Follows the lines from the last step line (or from the file's start) and keeps the totals. What
-// can't be a collector's line, or makes a sum that can't be, is refused.
+// Counts the lines after the last step line, or after the file's start. Refuses a line that no
+// collector writes.
 class Follower {
  public:
   TracePosition position;
@@ -90,15 +91,9 @@ class Follower {
     std::uint64_t seq = 0;
     const char* first = line.data() + at + kSeq.size();
     const auto [end, failed] = std::from_chars(first, line.data() + line.size(), seq);
-    if (failed != std::errc{} || end == line.data() + line.size() || *end != '}' ||
-        seq < position.next_seq || seq == UINT64_MAX)
-      return false;
-    // Slots that were left out on purpose leave a gap; holes have their torn line.
-    position.totals.filtered += seq - position.next_seq;
-    position.next_seq = seq + 1;
-    ++position.totals.delivered;
+    if (failed != std::errc{} || end == line.data() + line.size() || *end != '}') return false;
     position.head.reset();
-    return true;
+    return position.totals.deliver(seq);
   }
 
   // Throws Json::type_error unless it is an integer >= 0.
@@ -143,49 +138,30 @@ class Follower {
   }
 
   bool follow_totals(const Json& json) {
-    Totals& totals = position.totals;
-    totals.attempted = number(json, "attempted_total");
-    totals.delivered = number(json, "delivered_total");
-    totals.filtered = number(json, "filtered_total");
-    totals.event_lost = number(json, "event_lost_total");
-    const std::uint64_t dropped = number(json, "dropped_total");
-    const std::uint64_t torn = number(json, "torn_total");
-    position.next_seq = number(json, "seq");
-    // Every number below `seq` was delivered, filtered or a hole.
-    std::uint64_t seen = 0;
-    if (__builtin_add_overflow(totals.delivered, totals.filtered, &seen) ||
-        seen > position.next_seq || dropped < totals.event_lost)
-      return false;
-    totals.hook_dropped = dropped - totals.event_lost;
-    totals.holes = position.next_seq - seen;
-    if (torn < totals.holes) return false;
-    totals.unclaimed = torn - totals.holes;
-    return true;
+    const auto totals = RunningTotals::from_line({.seq = number(json, "seq"),
+                                                  .attempted = number(json, "attempted_total"),
+                                                  .delivered = number(json, "delivered_total"),
+                                                  .filtered = number(json, "filtered_total"),
+                                                  .dropped = number(json, "dropped_total"),
+                                                  .torn = number(json, "torn_total"),
+                                                  .event_lost = number(json, "event_lost_total")});
+    if (totals) position.totals = *totals;
+    return totals.has_value();
   }
 
   bool follow_loss(const Json& json) {
-    Totals& totals = position.totals;
     const std::uint64_t event_lost = number(json, "event_lost_total");
     const std::uint64_t dropped = number(json, "dropped_total");
-    if (event_lost < totals.event_lost || dropped < event_lost) return false;
-    totals.attempted += event_lost - totals.event_lost;
-    totals.event_lost = event_lost;
-    totals.hook_dropped = dropped - event_lost;
-    return true;
+    return dropped >= event_lost && position.totals.lose_events_up_to(event_lost) &&
+           position.totals.drop_up_to(dropped - event_lost);
   }
 
   bool follow_torn(const Json& json) {
-    Totals& totals = position.totals;
     const std::uint64_t count = number(json, "count");
-    if (json.at("first_seq").is_null()) {
-      totals.unclaimed += count;
-      return true;
-    }
-    const std::uint64_t first = number(json, "first_seq");
-    if (first < position.next_seq || count > UINT64_MAX - first) return false;
-    totals.filtered += first - position.next_seq;
-    totals.holes += count;
-    position.next_seq = first + count;
+    if (!json.at("first_seq").is_null())
+      return position.totals.tear_slots(number(json, "first_seq"), count);
+    if (count > position.totals.open()) return false;
+    position.totals.tear_unclaimed(count);
     return true;
   }
 };
@@ -238,7 +214,8 @@ Result<ResumePoint> find_resume_point(int fd, const std::string& path, const Ope
   if (!size) return size.error();
   const auto last_newline = find_last(fd, path, *size, "\n");
   if (!last_newline) return last_newline.error();
-  const std::uint64_t end = last_newline->value_or(0) + 1;  // behind `meta` at least
+  // At least the end of `meta`: read_opening() has found that line.
+  const std::uint64_t end = last_newline->value_or(0) + 1;
   constexpr std::string_view kStep = "\n{\"type\":\"step\"";
   const auto step = find_last(fd, path, end, kStep);
   if (!step) return step.error();
@@ -248,7 +225,7 @@ Result<ResumePoint> find_resume_point(int fd, const std::string& path, const Ope
                  path + ": has a line that no collector wrote, near byte " + std::to_string(near)};
   };
   Follower follower;
-  // Where this file starts is not in its last lines.
+  // The last lines do not say where this file starts.
   if (*step && opening.start_line && !follower.follow(*opening.start_line)) return bad(0);
   std::uint64_t offset = *step ? **step + 1 : 0;
   std::string carry;

@@ -11,48 +11,54 @@
 
 namespace moetrace {
 
-// Where a file's own last lines say that it ends.
+// Where a file ends, by its own last lines.
 struct TracePosition {
-  bool ended = false;      // it has its `end` line
-  std::string end_status;  // that line's "status"
-  std::uint64_t part = 1;  // which part of its trace the file is
-  Totals totals;           // of the trace
-  Totals base;             // what `totals` were where the file starts
-  std::uint64_t next_seq = 0;
-  std::optional<std::uint64_t> last_event;  // the last event that has its line
-  std::optional<std::uint64_t> last_step;   // of the last step line
-  std::int64_t last_time_ns = 0;            // likewise
-  // Where nothing but its first lines is there, the live requests that they name. Its writer may
-  // have died between two of them.
+  // The file has its `end` line, with this "status".
+  bool ended = false;
+  std::string end_status;
+  // The file's number among the parts of its trace.
+  std::uint64_t part = 1;
+  // Of the trace: at the end of the file, and where the file starts.
+  RunningTotals totals;
+  RunningTotals base;
+  // The last event that has its line.
+  std::optional<std::uint64_t> last_event;
+  // Of the last step line.
+  std::optional<std::uint64_t> last_step;
+  std::int64_t last_time_ns = 0;
+  // The live requests that the head names, if the file has only its head. Its writer may have died
+  // between two of them.
   std::optional<std::set<std::uint64_t>> head;
 
-  // The trace goes on in another part.
+  // The trace continues in another part.
   bool continued() const { return ended && end_status == kContinued; }
 };
 
-// What the first lines of a file say.
+// The first lines of a file.
 struct Opening {
   std::string trace_id;
   std::uint64_t part = 1;
-  std::optional<std::string> start_line;  // `base` or `part`: where the file starts
+  // `base` or `part`: where the file starts.
+  std::optional<std::string> start_line;
 };
 
 struct ResumePoint {
   TracePosition position;
-  std::uint64_t whole_bytes = 0;  // up to the end of the last whole line
+  // Up to the end of the last whole line.
+  std::uint64_t whole_bytes = 0;
 };
 
-// `fd`: a readable file; `path`: its name in errors. A read that fails, or that gives less than the
-// file's size promises, is kSystem: whoever can't read a file knows nothing about it.
+// `fd`: a readable file; `path`: its name in errors. kSystem if a read fails, or ends before the
+// file's size: an unread file must not be changed.
 
-// Nothing if the file does not begin with a whole `meta` line of a trace and a second whole line.
+// Nothing unless the file begins with a whole `meta` line of a trace and a second whole line.
 Result<std::optional<Opening>> read_opening(int fd, const std::string& path);
 
-// Whether no whole line but `meta` is in the file, as a collector leaves it that dies in its first
-// write. True for an empty file.
+// Whether the file is empty or holds only `meta`, whole or cut, as a collector leaves it that dies
+// in its first write.
 Result<bool> is_unbegun(int fd, const std::string& path, std::string_view meta);
 
-// kBadFile if a line stands there that no collector writes.
+// kBadFile if the file has a line that no collector writes.
 Result<ResumePoint> find_resume_point(int fd, const std::string& path, const Opening& opening);
 
 }  // namespace moetrace

@@ -1,5 +1,5 @@
-// A collector may die at any instruction: what it left is a trace file cut at any byte, and
-// positions that are behind it.
+// A collector may die at any instruction: it leaves a trace file cut at any byte, and consumed
+// positions below the file's end.
 #include "daemon/collector/resume.hpp"
 
 #include <array>
@@ -15,7 +15,7 @@ class ResumeTest : public testing::Test {
  protected:
   ResumeTest() : producer(*RingProducer::open(test_settings(directory))), name(producer->name()) {}
 
-  // Steps, two requests, drops, a failed pass: every kind of line but `base`.
+  // Steps, two requests, drops, a failed pass: every kind of line except `base`.
   void produce_everything() {
     const std::uint64_t first = producer->requests().begin("first", 3, 0);
     run_step(*producer, first, 0, 3);
@@ -24,11 +24,12 @@ class ResumeTest : public testing::Test {
     producer->abort_step();
     producer->requests().end(first, 1, "stop");
     write_control(producer->map(), {true, 1, first_layers(1)});
-    run_step(*producer, second, 2, 70, 1);  // more than the ring has left
+    // More rows than the ring has room for.
+    run_step(*producer, second, 2, 70, 1);
     producer->requests().end(second, 1, "length");
     producer.reset();
   }
-  // Two of them go on.
+  // Two of them stay live.
   void begin_three_requests() {
     for (std::uint64_t& request : requests) request = producer->requests().begin("r", 3, 0);
     for (const std::uint64_t request : requests) run_step(*producer, request, 0, 3);
@@ -41,12 +42,12 @@ class ResumeTest : public testing::Test {
     producer.reset();
   }
 
-  // The file `cut` is as a collector leaves it that dies in the middle of a write; the segment as
-  // it was before any of it was consumed.
+  // A collector that dies in the middle of a write leaves the file `cut` at any byte; the segment
+  // is as it was before any of its rows were consumed.
   void expect_the_same_from_every_cut(const std::string& cut, const std::string& ring,
                                       const std::string& ctl) {
     const std::string whole = read_text(cut);
-    expect_account(read_lines(cut).back());
+    expect_conservation(read_lines(cut).back());
     const auto files = count_files();
     for (std::size_t bytes = 0; bytes <= whole.size(); ++bytes) {
       SCOPED_TRACE("cut at " + std::to_string(bytes));
@@ -93,8 +94,7 @@ TEST_F(ResumeTest, FileCutAtEveryByteComesOutTheSame) {
   expect_the_same_from_every_cut(path, ring, ctl);
 }
 
-// The first lines of a part name its live requests: they are written before anything else, and may
-// be cut, too.
+// The first lines of a part name its live requests. A write of these may be cut, too.
 TEST_F(ResumeTest, PartCutAtEveryByteComesOutTheSame) {
   begin_three_requests();
   {
@@ -130,8 +130,8 @@ TEST_F(ResumeTest, LateStartCutAtEveryByteComesOutTheSame) {
   expect_the_same_from_every_cut(path, ring, ctl);
 }
 
-// A living producer; the collector is stopped after each pass, in half of the cases before it could
-// move its positions.
+// A live producer. The collector dies after each pass, in half of the cases before it has moved its
+// positions.
 TEST_F(ResumeTest, NewCollectorAfterEveryPassNeitherLosesNorRepeats) {
   const std::uint64_t request = producer->requests().begin("r0", 1, 0);
   for (std::uint64_t step = 0; step < 40; ++step) {
@@ -165,7 +165,7 @@ TEST_F(ResumeTest, NewCollectorAfterEveryPassNeitherLosesNorRepeats) {
 TEST_F(ResumeTest, LostFileStartsLateInTheMiddleOfAStep) {
   const std::uint64_t request = producer->requests().begin("long", 5, 0);
   run_step(*producer, request, 0, 5);
-  // A step of which the first layer is there.
+  // A step with its first layer only.
   const moetrace_span span{request, 5, 0, 4};
   producer->begin_step(4, {&span, 1});
   const std::vector<std::int32_t> ids(8, 1);
@@ -198,10 +198,10 @@ TEST_F(ResumeTest, LostFileStartsLateInTheMiddleOfAStep) {
   const json& end = lines.back();
   EXPECT_EQ(end.at("attempted"), 6);
   EXPECT_EQ(end.at("delivered"), 6);
-  expect_account(end);
+  expect_conservation(end);
 }
 
-// Another file's name is taken: the trace gets the next one.
+// A foreign file has the name: the trace gets the next name.
 TEST_F(ResumeTest, FileOfAnotherIsLeftAlone) {
   const std::string second = directory.file("trace.2.jsonl");
   for (const std::string text : {"important notes\n", "no newline", "{\"type\":\"meta\"}\n",
@@ -215,7 +215,7 @@ TEST_F(ResumeTest, FileOfAnotherIsLeftAlone) {
   }
 }
 
-// A file that has lost its end stays as it is, and a new part begins where the ledger says.
+// A file that has lost its end stays unchanged, and a new part begins where the ledger says.
 TEST_F(ResumeTest, FileThatLostItsEndIsFollowedByAPart) {
   const std::uint64_t request = producer->requests().begin("r0", 1, 0);
   run_step(*producer, request, 0, 5);
@@ -237,7 +237,7 @@ TEST_F(ResumeTest, FileThatLostItsEndIsFollowedByAPart) {
   EXPECT_EQ(lines[1].at("part"), 2);
   EXPECT_EQ(lines[1].at("seq"), 10);
   EXPECT_EQ(lines.back().at("delivered"), 6);
-  expect_account(lines.back());
+  expect_conservation(lines.back());
 }
 
 TEST_F(ResumeTest, FileWithALineThatCannotBeIsFollowedByAPart) {

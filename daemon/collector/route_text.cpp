@@ -8,7 +8,8 @@
 namespace moetrace {
 namespace {
 
-constexpr std::size_t kIntegerRoom = 20;  // digits of the largest uint64
+// Digits of the largest uint64.
+constexpr std::size_t kIntegerRoom = 20;
 
 char* put(char* at, std::string_view text) {
   std::memcpy(at, text.data(), text.size());
@@ -49,7 +50,7 @@ void RouteText::enter(std::uint64_t step) {
 void RouteText::append(LineBuffer& out, const RouteOrigin& origin,
                        std::optional<std::uint64_t> token_idx, std::uint32_t layer,
                        const std::uint16_t* ids, const float* weights, std::uint64_t seq) const {
-  // Snippets are written as whole blocks and may reach up to 31 bytes behind the end.
+  // A snippet is written as a whole block and may reach 31 bytes beyond the end.
   constexpr std::size_t kFixedText = 128;
   char* at =
       out.room(origin.prefix.size() + origin.suffix.size() + step_.size() + 2 * kIntegerRoom +
@@ -60,9 +61,10 @@ void RouteText::append(LineBuffer& out, const RouteOrigin& origin,
   for (std::uint32_t j = 0; j < top_k_; ++j) {
     at = ids[j] < experts_.size() ? experts_[ids[j]].put(at) : put(at, "null,");
   }
-  at = put(at - 1, "],\"topk_weights\":[");  // over the last comma
+  // Over the last comma.
+  at = put(at - 1, "],\"topk_weights\":[");
   for (std::uint32_t j = 0; j < top_k_; ++j) {
-    // The shortest text that reads back as the same float32. JSON has no NaN and no infinity.
+    // The shortest text that reads back as the same float32. JSON knows neither NaN nor infinity.
     at = std::isfinite(weights[j]) ? put_float(at, weights[j]) : put(at, "null");
     *at++ = ',';
   }

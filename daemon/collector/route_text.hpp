@@ -1,4 +1,4 @@
-// Writes route lines, which are most of a trace: everything that repeats is text already.
+// Writes route lines, which are most of a trace. Text that repeats is made once.
 #pragma once
 
 #include <cstdint>
@@ -17,14 +17,14 @@ class RouteText {
   // The step of the lines that follow.
   void enter(std::uint64_t step);
 
-  // One line. `ids` and `weights` are a record's, top_k of each; `layer` is below num_layers;
-  // `token_idx` nothing: unknown.
+  // Appends one line. `ids` and `weights`: top_k of each, from the record. `layer`: below
+  // num_layers. `token_idx`: nothing if unknown.
   void append(LineBuffer& out, const RouteOrigin& origin, std::optional<std::uint64_t> token_idx,
               std::uint32_t layer, const std::uint16_t* ids, const float* weights,
               std::uint64_t seq) const;
 
  private:
-  // A short text, copied as a block of fixed size, which is one or two moves.
+  // A short text. It is copied as a block of fixed size: one or two move instructions.
   template <std::size_t N>
   struct Snippet {
     char text[N - 1];
@@ -33,9 +33,12 @@ class RouteText {
   };
 
   std::uint32_t top_k_;
-  std::vector<Snippet<32>> layers_;  // ,"layer":5,"topk_ids":[
-  std::vector<Snippet<8>> experts_;  // 43,
-  std::string step_;                 // 17,"seq":
+  // ,"layer":5,"topk_ids":[
+  std::vector<Snippet<32>> layers_;
+  // 43,
+  std::vector<Snippet<8>> experts_;
+  // 17,"seq":
+  std::string step_;
 };
 
 }  // namespace moetrace

@@ -1,5 +1,4 @@
-// The routes of a drain: each is checked, joined with its step and written; what is missing is
-// torn.
+// The routes of a drain: each is checked, joined with its step and written; a hole is torn.
 #include <algorithm>
 #include <cstring>
 
@@ -11,10 +10,8 @@ namespace moetrace {
 std::optional<Error> SegmentDrain::write_routes(std::uint64_t end) {
   for (; route_ < end; ++route_) {
     const auto step_low = routes_.upper_at(route_);
-    if (!step_low) {
-      write_hole(route_);
-      continue;
-    }
+    // A hole stays open, below route_ and not below next_seq(), until write_holes().
+    if (!step_low) continue;
     std::optional<Error> wrong;
     const Entered entered = enter_step(*step_low);
     if (entered == Entered::kLater) break;
@@ -23,10 +20,8 @@ std::optional<Error> SegmentDrain::write_routes(std::uint64_t end) {
     } else {
       wrong = bad("a route of a step that was not announced");
     }
-    if (wrong) {
-      if (!final_end_) return wrong;
-      write_hole(route_);  // the last words of a dying producer
-    }
+    // A dying producer may leave a half-written slot: a hole.
+    if (wrong && !final_end_) return wrong;
   }
   return settle_holes();
 }
@@ -37,54 +32,48 @@ std::optional<Error> SegmentDrain::write_route(std::uint64_t position) {
   moetrace_route_head head;
   std::memcpy(&head, slot, sizeof head);
   if (auto error = check_place(head)) return error;
-  if (hole_count_ > 0) {
+  if (open_holes() > 0) {
     if (auto error = settle_holes()) return error;
   }
   if (!has_layer(filter_, head.layer)) {
-    ++totals_.filtered;
+    if (!totals_.filter_up_to(position + 1)) return bad("more records than a trace can have");
     return std::nullopt;
   }
+  if (!totals_.deliver(position)) return bad("more records than a trace can have");
   std::uint16_t ids[MOETRACE_MAX_TOP_K];
   float weights[MOETRACE_MAX_TOP_K];
   const RouteLayout layout = segment_.map().route_layout();
   std::memcpy(ids, slot + layout.ids_offset(), header.top_k * sizeof *ids);
   std::memcpy(weights, slot + layout.weights_offset(), header.top_k * sizeof *weights);
-  const StepJoin::Place place = join_.place(head.row);
+  const SpanJoin::Place place = join_.place(head.row);
   const std::size_t begin = out_.size();
   text_.append(out_, *place.origin, place.token_idx, head.layer, ids, weights, position);
-  ++totals_.delivered;
   mark(true, begin, position);
   return std::nullopt;
 }
 
-void SegmentDrain::write_hole(std::uint64_t position) {
-  if (hole_count_++ == 0) hole_first_ = position;
-}
-
-// As many as the announced rows explain; the others are of a step whose line comes next.
-void SegmentDrain::flush_hole() {
-  const std::uint64_t count = std::min(hole_count_, totals_.open());
+// Tears the open holes that announced rows explain. The others belong to a step whose line follows.
+void SegmentDrain::write_holes() {
+  const std::uint64_t count = std::min(open_holes(), totals_.open());
   if (count == 0) return;
   const std::size_t begin = out_.size();
-  append_torn(out_, hole_first_, count);
-  totals_.holes += count;
+  append_torn(out_, totals_.next_seq(), count);
+  totals_.tear_slots(totals_.next_seq(), count);
   step_left_ = std::min(step_left_, totals_.open());
   mark(false, begin, std::nullopt);
-  hole_first_ += count;
-  hole_count_ -= count;
 }
 
 std::optional<Error> SegmentDrain::settle_holes() {
-  flush_hole();
-  while (hole_count_ > 0 && !pending_.empty()) {
+  write_holes();
+  while (open_holes() > 0 && !pending_.empty()) {
     write_next_event();
-    flush_hole();
+    write_holes();
   }
-  if (hole_count_ > 0) return bad("more reserved slots than announced rows");
+  if (open_holes() > 0) return bad("more reserved slots than announced rows");
   return std::nullopt;
 }
 
-// Every hook fills the slots of a step layer by layer, and those of a layer row by row.
+// A hook fills the slots of a step layer by layer, and the slots of a layer row by row.
 std::optional<Error> SegmentDrain::check_place(const moetrace_route_head& head) {
   const std::uint64_t place = std::uint64_t{head.layer} << 32 | head.row;
   if (step_left_ == 0) return bad("a route of a step that is over");
@@ -106,9 +95,10 @@ std::optional<Error> SegmentDrain::check_place(const moetrace_route_head& head) 
   return std::nullopt;
 }
 
-// Writes the events up to the step that this route belongs to.
+// Writes the events up to and with the route's step.
 SegmentDrain::Entered SegmentDrain::enter_step(std::uint32_t step_low) {
-  // How far the route's step lies after `step`: the steps of a ring are less than 2^31 apart.
+  // How many steps the route's step lies after `step`. The steps of one ring are less than 2^31
+  // apart.
   const auto after = [&](const StepEvent& step) {
     return static_cast<std::int32_t>(step_low - static_cast<std::uint32_t>(step.step));
   };
@@ -121,7 +111,7 @@ SegmentDrain::Entered SegmentDrain::enter_step(std::uint32_t step_low) {
     write_next_event();
     if (found) return Entered::kYes;
   }
-  return events_behind_ ? Entered::kLater : Entered::kUnknown;
+  return more_events_ ? Entered::kLater : Entered::kUnknown;
 }
 
 }  // namespace moetrace

@@ -26,7 +26,7 @@ class SegmentDrainTest : public testing::Test {
     EXPECT_TRUE(state && *state == State::kEnded);
     const json end = read_lines(path).back();
     EXPECT_EQ(end.at("type"), "end");
-    expect_account(end);
+    expect_conservation(end);
     EXPECT_TRUE(segments_left().empty());
     return end;
   }
@@ -44,7 +44,7 @@ TEST_F(SegmentDrainTest, JoinsRowsWithRequestsAndPositions) {
   open();
   const std::uint64_t first = producer->requests().begin("alpha \"quoted\"", 3, 0);
   const std::uint64_t second = producer->requests().begin("beta", 2, 1);
-  // Two requests in one pass, the second one's rows first; row 5 belongs to nobody.
+  // Two requests in one pass, the rows of the second one first; row 5 has no request.
   const moetrace_span spans[] = {{first, 0, 2, 3}, {second, 1, 0, 2}};
   producer->begin_step(6, spans);
   const std::vector<std::int64_t> ids = {0, 1, 2, 3, 4, 5, 6, 7, 0, -1, 2, 3};
@@ -107,30 +107,31 @@ TEST_F(SegmentDrainTest, TheEndLineSaysWhatTracingCost) {
   EXPECT_LT(cost.at("announce_ns").get<std::uint64_t>(), 1'900'000'000'000u);
 }
 
-// A consumer that publishes in batches must also publish when it has caught up: else a ring that
-// was filled once stays full.
-TEST_F(SegmentDrainTest, DrainedRingIsGivenBackToTheProducer) {
+// A consumer that publishes in batches must also publish when it has caught up: otherwise a full
+// ring stays full.
+TEST_F(SegmentDrainTest, DrainedSlotsAreReleasedToTheProducer) {
   open();
   const std::uint64_t request = producer->requests().begin("r0", 1, 0);
   const auto collector = attached();
   for (int lap = 0; lap < 20; ++lap) {
-    run_step(*producer, request, static_cast<std::uint64_t>(lap) * 32,
-             32);  // 32 rows x 2 layers: every slot
+    // 32 rows x 2 layers fill the ring.
+    run_step(*producer, request, static_cast<std::uint64_t>(lap) * 32, 32);
     ASSERT_TRUE(drain(*collector));
     EXPECT_EQ(consumed(), 64u * static_cast<std::uint64_t>(lap + 1));
   }
   EXPECT_EQ(finish(*collector).at("dropped"), 0);
 }
 
-TEST_F(SegmentDrainTest, EventSlotsAreGivenBackAlsoWhenEveryRowWasDropped) {
+TEST_F(SegmentDrainTest, EventSlotsAreReleasedEvenIfEveryRowWasDropped) {
   open(2);
   const std::uint64_t request = producer->requests().begin("r0", 1, 0);
   const auto collector = attached();
-  for (std::uint64_t step = 0; step < 500; ++step) {  // far more events than the event ring holds
+  // Far more events than the event ring holds.
+  for (std::uint64_t step = 0; step < 500; ++step) {
     run_step(*producer, request, step, 1);
     if (step % 8 == 7) {
       ASSERT_TRUE(drain(*collector));
-      // All but the last step's may still be needed by nobody.
+      // Every step is over, so the ring keeps no event.
       EXPECT_EQ(events_consumed(), producer->events().position());
     }
   }
@@ -144,8 +145,8 @@ TEST_F(SegmentDrainTest, EventSlotsAreGivenBackAlsoWhenEveryRowWasDropped) {
 TEST_F(SegmentDrainTest, AnnouncementsWithoutRoomCountAsDropped) {
   open();
   const std::uint64_t request = producer->requests().begin("r0", 1, 0);
-  for (std::uint64_t step = 0; step < 100; ++step)
-    run_step(*producer, request, step, 1);  // 2 event slots each, 64 there
+  // Two event slots each; the ring has 64.
+  for (std::uint64_t step = 0; step < 100; ++step) run_step(*producer, request, step, 1);
   const auto collector = attached();
   ASSERT_TRUE(drain(*collector));
   run_step(*producer, request, 100, 1);
@@ -163,7 +164,8 @@ TEST_F(SegmentDrainTest, FailedPassIsTornAndNothingElseIs) {
   const std::uint64_t request = producer->requests().begin("r0", 1, 0);
   const auto collector = attached();
   run_step(*producer, request, 0, 3);
-  run_step(*producer, request, 3, 3, 1);  // only one of two layers
+  // Only one of two layers.
+  run_step(*producer, request, 3, 3, 1);
   producer->abort_step();
   ASSERT_TRUE(drain(*collector));
   const auto torn = lines_of(path, "torn");
@@ -176,11 +178,11 @@ TEST_F(SegmentDrainTest, FailedPassIsTornAndNothingElseIs) {
   EXPECT_EQ(end.at("delivered"), 15);
 }
 
-TEST_F(SegmentDrainTest, HolesOfADeadProducerAreTornAndWhatIsBehindThemIsDelivered) {
+TEST_F(SegmentDrainTest, HolesOfADeadProducerAreTornAndRowsAfterThemAreDelivered) {
   open();
   const std::uint64_t request = producer->requests().begin("r0", 1, 0);
   run_step(*producer, request, 0, 5);
-  // As if a GPU had died between claiming and committing slots 2, 3 and 7.
+  // Like a GPU that died between claiming and committing slots 2, 3 and 7.
   for (const std::uint64_t slot : {2u, 3u, 7u}) {
     const std::uint64_t nothing = 0;
     std::memcpy(producer->map().route_ring().slot(slot), &nothing, sizeof nothing);
@@ -196,7 +198,7 @@ TEST_F(SegmentDrainTest, HolesOfADeadProducerAreTornAndWhatIsBehindThemIsDeliver
   EXPECT_EQ(torn[1].at("first_seq"), 7);
 }
 
-TEST_F(SegmentDrainTest, WhatADeadGpuDidNotPublishIsTorn) {
+TEST_F(SegmentDrainTest, SlotsThatADeadGpuDidNotPublishAreTorn) {
   const Settings settings = test_settings(directory);
   moetrace_ring_header header = settings.header;
   header.claimer = MOETRACE_CLAIMER_GPU;
@@ -209,7 +211,8 @@ TEST_F(SegmentDrainTest, WhatADeadGpuDidNotPublishIsTorn) {
     Announcer announcer(map, events, requests);
     announcer.announce(4, {});
     RingWriter<MappedRing> writer(map.route_ring(), map.header().route_slots);
-    for (std::uint64_t row = 0; row < 4; ++row) {  // one of two layers, whole to the eye
+    // One of two layers; every slot looks valid.
+    for (std::uint64_t row = 0; row < 4; ++row) {
       std::memcpy(writer.memory().slot(row) + offsetof(moetrace_route_head, row), &row, sizeof row);
       writer.commit(writer.claim(1), 0);
     }
@@ -219,7 +222,7 @@ TEST_F(SegmentDrainTest, WhatADeadGpuDidNotPublishIsTorn) {
   std::optional<State> state;
   while (state != State::kEnded) state = *collector->pass();
   const json end = read_lines(path).back();
-  expect_account(end);
+  expect_conservation(end);
   EXPECT_EQ(end.at("delivered"), 3);
   EXPECT_EQ(end.at("torn"), 5);
   EXPECT_EQ(end.at("status"), "producer died");

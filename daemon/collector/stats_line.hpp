@@ -1,4 +1,4 @@
-// The line that `stats` subscribers get: how often each expert was chosen.
+// The line for subscribers of `stats`: how often each expert was chosen.
 #pragma once
 
 #include <cstdint>
@@ -11,12 +11,13 @@
 namespace moetrace {
 
 struct StatsLine {
-  std::uint64_t version;  // of the counts; a new one each time the producer mirrors them
+  // Of the counts; changes each time the producer mirrors them.
+  std::uint64_t version;
   std::string line;
 };
 
-// Nothing if the counts were never mirrored, or are being written just now.
+// Nothing before the first mirror of the counts, and while the producer writes them.
 std::optional<StatsLine> stats_line(const SegmentMap& map, const std::string& trace_id,
-                                    const Totals& totals);
+                                    const RunningTotals& totals);
 
 }  // namespace moetrace

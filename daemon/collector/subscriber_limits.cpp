@@ -15,18 +15,18 @@
 namespace moetrace {
 namespace {
 
-// The rest is said with the next line after this time.
+// At most one line in this time; the next line counts the others.
 constexpr auto kSayEvery = std::chrono::minutes(1);
-// A reader that has read nothing for so long is stuck. Of those, the ones that make us hold much
-// are let go.
+// A reader is stuck if it has read nothing for this long. If memory runs out, stuck readers go
+// first.
 constexpr auto kStuck = std::chrono::seconds(1);
 
 constexpr const char* kTooMany = "sent more subscriptions than a reader of three topics needs";
 constexpr const char* kEndless = "sends without an end";
-constexpr const char* kCrowd = "is one too many";
+constexpr const char* kCrowd = "is one more than the limit";
 constexpr const char* kNotReading = "does not read, and memory for slow readers has run out";
 
-// A number that no other socket of this machine has had. Nothing: `fd` is no socket any more.
+// A number that no other socket of this machine ever had. Nothing: `fd` is closed.
 std::optional<std::uint64_t> cookie_of(int fd) {
   std::uint64_t cookie = 0;
   socklen_t size = sizeof cookie;
@@ -83,7 +83,8 @@ void SubscriberLimits::accepted(int fd) {
 
 bool SubscriberLimits::allow(int fd, std::string_view message) {
   const auto cookie = fd < 0 ? std::optional<std::uint64_t>(0) : cookie_of(fd);
-  if (!cookie) return true;  // it has gone, and took its subscriptions along
+  // The connection is closed, and its subscriptions have ended.
+  if (!cookie) return true;
   Connection& connection = connection_of(fd, *cookie);
   if (connection.shut) return false;
   if (within_limits(connection, message)) return true;
@@ -91,7 +92,7 @@ bool SubscriberLimits::allow(int fd, std::string_view message) {
   return false;
 }
 
-// First byte: 1 subscribes, 0 unsubscribes; the topic follows.
+// The first byte, 1, subscribes, or 0, unsubscribes; the topic follows.
 bool SubscriberLimits::within_limits(Connection& connection, std::string_view message) {
   const auto now = Clock::now();
   const std::chrono::duration<double> passed = now - connection.filled;
@@ -108,7 +109,7 @@ bool SubscriberLimits::within_limits(Connection& connection, std::string_view me
 
 std::chrono::milliseconds SubscriberLimits::look(bool crowded) {
   forget_closed();
-  // What libzmq has freed since the last look goes back to the system.
+  // Return the memory that libzmq has freed since the last check to the system.
   if (std::exchange(trim_, false)) ::malloc_trim(0);
   const auto now = Clock::now();
   bool unread = false;
@@ -151,8 +152,8 @@ void SubscriberLimits::forget_closed() {
   });
 }
 
-// libzmq sees the end of the stream, closes the descriptor and forgets the subscriptions. Until
-// then the number can't become another socket's.
+// libzmq sees the end of the stream, closes the descriptor and drops the subscriptions. Until then
+// no other socket gets this number.
 void SubscriberLimits::shut(int fd, Connection& connection, const char* why) {
   connection.shut = true;
   connection.topics.clear();
@@ -169,7 +170,7 @@ void SubscriberLimits::say_shut(int fd, const char* why) {
   said_ = now;
   shut_since_ = 0;
   say_("publish: disconnected a subscriber" + (fd < 0 ? "" : peer_text(fd)) + ": it " + why +
-       others + "; the trace file is not affected, stop that program");
+       others + "; stop that program; the trace file is not affected");
 }
 
 }  // namespace moetrace

@@ -1,4 +1,4 @@
-// What subscribers may cost: each is a reader of three topics, and not a source of data.
+// Limits the cost of subscribers: each may read three topics, and send little.
 #pragma once
 
 #include <chrono>
@@ -15,50 +15,54 @@ class SubscriberLimits {
  public:
   using Say = std::function<void(const std::string&)>;
 
-  // Topics that a connection is subscribed to at a time; a reader needs three.
+  // Topics of one connection at a time; a reader needs three.
   static constexpr std::size_t kMostTopics = 64;
-  // Messages from a connection: this many at once, then this many a second. A program that asks for
-  // `meta` again once a second stays far below.
+  // Messages from one connection: first this many at once, then this many a second. A program that
+  // asks for `meta` again once a second stays far below.
   static constexpr double kMostAtOnce = 500;
   static constexpr double kMostPerSecond = 20;
-  // Each takes some 50 kB and a descriptor.
+  // Each takes about 50 kB and a descriptor.
   static constexpr std::size_t kMostConnections = 256;
-  // Unread bytes of a subscriber that are more than its greeting and subscriptions, and how many
-  // looks may find so many. A message without an end is never handed to us, and grows in libzmq.
+  // Disconnect a subscriber with this many unread bytes in this many checks in a row: more than a
+  // greeting and subscriptions need. A message without an end never reaches us; it grows in libzmq.
   static constexpr int kMostUnread = 4096;
   static constexpr int kMostUnreadLooks = 3;
   static constexpr std::chrono::milliseconds kLookEvery{20};
-  static constexpr std::chrono::milliseconds kLookAgain{10};  // after one that found so many
+  // After a check that found so many.
+  static constexpr std::chrono::milliseconds kLookAgain{10};
 
   // `say` prints one line.
   explicit SubscriberLimits(Say say);
 
-  // A connection has been accepted. One too many is shut down.
+  // Takes an accepted connection; shuts it down beyond kMostConnections.
   void accepted(int fd);
 
-  // `message` has come through `fd` (-1: from a peer that speaks ZMTP 2 or older, which libzmq does
-  // not tell). False: it is one too many; the connection is shut down, if it is known.
+  // Takes a message from `fd` (-1: libzmq does not name the connection of a peer with ZMTP 2 or
+  // older). False: the peer sends too much; a known connection is shut down.
   bool allow(int fd, std::string_view message);
 
   // All connections are gone.
   void clear() { connections_.clear(); }
 
-  // To be called again after what it returns. `crowded`: slow readers hold almost as much memory as
-  // they may; the one that has not read for the longest time is shut down.
+  // Checks every connection; call it again after the time that it returns. `crowded`: slow readers
+  // hold almost all the memory that they may; shuts down the one that has not read for the longest.
   std::chrono::milliseconds look(bool crowded);
-  // Whether there is a connection to look at.
+  // Whether a connection is known.
   bool any() const { return !connections_.empty(); }
 
  private:
   using Clock = std::chrono::steady_clock;
   struct Connection {
-    std::uint64_t cookie = 0;  // the socket's own: the number of a descriptor is used again
+    // Identifies the socket; a descriptor's number is reused.
+    std::uint64_t cookie = 0;
     std::set<std::string, std::less<>> topics;
     double left = kMostAtOnce;
     Clock::time_point filled;
-    int unread_looks = 0;  // in a row that found too much
+    // Checks in a row that found too many unread bytes.
+    int unread_looks = 0;
     int unsent_bytes = 0;
-    Clock::time_point read_at;  // when it has last read something, or had nothing to read
+    // When it last read, or had nothing to read.
+    Clock::time_point read_at;
     bool shut = false;
   };
 
@@ -71,7 +75,8 @@ class SubscriberLimits {
   void say_shut(int fd, const char* why);
 
   Say say_;
-  std::unordered_map<int, Connection> connections_;  // by descriptor, -1: all unknown ones
+  // By descriptor; -1: all peers that libzmq does not name.
+  std::unordered_map<int, Connection> connections_;
   Clock::time_point said_;
   std::uint64_t shut_since_ = 0;
   bool trim_ = false;

@@ -36,8 +36,8 @@ inline Settings test_settings(const TestDirectory& directory, std::uint64_t rout
   return settings;
 }
 
-// One pass of one request: rows [position, position + rows), all layers. `layers`: how many of them
-// really run.
+// One pass of one request: announces rows [position, position + rows) in all layers; records the
+// first `layers` of them.
 inline void run_step(RingProducer& producer, std::uint64_t request, std::uint64_t position,
                      std::uint32_t rows, std::uint32_t layers = kTestLayers) {
   const moetrace_span span{request, position, 0, rows};
@@ -68,10 +68,11 @@ inline Result<std::unique_ptr<SegmentDrain>> attach(
   auto place = place_trace(names, name.trace_id, meta_line(segment->map().header(), name.trace_id),
                            {segment->map().ctl()->route_consumed, ledger ? ledger->filtered : 0});
   if (!place) return place.error();
-  return SegmentDrain::attach(std::move(*segment), std::move(*place), filter, [](const Batch&) {});
+  return SegmentDrain::attach(std::move(*segment), std::move(*place), filter,
+                              [](const LineBatch&) {});
 }
 
-// Passes until nothing moves, or the trace has ended.
+// Passes until the drain is idle or the trace has ended.
 inline Result<SegmentDrain::State> drain(SegmentDrain& drain) {
   while (true) {
     const auto state = drain.pass();
@@ -107,8 +108,8 @@ inline std::vector<nlohmann::json> lines_of(const std::string& path, const std::
   return lines;
 }
 
-// The account that must hold in every ended trace.
-inline void expect_account(const nlohmann::json& end) {
+// Conservation, which must hold in every ended trace.
+inline void expect_conservation(const nlohmann::json& end) {
   EXPECT_EQ(end.at("attempted").get<std::uint64_t>(),
             end.at("delivered").get<std::uint64_t>() + end.at("filtered").get<std::uint64_t>() +
                 end.at("dropped").get<std::uint64_t>() + end.at("torn").get<std::uint64_t>());

@@ -22,17 +22,17 @@ Error cannot(const std::string& path, const std::string& doing, int error_number
   const char* what_to_try = "; give an output that can be written";
   if (error_number == EMFILE || error_number == ENFILE)
     what_to_try = "; raise the limit of open files (ulimit -n); a trace takes five";
-  if (error_number == EIO) what_to_try = "; check the disk, the collector tries again";
+  if (error_number == EIO) what_to_try = "; check the disk; the collector tries again";
   return {forbidden ? ErrorCode::kPermission : ErrorCode::kSystem,
           path + ": can't " + doing + ": " + std::strerror(error_number) + what_to_try};
 }
 
 Error in_use(const std::string& path) {
-  return {ErrorCode::kInUse, path + ": holds something else than this trace; give another output"};
+  return {ErrorCode::kInUse, path + ": does not belong to this trace; give another output"};
 }
 
-// In a folder where all may write, such as /tmp, another user may have put a file of its own under
-// a name that can be foreseen: what is written there would be that user's.
+// Whether another user may have put this file here, to read or change a trace: in a folder where
+// all may write, such as /tmp, any user can take a name that can be guessed.
 bool planted(const std::string& path, const struct stat& file) {
   if (file.st_uid == ::geteuid()) return false;
   struct stat folder {};
@@ -58,33 +58,33 @@ Result<TraceFile> TraceFile::take_new(const Name& name, std::string_view meta) {
   const int follow = name.may_be_link ? 0 : O_NOFOLLOW;
   TraceFile file;
   file.path_ = name.path;
-  // A trace is as private as the text: routing can give tokens away.
+  // A trace is as private as the text: routing can reveal tokens.
   file.fd_ = UniqueFd(::open(name.path.c_str(), flags | O_CREAT | O_EXCL, 0640));
   const bool made = file.fd_.valid();
   if (!made && errno != EEXIST) return cannot(name.path, "make it", errno);
   if (!made) {
     file.fd_ = UniqueFd(::open(name.path.c_str(), flags | follow));
-    // The user's own link, to what is not there yet.
+    // The user's own link, to a file that does not exist yet.
     if (!file.fd_.valid() && errno == ENOENT && name.may_be_link)
       file.fd_ = UniqueFd(::open(name.path.c_str(), flags | O_CREAT, 0640));
     const bool out_of_descriptors = errno == EMFILE || errno == ENFILE;
     if (!file.fd_.valid() && (errno == EIO || out_of_descriptors))
       return cannot(name.path, "open it", errno);
-    // A link, a folder, a socket, another user's file: the name is taken.
+    // A link, a folder, a socket or another user's file has the name.
     if (!file.fd_.valid()) return in_use(name.path);
   }
   struct stat status {};
   if (::fstat(file.fd_.get(), &status) != 0) return cannot(name.path, "look at it", errno);
   if (!S_ISREG(status.st_mode) || (!made && planted(name.path, status))) return in_use(name.path);
   const Lock locked = file.lock();
-  // Without locks exclusive creation is the only guard.
+  // Without locks, exclusive creation is the only protection.
   if (locked == Lock::kTaken || (locked == Lock::kNone && !made)) return in_use(name.path);
-  // Between opening and locking it may have been filled by another trace, or removed.
+  // Between the open and the lock another trace may have filled it, or removed it.
   if (!file.has_its_name()) return in_use(name.path);
   const auto unbegun = is_unbegun(file.fd_.get(), name.path, meta);
   if (!unbegun) return unbegun.error();
   if (!*unbegun) return in_use(name.path);
-  // All of it has been read, and whoever wrote it had not begun.
+  // We have read all of it: it holds no line of a trace after `meta`.
   if (::ftruncate(file.fd_.get(), 0) != 0) return cannot(name.path, "empty it", errno);
   return file;
 }
@@ -96,7 +96,7 @@ Result<std::optional<Opening>> TraceFile::look(const Name& name, const std::stri
   if (!fd.valid()) {
     const int failed = errno;
     if (failed == ENOENT || failed == ELOOP || failed == ENXIO) return std::optional<Opening>();
-    // Ours can be read by us.
+    // A file of ours would be readable.
     if (failed == EACCES) return std::optional<Opening>();
     return cannot(name.path, "open it", failed);
   }
@@ -118,15 +118,17 @@ Result<TraceFile> TraceFile::go_on(const Name& name, const std::string& trace_id
   if (!file.fd_.valid()) return cannot(name.path, "open it", errno);
   if (file.lock() == Lock::kTaken) {
     return Error{ErrorCode::kInUse,
-                 name.path + ": another collector writes this file; one collector serves a trace"};
+                 name.path +
+                     ": another collector writes this file; stop that collector, or give "
+                     "another output"};
   }
   const auto opening = read_opening(file.fd_.get(), name.path);
   if (!opening) return opening.error();
   if (!*opening || (*opening)->trace_id != trace_id) return in_use(name.path);
   auto point = find_resume_point(file.fd_.get(), name.path, **opening);
   if (!point) return point.error();
-  // A torn line at the end was never counted as consumed: its rows are still in the ring and are
-  // written again, whole. Every byte before it has been read.
+  // An incomplete line at the end was never counted as consumed: the ring still has its rows, and
+  // they are written again. We have read every byte before it.
   if (::ftruncate(file.fd_.get(), static_cast<off_t>(point->whole_bytes)) != 0)
     return cannot(name.path, "cut a torn line off", errno);
   file.position_ = std::move(point->position);
@@ -147,9 +149,9 @@ bool TraceFile::append(std::string_view text) {
       const int failed = wrote < 0 ? errno : ENOSPC;
       return fails("write", failed,
                    failed == EFBIG
-                       ? "; raise the file size limit (ulimit -f), the rings hold what comes "
+                       ? "; raise the file size limit (ulimit -f); the rings hold the rows "
                          "meanwhile"
-                       : "; make room, the rings hold what comes meanwhile");
+                       : "; make room; the rings hold the rows meanwhile");
     }
     written_ += static_cast<std::size_t>(wrote);
     size_ += static_cast<std::uint64_t>(wrote);
@@ -158,8 +160,8 @@ bool TraceFile::append(std::string_view text) {
   return true;
 }
 
-// After a failure the kernel takes the pages for clean, and the next fdatasync would succeed
-// without having written them. So they are made dirty again first.
+// After a failed fdatasync the kernel marks the pages clean, and the next fdatasync would succeed
+// without writing them. So write_again() makes them dirty first.
 bool TraceFile::sync() {
   if (sync_failed_) {
     if (!sync_is_due()) return false;
@@ -172,22 +174,21 @@ bool TraceFile::sync() {
   do {
     failed = ::fdatasync(fd_.get()) == 0 ? 0 : errno;
   } while (failed == EINTR);
-  // A file system that can't sync has nothing to wait for.
+  // A file system without sync counts as synced.
   if (failed == 0 || failed == EINVAL || failed == ENOSYS || failed == EOPNOTSUPP) {
     synced_ = size_;
     sync_failed_ = false;
     return true;
   }
   sync_failed_ = true;
-  return fails("bring it to the disk", failed,
-               "; check the disk, the ring stays until that has worked");
+  return fails("sync it", failed, "; check the disk; the ring stays until the sync succeeds");
 }
 
 bool TraceFile::write_again() {
-  // Not through fd_: with O_APPEND, pwrite() appends.
+  // A second descriptor: with O_APPEND, pwrite() appends.
   const UniqueFd fd(::open(("/proc/self/fd/" + std::to_string(fd_.get())).c_str(),
                            O_RDWR | O_CLOEXEC | O_NONBLOCK));
-  constexpr const char* kWhatToTry = "; check the disk, the ring stays until that has worked";
+  constexpr const char* kWhatToTry = "; check the disk; the ring stays until the sync succeeds";
   if (!fd.valid()) return fails("open it again", errno, kWhatToTry);
   std::vector<char> block(1 << 20);
   for (std::uint64_t at = synced_; at < size_;) {
@@ -210,7 +211,8 @@ bool TraceFile::write_again() {
 
 TraceFile::State TraceFile::state() const {
   struct stat status {};
-  if (::fstat(fd_.get(), &status) != 0) return State::kWhole;  // it can't be asked: no news
+  // If fstat fails, assume no change.
+  if (::fstat(fd_.get(), &status) != 0) return State::kWhole;
   if (status.st_nlink == 0) return State::kRemoved;
   return static_cast<std::uint64_t>(status.st_size) == size_ ? State::kWhole : State::kChanged;
 }

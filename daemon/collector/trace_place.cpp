@@ -9,14 +9,15 @@ namespace {
 
 struct Part {
   std::uint64_t part = 0;
-  std::uint64_t name = 0;  // number of its name
+  // The number in its name.
+  std::uint64_t name = 0;
 
   friend bool operator<(const Part& a, const Part& b) {
     return std::pair(a.part, a.name) < std::pair(b.part, b.name);
   }
 };
 
-// Ascending; of two with one number, the one with the later name is the later one.
+// Ascending by part; of equal parts, ascending by name.
 Result<std::vector<Part>> find_parts(const OutputNames& names, const std::string& trace_id) {
   const auto taken = names.taken();
   if (!taken) return taken.error();
@@ -35,15 +36,16 @@ Result<TracePlace> new_part(const OutputNames& names, std::string_view meta, std
                             std::optional<TracePosition> position, std::string warning) {
   auto file = next_file(names, meta);
   if (!file) return file.error();
-  if (!warning.empty()) warning += "; the trace goes on in " + file->path();
+  if (!warning.empty()) warning += "; the trace continues in " + file->path();
   return TracePlace{std::move(*file), part, std::move(position), std::move(warning)};
 }
 
-// Rows that were left out at the end have no line.
+// Filtered rows at the end have no line, so they may be missing.
 bool lost_its_end(const TracePosition& position, const Consumed& consumed) {
   const std::uint64_t left_out =
-      consumed.filtered - std::min(consumed.filtered, position.totals.filtered);
-  return position.next_seq < consumed.rows && left_out < consumed.rows - position.next_seq;
+      consumed.filtered - std::min(consumed.filtered, position.totals.filtered());
+  const std::uint64_t next = position.totals.next_seq();
+  return next < consumed.rows && left_out < consumed.rows - next;
 }
 
 }  // namespace
@@ -60,7 +62,7 @@ Result<std::vector<std::string>> trace_files(const OutputNames& names,
 Result<TraceFile> next_file(const OutputNames& names, std::string_view meta) {
   const auto taken = names.taken();
   if (!taken) return taken.error();
-  // Names that are taken while we look leave more than enough further ones.
+  // Other programs may take names meanwhile; a thousand further names are more than enough.
   const std::uint64_t last = (taken->empty() ? 1 : taken->back()) + 1000;
   for (std::uint64_t number = 1;; ++number) {
     auto file = TraceFile::take_new({names.name(number), names.chosen_by_user(number)}, meta);
@@ -79,12 +81,14 @@ Result<TracePlace> place_trace(const OutputNames& names, const std::string& trac
     return new_part(names, meta, last.part + 1, std::nullopt, file.error().message);
   if (!file) return file.error();
   TracePosition position = *file->position();
-  // Nothing follows, whatever its segment says.
+  // A bad segment ends its trace, whatever it says now.
   if (position.end_status == kBadSegmentEnd)
     return TracePlace{std::move(*file), position.part, std::move(position), ""};
   if (lost_its_end(position, consumed)) {
     return new_part(names, meta, position.part + 1, std::nullopt,
-                    file->path() + ": ends before what was already written to it, so it was cut");
+                    file->path() +
+                        ": ends before rows that were already written to it, so it was "
+                        "cut");
   }
   if (position.continued())
     return new_part(names, meta, position.part + 1, std::move(position), "");

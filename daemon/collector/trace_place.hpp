@@ -1,4 +1,4 @@
-// Finds the file in which a trace begins or goes on.
+// Finds the file in which a trace begins or continues.
 #pragma once
 
 #include <cstdint>
@@ -13,28 +13,30 @@ namespace moetrace {
 
 struct TracePlace {
   TraceFile file;
-  std::uint64_t part = 1;  // the file's number among the trace's files
+  // The file's number among the parts of the trace.
+  std::uint64_t part = 1;
   // Where the trace stands: at the end of the file, or, for a new file, at the end of the part
-  // before. Nothing where no file tells.
+  // before. Nothing if no file of the trace was found.
   std::optional<TracePosition> position;
-  // A part that can't be gone on with, and what happens instead; or "".
+  // Why a part can't be continued, and where the trace continues instead; or "".
   std::string warning;
 };
 
-// What a collector has given back to the producer, because it was in a file or left out.
+// The slots that a collector has released to the producer: written to a file, or filtered.
 struct Consumed {
-  std::uint64_t rows = 0;      // all below this number
-  std::uint64_t filtered = 0;  // how many of them were left out
+  // Every slot below this number.
+  std::uint64_t rows = 0;
+  // How many of them were filtered.
+  std::uint64_t filtered = 0;
 };
 
-// The last part of the trace that is there, or a new file. Where the last part ends before what was
-// consumed, it has lost its end, and a new one begins. An error if what is there can't be read, or
-// if no file can be made: nothing was changed then, so try again later.
+// The last part of the trace, or a new file. If the last part ends before the consumed rows, it has
+// lost its end, and a new part begins. An error if a file can't be read or made; then nothing has
+// changed, so try again later.
 Result<TracePlace> place_trace(const OutputNames& names, const std::string& trace_id,
                                std::string_view meta, const Consumed& consumed);
 
-// The trace's files that are there, first part first. An error if one of them, or their folder,
-// can't be read.
+// The trace's files, first part first. An error if one of them, or their folder, can't be read.
 Result<std::vector<std::string>> trace_files(const OutputNames& names, const std::string& trace_id);
 
 // A new file under the first free name.

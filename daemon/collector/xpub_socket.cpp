@@ -12,24 +12,25 @@
 namespace moetrace {
 namespace {
 
-// Messages of at most some 200 kB that one slow subscriber may make us hold: 50 MB. It holds a
-// thousand more itself, unless told otherwise; beyond that it misses some.
+// Messages that we hold for one slow subscriber: at most 200 kB each, 50 MB in all. By default the
+// subscriber holds a thousand more itself; beyond that it misses messages.
 constexpr int kHighWaterMark = 256;
-// What all slow subscribers together may make us hold; from the first number on the one that has
-// not read for the longest time is disconnected. One alone gets neither.
+// Bytes that we hold for all slow subscribers together. From kCrowded on, the one that has not read
+// for the longest is disconnected; above kMostHeld, messages are dropped. One subscriber alone
+// reaches neither.
 constexpr std::size_t kCrowded = 60 << 20;
 constexpr std::size_t kMostHeld = 80 << 20;
-// Of a message from a subscriber, and of its greeting, in which a name of its own may stand. Who
-// sends a longer one is disconnected by libzmq.
+// The longest message from a subscriber, and the longest greeting, which may hold a name. libzmq
+// disconnects a subscriber that sends a longer one.
 constexpr std::int64_t kMostMessageBytes = 1024;
-// Messages from subscribers that are taken in one go.
+// Messages from subscribers to take at once.
 constexpr int kPortion = 256;
-// The last batches still go out when we end; a stopped reader can't keep us.
+// At the end, wait this long for the last batches; a stopped reader can't hold us longer.
 constexpr std::chrono::milliseconds kLinger{1000};
 constexpr const char* kEventsEndpoint = "inproc://accepted";
 constexpr std::string_view kMeta = "meta";
 
-// 0: there is no such file.
+// 0: the file does not exist.
 std::uint64_t inode_of(const std::string& file) {
   struct stat status {};
   return ::lstat(file.c_str(), &status) == 0 ? status.st_ino : 0;
@@ -40,9 +41,10 @@ struct HeldLines {
   std::shared_ptr<std::atomic<std::size_t>> held;
 };
 
-// Called by libzmq, in any of its threads, when no subscriber needs the lines any more.
+// libzmq calls it, in any of its threads, when no subscriber needs the lines any more.
 void release(void*, void* hint) {
   const std::unique_ptr<HeldLines> lines(static_cast<HeldLines*>(hint));
+  // relaxed: a byte count for a limit; it orders no other memory.
   lines->held->fetch_sub(lines->text.size(), std::memory_order_relaxed);
 }
 
@@ -72,7 +74,7 @@ XpubSocket::~XpubSocket() {
   close(kLinger);
 }
 
-// libzmq leaves the files of its sockets where they are.
+// libzmq does not remove its socket files.
 void XpubSocket::unlink_files() {
   for (const Bound& bound : std::exchange(bound_, {})) {
     if (bound.file && inode_of(*bound.file) == bound.inode) ::unlink(bound.file->c_str());
@@ -89,19 +91,20 @@ void XpubSocket::open() {
   context_ = std::make_unique<zmq::context_t>();
   socket_ = zmq::socket_t(*context_, zmq::socket_type::xpub);
   socket_.set(zmq::sockopt::sndhwm, kHighWaterMark);
-  // Before it binds: a connection that ends just before us goes by the value that the socket had
-  // when it was accepted, and libzmq's own is to wait for ever.
+  // Set it before the bind: an accepted connection keeps the value that the socket had then, and
+  // libzmq's default is to wait for ever.
   set_linger(kLinger);
-  // A message from a subscriber waits in its connection until we have taken the one before.
+  // A message from a subscriber stays in its connection until we have taken the one before.
   socket_.set(zmq::sockopt::rcvhwm, 1);
   socket_.set(zmq::sockopt::maxmsgsize, kMostMessageBytes);
-  // Also the subscriptions and their ends that change nothing: each subscription to `meta` makes
-  // the first line come again, and each counts for the limits.
+  // Report repeated subscriptions and their ends, too: each subscription to `meta` asks for the
+  // first line again, and each counts for the limits.
   socket_.set(zmq::sockopt::xpub_verboser, true);
   if (::zmq_socket_monitor(socket_.handle(), kEventsEndpoint, ZMQ_EVENT_ACCEPTED) != 0)
     throw zmq::error_t();
   events_ = zmq::socket_t(*context_, zmq::socket_type::pair);
-  events_.set(zmq::sockopt::rcvhwm, 0);  // else libzmq's thread would wait for us
+  // Without a limit: otherwise libzmq's thread would wait for us.
+  events_.set(zmq::sockopt::rcvhwm, 0);
   events_.connect(kEventsEndpoint);
 }
 
@@ -119,9 +122,9 @@ void XpubSocket::close(std::chrono::milliseconds linger) {
   context_.reset();
 }
 
-// Why it can't, or "".
+// Why it can't bind, or "".
 std::string XpubSocket::bind_to(const std::string& endpoint) {
-  // libzmq would take the file away from whoever has it.
+  // libzmq would remove the file of a live socket.
   if (const auto file = socket_file(endpoint)) {
     if (std::string why = socket_taken(*file); !why.empty()) return why;
   }
@@ -178,12 +181,12 @@ bool XpubSocket::take_subscriptions() {
   return false;
 }
 
-// First byte: 1 subscribes, 0 unsubscribes; the topic, a prefix, follows.
+// The first byte, 1, subscribes, or 0, unsubscribes; the topic, a prefix, follows.
 void XpubSocket::take(zmq::message_t& message) {
   const std::string_view text = message.to_string_view();
   const bool subscribes = text.starts_with('\1');
   if (subscribes && kMeta.starts_with(text.substr(1))) ++meta_subscriptions_;
-  // The end of a connection ends its subscriptions, which is told without a sender.
+  // A connection that ends unsubscribes without a sender.
   const int sender = ::zmq_msg_get(message.handle(), ZMQ_SRCFD);
   if (sender < 0 && !subscribes) return;
   if (!limits_.allow(sender, text) && sender < 0) unknown_peers_flood_ = true;
@@ -199,7 +202,7 @@ void XpubSocket::take_accepted() {
   }
 }
 
-// The last resort: which connection to shut down is not known.
+// The last resort, for a flood from a connection that libzmq does not name: drops all connections.
 void XpubSocket::drop_all() {
   unknown_peers_flood_ = false;
   const std::vector<std::string> endpoints = this->endpoints();
@@ -211,7 +214,7 @@ void XpubSocket::drop_all() {
   } catch (const zmq::error_t& error) {
     socket_.close();
     return say_(std::string("publish: can't make a socket: ") + error.what() +
-                "; nothing is published any more, start moetraced again");
+                "; publishing has ended; start moetraced again");
   }
   for (const std::string& endpoint : endpoints) {
     if (const std::string why = bind_to(endpoint); !why.empty())
@@ -237,7 +240,7 @@ void XpubSocket::send_rest(std::string_view header, std::string lines) {
     socket_.send(zmq::buffer(header), zmq::send_flags::sndmore);
     socket_.send(payload, zmq::send_flags::none);
   } catch (const zmq::error_t&) {
-    // Like any other miss: the message has its number.
+    // The message keeps its number, so subscribers count it as missed.
   }
 }
 

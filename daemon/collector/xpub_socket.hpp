@@ -1,8 +1,8 @@
-// The ZeroMQ socket that subscribers connect to, with limits on what they may cost us.
+// The ZeroMQ socket that subscribers connect to, with limits on their cost.
 //
-// libzmq holds what subscribers send in a pipe each, in a queue without a bound until we take it,
-// and in a trie of all topics. So a pipe holds one message, messages are short, and
-// SubscriberLimits shuts down who sends too much.
+// libzmq keeps the messages of each subscriber in a pipe, then in an unbounded queue until we take
+// them, and all topics in a trie. So a pipe holds one message, messages are short, and
+// SubscriberLimits disconnects subscribers that send too much.
 #pragma once
 
 #include <atomic>
@@ -32,31 +32,32 @@ class XpubSocket {
   XpubSocket(const XpubSocket&) = delete;
   XpubSocket& operator=(const XpubSocket&) = delete;
 
-  // The endpoints as they are bound (a port of * is filled in).
+  // The bound endpoints, with the port that replaced a *.
   std::vector<std::string> endpoints() const;
-  // Binds again where a socket file has been deleted, and gives up an endpoint whose name another
-  // file has; says so in a line each. True if endpoints() has changed.
+  // Binds an endpoint again if its socket file was deleted; gives the endpoint up if another file
+  // has its name. Prints a line for each. True if endpoints() has changed.
   bool mend();
 
-  // Waits until a subscriber has sent something, `descriptor` is readable, or the time is over.
+  // Waits until a subscriber sends a message, `descriptor` is readable, or the time is over.
   void wait(int descriptor, std::chrono::milliseconds time);
 
-  // Looks at what subscribers have sent, a bounded portion of it. False: there may be more.
+  // Takes a bounded number of messages from subscribers. False: more may wait.
   bool take_subscriptions();
-  // So many subscriptions that match `meta` have been seen.
+  // How many subscriptions that match `meta` have come.
   std::uint64_t meta_subscriptions() const { return meta_subscriptions_; }
 
-  // The three frames of a message. Nothing ever waits: a subscriber whose queue is full misses the
-  // whole message, and so do all while slow ones hold as much memory as they may. In that case, or
-  // if it fails, send_topic says false, and the other two are not to be called.
+  // Sends the three frames of a message: the topic, then the rest. Never waits: a subscriber with a
+  // full queue misses the whole message; all subscribers miss it while slow ones hold kMostHeld. In
+  // that case, or after an error, send_topic() returns false; then do not call send_rest().
   bool send_topic(std::string_view topic);
   void send_rest(std::string_view header, std::string lines);
 
  private:
   struct Bound {
     std::string endpoint;
-    std::optional<std::string> file;  // of a socket in the file system
-    std::uint64_t inode = 0;          // that the file had when we made it
+    // Of a socket in the file system; and its inode when we made it.
+    std::optional<std::string> file;
+    std::uint64_t inode = 0;
   };
 
   explicit XpubSocket(Say say) : say_(std::move(say)), limits_(say_) {}
@@ -73,13 +74,14 @@ class XpubSocket {
   Say say_;
   std::unique_ptr<zmq::context_t> context_;
   zmq::socket_t socket_;
-  zmq::socket_t events_;  // tells of accepted connections
+  // Reports accepted connections.
+  zmq::socket_t events_;
   std::vector<Bound> bound_;
   std::uint64_t meta_subscriptions_ = 0;
   SubscriberLimits limits_;
   std::chrono::steady_clock::time_point look_at_;
   bool unknown_peers_flood_ = false;
-  // Lines that libzmq holds; its threads take from it.
+  // Bytes of the lines that libzmq holds; its threads subtract.
   std::shared_ptr<std::atomic<std::size_t>> held_ = std::make_shared<std::atomic<std::size_t>>(0);
 };
 

@@ -1,4 +1,4 @@
-// What slow readers may make the collector hold. Floods and the like:
+// Limits the memory that slow readers cost the collector. For floods:
 // testing/hostile_subscriber_test.py.
 #include "daemon/collector/xpub_socket.hpp"
 
@@ -13,8 +13,10 @@
 namespace moetrace {
 namespace {
 
-constexpr std::size_t kMessageBytes = 200'000;  // as the collector's largest
-constexpr int kQueue = 256;                     // messages that one reader may leave to us
+// The collector's largest message.
+constexpr std::size_t kMessageBytes = 200'000;
+// Messages that the socket holds for one reader.
+constexpr int kQueue = 256;
 constexpr std::chrono::milliseconds kMoment{5};
 
 class SlowReaders : public ::testing::Test {
@@ -25,7 +27,7 @@ class SlowReaders : public ::testing::Test {
     socket_ = std::move(*made);
   }
 
-  // Connected and subscribed; takes at most a few messages that nobody receives from it.
+  // A connected and subscribed reader. Its own queue takes only a few messages.
   zmq::socket_t reader() {
     zmq::socket_t reader(context_, zmq::socket_type::sub);
     reader.set(zmq::sockopt::rcvhwm, 1);
@@ -68,14 +70,14 @@ TEST_F(SlowReaders, TheLongestStuckIsLetGoWhenTheyHoldTooMuch) {
   const zmq::socket_t first = reader();
   for (int n = 0; n < 2 * kQueue; ++n) EXPECT_TRUE(publish());
   EXPECT_EQ(said_, "");
-  // It holds other messages than the first.
+  // It holds other messages than the first one.
   const zmq::socket_t second = reader();
   while (said_.empty()) {
     if (!publish()) look();
   }
   EXPECT_NE(said_.find("does not read, and memory for slow readers has run out"), std::string::npos)
       << said_;
-  // The one that was let go connects again, too, and has a queue of its own.
+  // The disconnected reader connects again, too, and gets a new queue.
   zmq::socket_t honest = reader();
   zmq::message_t topic;
   while (!honest.recv(topic, zmq::recv_flags::dontwait)) {

@@ -1,20 +1,27 @@
 #!/usr/bin/python3
 """Listens to a moetrace collector with plain pyzmq, and says exactly what it missed.
 
-    subscriber.py                                                 # the default collector's; Ctrl-C ends it, with a line a trace
-    subscriber.py ipc:///run/moetrace/default.pub                 # what `moetrace status` shows
-    subscriber.py ENDPOINT --output rows.jsonl --until-end        # keeps the rows, stops when a trace has ended
+    subscriber.py                   # the session "default"; Ctrl-C prints one line for each trace
+    subscriber.py --session NAME    # the collector of another session
+    subscriber.py ENDPOINT          # an endpoint that `moetrace status` shows
+    subscriber.py --output rows.jsonl --until-end    # keeps the rows, stops when a trace has ended
 
-A collector never waits for a subscriber: who is too slow misses messages. Each message therefore says how many rows the trace
-has had so far (`delivered`), so that `delivered` minus what arrived is what was missed, to the row, also across a restart of
-the collector. A message has three frames: the topic (`route`, `meta`, `stats`), a small JSON header, and lines of the trace.
+A collector never waits for a subscriber: a slow one misses messages. So each message carries the
+rows that the trace has had so far (`delivered`). `delivered` minus the rows that arrived is what
+was missed, to the row, also across a restart of the collector. A message has three frames: the
+topic (`route`, `meta`, `stats`), a small JSON header, and lines of the trace.
+
+A collector lists its endpoints in a file. find_endpoint() reads it, like `moetrace status` and
+`moetrace.stream`.
 """
 import argparse
+import fcntl
 import json
 import os
-import pathlib
 import signal
 import socket as sockets
+import stat
+import struct
 import sys
 import time
 
@@ -25,10 +32,102 @@ except ImportError:
 
 POLL_MS = 100
 CONNECT_PATIENCE_S = 3
+MOST_SOCKET_PATH = 107  # bytes of a socket's path, without its zero
+MOST_LIST_BYTES = 64 << 10
+SERVICE_FOLDER = "/run/moetrace"
 
 
-class Account:
-    """What arrived of one trace, and what did not."""
+def ours_or_root(uid):
+    return uid in (0, os.geteuid())
+
+
+def for_a_group(folder):
+    """The folder of the system service is set-group-id."""
+    return folder.st_mode & stat.S_ISGID and ours_or_root(folder.st_uid)
+
+
+def trusted_parent(folder):
+    parent = os.stat(os.path.dirname(folder))
+    return ours_or_root(parent.st_uid) and (
+        not parent.st_mode & stat.S_IWOTH or parent.st_mode & stat.S_ISVTX)
+
+
+def trusted(folder):
+    """Whether only we, root or the service's group can put files there."""
+    try:
+        status = os.lstat(folder)
+        if not stat.S_ISDIR(status.st_mode):
+            return False
+        if for_a_group(status):
+            return not status.st_mode & stat.S_IWOTH
+        ours_alone = status.st_uid == os.geteuid() and not status.st_mode & 0o022
+        return ours_alone and trusted_parent(folder)
+    except OSError:
+        return False
+
+
+def usable(folder):
+    """Whether a collector could make its socket there."""
+    try:
+        if os.path.lexists(folder):
+            return trusted(folder) and os.access(folder, os.W_OK | os.X_OK)
+        return os.access(os.path.dirname(folder), os.W_OK | os.X_OK) and trusted_parent(folder)
+    except OSError:
+        return False
+
+
+def runtime_folders():
+    """A collector keeps its socket and its endpoint list in the first of these that it can use."""
+    own = f"moetrace-{os.getuid()}"
+    runtime, temporary = os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR")
+    folders = [SERVICE_FOLDER] if os.access(SERVICE_FOLDER, os.R_OK | os.X_OK) else []
+    if runtime or temporary:
+        folders.append(f"{runtime}/moetrace" if runtime else f"{temporary}/{own}")
+    if folders[-1:] != [f"/tmp/{own}"]:
+        folders.append(f"/tmp/{own}")
+    return folders
+
+
+def locked(descriptor):
+    """Whether the list's collector is alive: the kernel drops its lock on the first byte with it."""
+    question = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
+    try:
+        answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, question)
+    except (AttributeError, OSError):  # the file system has no such locks
+        return True
+    return struct.unpack("hhqqi4x", answer)[0] != fcntl.F_UNLCK
+
+
+def listed_endpoints(folder, session):
+    """The endpoints of the session's collector; all of them are one socket."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        with open(f"{folder}/{session}.endpoint", "rb", opener=lambda path, _: os.open(path, flags)) as file:
+            status = os.fstat(file.fileno())
+            ours = ours_or_root(status.st_uid) or for_a_group(os.lstat(folder))
+            if stat.S_ISREG(status.st_mode) and ours and locked(file.fileno()):
+                return file.read(MOST_LIST_BYTES).decode(errors="replace").splitlines()
+    except (OSError, ValueError):
+        pass
+    return []
+
+
+def find_endpoint(session):
+    """The first endpoint in the list of the session's collector. Without a list: the endpoint that
+    a collector without --publish would choose."""
+    for folder in filter(trusted, runtime_folders()):
+        endpoints = listed_endpoints(folder, session)
+        if endpoints:
+            return endpoints[0]
+    for folder in runtime_folders():
+        path = f"{folder}/{session}.pub"
+        if usable(folder) and len(os.fsencode(path)) <= MOST_SOCKET_PATH:
+            break
+    return f"ipc://{path}"
+
+
+class Received:
+    """What arrived of one trace, and what was missed."""
 
     def __init__(self, trace_id):
         self.trace_id = trace_id
@@ -37,7 +136,7 @@ class Account:
         self.messages_missed = 0
         self.generations = set()
         self.ended = False
-        self._rows_before = None  # rows that the trace had when we came
+        self._rows_before = None  # of the trace, before the first message
         self._rows_so_far = 0
         self._next_message = {}  # topic -> number
 
@@ -62,7 +161,7 @@ class Account:
                 self.model_id = line.get("model_id", self.model_id)
 
     def _count_message(self, topic, header):
-        """Numbers start at 0 with each collector; the first one that we see of a trace may be any."""
+        """Numbers start at 0 with each collector; our first message of a trace may have any number."""
         generation, number = header["generation"], header["message"]
         if generation not in self.generations:
             first = number if not self.generations else 0
@@ -86,8 +185,8 @@ def text_of(summary):
             f" ({'ended' if summary['ended'] else 'still running'})")
 
 
-def nobody_listens(endpoint):
-    """Whether it is the file of a socket that nobody listens on; of other transports that can't be said at once."""
+def is_dead_socket(endpoint):
+    """Whether the endpoint is a socket file without a listener. For other transports only time can tell."""
     path = endpoint.removeprefix("ipc://")
     if path == endpoint or path.startswith("@"):
         return False
@@ -100,14 +199,13 @@ def nobody_listens(endpoint):
 
 
 class ConnectionWatch:
-    """Says once that a socket has found no publisher yet."""
+    """Says once that a socket has found no publisher yet. Make it before the socket connects."""
 
     def __init__(self, socket, endpoint):
-        """To be made before the socket connects."""
         self._endpoint = endpoint
         self._events = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
         self._done = False
-        self._patience_ends = time.monotonic() + (0 if nobody_listens(endpoint) else CONNECT_PATIENCE_S)
+        self._patience_ends = time.monotonic() + (0 if is_dead_socket(endpoint) else CONNECT_PATIENCE_S)
 
     def look(self):
         if self._done:
@@ -115,13 +213,13 @@ class ConnectionWatch:
         connected = self._events.poll(0) != 0
         self._done = connected or time.monotonic() >= self._patience_ends
         if self._done and not connected:
-            print(f"subscriber: nobody publishes on {self._endpoint} yet; start moetraced, or give the endpoint that `moetrace status`"
-                  " shows; waiting", file=sys.stderr, flush=True)
+            print(f"subscriber: no collector publishes on {self._endpoint} yet; start moetraced, or give the endpoint that "
+                  "`moetrace status` shows; waiting", file=sys.stderr, flush=True)
 
 
 def listen(socket, watch, options, stopped):
-    """Takes messages until it is told to stop, by a signal or by an option; returns the accounts."""
-    accounts = {}
+    """Takes messages until a signal or an option stops it; returns what it received of each trace."""
+    traces = {}
     silent_ms = 0
     output = open(options.output, "wb", buffering=0) if options.output else None  # whole lines, so that `tail -f` works
     while not stopped:
@@ -134,37 +232,31 @@ def listen(socket, watch, options, stopped):
         silent_ms = 0
         topic, header, payload = socket.recv_multipart()
         topic, header = topic.decode(), json.loads(header)
-        account = accounts.setdefault(header["trace_id"], Account(header["trace_id"]))
-        account.take(topic, header, payload)
+        trace = traces.setdefault(header["trace_id"], Received(header["trace_id"]))
+        trace.take(topic, header, payload)
         if output and topic == "route":
             output.write(payload)
-        if options.until_end and account.ended:
+        if options.until_end and trace.ended:
             break
-        if options.count is not None and sum(a.rows for a in accounts.values()) >= options.count:
+        if options.count is not None and sum(one.rows for one in traces.values()) >= options.count:
             break
     if output:
         output.close()
-    return accounts
-
-
-def default_endpoint():
-    """Where a collector publishes if it isn't told: its socket is in the first of these directories that it could use."""
-    private = os.environ.get("XDG_RUNTIME_DIR")
-    fallback = f"{os.environ.get('TMPDIR') or '/tmp'}/moetrace-{os.getuid()}"
-    folders = ["/run/moetrace", f"{private}/moetrace" if private else fallback, f"/tmp/moetrace-{os.getuid()}"]
-    sockets = [f"{folder}/{os.environ.get('MOETRACE_SESSION') or 'default'}.pub" for folder in folders]
-    return "ipc://" + next((path for path in sockets if pathlib.Path(path).exists()), sockets[1])
+    return traces
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("endpoint", nargs="?", default=default_endpoint(), help="default: %(default)s")
+    parser.add_argument("endpoint", nargs="?", help="without it: the endpoint of the session's collector")
+    parser.add_argument("--session", default=os.environ.get("MOETRACE_SESSION") or "default",
+                        help="without it: $MOETRACE_SESSION or default")
     parser.add_argument("--output", metavar="FILE", help="write the route lines here")
     parser.add_argument("--until-end", action="store_true", help="stop when a trace has ended")
     parser.add_argument("--count", type=int, metavar="N", help="stop after N rows")
     parser.add_argument("--idle", type=float, metavar="S", help="stop after S seconds without a message")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON, a line a trace")
     options = parser.parse_args()
+    endpoint = options.endpoint or find_endpoint(options.session)
 
     stopped = []  # not empty: a signal came
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -172,23 +264,23 @@ def main():
 
     context = zmq.Context()
     socket = context.socket(zmq.SUB)
-    # What we may fall behind before messages are lost; a message holds up to about a thousand rows.
+    # Messages to hold before some are lost; a message has up to about a thousand rows.
     socket.setsockopt(zmq.RCVHWM, 10000)
     for topic in (b"route", b"meta"):
         socket.setsockopt(zmq.SUBSCRIBE, topic)
     try:
-        watch = ConnectionWatch(socket, options.endpoint)
-        socket.connect(options.endpoint)
-        accounts = listen(socket, watch, options, stopped)
+        watch = ConnectionWatch(socket, endpoint)
+        socket.connect(endpoint)
+        traces = listen(socket, watch, options, stopped)
     except (zmq.ZMQError, OSError) as error:
-        print(f"subscriber: {options.endpoint}: {error}; see `moetrace status` for the endpoint", file=sys.stderr)
+        print(f"subscriber: {endpoint}: {error}; see `moetrace status` for the endpoint", file=sys.stderr)
         return 1
     finally:
         context.destroy(linger=0)
-    for account in accounts.values():
-        print(json.dumps(account.summary()) if options.json else text_of(account.summary()))
-    if not accounts:
-        print("subscriber: no trace was seen", file=sys.stderr)
+    for trace in traces.values():
+        print(json.dumps(trace.summary()) if options.json else text_of(trace.summary()))
+    if not traces:
+        print(f"subscriber: no trace was seen on {endpoint}; see `moetrace status` for live traces", file=sys.stderr)
         return 69
     return 0
 

@@ -4,7 +4,7 @@
 Checked:
   - every line is one whole JSON object; `meta` is the first, `end` the last; keys of the public format come first, in order;
   - conservation: attempted = delivered + filtered + dropped + torn, at the end and, with the running totals, at each step line;
-  - once: seq and event rise strictly, no (request, position, layer) twice in a step, every gap in seq is accounted for;
+  - once: seq and event rise strictly, no (request, position, layer) twice in a step, every gap in seq has its reason;
   - sense: a route belongs to the step announced before it, to a live request, to a logged layer, and a step has no more routes
     than it announced; loss totals add up; positions of a request have no gap (--contiguous).
   - with --source FILE: the routes are those of that file, one by one (ids, float32 weights, request ids, positions, layers).
@@ -21,7 +21,7 @@ ROUTE_KEYS = ["type", "req_id", "token_idx", "layer", "topk_ids", "topk_weights"
 
 
 class Wrong(Exception):
-    """What is wrong, with the number of the line."""
+    """The fault, with the number of its line."""
 
 
 def refuse_constant(name):
@@ -54,7 +54,7 @@ class Checker:
         self.lines = 0
         self.attempted = self.delivered = self.filtered = self.dropped = self.torn = 0  # of this file
         self.base_totals = {"attempted": 0, "delivered": 0, "filtered": 0, "dropped": 0, "torn": 0}
-        self.holes = 0  # torn slots that had a number
+        self.holes = 0  # torn slots with a number
         self.next_seq = 0
         self.next_event = 0
         self.step = None
@@ -79,7 +79,7 @@ class Checker:
         self.require(self.end is None, "something after `end`")
         self.require((line["type"] == "meta") == (self.lines == 1), "`meta` is the first line and only that")
         take = getattr(self, "take_" + line["type"], None)
-        if take is not None:  # readers ignore types that they don't know
+        if take is not None:  # a reader ignores unknown types
             take(line)
 
     def take_event(self, line):
@@ -109,7 +109,7 @@ class Checker:
         self.base = base
         for name in self.base_totals:
             self.base_totals[name] = base[name + "_total"]
-        # What was announced to an earlier file and is still to come counts here.
+        # Rows that an earlier file announced and that are still open count here.
         self.attempted = base["open"]
         self.base_totals["attempted"] -= base["open"]
         self.require(sum(self.base_totals[name] for name in ("delivered", "filtered", "dropped", "torn"))
@@ -131,7 +131,7 @@ class Checker:
             self.check_length(request, end)
 
     def check_length(self, request, end):
-        """A request that ended well has fed its prompt and all that it generated but the last token."""
+        """A request that ended well has rows for its prompt and for every generated token but the last."""
         if None in (request["prompt_tokens"], end["generated_tokens"]):
             return
         expected = request["prompt_tokens"] + end["generated_tokens"] - 1
@@ -149,7 +149,7 @@ class Checker:
         self.attempted += step["rows"] * step["layers"]
         self.check_totals(step)
         self.require(step["seq"] >= self.next_seq, "its seq was used already")
-        # A gap behind the last route is of filtered slots; `seq_covered` proves it.
+        # A gap after the last route holds filtered slots; `seq_covered` proves it.
         self.next_seq = step["seq"]
         self.seq_covered(step["seq"])
         self.step = step
@@ -226,12 +226,12 @@ class Checker:
     def take_end(self, end):
         self.end = end
         self.filtered = end["filtered"]
-        if end["status"] == "continued":  # these are left to the next part
+        if end["status"] == "continued":  # the next part has these rows
             self.attempted -= end["open"]
         for name in ("attempted", "delivered", "filtered", "dropped", "torn"):
             self.require(end[name] == getattr(self, name), f"{name} is {end[name]}, counted {getattr(self, name)}")
         self.require(self.attempted == self.delivered + self.filtered + self.dropped + self.torn, "rows are missing or too many")
-        cost = end.get("cost", {"announce_ns": None, "hook_ns": None})  # older traces don't say it
+        cost = end.get("cost", {"announce_ns": None, "hook_ns": None})  # older traces lack it
         self.require(all(cost[name] is None or cost[name] >= 0 for name in ("announce_ns", "hook_ns")), "a negative cost")
         self.require(end["status"] in ("closed", "producer died", "continued", "bad segment"), "unknown status")
 

@@ -1,4 +1,4 @@
-"""SIGKILL of either side at random moments under load: every row once, none torn, everything accounted for.
+"""SIGKILL of either side at random moments under load: every row once, none torn, each with its outcome.
 
 MOETRACE_SEED repeats a run (moments still differ by what the machine does meanwhile); MOETRACE_KILLS sets the number.
 """
@@ -23,7 +23,7 @@ class Crash(Case):
         self.rng = random.Random(self.seed)
 
     def run_until_moment(self, at_most_s):
-        """The one place that sleeps: a random moment is what is tested."""
+        """The only sleep: the test needs a random moment."""
         time.sleep(self.rng.random() * at_most_s)
 
     def start_collector(self, **how):
@@ -48,7 +48,7 @@ class Crash(Case):
             self.assertEqual((done.dropped, done.torn, done.end["status"]), (0, 0, "closed"))
 
     def test_filtering_collector_is_killed(self):
-        """Rows that are left out leave no line that a next collector could find its place by."""
+        """Filtered rows have no line from which the next collector could find its place."""
         source = self.write_log(self.seed, 90_000)
         wanted = self.folder / "wanted.jsonl"
         wanted.write_text("".join(line for line in source.read_text().splitlines(keepends=True) if '"layer":2,' in line))
@@ -65,7 +65,7 @@ class Crash(Case):
         self.assertEqual((done.dropped, done.torn, done.filtered), (0, 0, 3 * done.delivered))
 
     def test_collector_is_killed_while_writes_come_short(self):
-        """A file size limit makes the kernel cut a write() in the middle of a line: the worst torn end that there is."""
+        """A file size limit makes the kernel cut a write() in the middle of a line: the worst possible end of a file."""
         source = self.write_log(self.seed, 150_000)
         replay = Replay(self, source, rate=RATE)
         moments, torn_ends, limit = 12, 0, 0
@@ -92,7 +92,7 @@ class Crash(Case):
         collector = self.start_collector()
         for _ in range(KILLS):
             known = set(self.trace_files())
-            replay = Replay(self, source, rate=RATE)  # 6 s, so that it never ends by itself
+            replay = Replay(self, source, rate=RATE)  # 6 s, so that it is killed before its end
             wait_until(lambda: set(self.trace_files()) - known, "the segment is not found")
             self.run_until_moment(0.25)
             replay.kill()
@@ -104,7 +104,7 @@ class Crash(Case):
             done = self.check(path, source, whole_source=False)
             self.assertEqual((done.dropped, done.end["status"]), (0, "producer died"))
             rows += done.delivered
-            # The last that was seen of it: 0 if it had no time to say.
+            # Its last snapshot; 0 if it died before the first one.
             announce_ns += done.end["cost"]["announce_ns"]
         self.assertGreater(rows, 0)
         self.assertGreater(announce_ns, 0)

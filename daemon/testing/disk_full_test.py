@@ -1,4 +1,4 @@
-"""A full disk: the collector says so once, the ring holds what comes meanwhile, and nothing is lost when there is room again."""
+"""A full disk: the collector says so once, the ring holds the rows meanwhile, and none is lost once there is room again."""
 import os
 import pathlib
 import re
@@ -23,7 +23,7 @@ class DiskFull(Case):
         self.ballast = self.traces / "ballast"
 
     def fill(self):
-        """Leaves not a byte: a page at a time at the end, so that the collector can't find room beside us."""
+        """Fills the disk to the last byte, at the end page by page, so that the collector finds no room."""
         with self.ballast.open("wb", buffering=0) as file:
             for size in (1 << 20, 1 << 12):
                 try:
@@ -41,7 +41,7 @@ class DiskFull(Case):
         self.fill()
         wait_until(collector.stderr, "the collector does not say that the disk is full")
         stuck_at = path.stat().st_size
-        time.sleep(FULL_FOR_S)  # this long it is full: the thing that is tested
+        time.sleep(FULL_FOR_S)  # the test needs a full disk for this long
         self.assertEqual(path.stat().st_size, stuck_at)
         self.ballast.unlink()
         self.assertEqual(replay.wait(), 0, replay.stderr())
@@ -89,7 +89,7 @@ class DiskFull(Case):
 
 
 def in_own_mount_namespace():
-    """Runs this file again where it may mount a small tmpfs that nobody else sees; no root is needed where users may do that."""
+    """Runs this file again in a mount namespace with a small tmpfs; without root where users may make one."""
     command = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
     if subprocess.run([*command, "true"], capture_output=True).returncode != 0:
         print("skipped: a tmpfs can't be mounted here")

@@ -1,4 +1,4 @@
-"""Where a collector publishes: runtime folders that are traps, paths that are too long, sockets and lists that others delete."""
+"""Where a collector publishes: runtime folders of other users, paths that are too long, sockets and lists that others delete."""
 import json
 import os
 import pathlib
@@ -19,18 +19,18 @@ SERVICE = os.access("/run/moetrace", os.W_OK)
 class Endpoints(Case):
     def setUp(self):
         super().setUp()
-        # Of its own, so that /tmp/moetrace-<uid> is the only thing that is shared; sessions make names in it unique.
+        # A private one, so that tests share only /tmp/moetrace-<uid>, where session names keep them apart.
         self.session = f"test-{os.getpid()}-{self.folder.name[-8:].replace('.', '-')}"
         self.env["MOETRACE_SESSION"] = self.session
         self.last = pathlib.Path(f"/tmp/moetrace-{os.getuid()}")
 
     def collector(self, *arguments, env=None):
-        """One that publishes where it does if it isn't told."""
+        """A collector with the default endpoint."""
         collector = Collector(self, "--output-dir", self.traces, *arguments, publish=None, env=env)
         return collector
 
     def listed(self, env=None):
-        """What another program finds."""
+        """The endpoints that another program finds."""
         replay = Replay(self)
         replay.feed(meta_line([0]))
         wait_until(self.trace_files, "no trace file")
@@ -58,7 +58,7 @@ class Endpoints(Case):
         long.mkdir()
         path = f"{long}/moetrace-{os.getuid()}"
         self.falls_back({"XDG_RUNTIME_DIR": "", "TMPDIR": str(long)},
-                        f"{path}: a socket's path there has {len(path) + len(self.session) + 5} bytes, at most 107 fit")
+                        f"{path}: a socket's path there has {len(path) + len(self.session) + 5} bytes; the limit is 107")
 
     def test_a_folder_that_others_can_write(self):
         folder = self.folder / "moetrace"
@@ -129,15 +129,15 @@ class Endpoints(Case):
         self.assertEqual(precious.read_text(), "precious")
 
     def test_endpoints_that_cannot_be(self):
-        for words, said in ((["tcp://*:99999"], "publish tcp://*:99999: the port '99999' is not * or a number from 0 to 65535"),
-                            (["tcp://*:-1"], "publish tcp://*:-1: the port '-1' is not * or a number from 0 to 65535"),
+        for words, said in ((["tcp://*:99999"], "publish tcp://*:99999: invalid port '99999': expected * or a number from 0 to 65535"),
+                            (["tcp://*:-1"], "publish tcp://*:-1: invalid port '-1': expected * or a number from 0 to 65535"),
                             (["tcp://127.0.0.1"], "publish tcp://127.0.0.1: its port is missing"),
                             (["tcp://:5556"], "publish tcp://:5556: its address is missing"),
                             (["ipc://"], "publish ipc://: its path is missing"),
-                            (["ipc:///" + "x" * 107], "its path has 108 bytes, a socket's at most 107"),
-                            (["inproc://here"], "publish inproc://here: it can't be reached from another process"),
-                            (["udp://127.0.0.1:1"], "publish udp://127.0.0.1:1: a collector does not publish over 'udp'"),
-                            (["/tmp/x"], "publish /tmp/x: it has no ipc:// or tcp:// before it"),
+                            (["ipc:///" + "x" * 107], "its path has 108 bytes; the limit is 107"),
+                            (["inproc://here"], "publish inproc://here: other processes can't reach it"),
+                            (["udp://127.0.0.1:1"], "publish udp://127.0.0.1:1: unknown transport 'udp'"),
+                            (["/tmp/x"], "publish /tmp/x: it lacks ipc:// or tcp:// at its beginning"),
                             (["none", "tcp://127.0.0.1:*"], "publish none: it excludes every other endpoint"),
                             (["tcp://127.0.0.1:*", "none"], "publish none: it excludes every other endpoint"),
                             (["ipc://x", "ipc://x"], "publish ipc://x: it is given twice")):
@@ -208,7 +208,7 @@ class Endpoints(Case):
 
     @unittest.skipUnless(os.geteuid() == 0, "only root can run it as another user")
     def test_it_runs_where_nothing_can_be_published(self):
-        """Also the last folder is a trap: one line, and it is ready to write traces."""
+        """The last folder belongs to another user, too: one line, and the collector still writes traces."""
         user = 64002
         trap = pathlib.Path(f"/tmp/moetrace-{user}")
         trap.mkdir()
@@ -220,7 +220,7 @@ class Endpoints(Case):
         self.addCleanup(done.stderr.close)
         self.assertEqual(done.stderr.readline(),
                          "moetraced: publish: /missing/moetrace: can't make it: No such file or directory; "
-                         f"{trap}: it belongs to uid 0; nothing is published, traces are written; give --publish ENDPOINT\n")
+                         f"{trap}: it belongs to uid 0; traces are written but not published; give --publish ENDPOINT\n")
         self.assertIn("ready: ", done.stderr.readline())
         done.terminate()
         self.assertEqual(done.wait(60), 0)

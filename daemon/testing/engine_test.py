@@ -29,7 +29,7 @@ class EngineTest(Case):
         self.prompts.write_text("\n\n---\n\n".join(OWN_PROMPTS))
 
     def generate(self, output, new_tokens, traced=None, *options, **env):
-        """With `traced`, under `moetrace run` into that file."""
+        """`traced`: run it under `moetrace run` into that file."""
         command = [ENGINE, "generate", "--model", self.model, "--prompts", self.prompts, "--max-new-tokens", new_tokens,
                    "--seed", "1234", "--output", output, *options]
         if traced:

@@ -1,7 +1,7 @@
-// Preloaded into a collector by faults_test.py: calls on trace files fail as the file that
-// MOETRACE_TEST_FAULTS names says. Each line of it is "CALL WHAT", CALL one of pread, write,
-// pwrite, fdatasync, ftruncate, open; WHAT the number of an errno, or "short": half of the bytes.
-// The file is read at each call, so a test can change it while the collector runs.
+// faults_test.py preloads it into a collector. Calls on trace files fail as the file in
+// MOETRACE_TEST_FAULTS asks. Each of its lines is "CALL WHAT". CALL: pread, write, pwrite, fdatasync,
+// ftruncate or open. WHAT: the number of an errno, or "short": half of the bytes. Each call reads the
+// file, so a test can change it while the collector runs.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -29,7 +29,7 @@ static int is_trace_fd(int fd) {
   return is_trace(path);
 }
 
-// 0: works; kShort; else the errno.
+// 0: no fault. kShort: half of the bytes. Otherwise the errno.
 static int fault(const char* call) {
   const char* name = getenv("MOETRACE_TEST_FAULTS");
   FILE* file = name == NULL ? NULL : fopen(name, "re");
@@ -44,7 +44,7 @@ static int fault(const char* call) {
   return result;
 }
 
-// EINTR comes every other time: a call that is interrupted for ever never ends, also for real.
+// EINTR comes every other time: a call that is always interrupted would never end.
 static int takes_effect(int failed) {
   static int calls;
   return failed != 0 && (failed != EINTR || ++calls % 2 == 1);

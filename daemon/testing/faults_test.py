@@ -1,5 +1,5 @@
-"""Every read and write of a trace file fails, comes short or is interrupted: nothing that was written is lost or repeated, and the
-collector says in a line what is wrong and goes on when it is not any more."""
+"""Every read and write of a trace file fails, comes short or is interrupted: no written row is lost or repeated. The collector
+names the fault in one line, and continues when the fault is over."""
 import errno
 import os
 import re
@@ -8,9 +8,9 @@ import unittest
 from harness import Case, Collector, Replay, meta_line, make_steps, routes_in, wait_until
 
 FAULTS = os.environ["MOETRACE_FAULTS"]
-# What a fault on each call is said to be.
+# How the collector names a fault of each call.
 SAID = {"pread": "can't read it", "ftruncate": "can't cut a torn line off", "open": "can.t (open|make) it", "write": "can't write",
-        "fdatasync": "can't bring it to the disk"}
+        "fdatasync": "can't sync it"}
 
 
 class Faults(Case):
@@ -20,19 +20,19 @@ class Faults(Case):
         self.set_faults()
 
     def set_faults(self, *lines):
-        """In one go: the collector reads it at each call."""
+        """In one step: the preloaded library reads the file at each call."""
         new = self.folder / "faults.new"
         new.write_text("".join(f"{line}\n" for line in lines))
         new.rename(self.faults)
 
     def start(self):
         env = {"LD_PRELOAD": FAULTS, "MOETRACE_TEST_FAULTS": str(self.faults),
-               # The preloaded library stands before the sanitizer's.
+               # The preloaded library comes before the sanitizer's.
                "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"}
         return Collector(self, "--output-dir", self.traces, env=env)
 
     def begin_trace(self, seed=3):
-        """A living trace that has rows in its file, and a source with all its rows."""
+        """A live trace with rows in its file, and a source with all its rows."""
         self.source = self.write_log(seed, 6_000)
         lines = self.source.read_text().splitlines(keepends=True)
         replay = Replay(self)
@@ -72,7 +72,7 @@ class Faults(Case):
                 path.unlink()
 
     def test_a_file_that_can_not_be_read_is_kept(self):
-        """The rows in it are not written again, and none of them is cut off."""
+        """The rows in it are neither written again nor cut off."""
         for call in ("pread", "ftruncate", "open"):
             for number in (errno.EIO, errno.EACCES if call == "open" else errno.EIO):
                 with self.subTest(call=call, errno=errno.errorcode[number]):
@@ -117,7 +117,7 @@ class Faults(Case):
         self.assertEqual(replay.wait(), 0, replay.stderr())
         wait_until(collector.stderr, "the collector says nothing")
         self.assertEqual(len(self.segment_files()), 2)
-        # What the kernel took for written is written again, and that fails, too.
+        # The bytes that the kernel counts as written are written again, and that fails, too.
         self.set_faults(f"fdatasync {errno.EIO}", f"pwrite {errno.ENOSPC}")
         wait_until(lambda: "can't write it again" in collector.stderr(), "it does not write again")
         self.assertEqual(len(self.segment_files()), 2)
@@ -154,7 +154,7 @@ class Faults(Case):
         self.said_once(collector, "open")
 
     def test_few_descriptors(self):
-        """Thirty rings, and room for a few: each is drained in its turn."""
+        """Thirty rings, and descriptors for a few: each is drained in its turn."""
         import resource
         source = self.write_log(4, 100)
         for _ in range(30):
@@ -164,7 +164,7 @@ class Faults(Case):
         resource.setrlimit(resource.RLIMIT_NOFILE, (40, hard))
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         collector = self.start()
-        # It takes all that it may have.
+        # The collector raises the limit as far as it may.
         resource.prlimit(collector.process.pid, resource.RLIMIT_NOFILE, (40, 40))
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         self.wait_drained()

@@ -1,4 +1,4 @@
-"""SIGKILL of either side while a GPU writes the ring: every row once, everything accounted for, no segment left.
+"""SIGKILL of either side while a GPU writes the ring: every row once, each with its outcome, no segment left.
 
 MOETRACE_CUDA_LOAD names the program moetrace-cuda-load, or its like that needs no GPU. MOETRACE_KILLS sets the number of kills.
 """
@@ -16,11 +16,11 @@ LOAD = os.environ.get("MOETRACE_CUDA_LOAD", "moetrace-cuda-load")
 KILLS = int(os.environ.get("MOETRACE_KILLS", "5"))
 SEED = int(os.environ.get("MOETRACE_SEED", random.SystemRandom().randrange(1 << 30)))
 ROWS, LAYERS = 16, 4
-LONG_STEP = 600, 10  # has so many rows that it is published in pieces
+LONG_STEP = 600, 10  # so many rows that the GPU publishes it in pieces
 
 
 class Load:
-    """moetrace-cuda-load; constructed, it has announced nothing yet."""
+    """moetrace-cuda-load. After construction it has announced nothing yet."""
 
     def __init__(self, case, steps, *how, shape=(ROWS, LAYERS)):
         self.errors = case.folder / f"load.{next(case.numbers)}.err"
@@ -38,7 +38,7 @@ class Load:
         self.process.wait()
 
     def announced(self):
-        """Waits for its end; the records that it announced."""
+        """Waits for its end; returns the number of announced records."""
         output = self.process.stdout.read()
         if self.process.wait() != 0:
             raise AssertionError(f"the load failed: {self.errors.read_text()}")
@@ -61,7 +61,7 @@ class GpuCrash(Case):
             load.process.stdout.close()
 
     def run_until_moment(self, at_most_s):
-        """The one place that sleeps: a random moment is what is tested."""
+        """The only sleep: the test needs a random moment."""
         time.sleep(self.rng.random() * at_most_s)
 
     def start_collector(self):

@@ -1,4 +1,4 @@
-"""What the end-to-end tests share: a private ring directory, a collector, a producer that is fed through a pipe, made-up logs.
+"""Shared by the end-to-end tests: a private ring directory, a collector, a producer that is fed through a pipe, made-up logs.
 
 Every test has directories, a session and endpoints of its own, so that tests can run side by side. Nothing waits for a time to
 pass: `wait_until` looks at a condition until it holds.
@@ -24,7 +24,7 @@ import check_trace  # noqa: E402  (beside this file)
 MOETRACED = os.environ.get("MOETRACED", "moetraced")
 MOETRACE = os.environ.get("MOETRACE_CLI", "moetrace")
 SUBSCRIBER = HERE.parent / "examples/subscriber.py"
-# Generous: a sanitizer build on a busy machine. What never comes fails the test, however long it is.
+# Generous, for a sanitizer build on a busy machine.
 TIMEOUT_S = 120
 RING_FILE = re.compile(r"moetrace\.v1\..*\.(ring|ctl)$")
 NUM_EXPERTS = 60
@@ -49,9 +49,9 @@ def meta_line(layers, model="test/model"):
 
 
 def make_steps(seed, rows, layers=(0, 1, 2, 5), requests=3, prompt=17):
-    """Texts of a plain public log, one a step: `requests` that take turns to begin, `rows` routes in all, more or less."""
+    """Texts of a plain public log, one for each step: up to `requests` live requests, about `rows` routes in all."""
     rng = random.Random(seed)
-    # Each distinct weight is an exact float32; a table, because making them is most of the work.
+    # Exact float32 weights, in a table: making them is most of the work.
     weights = [struct.unpack("<f", struct.pack("<f", rng.random()))[0] for _ in range(997)]
     live, begun, made = [], 0, 0
     while made < rows:
@@ -85,7 +85,7 @@ def routes_in(path):
 
 
 class Collector:
-    """A moetraced; constructed, it is ready."""
+    """A moetraced. After construction it is ready."""
 
     def __init__(self, case, *arguments, publish="none", directory=None, session=None, env=None):
         ready, write_end = os.pipe()
@@ -118,7 +118,7 @@ class Collector:
 
 
 class Replay:
-    """`moetrace replay`: of a file, or (source None) of what `feed` sends it through a pipe, so that it lives until `close`."""
+    """`moetrace replay` of a file, or, without one, of the text that `feed` sends through a pipe, until `wait`."""
 
     def __init__(self, case, source=None, *, rate=None, session=None, env=None):
         number = next(case.numbers)
@@ -138,7 +138,7 @@ class Replay:
             self.fed = os.fdopen(wait_until(lambda: self.open_feed(source), "the replay does not open its file"), "w")
 
     def open_feed(self, fifo):
-        """The pipe's writing end; 0 as long as nobody has opened the other."""
+        """The pipe's writing end; 0 until the replay has opened the other end."""
         if self.process.poll() is not None:
             raise AssertionError(f"the replay ended: {self.stderr()}")
         try:
@@ -162,7 +162,7 @@ class Replay:
         self.process.wait()
 
     def wait(self):
-        """Ends the feed; the exit code."""
+        """Ends the feed; returns the exit code."""
         if self.fed:
             self.fed.close()
             self.fed = None
@@ -194,6 +194,29 @@ class Case(unittest.TestCase):
                 except BrokenPipeError:
                     pass
 
+    def start_collector(self, *arguments):
+        return Collector(self, "--output-dir", self.traces, *arguments)
+
+    def start_fed(self, first_rows=2_000, seed=1, **how):
+        """A live trace; its first rows are in the file."""
+        known = set(self.trace_files())
+        replay = Replay(self, **how)
+        replay.feed(meta_line([0, 1, 2, 5]))
+        [path] = wait_until(lambda: set(self.trace_files()) - known, "no trace file")
+        steps = list(make_steps(seed, first_rows))
+        for step in steps:
+            replay.feed(step)
+        wait_until(lambda: routes_in(path) > 0, "no rows")
+        return replay, path
+
+    def refused(self, *arguments, directory=None, **how):
+        """Runs a collector that must not start; returns its one line."""
+        result = subprocess.run([MOETRACED, "--directory", directory or self.rings, *map(str, arguments)], env=self.env,
+                                cwd=self.folder, capture_output=True, text=True, timeout=60, **how)
+        self.assertEqual(result.returncode, 1)
+        self.assertRegex(result.stderr, r"\Amoetraced: [^\n]+; [^\n]+\n\Z")
+        return result.stderr
+
     def segment_files(self):
         return sorted(name for name in os.listdir(self.rings) if RING_FILE.search(name))
 
@@ -203,11 +226,11 @@ class Case(unittest.TestCase):
                 if name.startswith(prefix) and name.endswith(".ring")]
 
     def wait_drained(self):
-        """Every segment was ended and removed."""
+        """Waits until every segment has ended and is removed."""
         wait_until(lambda: not self.segment_files(), f"segments left: {self.segment_files()}")
 
     def wait_emptied(self):
-        """Every ring is empty again: a collector gives slots back after their rows are in the file, not before."""
+        """Waits until every ring is empty: a collector releases a slot only when its row is in the file."""
         def fills():
             done = subprocess.run([MOETRACE, "status", "--json", "--session", self.session], env=self.env, check=True,
                                   capture_output=True, text=True)

@@ -1,5 +1,5 @@
-// Small real segments with random changes, as a broken or hostile producer might make them:
-// whatever a segment says, its trace ends, and `moetrace verify` accepts it.
+// Small real segments with random changes, as a broken or hostile producer might make them. The
+// trace of each must end, and `moetrace verify` must accept it.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -15,8 +15,8 @@ using State = SegmentDrain::State;
 
 constexpr int kSegments = 2000;
 
-// What a producer leaves that has recorded some passes of three requests. `late`: a collector has
-// drained the first of them, and its file is gone.
+// The segment of a producer that recorded a few passes of three requests. `late`: a collector
+// drained the first of them, and its file is lost.
 SegmentName leave_segment(const TestDirectory& directory, bool late) {
   const auto producer = *RingProducer::open(test_settings(directory));
   RequestTable& requests = producer->requests();
@@ -36,14 +36,15 @@ SegmentName leave_segment(const TestDirectory& directory, bool late) {
   write_control(producer->map(), {true, 0, first_layers(1)});
   run_step(*producer, b, 8, 2);
   write_control(producer->map(), {true, 1, first_layers(kTestLayers)});
-  run_step(*producer, b, 10, 5, 1);  // its last layer fails
+  // Its last layer fails.
+  run_step(*producer, b, 10, 5, 1);
   run_step(*producer, requests.begin(std::string(200, 'c'), 1, 0), 0, 5);
   return producer->name();
 }
 
 class Attack {
  public:
-  // `table`: the request table is changed as well.
+  // `table`: change the request table, too.
   Attack(const TestDirectory& directory, const SegmentName& name, bool table, unsigned seed)
       : segment_(
             *CollectorSegment::open(directory.path(), name, CollectorSegment::Access::kObserve)),
@@ -54,9 +55,11 @@ class Attack {
   void change() {
     switch (random_() % 6) {
       case 0:
-        return change_word(header().state_offset, 6 * 8);  // the host counters
+        // The host counters.
+        return change_word(header().state_offset, 6 * 8);
       case 1:
-        return change_word(header().state_offset + 64, 4 * 64);  // snapshots, published
+        // The snapshots and the published position.
+        return change_word(header().state_offset + 64, 4 * 64);
       case 2:
         if (table_) change_word(header().request_offset, 4 * sizeof(moetrace_request_entry));
         return;
@@ -113,7 +116,7 @@ class Attack {
     offset += random_() % (bytes / 8) * 8;
     put(offset, changed(get(offset)));
   }
-  // A slot that stays valid, mostly: its payload, or that of another one.
+  // Changes a payload, or copies that of another slot; most of these slots stay valid.
   void change_slot(std::uint64_t ring, std::uint64_t stride, std::uint64_t used) {
     const std::uint64_t slot = ring + random_() % used * stride;
     const std::uint64_t word = random_() % 8;
@@ -139,9 +142,10 @@ class Attack {
   std::mt19937 random_;
 };
 
-// Drains the changed segment, with more changes meanwhile. Whether the trace has ended, and how.
-// Either other collectors go on after the first one, or the request table is changed: they take the
-// names of live requests from there, where their file may have others.
+// Drains the changed segment, with more changes meanwhile. Returns whether the trace has ended, and
+// how. Either other collectors continue after the first one, or the request table is changed, never
+// both: a new collector takes the names of live requests from the table, and they may differ from
+// those in its file.
 std::string end_of_trace(const TestDirectory& directory, const SegmentName& name, unsigned seed) {
   const std::string path = directory.file("trace.jsonl");
   moetrace_layer_mask only_second{};
@@ -149,7 +153,7 @@ std::string end_of_trace(const TestDirectory& directory, const SegmentName& name
   const bool table = seed % 4 == 0;
   Attack attack(directory, name, table, seed);
   const auto filter = attack.number(4) == 0 ? only_second : kEveryLayer;
-  // A producer that lives.
+  // The producer is alive.
   auto lock = FileLock::acquire(directory.file(name.ctl_file()), MOETRACE_LOCK_PRODUCER);
   for (std::uint64_t n = 1 + attack.number(4); n > 0; --n) attack.change();
   std::uint64_t live_passes = attack.number(8);
@@ -167,7 +171,8 @@ std::string end_of_trace(const TestDirectory& directory, const SegmentName& name
           lock->release();
         }
         if (attack.number(3) == 0) attack.change();
-        if (!table && attack.number(6) == 0) break;  // another collector
+        // The next collector continues.
+        if (!table && attack.number(6) == 0) break;
       } else if (lock->held()) {
         attack.close();
         lock->release();
@@ -190,8 +195,8 @@ TEST(HostileSegment, TraceEndsAndIsVerified) {
       std::filesystem::copy_file(original.file(file), directory.file(file));
     const std::string end = end_of_trace(directory, name, seed);
     ++ends[end];
-    // A consumed position that was moved looks as if the file had been cut: the trace then goes on
-    // in another one, and only that ends.
+    // A changed consumed position makes the file look cut: then the trace continues in another
+    // file, and only that file ends.
     std::string path = directory.file("trace.jsonl");
     for (int part = 2;
          std::filesystem::exists(directory.file("trace." + std::to_string(part) + ".jsonl"));
@@ -201,7 +206,7 @@ TEST(HostileSegment, TraceEndsAndIsVerified) {
     ASSERT_TRUE(verified) << "seed " << seed << ", " << end << ": " << verified.error().message;
     EXPECT_EQ(verified->status == kBadSegmentEnd, end == "bad") << "seed " << seed << ", " << end;
   }
-  // Changes that nothing notices and changes that end the trace: the test sees both.
+  // The test must see harmless changes and changes that end the trace.
   EXPECT_GT(ends["ended"], kSegments / 20);
   EXPECT_GT(ends["bad"], kSegments / 20);
   EXPECT_GT(ends["ended"] + ends["bad"], kSegments * 99 / 100);

@@ -1,4 +1,4 @@
-"""Subscribers that send what no reader sends: the file grows on, memory stays bounded, honest readers are served, one line says it."""
+"""Hostile subscribers: the file still grows, memory stays bounded, honest readers are served, one line reports it."""
 import itertools
 import os
 import pathlib
@@ -11,7 +11,7 @@ import zmq
 
 from harness import Case, Collector, Replay, make_steps, meta_line, routes_in, wait_until
 
-MOST_GROWTH_KB = 300 << 10  # what is sent within the moments until a connection is shut, and the pages of the ring; was gigabytes
+MOST_GROWTH_KB = 300 << 10  # bytes sent before a connection is shut, and the pages of the ring
 ROWS = 20_000
 
 
@@ -35,7 +35,7 @@ def greet_3_0(connection):
     connection.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32))
     ready = b"\x05READY\x0bSocket-Type" + struct.pack(">I", 3) + b"SUB"
     connection.sendall(bytes([4, len(ready)]) + ready)
-    # Messages before the other side is ready would be an error of the protocol.
+    # The protocol forbids messages before the other side is ready.
     receive(connection, 64)
     receive(connection, receive(connection, 2)[1])
 
@@ -45,7 +45,7 @@ def greet_2_0(connection):
 
 
 class Hostile(threading.Thread):
-    """Connects, sends what `make` gives, and begins anew whenever it is thrown out, until it is stopped."""
+    """Connects, sends the bytes of `make`, and reconnects after each disconnect, until it is stopped."""
 
     def __init__(self, path, make, greet=greet_3_0):
         super().__init__()
@@ -86,7 +86,7 @@ class HostileSubscribers(Case):
         self.fed = 0
 
     def memory_kb(self):
-        """Private memory of the collector; its rings are shared."""
+        """Private memory of the collector, without its rings."""
         status = pathlib.Path(f"/proc/{self.collector.process.pid}/status").read_text()
         return int(status.split("RssAnon:")[1].split()[0])
 
@@ -98,7 +98,7 @@ class HostileSubscribers(Case):
         return attackers
 
     def feed_all_the_while(self, rows=ROWS):
-        """Feeds rows; each portion must be in the file before the next, and memory stays what it is."""
+        """Feeds rows portion by portion, each into the file before the next. Memory must not grow."""
         before = self.memory_kb()
         end = self.fed + rows
         while self.fed < end:
@@ -136,11 +136,11 @@ class HostileSubscribers(Case):
     def endure(self, make, greet=greet_3_0, count=1, said=1):
         listener = self.listen()
         attackers = self.attack(make, greet, count)
-        wait_until(lambda: all(attacker.connections > 1 for attacker in attackers) and len(self.said()) == said, "nobody is thrown out")
+        wait_until(lambda: all(attacker.connections > 1 for attacker in attackers) and len(self.said()) == said, "no attacker is thrown out")
         self.feed_all_the_while()
         while listener.poll(0):
             listener.recv_multipart()
-        # Now, under attack, it still gets what is new.
+        # Under attack it still gets new rows.
         self.feed_all_the_while(rows=2_000)
         self.assertTrue(listener.poll(60_000), "an honest subscriber gets nothing more")
         for attacker in attackers:
@@ -150,7 +150,7 @@ class HostileSubscribers(Case):
     def test_subscribes_and_unsubscribes_for_ever(self):
         portion = (frame(b"\1x") + frame(b"\0x")) * 2_000
         self.endure(lambda: portion)
-        # It does both, and a busy collector may see the second first.
+        # It breaks both limits, and a busy collector may see the second one first.
         self.assertRegex(self.said()[0], rf"\(pid {os.getpid()}, uid {os.getuid()}\): it (sent more subscriptions than a reader of three "
                                          r"topics needs|sends without an end)")
 
@@ -163,7 +163,7 @@ class HostileSubscribers(Case):
 
     def test_topics_of_a_megabyte(self):
         portion = frame(b"\1" + b"y" * (1 << 20))
-        self.endure(lambda: portion, said=0)  # libzmq ends such connections by itself
+        self.endure(lambda: portion, said=0)  # libzmq itself ends such connections
 
     def test_a_message_without_an_end(self):
         portion = frame(b"\1" + b"z" * 200, more=True) * 200

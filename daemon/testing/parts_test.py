@@ -22,7 +22,7 @@ class Parts(Case):
         return Collector(self, "--output", self.output, *arguments)
 
     def feed_some(self, replay, steps, rows=400):
-        """How many rows come into the trace by it: a step is whole to `replay` when the next one begins."""
+        """Feeds steps; returns how many rows that adds. `replay` ends a step when the next one begins."""
         fed = 0
         while fed < rows:
             step = next(steps)
@@ -42,7 +42,7 @@ class Parts(Case):
         return replay
 
     def verify_chain(self, paths):
-        """Each part alone, and all of them as one; the rows, in order."""
+        """Checks each part alone, and all of them as one; returns the rows, in order."""
         for path in paths:
             alone = subprocess.run([MOETRACE, "verify", path], env=self.env, capture_output=True, text=True)
             self.assertEqual(alone.returncode, 0, f"{path}: {alone.stdout}{alone.stderr}")
@@ -53,7 +53,7 @@ class Parts(Case):
         return len(seqs)
 
     def test_log_rotation(self):
-        """mv and SIGHUP: each file is whole, and together they are the trace."""
+        """mv and SIGHUP: each file is complete, and together they are the trace."""
         collector = self.start()
         replay = self.begin_trace()
         fed, files = 0, []
@@ -64,7 +64,7 @@ class Parts(Case):
             moved = self.traces / f"trace.jsonl.{number}"
             self.output.rename(moved)
             files.append(moved)
-            # Rows between the two go on into the moved file.
+            # Rows between the two go into the moved file.
             late = self.feed_some(replay, self.steps, 100)
             fed += late
             self.wait_rows(moved, rows + late)
@@ -108,7 +108,7 @@ class Parts(Case):
         self.assertEqual(self.verify_chain([self.output]), fed)
 
     def lose(self, how):
-        """The file goes away while it is written; what its rows became, and what the collector said."""
+        """The file vanishes while it is written: the collector counts its rows as lost and says so."""
         collector = self.start()
         replay = self.begin_trace()
         first = self.feed_some(replay, self.steps)
@@ -122,7 +122,7 @@ class Parts(Case):
         self.assertEqual(collector.stop(), 0)
         said = collector.stderr()
         self.assertRegex(said, rf"\Amoetraced: {self.output}: was removed or cut by another program[^\n]* {first} rows are lost "
-                               r"with it; the trace goes on in [^\n]*\n\Z")
+                               r"with it; the trace continues in [^\n]*\n\Z")
         return first, second
 
     def check_second_part(self, path, first, second):
@@ -136,7 +136,7 @@ class Parts(Case):
         self.check_second_part(self.output, first, second)
 
     def test_cut_to_nothing(self):
-        """As logrotate's copytruncate does."""
+        """Like copytruncate of logrotate."""
         def copy_and_cut():
             shutil.copy(self.output, self.traces / "copy")
             os.truncate(self.output, 0)
@@ -177,7 +177,7 @@ class Parts(Case):
                       collector.stderr.readline())
 
     def test_killed_while_it_rotates(self):
-        """SIGHUP and SIGKILL at random moments: the chain has each row once."""
+        """SIGHUP and SIGKILL at random moments: the chain of parts has each row once."""
         seed = random.SystemRandom().randrange(1 << 30)
         print(f"{self._testMethodName}: seed {seed}", flush=True)
         rng = random.Random(seed)
@@ -187,7 +187,7 @@ class Parts(Case):
         def rows():
             return sum(routes_in(path) for path in self.traces.glob("*"))
 
-        # One that was killed may have left an empty file, which the next part takes.
+        # A killed collector may have left an empty file, which the next part takes.
         def count():
             return sum(path.stat().st_size > 0 for path in self.traces.glob("*"))
 
@@ -196,7 +196,7 @@ class Parts(Case):
             for _ in range(rng.randrange(1, 4)):
                 before, written = count(), rows()
                 fed += self.feed_some(replay, self.steps, 1_000)
-                # A part without rows is not cut again.
+                # SIGHUP does not end a part without rows.
                 wait_until(lambda: rows() > written, "nothing is written")
                 collector.process.send_signal(signal.SIGHUP)
                 if rng.random() < 0.7:
@@ -219,7 +219,7 @@ class Parts(Case):
         self.assertEqual(self.verify_chain(paths), fed)
 
     def test_one_output_for_two_traces(self):
-        """Two rings at the same instant: each trace has a file of its own, also across a kill."""
+        """Two rings at the same instant: each trace has its own file, also across a kill."""
         self.traces.mkdir()
         self.output = self.traces / "trace.jsonl"
         sources = [self.write_log(seed, 2_000, name=f"source.{seed}.jsonl") for seed in (1, 2)]

@@ -1,4 +1,4 @@
-"""A subscriber that stops reading: the collector is not slowed, the file is whole, and the subscriber knows what it missed."""
+"""A subscriber that stops reading: it does not slow the collector, the file is complete, and it knows what it missed."""
 import json
 import unittest
 
@@ -32,7 +32,7 @@ class SlowSubscriber(Case):
         topic, header, _ = self.read()
         self.assertEqual((topic, header["delivered"]), (b"meta", 0))
 
-        # It reads nothing while all of this passes: far more messages than the queues hold.
+        # The subscriber reads nothing meanwhile: far more messages than the queues hold.
         steps = make_steps(11, 1 << 40)
         fed = 0
         while fed < 600_000:
@@ -41,12 +41,11 @@ class SlowSubscriber(Case):
             fed += step.count("\n")
         wait_until(lambda: routes_in(path) >= fed - 5_000, "the collector waits for its subscriber")
 
-        # Now it reads again, first what is queued, then what still comes; the end tells it the rest.
+        # Now it reads again: the queued messages, then new ones. The end tells it the rest.
         got, seqs, missed_by_number, numbers = 0, set(), 0, {b"meta": header["message"] + 1}
         ended = False
         while True:
-            # What has been fed from here on is dropped as long as the publisher takes this subscriber for full; so would be the
-            # end of the trace.
+            # While its queue counts as full, new messages are dropped for it; the end of the trace would be, too.
             while not ended and self.socket.poll(100) == 0:
                 replay.feed(next(steps))
             topic, header, payload = self.read()
@@ -69,7 +68,7 @@ class SlowSubscriber(Case):
         self.assertEqual((done.dropped, done.torn), (0, 0))
         self.assertEqual(got, len(seqs), "a row came twice")
         self.assertGreater(missed_by_number, 0, "nothing was missed: the test tests nothing")
-        # What it can tell from the headers alone, against what the file says.
+        # Its numbers, from the headers alone, against the file.
         self.assertEqual(header["delivered"], done.delivered)
         not_seen = sum(json.loads(line)["seq"] not in seqs for line in path.read_bytes().splitlines()
                        if line.startswith(b'{"type":"route"'))

@@ -16,7 +16,7 @@ LATE_SUBSCRIBERS = 1000
 
 
 def free_port():
-    """A port of this machine that nobody listens on."""
+    """A free port of this machine."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
 
@@ -70,7 +70,7 @@ class Subscribers(Case):
         return Collector(self, "--output-dir", self.traces, publish=self.endpoint)
 
     def start_fed_trace(self):
-        """A live trace without rows, as yet; its first line is in the file."""
+        """A live trace without rows; its first line is in the file."""
         replay = Replay(self)
         replay.feed(meta_line([0, 1, 2, 5]))
         [path] = wait_until(self.trace_files, "no trace file")
@@ -90,7 +90,7 @@ class Subscribers(Case):
         return [json.loads(line) for line in out.splitlines()]
 
     def feed_until_heard(self, replay, steps, rows_file):
-        """Feeds step by step until the example has got something new."""
+        """Feeds step by step until the example gets new rows."""
         size = rows_file.stat().st_size if rows_file.exists() else 0
 
         def heard():
@@ -103,13 +103,13 @@ class Subscribers(Case):
         self.start_collector()
         replay, path = self.start_fed_trace()
         listener = Listener(self, self.endpoint)
-        listener.read_until("meta")  # subscribed, from here on
+        listener.read_until("meta")  # from here on it is subscribed
         subscribed = len(listener.messages)
         fed = 0
         for step in make_steps(1, 20_000):
             replay.feed(step)
             fed += step.count("\n")
-            # Never further behind than the collector's queue is long. The last step may wait for the one that follows it.
+            # Stay within the collector's queue. The last step may wait for the next one.
             while listener.rows() < fed - 1_000:
                 listener.read()
         self.assertEqual(replay.wait(), 0, replay.stderr())
@@ -137,7 +137,7 @@ class Subscribers(Case):
             self.assertEqual(header["dropped"], 0)
 
     def feed_for_ever(self, replay):
-        """Steps of one row, from a thread, until the end of the test."""
+        """Feeds steps of one row, in a thread, until the end of the test."""
         stop = threading.Event()
 
         def feed():
@@ -151,7 +151,7 @@ class Subscribers(Case):
         self.addCleanup(stop.set)
 
     def test_late_subscribers_get_meta_first(self):
-        """Steps flow while they come: some read, some leave at once, several are there at a time."""
+        """They come while rows flow: some read, some leave at once, several are connected at a time."""
         self.start_collector()
         replay, path = self.start_fed_trace()
         meta = path.read_bytes().splitlines(keepends=True)[0]
@@ -179,7 +179,7 @@ class Subscribers(Case):
         first = Listener(self, self.endpoint, topics=(b"meta",))
         self.assertEqual(first.read()[2], meta)
         routes = Listener(self, self.endpoint, topics=(b"route",))
-        # Another one: both get it again.
+        # A second subscriber: both get the line again.
         second = Listener(self, self.endpoint, topics=(b"meta",))
         self.assertEqual(second.read()[2], meta)
         self.assertEqual(first.read()[2], meta)
@@ -228,7 +228,7 @@ class Subscribers(Case):
         steps = make_steps(4, 1_000_000)
         self.feed_until_heard(replay, steps, rows_file)
         with rows_file.open(encoding="utf-8") as rows:
-            before = json.loads(rows.readline())["seq"]  # any number, as long as it takes the example to start
+            before = json.loads(rows.readline())["seq"]  # depends on how long the example takes to start
         for step in itertools.islice(steps, 800):
             replay.feed(step)
             behind = routes_in(path) - before - 1_000
@@ -237,18 +237,18 @@ class Subscribers(Case):
         [said] = self.example_says(process)
         self.wait_drained()
         routes = [line for line in path.read_bytes().splitlines(keepends=True) if line.startswith(b'{"type":"route"')]
-        # Its subscription to `meta` may begin a batch before the one to `route`: the rows of that batch are missed.
+        # Its subscription to `meta` may begin one batch before that to `route`: it misses the rows of that batch.
         self.assertEqual(said["rows_before"] + said["rows_missed"], before)
         self.assertEqual((said["rows"], said["messages_missed"], said["ended"]), (len(routes) - before, 0, True))
         self.assertEqual((self.folder / "rows.jsonl").read_bytes(), b"".join(routes[before:]))
 
-    def test_example_says_that_nobody_publishes_and_waits(self):
+    def test_example_says_that_no_collector_publishes_and_waits(self):
         for endpoint in (self.endpoint, f"tcp://127.0.0.1:{free_port()}"):
             self.endpoint = endpoint
             rows_file = self.folder / f"rows.{endpoint[:3]}"
             process = self.start_example("--output", str(rows_file), "--until-end")
-            self.assertEqual(process.stderr.readline(), f"subscriber: nobody publishes on {endpoint} yet; start moetraced, or give the "
-                                                        "endpoint that `moetrace status` shows; waiting\n")
+            self.assertEqual(process.stderr.readline(), f"subscriber: no collector publishes on {endpoint} yet; start moetraced, or "
+                                                        "give the endpoint that `moetrace status` shows; waiting\n")
             collector = self.start_collector()
             replay = Replay(self)
             replay.feed(meta_line([0, 1, 2, 5]))
@@ -263,13 +263,14 @@ class Subscribers(Case):
         for endpoint in (self.endpoint, "tcp://127.0.0.1:*"):
             collector = Collector(self, "--output-dir", self.traces, publish=endpoint)
             self.endpoint = (self.folder / f"moetrace/{self.session}.endpoint").read_text().strip()
-            process = self.start_example("--idle", "4")  # longer than it waits for a connection
-            self.assertEqual(process.communicate(timeout=TIMEOUT_S), ("", "subscriber: no trace was seen\n"))
+            process = self.start_example("--idle", "4")  # longer than CONNECT_PATIENCE_S
+            self.assertEqual(process.communicate(timeout=TIMEOUT_S), ("", f"subscriber: no trace was seen on {self.endpoint}; see "
+                                                                            "`moetrace status` for live traces\n"))
             self.assertEqual(process.returncode, 69)
             self.assertEqual(collector.stop(), 0, collector.stderr())
 
     def test_example_counts_across_a_killed_collector(self):
-        """Rows that were written and not published any more when a collector died are missed, and counted."""
+        """Rows that a collector wrote, but did not publish before it died, count as missed."""
         collector = self.start_collector()
         replay, path = self.start_fed_trace()
         rows_file = self.folder / "rows.jsonl"
@@ -279,7 +280,7 @@ class Subscribers(Case):
         for _ in range(3):
             collector.kill()
             collector = self.start_collector()
-            # It finds its collector again by itself.
+            # The example reconnects by itself.
             self.feed_until_heard(replay, steps, rows_file)
         self.assertEqual(replay.wait(), 0, replay.stderr())
         [said] = self.example_says(process)

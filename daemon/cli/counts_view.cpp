@@ -1,4 +1,4 @@
-#include "daemon/cli/load.hpp"
+#include "daemon/cli/counts_view.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -20,8 +20,8 @@ constexpr std::chrono::milliseconds kBetweenTries{1};
 
 }  // namespace
 
-LayerLoad layer_load(std::uint32_t layer, std::vector<std::uint64_t> counts) {
-  LayerLoad load;
+LayerCounts view_layer(std::uint32_t layer, std::vector<std::uint64_t> counts) {
+  LayerCounts load;
   load.layer = layer;
   load.selections = std::accumulate(counts.begin(), counts.end(), std::uint64_t{0});
   std::vector<std::uint32_t> order(counts.size());
@@ -40,7 +40,7 @@ LayerLoad layer_load(std::uint32_t layer, std::vector<std::uint64_t> counts) {
   return load;
 }
 
-std::optional<ExpertLoad> read_load(const CollectorSegment& segment) {
+std::optional<CountsView> read_counts(const CollectorSegment& segment) {
   if (!segment.intact()) return std::nullopt;
   const moetrace_ring_header& header = segment.map().header();
   auto counts = read_counts(segment.map(), kLooks);
@@ -50,17 +50,17 @@ std::optional<ExpertLoad> read_load(const CollectorSegment& segment) {
     std::this_thread::sleep_for(kBetweenTries);
     counts = read_counts(segment.map(), kLooks);
   }
-  ExpertLoad load;
+  CountsView load;
   load.steps_done = counts->steps_done;
   for (std::uint32_t layer = 0; layer < header.num_layers; ++layer) {
     if (!has_layer(header.moe_layers, layer)) continue;
     const auto of_layer = counts->layer(header, layer);
-    load.layers.push_back(layer_load(layer, {of_layer.begin(), of_layer.end()}));
+    load.layers.push_back(view_layer(layer, {of_layer.begin(), of_layer.end()}));
   }
   return load;
 }
 
-std::string load_bar(const std::vector<std::uint64_t>& counts, std::size_t width) {
+std::string counts_bar(const std::vector<std::uint64_t>& counts, std::size_t width) {
   static constexpr std::array<const char*, 9> kHeights = {" ", "▁", "▂", "▃", "▄",
                                                           "▅", "▆", "▇", "█"};
   const std::size_t cells = std::min(width, counts.size());

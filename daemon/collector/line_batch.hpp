@@ -1,4 +1,4 @@
-// What one write put into a trace file, as it is published.
+// The lines of one write to a trace file, as they are published.
 #pragma once
 
 #include <cstdint>
@@ -6,22 +6,24 @@
 #include <string_view>
 #include <vector>
 
-#include "daemon/collector/lines.hpp"
+#include "daemon/collector/running_totals.hpp"
 
 namespace moetrace {
 
 // Consecutive lines of one topic.
 struct Run {
-  bool route = false;  // else `meta`
+  // False: `meta`.
+  bool route = false;
   std::size_t begin = 0;
   std::size_t end = 0;
   std::optional<std::uint64_t> first_seq;
-  std::uint64_t count = 0;  // lines
-  Totals totals;  // after the last of these lines, so that a subscriber can tell what it missed
-                  // before and after
+  // Lines.
+  std::uint64_t count = 0;
+  // After the last of these lines: a subscriber derives what it missed before and after them.
+  RunningTotals totals;
 };
 
-struct Batch {
+struct LineBatch {
   std::string_view text;
   std::vector<Run> runs;
 };

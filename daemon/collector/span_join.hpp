@@ -1,4 +1,4 @@
-// Joins route records, which know (step, row), with the announced spans, which know (request,
+// Joins route records with announced spans: a record has (step, row), a span has (request,
 // position).
 #pragma once
 
@@ -13,28 +13,25 @@
 
 namespace moetrace {
 
-class StepJoin {
+class SpanJoin {
  public:
-  // `most_bytes`: what the live requests may take here. An engine that never ends its requests
-  // would else take all memory.
-  explicit StepJoin(std::size_t most_bytes) : most_bytes_(most_bytes) {}
+  // `most_bytes`: the memory limit for live requests, for an engine that never ends its requests.
+  explicit SpanJoin(std::size_t most_bytes) : most_bytes_(most_bytes) {}
 
-  // `event`: its position; 0 for one that is older than the events that are read. The oldest
-  // requests are forgotten where there is no room for another one; their rows have null for a
-  // request from then on.
+  // `event`: the position of its event; 0 if that event has left the ring. Beyond the memory limit
+  // the oldest requests are forgotten: from then on their rows have null for a request.
   void add_request(const RequestEvent& request, std::uint64_t event);
-  // Its rows have all been read. It stays in live_at() until forget_ended().
+  // All its rows were read. It stays in live_at() until forget_ended().
   void end_request(std::uint64_t request);
   void forget_ended();
-  // The requests that began before `event` and are known, by number.
+  // The known requests that began before `event`, by number.
   std::vector<RequestEvent> live_at(std::uint64_t event) const;
-  // Nothing if the request isn't known, or has ended. Good until the next call that changes
-  // something.
+  // Nothing if the request is unknown or has ended. Valid until the next non-const call.
   const RequestEvent* request(std::uint64_t number) const;
-  // How many live requests have been forgotten.
+  // How many live requests were forgotten.
   std::uint64_t forgotten() const { return forgotten_; }
 
-  // The step whose routes come now.
+  // Sets the step of the routes that follow.
   void enter(StepEvent step);
   const std::optional<StepEvent>& step() const { return step_; }
 
@@ -42,7 +39,7 @@ class StepJoin {
     const RouteOrigin* origin;
     std::optional<std::uint64_t> token_idx;
   };
-  // Whose token row `row` of the entered step is. Good until the next call that changes something.
+  // The token of row `row` in the entered step. Valid until the next non-const call.
   Place place(std::uint32_t row);
 
  private:
@@ -57,13 +54,16 @@ class StepJoin {
   void forget_oldest();
 
   std::size_t most_bytes_;
-  std::size_t bytes_ = 0;  // that requests_ takes
+  // Memory of requests_.
+  std::size_t bytes_ = 0;
   std::uint64_t forgotten_ = 0;
   std::unordered_map<std::uint64_t, Request> requests_;
   std::vector<std::uint64_t> ended_;
   std::optional<StepEvent> step_;
-  std::vector<const RouteOrigin*> origins_;  // per span, once it was needed
-  std::size_t last_span_ = 0;                // rows come mostly in order
+  // Of each span, once it was needed.
+  std::vector<const RouteOrigin*> origins_;
+  // place() tries it first: most rows come in order.
+  std::size_t last_span_ = 0;
   RouteOrigin unknown_ = route_origin("null", std::nullopt);
 };
 

@@ -1,18 +1,18 @@
-#include "daemon/collector/step_join.hpp"
+#include "daemon/collector/span_join.hpp"
 
 #include <algorithm>
 
 namespace moetrace {
 namespace {
 
-// About what a live request takes: its texts, and 200 bytes of strings, node and allocator.
+// The memory of a live request, roughly: its texts, and 200 bytes for strings, node and allocator.
 std::size_t bytes_of(const RequestEvent& request, const RouteOrigin& origin) {
   return 200 + request.id.size() + origin.prefix.size() + origin.suffix.size();
 }
 
 }  // namespace
 
-void StepJoin::add_request(const RequestEvent& request, std::uint64_t event) {
+void SpanJoin::add_request(const RequestEvent& request, std::uint64_t event) {
   if (const auto old = requests_.find(request.request); old != requests_.end()) erase(old);
   RouteOrigin origin = route_origin(json_string(request.id), request.request);
   bytes_ += bytes_of(request, origin);
@@ -21,29 +21,29 @@ void StepJoin::add_request(const RequestEvent& request, std::uint64_t event) {
   std::fill(origins_.begin(), origins_.end(), nullptr);
 }
 
-void StepJoin::end_request(std::uint64_t request) {
+void SpanJoin::end_request(std::uint64_t request) {
   const auto found = requests_.find(request);
   if (found == requests_.end()) return;
   found->second.ended = true;
   ended_.push_back(request);
-  // The step that was entered may have pointed at it.
+  // The entered step may point at it.
   std::fill(origins_.begin(), origins_.end(), nullptr);
 }
 
-void StepJoin::forget_ended() {
+void SpanJoin::forget_ended() {
   for (const std::uint64_t request : ended_) {
     if (const auto found = requests_.find(request); found != requests_.end()) erase(found);
   }
   ended_.clear();
 }
 
-void StepJoin::erase(std::unordered_map<std::uint64_t, Request>::iterator request) {
+void SpanJoin::erase(std::unordered_map<std::uint64_t, Request>::iterator request) {
   bytes_ -= bytes_of(request->second.began, request->second.origin);
   requests_.erase(request);
 }
 
-// An eighth of them at a time, so that looking for the oldest costs each new one little.
-void StepJoin::forget_oldest() {
+// Forgets an eighth at a time: the search for the oldest is shared by many new requests.
+void SpanJoin::forget_oldest() {
   std::vector<std::uint64_t> numbers;
   numbers.reserve(requests_.size());
   for (const auto& [number, request] : requests_) numbers.push_back(number);
@@ -54,7 +54,7 @@ void StepJoin::forget_oldest() {
   forgotten_ += count;
 }
 
-std::vector<RequestEvent> StepJoin::live_at(std::uint64_t event) const {
+std::vector<RequestEvent> SpanJoin::live_at(std::uint64_t event) const {
   std::vector<RequestEvent> live;
   for (const auto& [number, request] : requests_) {
     if (request.event < event) live.push_back(request.began);
@@ -64,23 +64,23 @@ std::vector<RequestEvent> StepJoin::live_at(std::uint64_t event) const {
   return live;
 }
 
-const RequestEvent* StepJoin::request(std::uint64_t number) const {
+const RequestEvent* SpanJoin::request(std::uint64_t number) const {
   const auto found = requests_.find(number);
   return found == requests_.end() || found->second.ended ? nullptr : &found->second.began;
 }
 
-void StepJoin::enter(StepEvent step) {
+void SpanJoin::enter(StepEvent step) {
   origins_.assign(step.spans.size(), nullptr);
   last_span_ = 0;
   step_ = std::move(step);
 }
 
-const RouteOrigin* StepJoin::origin_of(std::uint64_t request) const {
+const RouteOrigin* SpanJoin::origin_of(std::uint64_t request) const {
   const auto found = requests_.find(request);
   return found == requests_.end() || found->second.ended ? &unknown_ : &found->second.origin;
 }
 
-StepJoin::Place StepJoin::place(std::uint32_t row) {
+SpanJoin::Place SpanJoin::place(std::uint32_t row) {
   const auto& spans = step_->spans;
   const auto holds = [&](std::size_t n) {
     return n < spans.size() && row - spans[n].first_row < spans[n].rows;

@@ -11,7 +11,7 @@
 
 namespace moetrace::cli {
 
-struct LayerLoad {
+struct LayerCounts {
   std::uint32_t layer = 0;
   std::uint64_t selections = 0;  // top_k a row
   double imbalance = 0;  // busiest expert over the mean of all; 1: even; 0: no selection yet
@@ -19,18 +19,18 @@ struct LayerLoad {
   std::vector<std::uint64_t> counts;       // [num_experts]
 };
 
-struct ExpertLoad {
+struct CountsView {
   std::uint64_t steps_done = 0;   // the counts are exact as of all steps below
-  std::vector<LayerLoad> layers;  // the MoE layers, ascending
+  std::vector<LayerCounts> layers;  // the MoE layers, ascending
 };
 
-LayerLoad layer_load(std::uint32_t layer, std::vector<std::uint64_t> counts);
+LayerCounts view_layer(std::uint32_t layer, std::vector<std::uint64_t> counts);
 
 // Nothing if the producer is writing the table again and again, or died at it.
-std::optional<ExpertLoad> read_load(const CollectorSegment& segment);
+std::optional<CountsView> read_counts(const CollectorSegment& segment);
 
 // One character a cell, the fullest is as high as a character gets: "▁▃█". More counts than `width`
 // share cells.
-std::string load_bar(const std::vector<std::uint64_t>& counts, std::size_t width);
+std::string counts_bar(const std::vector<std::uint64_t>& counts, std::size_t width);
 
 }  // namespace moetrace::cli

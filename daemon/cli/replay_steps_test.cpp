@@ -1,4 +1,4 @@
-#include "daemon/cli/step_grouper.hpp"
+#include "daemon/cli/replay_steps.hpp"
 
 #include <gtest/gtest.h>
 
@@ -14,21 +14,21 @@ namespace {
 using FileRow = std::tuple<char, std::uint64_t, std::uint16_t>;
 
 // What came out, as text: "[0,1] a0+2 b5+1" is a step in layers 0 and 1 with two spans.
-class StepGrouperTest : public testing::Test {
+class ReplayStepsTest : public testing::Test {
  protected:
   std::vector<std::string> group(const std::vector<FileRow>& rows, bool plain = false,
                                  std::uint32_t max_rows = 1000, std::size_t max_spans = 1000) {
-    StepGrouper grouper({1, max_rows, max_spans, plain},
-                        [&](const StepBatch& batch) { take(batch); });
+    ReplaySteps steps({1, max_rows, max_spans, plain},
+                        [&](const ReplayStep& batch) { take(batch); });
     std::uint16_t number = 0;
     for (const auto& [request, position, layer] : rows) {
       RowKey key;
       if (request != '.') key = {static_cast<std::uint64_t>(request), position};
       const std::uint16_t id = number++;
       const float weight = 0.5F + static_cast<float>(id);
-      grouper.add(key, layer, {&id, 1}, {&weight, 1});
+      steps.add(key, layer, {&id, 1}, {&weight, 1});
     }
-    grouper.finish_step();
+    steps.finish_step();
     // Whatever the steps are: every row comes out once, in the file's order, with its own id and
     // weight.
     EXPECT_EQ(ids_.size(), rows.size());
@@ -41,7 +41,7 @@ class StepGrouperTest : public testing::Test {
   }
 
  private:
-  void take(const StepBatch& batch) {
+  void take(const ReplayStep& batch) {
     std::string text = "[";
     for (const std::uint16_t layer : batch.layers)
       text += (text.size() > 1 ? "," : "") + std::to_string(layer);
@@ -72,76 +72,76 @@ class StepGrouperTest : public testing::Test {
 
 using Steps = std::vector<std::string>;
 
-TEST_F(StepGrouperTest, LayersWithTheSameRowsAreOneStep) {
+TEST_F(ReplayStepsTest, LayersWithTheSameRowsAreOneStep) {
   EXPECT_EQ(group({{'a', 0, 0}, {'a', 1, 0}, {'b', 5, 0}, {'a', 0, 3}, {'a', 1, 3}, {'b', 5, 3}}),
             Steps{"[0,3] a0+2 b5+1"});
 }
 
-TEST_F(StepGrouperTest, SpansAreMaximalRunsOfConsecutivePositions) {
+TEST_F(ReplayStepsTest, SpansAreMaximalRunsOfConsecutivePositions) {
   EXPECT_EQ(group({{'a', 0, 0}, {'a', 1, 0}, {'a', 3, 0}, {'.', 0, 0}, {'a', 4, 0}}),
             Steps{"[0] a0+2 a3+1 a4+1 .1"});
 }
 
-TEST_F(StepGrouperTest, DroppedTailOfALayerSplitsTheStep) {
+TEST_F(ReplayStepsTest, DroppedTailOfALayerSplitsTheStep) {
   // Layer 1 lacks its last row, layer 2 is whole again: its first row still goes with layer 1.
   EXPECT_EQ(group({{'a', 0, 0}, {'a', 1, 0}, {'a', 0, 1}, {'a', 0, 2}, {'a', 1, 2}}),
             (Steps{"[0] a0+2", "[1,2] a0+1", "[2] a1+1"}));
 }
 
-TEST_F(StepGrouperTest, LayersThatLackTheSameRowsStayTogether) {
+TEST_F(ReplayStepsTest, LayersThatLackTheSameRowsStayTogether) {
   EXPECT_EQ(group({{'a', 0, 0}, {'a', 1, 0}, {'a', 0, 1}, {'a', 0, 2}}),
             (Steps{"[0] a0+2", "[1,2] a0+1"}));
 }
 
-TEST_F(StepGrouperTest, PartialLastLayer) {
+TEST_F(ReplayStepsTest, PartialLastLayer) {
   EXPECT_EQ(group({{'a', 0, 0}, {'a', 1, 0}, {'a', 0, 1}}), (Steps{"[0] a0+2", "[1] a0+1"}));
 }
 
-TEST_F(StepGrouperTest, ALayerWithMoreRowsThanTheFirst) {
+TEST_F(ReplayStepsTest, ALayerWithMoreRowsThanTheFirst) {
   EXPECT_EQ(group({{'a', 0, 0}, {'a', 0, 1}, {'a', 1, 1}}), (Steps{"[0,1] a0+1", "[1] a1+1"}));
 }
 
-TEST_F(StepGrouperTest, OtherOrderInALaterLayer) {
+TEST_F(ReplayStepsTest, OtherOrderInALaterLayer) {
   EXPECT_EQ(group({{'a', 0, 0}, {'b', 0, 0}, {'b', 0, 1}, {'a', 0, 1}}),
             (Steps{"[0] a0+1 b0+1", "[1] b0+1 a0+1"}));
 }
 
-TEST_F(StepGrouperTest, LayersThatFallStartAStep) {
+TEST_F(ReplayStepsTest, LayersThatFallStartAStep) {
   EXPECT_EQ(group({{'a', 0, 0}, {'a', 0, 1}, {'a', 1, 0}, {'a', 1, 1}}),
             (Steps{"[0,1] a0+1", "[0,1] a1+1"}));
 }
 
-TEST_F(StepGrouperTest, InPlainLogsAFallingPositionStartsAStep) {
+TEST_F(ReplayStepsTest, InPlainLogsAFallingPositionStartsAStep) {
   EXPECT_EQ(group({{'a', 0, 0}, {'a', 1, 0}, {'a', 0, 0}}, true), (Steps{"[0] a0+2", "[0] a0+1"}));
 }
 
-TEST_F(StepGrouperTest, InPlainLogsTheSameTokenAgainStartsAStep) {
+TEST_F(ReplayStepsTest, InPlainLogsTheSameTokenAgainStartsAStep) {
   EXPECT_EQ(group({{'a', 7, 0}, {'b', 3, 0}, {'a', 7, 0}}, true),
             (Steps{"[0] a7+1 b3+1", "[0] a7+1"}));
 }
 
-TEST_F(StepGrouperTest, InPlainLogsTheNextRequestMayStartLower) {
+TEST_F(ReplayStepsTest, InPlainLogsTheNextRequestMayStartLower) {
   EXPECT_EQ(group({{'a', 7, 0}, {'b', 0, 0}, {'a', 8, 0}}, true), Steps{"[0] a7+1 b0+1 a8+1"});
 }
 
-TEST_F(StepGrouperTest, UnknownPositionsAreOneSpanAndFallNowhere) {
+TEST_F(ReplayStepsTest, UnknownPositionsAreOneSpanAndFallNowhere) {
   constexpr auto kUnknown = MOETRACE_UNKNOWN_POSITION;
   EXPECT_EQ(group({{'a', kUnknown, 0}, {'a', kUnknown, 0}, {'b', kUnknown, 0}, {'a', 0, 0}}, true),
             Steps{"[0] a?+2 b?+1 a0+1"});
 }
 
-TEST_F(StepGrouperTest, InTracesStepsAreTheirOwnAffair) {
+TEST_F(ReplayStepsTest, InTracesStepsAreTheirOwnAffair) {
   // Thread blocks of a GPU may come in any order.
   EXPECT_EQ(group({{'a', 1, 0}, {'a', 0, 0}}), Steps{"[0] a1+1 a0+1"});
 }
 
-TEST_F(StepGrouperTest, StepsThatAreTooLargeAreCut) {
+TEST_F(ReplayStepsTest, StepsThatAreTooLargeAreCut) {
   EXPECT_EQ(group({{'a', 0, 0}, {'a', 1, 0}, {'a', 2, 0}, {'a', 0, 1}, {'a', 1, 1}, {'a', 2, 1}},
                   false, 2),
             (Steps{"[0] a0+2", "[0] a2+1", "[1] a0+2", "[1] a2+1"}));
 }
 
-TEST_F(StepGrouperTest, SpansAreCutToo) {
+TEST_F(ReplayStepsTest, SpansAreCutToo) {
   EXPECT_EQ(group({{'a', 0, 0}, {'b', 0, 0}, {'c', 0, 0}}, false, 100, 2),
             (Steps{"[0] a0+1 b0+1", "[0] c0+1"}));
 }

@@ -29,7 +29,7 @@ struct RowKey {
 };
 
 // Good only while the receiver runs.
-struct StepBatch {
+struct ReplayStep {
   std::uint32_t rows = 0;
   std::span<const moetrace_span>
       spans;  // maximal runs of one request's consecutive positions, or unknown ones
@@ -38,7 +38,7 @@ struct StepBatch {
   std::span<const float> weights;         // the same
 };
 
-class StepGrouper {
+class ReplaySteps {
  public:
   struct Limits {
     std::uint32_t top_k = 0;
@@ -47,9 +47,9 @@ class StepGrouper {
     bool falling_position_starts_step =
         false;  // plain logs have nothing else to tell their steps apart
   };
-  using Emit = std::function<void(const StepBatch&)>;
+  using Emit = std::function<void(const ReplayStep&)>;
 
-  StepGrouper(const Limits& limits, Emit emit) : limits_(limits), emit_(std::move(emit)) {}
+  ReplaySteps(const Limits& limits, Emit emit) : limits_(limits), emit_(std::move(emit)) {}
 
   // The file's next row; `ids` and `weights` hold top_k each. A kNoExpert id stays one.
   void add(const RowKey& row, std::uint16_t layer, std::span<const std::uint16_t> ids,

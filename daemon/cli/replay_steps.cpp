@@ -1,10 +1,10 @@
-#include "daemon/cli/step_grouper.hpp"
+#include "daemon/cli/replay_steps.hpp"
 
 #include <utility>
 
 namespace moetrace::cli {
 
-void StepGrouper::add(const RowKey& row, std::uint16_t layer, std::span<const std::uint16_t> ids,
+void ReplaySteps::add(const RowKey& row, std::uint16_t layer, std::span<const std::uint16_t> ids,
                       std::span<const float> weights) {
   // A cut may leave a part of a layer behind as the start of a new step, which the row must fit in
   // turn.
@@ -16,7 +16,7 @@ void StepGrouper::add(const RowKey& row, std::uint16_t layer, std::span<const st
   weights_.insert(weights_.end(), weights.begin(), weights.end());
 }
 
-bool StepGrouper::fits_here(const RowKey& row, std::uint16_t layer) const {
+bool ReplaySteps::fits_here(const RowKey& row, std::uint16_t layer) const {
   if (layer != layers_.back()) return can_open_layer(layer) && rows_.front() == row;
   if (!in_first_layer()) return filled_ < rows_.size() && rows_[filled_] == row;
   if (rows_.size() == limits_.max_rows) return false;
@@ -29,16 +29,16 @@ bool StepGrouper::fits_here(const RowKey& row, std::uint16_t layer) const {
   return last == last_position_.end() || row.position > last->second;
 }
 
-bool StepGrouper::can_open_layer(std::uint16_t layer) const {
+bool ReplaySteps::can_open_layer(std::uint16_t layer) const {
   return layer > layers_.back() && filled_ == rows_.size();
 }
 
-void StepGrouper::start_layer(std::uint16_t layer) {
+void ReplaySteps::start_layer(std::uint16_t layer) {
   layers_.push_back(layer);
   filled_ = 0;
 }
 
-void StepGrouper::append_first_layer_row(const RowKey& row) {
+void ReplaySteps::append_first_layer_row(const RowKey& row) {
   const auto number = static_cast<std::uint32_t>(rows_.size());
   rows_.push_back(row);
   if (!row.request) return;
@@ -58,7 +58,7 @@ void StepGrouper::append_first_layer_row(const RowKey& row) {
 
 // Gives out the layers that are complete. A part of a layer behind them becomes the first layer of
 // a new step.
-void StepGrouper::cut() {
+void ReplaySteps::cut() {
   const bool partial = !in_first_layer() && filled_ < rows_.size();
   if (!partial) {
     emit(layers_.size());
@@ -86,11 +86,11 @@ void StepGrouper::cut() {
   for (const RowKey& row : kept) append_first_layer_row(row);
 }
 
-void StepGrouper::finish_step() {
+void ReplaySteps::finish_step() {
   while (!layers_.empty()) cut();
 }
 
-void StepGrouper::emit(std::size_t layers) {
+void ReplaySteps::emit(std::size_t layers) {
   const std::size_t entries = layers * rows_.size() * limits_.top_k;
   emit_({static_cast<std::uint32_t>(rows_.size()), spans_, std::span(layers_).first(layers),
          std::span(ids_).first(entries), std::span(weights_).first(entries)});
