@@ -9,7 +9,7 @@ from harness import MOETRACED, Case, Collector, Replay, make_steps, meta_line, r
 
 class LogLines(Case):
     def test_usage(self):
-        for words, said in (("foo", "'foo' is one word too many"), ("--outputdir x", "there is no option --outputdir"),
+        for words, said in (("foo", "unexpected argument 'foo'"), ("--outputdir x", "unknown option --outputdir"),
                             ("--layers", "--layers: its value is missing"), ("--once=x", "--once takes no value"),
                             ("--once=4x", "--once takes no value"), ("--quiet=0", "--quiet takes no value"),
                             ("--session= --once", "--session: its value is missing"),

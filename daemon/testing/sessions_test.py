@@ -15,7 +15,7 @@ class Sessions(Case):
         for publish in ("none", f"ipc://{self.folder}/second.pub"):
             said = self.refused("--output-dir", self.folder / "untouched", "--publish", publish)
             self.assertEqual(said, f"moetraced: a collector (pid {first.process.pid}) already serves session '{self.session}' in "
-                                   f"{self.rings}; stop it, or give this one another --session\n")
+                                   f"{self.rings}; stop it, or set another --session\n")
         self.assertEqual(endpoint_file.read_text(), listed)
         self.assertFalse((self.folder / "untouched").exists())
         self.assertFalse((self.folder / "second.pub").exists())
