@@ -3,6 +3,7 @@ add_executable(moetrace-producer-test
   host_hook_test.cpp host_hook_totals_test.cpp host_hook_types_test.cpp request_table_test.cpp
   ring_size_test.cpp settings_test.cpp)
 target_link_libraries(moetrace-producer-test PRIVATE moetrace_producer moetrace_flags GTest::gtest_main)
+moetrace_share_test_headers(moetrace-producer-test)
 gtest_discover_tests(moetrace-producer-test DISCOVERY_TIMEOUT 60)
 
 # An unsanitized program can't use a sanitized library.

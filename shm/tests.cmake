@@ -24,6 +24,7 @@ add_executable(moetrace-shm-test
   system_error_test.cpp)
 target_link_libraries(moetrace-shm-test PRIVATE moetrace_shm moetrace_flags GTest::gtest_main)
 target_compile_definitions(moetrace-shm-test PRIVATE MOETRACE_TESTDATA="${CMAKE_CURRENT_SOURCE_DIR}/testdata")
+moetrace_share_test_headers(moetrace-shm-test)
 gtest_discover_tests(moetrace-shm-test DISCOVERY_TIMEOUT 60)
 
 # A real segment between two processes. The writer is a program of its own, so that the test can kill it.
@@ -33,6 +34,7 @@ add_executable(moetrace-stress-test stress_test.cpp)
 target_link_libraries(moetrace-stress-test PRIVATE moetrace_shm moetrace_flags GTest::gtest_main)
 target_compile_definitions(moetrace-stress-test PRIVATE STRESS_WRITER="$<TARGET_FILE:moetrace-stress-writer>")
 add_dependencies(moetrace-stress-test moetrace-stress-writer)
+moetrace_share_test_headers(moetrace-stress-test)
 gtest_discover_tests(moetrace-stress-test DISCOVERY_TIMEOUT 60)
 
 include(models/models.cmake)

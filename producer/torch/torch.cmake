@@ -12,6 +12,8 @@ endif()
 
 if(MOETRACE_TESTS)
   add_executable(moetrace-torch-op-test torch/torch_op_test.cpp)
+  # As the library's code, for its precompiled headers.
+  target_compile_options(moetrace-torch-op-test PRIVATE -fPIC)
   target_precompile_headers(moetrace-torch-op-test REUSE_FROM moetrace_torch)
   target_link_libraries(moetrace-torch-op-test PRIVATE moetrace_flags moetrace_torch moetrace_producer moetrace_libtorch
                         GTest::gtest_main)

@@ -1,0 +1,1 @@
+// Nothing but what all test programs share: precompiled headers (CMakeLists.txt).
