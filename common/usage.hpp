@@ -1,5 +1,5 @@
-// Command lines that can't be understood, in the project's own words: one line, "what; what to
-// try", whatever CLI11 calls it. For the programs alone; knows nothing of what they do.
+// Command lines: validators for option values, and one line for each mistake, "what; what to try",
+// in the project's own words. For programs only.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -7,8 +7,8 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 namespace moetrace::command_line {
@@ -20,8 +20,8 @@ inline std::string listed(const std::vector<std::string>& words) {
   return text;
 }
 
-// ---- values. Each option that takes a number or one of few words has one of these, so that no
-// error of CLI11's conversions is ever seen.
+// ---- values. Give each option that takes a number or one of a few words one of these, so that
+// CLI11's own conversion never fails.
 
 template <class T>
 bool parses(const std::string& text, T& value) {
@@ -31,14 +31,15 @@ bool parses(const std::string& text, T& value) {
 }
 
 template <class T>
-CLI::Validator whole_number(T low = std::numeric_limits<T>::min(),
-                            T high = std::numeric_limits<T>::max()) {
+CLI::Validator integer(T low = std::numeric_limits<T>::min(),
+                       T high = std::numeric_limits<T>::max()) {
   const auto check = [low, high](const std::string& text) {
     T value = 0;
     if (parses(text, value) && value >= low && value <= high) return std::string();
     const bool bounded = sizeof(T) < 8 || high != std::numeric_limits<T>::max();
-    return "'" + text + "' is no whole number from " + std::to_string(low) +
-           (bounded ? " to " + std::to_string(high) : " on");
+    return "'" + text + "': expected an integer " +
+           (bounded ? "from " + std::to_string(low) + " to " + std::to_string(high)
+                    : ">= " + std::to_string(low));
   };
   return {check, ""};
 }
@@ -47,24 +48,23 @@ inline CLI::Validator positive_number() {
   const auto check = [](const std::string& text) {
     double value = 0;
     if (parses(text, value) && std::isfinite(value) && value > 0) return std::string();
-    return "'" + text + "' is no number above 0";
+    return "'" + text + "': expected a number > 0";
   };
   return {check, ""};
 }
 
 inline CLI::Validator one_of(std::vector<std::string> words) {
   const auto check = [words = std::move(words)](const std::string& text) {
-    for (const std::string& word : words) {
-      if (word == text) return std::string();
-    }
-    return "'" + text + "' is none of " + listed(words);
+    if (std::find(words.begin(), words.end(), text) != words.end()) return std::string();
+    return "'" + text + "': expected one of " + listed(words);
   };
   return {check, ""};
 }
 
-// ---- parsing
+// ---- errors. CLI11's errors carry only a text, so the words below come from the state of the
+// parser after the error.
 
-// Each flag refuses a value, and each option an empty one, or an option's name in its place.
+// Flags refuse a value. Options refuse an empty value, and an option's name in its place.
 inline void refuse_odd_values(CLI::App& app) {
   for (CLI::Option* option : app.get_options()) {
     if (option->get_items_expected_max() == 0) {
@@ -82,94 +82,132 @@ inline void refuse_odd_values(CLI::App& app) {
   for (CLI::App* command : app.get_subcommands(nullptr)) refuse_odd_values(*command);
 }
 
-// `words`: the command line without the program's name. Throws CLI::ParseError.
+// `app`, then the subcommands of the command line, down to the last one that it names.
+inline std::vector<const CLI::App*> commands_begun(const CLI::App& app) {
+  std::vector<const CLI::App*> begun{&app};
+  for (auto next = app.get_subcommands(); !next.empty(); next = begun.back()->get_subcommands())
+    begun.push_back(next.back());
+  return begun;
+}
+
+// An option of the command line that is called `name`, with its dashes.
+inline const CLI::Option* find_option(const CLI::App& app, const std::string& name) {
+  for (const CLI::App* command : commands_begun(app)) {
+    if (const CLI::Option* option = command->get_option_no_throw(name)) return option;
+  }
+  return nullptr;
+}
+
+// The options of the command line for which `wanted` is true, the first one of them.
+template <class Wanted>
+const CLI::Option* first_option(const CLI::App& app, Wanted wanted) {
+  for (const CLI::App* command : commands_begun(app)) {
+    for (const CLI::Option* option : command->get_options()) {
+      if (wanted(*option)) return option;
+    }
+  }
+  return nullptr;
+}
+
+// A word that no option or command takes, or an option or command that is required.
+inline std::string what_does_not_fit(const CLI::App& app) {
+  const CLI::App& command = *commands_begun(app).back();
+  std::vector<std::string> names;
+  for (const CLI::App* sub : command.get_subcommands(nullptr)) names.push_back(sub->get_name());
+  // An unknown word comes first: it may be a mistyped form of what is missing.
+  const std::vector<std::string> extra = command.remaining(true);
+  const auto unknown = std::find_if(extra.begin(), extra.end(),
+                                    [](const std::string& word) { return word.starts_with("-"); });
+  if (unknown != extra.end()) return "unknown option " + *unknown;
+  if (!extra.empty() && !names.empty())
+    return "unknown command '" + extra.front() + "': expected one of " + listed(names);
+  if (!names.empty() && command.get_subcommands().empty() &&
+      command.get_require_subcommand_min() > 0)
+    return "a command is missing: expected one of " + listed(names);
+  const auto* missing = first_option(
+      app, [](const CLI::Option& option) { return option.get_required() && option.count() == 0; });
+  if (missing != nullptr) return missing->get_name() + " is missing";
+  return extra.empty() ? "" : "unexpected argument '" + extra.front() + "'";
+}
+
+// An option that was given more than once, a flag with a value, or an option without one.
+// `words`: the command line without the program's name.
+inline std::string what_is_misused(const CLI::App& app, const std::vector<std::string>& words) {
+  const auto* repeated = first_option(app, [](const CLI::Option& option) {
+    const int most = option.get_items_expected_max();
+    return most > 0 && option.count() > static_cast<std::size_t>(most);
+  });
+  if (repeated != nullptr) return repeated->get_name() + " is given more than once";
+  for (const std::string& word : words) {
+    const std::size_t equals = word.find('=');
+    if (!word.starts_with("--") || equals == std::string::npos) continue;
+    const CLI::Option* option = find_option(app, word.substr(0, equals));
+    if (option != nullptr && option->get_items_expected_max() == 0)
+      return option->get_name() + " takes no value";
+  }
+  // CLI11 takes any next word as the value, so only the last word can lack one.
+  const CLI::Option* last = words.empty() ? nullptr : find_option(app, words.back());
+  return last != nullptr ? last->get_name() + ": its value is missing" : "";
+}
+
+inline std::string what_is_excluded(const CLI::App& app) {
+  const auto given = [](const CLI::Option* option) { return option->count() > 0; };
+  const auto* first = first_option(app, [&](const CLI::Option& option) {
+    const auto& others = option.get_excludes();
+    return given(&option) && std::any_of(others.begin(), others.end(), given);
+  });
+  if (first == nullptr) return "";
+  const auto& others = first->get_excludes();
+  return first->get_name() + " and " +
+         (*std::find_if(others.begin(), others.end(), given))->get_name() + " exclude each other";
+}
+
+// What is wrong with the command line; CLI11's own text where none of the above explains it.
+inline std::string what_is_wrong(const CLI::App& app, const CLI::ParseError& error,
+                                 const std::vector<std::string>& words) {
+  std::string text;
+  if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr ||
+      dynamic_cast<const CLI::RequiredError*>(&error) != nullptr) {
+    text = what_does_not_fit(app);
+  } else if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr) {
+    text = what_is_misused(app, words);
+  } else if (dynamic_cast<const CLI::ExcludesError*>(&error) != nullptr) {
+    text = what_is_excluded(app);
+  }
+  return text.empty() ? error.what() : text;
+}
+
+// ---- parsing
+
+// `words`: the command line without the program's name. Throws CLI::Success for a call for help or
+// the version, else CLI::ParseError, which usage_line() turns into a line.
 inline void parse(CLI::App& app, std::vector<std::string> words) {
   refuse_odd_values(app);
-  // Of "--option=" CLI11 would take the next word as the value.
+  // CLI11 would take the word after "--option=" as the value.
   for (auto word = words.begin(); word != words.end() && *word != "--"; ++word) {
     if (!word->starts_with("--") || word->find('=') != word->size() - 1) continue;
     word->pop_back();
     word = words.insert(word + 1, "");
   }
-  std::reverse(words.begin(), words.end());  // CLI11 takes a vector from its back
-  app.parse(std::move(words));
-}
-
-// ---- errors
-
-// The command whose words were wrong: `app` or the last of its subcommands that was begun, and how
-// to call it.
-struct Place {
-  const CLI::App* app;
-  std::string call;  // "moetrace tail"
-};
-
-inline Place place_of_error(const CLI::App& app) {
-  Place place{&app, app.get_name()};
-  for (auto begun = app.get_subcommands(); !begun.empty();) {
-    place.app = begun.back();
-    place.call += " " + place.app->get_name();
-    begun = place.app->get_subcommands();
+  try {
+    // CLI11 takes the words of a vector from its back.
+    app.parse(std::vector<std::string>(words.rbegin(), words.rend()));
+  } catch (const CLI::Success&) {
+    throw;
+  } catch (const CLI::ParseError& error) {
+    throw CLI::ParseError(what_is_wrong(app, error, words), error.get_exit_code());
   }
-  return place;
 }
 
-inline std::vector<std::string> command_names(const CLI::App& app) {
-  std::vector<std::string> names;
-  for (const CLI::App* command : app.get_subcommands(nullptr)) names.push_back(command->get_name());
-  return names;
-}
-
-// The text before `end`; empty if that is not there.
-inline std::string before(const std::string& text, std::string_view end) {
-  const std::size_t at = text.find(end);
-  return at == std::string::npos ? "" : text.substr(0, at);
-}
-
-// What is wrong. CLI11's errors have nothing but their texts, so names are taken from these; what
-// our options can't cause stays as it says it.
-inline std::string what_is_wrong(const CLI::App& app, const CLI::ParseError& error) {
-  std::string text = error.what();
-  const bool extras = dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr;
-  const bool required = dynamic_cast<const CLI::RequiredError*>(&error) != nullptr;
-  if (extras || required) {
-    // A name that was mistyped is also why the right one is missing.
-    const std::vector<std::string> extra = app.remaining(true);
-    const std::string commands = listed(command_names(app));
-    const auto option = std::find_if(extra.begin(), extra.end(),
-                                     [](const std::string& word) { return word.starts_with("-"); });
-    if (option != extra.end()) return "there is no option " + *option;
-    if (!extra.empty() && !commands.empty())
-      return "there is no command '" + extra.front() + "', only " + commands;
-    const std::string name = before(text, " is required");
-    if (name == "A subcommand") return "a command is missing, one of " + commands;
-    if (!name.empty()) return name + " is missing";
-    if (!extra.empty()) return "'" + extra.front() + "' is one word too many";
-  }
-  if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr) {
-    if (const std::string name = before(text, " was given a disallowed flag override");
-        !name.empty())
-      return "--" + name + " takes no value";
-    if (text.ends_with(" missing")) return before(text, ":") + ": its value is missing";
-    if (const std::string name = before(text, ": At Most 1 "); !name.empty())
-      return name + " is there more than once";
-  }
-  if (dynamic_cast<const CLI::ExcludesError*>(&error) != nullptr) {
-    if (const std::string name = before(text, " excludes "); !name.empty())
-      return name + " and " + text.substr(name.size() + std::string_view(" excludes ").size()) +
-             " exclude each other";
-  }
-  return text;
-}
-
-// For a parser's error that is one, and not a call for help: the line without the program's name.
+// The line for an error of parse(), without the program's name.
 inline std::string usage_line(const CLI::App& app, const CLI::ParseError& error) {
-  const Place place = place_of_error(app);
-  const std::string command =
-      place.app == &app ? "" : place.call.substr(app.get_name().size() + 1) + ": ";
-  std::string line = command + what_is_wrong(*place.app, error);
+  std::string commands;
+  for (const CLI::App* command : commands_begun(app)) {
+    if (command != &app) commands += " " + command->get_name();
+  }
+  std::string line = (commands.empty() ? "" : commands.substr(1) + ": ") + error.what();
   std::replace(line.begin(), line.end(), '\n', ' ');
-  return line + "; see " + place.call + " --help";
+  return line + "; see " + app.get_name() + commands + " --help";
 }
 
 }  // namespace moetrace::command_line

@@ -227,15 +227,15 @@ class Command(unittest.TestCase):
 
     def test_usage(self):
         commands = "init-model, prompts, generate; see moetrace-engine --help\n"
-        self.expect_failure(run(), 2, f"moetrace-engine: a command is missing, one of {commands}")
-        self.expect_failure(run("conjure"), 2, f"moetrace-engine: there is no command 'conjure', only {commands}")
+        self.expect_failure(run(), 2, f"moetrace-engine: a command is missing: expected one of {commands}")
+        self.expect_failure(run("conjure"), 2, f"moetrace-engine: unknown command 'conjure': expected one of {commands}")
         self.expect_failure(run("generate"), 2, "generate: --model is missing; see moetrace-engine generate --help\n")
-        self.expect_failure(self.generate("--modle", "x"), 2, "generate: there is no option --modle; see")
-        self.expect_failure(self.generate("--max-new-tokens", 0), 2, "--max-new-tokens: '0' is no whole number from 1 to 1048576;")
-        self.expect_failure(self.generate("--batch", "ten"), 2, "--batch: 'ten' is no whole number from 1 to 4096;")
-        self.expect_failure(self.generate("--device", "abacus"), 2, "--device: 'abacus' is none of cpu, cuda;")
-        self.expect_failure(run("init-model", "--dtype", "int4", self.model), 2, "--dtype: 'int4' is none of float32, bfloat16;")
-        self.expect_failure(self.generate("--batch", "4x"), 2, "--batch: '4x' is no whole number from 1 to 4096;")
+        self.expect_failure(self.generate("--modle", "x"), 2, "generate: unknown option --modle; see")
+        self.expect_failure(self.generate("--max-new-tokens", 0), 2, "--max-new-tokens: '0': expected an integer from 1 to 1048576;")
+        self.expect_failure(self.generate("--batch", "ten"), 2, "--batch: 'ten': expected an integer from 1 to 4096;")
+        self.expect_failure(self.generate("--device", "abacus"), 2, "--device: 'abacus': expected one of cpu, cuda;")
+        self.expect_failure(run("init-model", "--dtype", "int4", self.model), 2, "--dtype: 'int4': expected one of float32, bfloat16;")
+        self.expect_failure(self.generate("--batch", "4x"), 2, "--batch: '4x': expected an integer from 1 to 4096;")
         self.expect_failure(self.generate("--compare=4x"), 2, "generate: --compare takes no value;")
         self.expect_failure(self.generate("--timing="), 2, "generate: --timing: its value is missing;")
         self.assertEqual(run("--help").returncode, 0)

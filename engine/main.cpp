@@ -32,7 +32,7 @@ void add_init_model(CLI::App& app, Command& chosen) {
   CLI::App* command =
       app.add_subcommand("init-model", "Write a small model folder with random weights");
   command->add_option("--seed", arguments->seed, "The same seed gives the same bytes everywhere")
-      ->check(command_line::whole_number<uint64_t>())
+      ->check(command_line::integer<uint64_t>())
       ->capture_default_str();
   command->add_option("--dtype", arguments->dtype, "How the weights are stored")
       ->check(command_line::one_of({"float32", "bfloat16"}))
@@ -57,7 +57,7 @@ void add_prompts(CLI::App& app, Command& chosen) {
   command->add_option("--gsm8k", arguments->gsm8k, "A GSM8K file (JSON Lines with \"question\")")
       ->required();
   command->add_option("--first", arguments->first, "How many questions")
-      ->check(command_line::whole_number<int64_t>(1, kMostTokens))
+      ->check(command_line::integer<int64_t>(1, kMostTokens))
       ->capture_default_str();
   command->add_option("-o,--output", arguments->output, "The prompt file to write")->required();
   command->callback([arguments, &chosen] {
@@ -82,17 +82,17 @@ void add_generate(CLI::App& app, Command& chosen) {
   command
       ->add_option("--max-new-tokens", arguments->max_new_tokens,
                    "For each prompt, an end token included")
-      ->check(command_line::whole_number<int64_t>(1, kMostTokens))
+      ->check(command_line::integer<int64_t>(1, kMostTokens))
       ->capture_default_str();
   command
       ->add_option("--batch", arguments->batch,
                    "Prompts at once; the next enters when one has ended")
-      ->check(command_line::whole_number<int64_t>(1, kMostBatch))
+      ->check(command_line::integer<int64_t>(1, kMostBatch))
       ->capture_default_str();
   command
       ->add_option("--seed", arguments->seed,
                    "Noted in the trace; greedy generation draws no numbers")
-      ->check(command_line::whole_number<int64_t>())
+      ->check(command_line::integer<int64_t>())
       ->capture_default_str();
   command->add_option("--device", *device, "cpu, or cuda where it was built in (default: cpu)")
       ->check(command_line::one_of({"cpu", "cuda"}))

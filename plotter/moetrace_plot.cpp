@@ -57,7 +57,7 @@ std::optional<int> parse(int argc, char** argv, Arguments& arguments) {
       ->type_name("DIR");
   app.add_option("--layer", arguments.report.layer, "Also draw this layer alone")
       ->type_name("N")
-      ->check(command_line::whole_number<uint32_t>(0, trace::kMaxLayers - 1));
+      ->check(command_line::integer<uint32_t>(0, trace::kMaxLayers - 1));
   app.add_option("--format", format, "png, svg or pdf")
       ->type_name("FORMAT")
       ->check(command_line::one_of({"png", "svg", "pdf"}))
@@ -65,7 +65,7 @@ std::optional<int> parse(int argc, char** argv, Arguments& arguments) {
   app.add_option("--num-experts", arguments.num_experts,
                  "Experts of the model, for logs whose meta line does not say")
       ->type_name("N")
-      ->check(command_line::whole_number<uint32_t>(1, trace::kMaxExperts));
+      ->check(command_line::integer<uint32_t>(1, trace::kMaxExperts));
   try {
     command_line::parse(app, {argv + 1, argv + argc});
   } catch (const CLI::CallForHelp&) {

@@ -181,14 +181,14 @@ class MoetracePlot(unittest.TestCase):
 
     def test_wrong_usage(self):
         log = self.trace(META, ROUTE)
-        for why, *words in (("FILE is missing",), ("--output is missing", log), ("there is no option --outptu", log, "--outptu", self.out),
+        for why, *words in (("FILE is missing",), ("--output is missing", log), ("unknown option --outptu", log, "--outptu", self.out),
                             ("--output: its value is missing", log, "-o"),
                             ("--output: its value is missing", log, "--output=", self.out), ("FILE: its value is missing", "", "-o", self.out),
                             ("--help takes no value", "--help=4x"),
-                            ("--format: 'gif' is none of png, svg, pdf", log, "-o", self.out, "--format", "gif"),
-                            ("--layer: '256' is no whole number from 0 to 255", log, "-o", self.out, "--layer", "256"),
-                            ("--num-experts: '0' is no whole number from 1 to 65535", log, "-o", self.out, "--num-experts", "0"),
-                            ("--num-experts: 'many' is no whole number from 1 to 65535", log, "-o", self.out, "--num-experts", "many")):
+                            ("--format: 'gif': expected one of png, svg, pdf", log, "-o", self.out, "--format", "gif"),
+                            ("--layer: '256': expected an integer from 0 to 255", log, "-o", self.out, "--layer", "256"),
+                            ("--num-experts: '0': expected an integer from 1 to 65535", log, "-o", self.out, "--num-experts", "0"),
+                            ("--num-experts: 'many': expected an integer from 1 to 65535", log, "-o", self.out, "--num-experts", "many")):
             self.fails(2, f"moetrace-plot: {why}; see moetrace-plot --help\n", *words)
         self.fails(1, "layer 7 is not in the trace", log, "-o", self.out, "--layer", "7")
         self.fails(1, "/dev/null", log, "-o", "/dev/null")

@@ -119,7 +119,7 @@ void add_control(CLI::App& app, Command& chosen) {
   const auto change = add(app, chosen, "set", "Choose what live segments record", &sub);
   sub->add_option("--layers", change->layers, "Layers to record: 0,5-7, or all");
   sub->add_option("--sample", change->sample_every, "Record every n-th step; 0: count only")
-      ->check(command_line::whole_number<std::uint32_t>());
+      ->check(command_line::integer<std::uint32_t>());
 }
 
 }  // namespace moetrace::cli

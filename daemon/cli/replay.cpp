@@ -39,7 +39,7 @@ void add_replay(CLI::App& app, Command& chosen) {
       ->check(command_line::positive_number());
   sub->add_option("--num-experts", options->num_experts,
                   "Experts of a layer, where the file does not say it")
-      ->check(command_line::whole_number<std::uint32_t>(1, MOETRACE_MAX_EXPERTS));
+      ->check(command_line::integer<std::uint32_t>(1, MOETRACE_MAX_EXPERTS));
   sub->callback([options, &chosen] { chosen = [options] { return replay(*options); }; });
 }
 

@@ -23,7 +23,7 @@ std::string usage_error(const std::vector<std::string>& words,
                         const std::optional<std::vector<std::string>>& command) {
   const std::string write = std::string("; write: ") + kUsageLine;
   if (!words.empty() && words.front().starts_with("-"))
-    return "run: there is no option " + words.front() + "; see moetrace run --help";
+    return "run: unknown option " + words.front() + "; see moetrace run --help";
   if (!words.empty() && !command)
     return "run: -- is missing before COMMAND, here '" + words.front() + "'" + write;
   if (!words.empty())

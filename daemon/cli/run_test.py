@@ -32,7 +32,7 @@ class RunTest(RunCase):
                                 (["run", "sh", "-c", "true", "--plot"], "run: -- is missing before COMMAND, here 'sh'" + write),
                                 (["run", "status"], "run: -- is missing before COMMAND, here 'status'" + write),
                                 (["run", "x", "--", "true"], "run: 'x' stands before --, where only options may stand" + write),
-                                (["run", "--plto", "x", "--", "true"], "run: there is no option --plto; see moetrace run --help\n")):
+                                (["run", "--plto", "x", "--", "true"], "run: unknown option --plto; see moetrace run --help\n")):
             self.moetrace(*arguments, code=2)
             self.assertEqual(self.err, "moetrace: " + said)
         self.assertIn("Usage: moetrace run [OPTIONS] -- COMMAND [ARG...]\n", self.moetrace("run", "--help"))
@@ -119,19 +119,19 @@ class RunTest(RunCase):
         self.assertIn("replay", self.moetrace("--help"))
         self.assertRegex(self.moetrace("--version"), r"^moetrace \d+\.\d+\.\d+\n$")
         commands = "run, status, tail, top, start, stop, set, verify, replay, clean"
-        for words, said in (("dance", f"there is no command 'dance', only {commands}; see moetrace --help"),
-                            ("--jsn", "there is no option --jsn; see moetrace --help"),
-                            ("top --jsn", "top: there is no option --jsn; see moetrace top --help"),
-                            ("top foo", "top: 'foo' is one word too many; see moetrace top --help"),
+        for words, said in (("dance", f"unknown command 'dance': expected one of {commands}; see moetrace --help"),
+                            ("--jsn", "unknown option --jsn; see moetrace --help"),
+                            ("top --jsn", "top: unknown option --jsn; see moetrace top --help"),
+                            ("top foo", "top: unexpected argument 'foo'; see moetrace top --help"),
                             ("verify", "verify: FILE is missing; see moetrace verify --help"),
-                            ("replay --rat 5", "replay: there is no option --rat; see moetrace replay --help"),
-                            ("replay --rate -1 x", "replay: --rate: '-1' is no number above 0; see moetrace replay --help"),
-                            ("replay --rate fast x", "replay: --rate: 'fast' is no number above 0; see moetrace replay --help"),
+                            ("replay --rat 5", "replay: unknown option --rat; see moetrace replay --help"),
+                            ("replay --rate -1 x", "replay: --rate: '-1': expected a number > 0; see moetrace replay --help"),
+                            ("replay --rate fast x", "replay: --rate: 'fast': expected a number > 0; see moetrace replay --help"),
                             ("replay --num-experts 0 x",
-                             "replay: --num-experts: '0' is no whole number from 1 to 65535; see moetrace replay --help"),
-                            ("tail --topic x", "tail: --topic: 'x' is none of route, meta, stats; see moetrace tail --help"),
-                            ("tail --count 1.5", "tail: --count: '1.5' is no whole number from 1 on; see moetrace tail --help"),
-                            ("set --sample x", "set: --sample: 'x' is no whole number from 0 to 4294967295; see moetrace set --help"),
+                             "replay: --num-experts: '0': expected an integer from 1 to 65535; see moetrace replay --help"),
+                            ("tail --topic x", "tail: --topic: 'x': expected one of route, meta, stats; see moetrace tail --help"),
+                            ("tail --count 1.5", "tail: --count: '1.5': expected an integer >= 1; see moetrace tail --help"),
+                            ("set --sample x", "set: --sample: 'x': expected an integer from 0 to 4294967295; see moetrace set --help"),
                             ("set --sample", "set: --sample: its value is missing; see moetrace set --help"),
                             ("status --json=x", "status: --json takes no value; see moetrace status --help"),
                             ("status --json=4x", "status: --json takes no value; see moetrace status --help"),
@@ -141,7 +141,7 @@ class RunTest(RunCase):
                             ("tail --session a/b",
                              "session 'a/b': not a session name; use 1 to 64 letters, digits, '-' and '_'"),
                             ("status --session a --session b",
-                             "status: --session is there more than once; see moetrace status --help")):
+                             "status: --session is given more than once; see moetrace status --help")):
             self.moetrace(*words.split(), code=2)
             self.assertEqual(self.err, f"moetrace: {said}\n")
         self.moetrace("verify", "", code=2)

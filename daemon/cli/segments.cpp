@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "common/names.hpp"
 #include "common/text.hpp"
 #include "shm/layer_mask.hpp"
 #include "shm/snapshot.hpp"

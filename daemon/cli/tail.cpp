@@ -206,7 +206,7 @@ void add_tail(CLI::App& app, Command& chosen) {
                   "route, meta or stats; again for more. Without it: route and meta")
       ->check(command_line::one_of({"route", "meta", "stats"}));
   sub->add_option("--count", options->count, "End after this many lines")
-      ->check(command_line::whole_number<std::uint64_t>(1));
+      ->check(command_line::integer<std::uint64_t>(1));
   sub->add_flag("--json", options->json, "The lines as they stand in the trace file");
   sub->callback([options, &chosen] { chosen = [options] { return tail(*options); }; });
 }

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "common/names.hpp"
 #include "common/usage.hpp"
 #include "daemon/endpoint_text.hpp"
 #include "shm/layer_mask.hpp"
@@ -106,7 +107,7 @@ Result<ParsedOptions> parse_collector_options(int argc, const char* const* argv)
                  "write a line \"ready ENDPOINT...\" to this descriptor when ready, then a line "
                  "\"trace PATH\" for each trace file that is begun or gone on with")
       ->group("")
-      ->check(command_line::whole_number<int>(0));
+      ->check(command_line::integer<int>(0));
   try {
     command_line::parse(app, {argv + 1, argv + argc});
   } catch (const CLI::CallForHelp&) {
