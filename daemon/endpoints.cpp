@@ -13,6 +13,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "common/names.hpp"
 #include "daemon/runtime_folder.hpp"
 #include "shm/file_lock.hpp"
 

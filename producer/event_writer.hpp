@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "shm/abi.h"
 #include "shm/ring.hpp"
 
 namespace moetrace {

@@ -22,8 +22,9 @@
 #include <random>
 #include <thread>
 
-#include "shm/layer_mask.hpp"
 #include "producer/producer.hpp"
+#include "shm/collector_segment.hpp"
+#include "shm/layer_mask.hpp"
 
 namespace moetrace::bench {
 

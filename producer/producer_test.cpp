@@ -14,6 +14,7 @@
 
 #include "producer/cost.hpp"
 #include "producer/test_segment.hpp"
+#include "shm/collector_segment.hpp"
 #include "shm/session_claim.hpp"
 
 namespace moetrace {

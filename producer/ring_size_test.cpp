@@ -94,7 +94,7 @@ TEST_F(RingSizeTest, AGroupThatCannotBeHadIsOneLine) {
   ::setenv("MOETRACE_GROUP", "no-such-group", 1);
   const std::string warning = resolve_settings(options)->warning;
   ::unsetenv("MOETRACE_GROUP");
-  EXPECT_TRUE(holds(warning, "there is no group 'no-such-group'; the ring is private; "))
+  EXPECT_TRUE(holds(warning, "unknown group 'no-such-group', so the ring stays private; "))
       << warning;
 }
 

@@ -11,9 +11,10 @@
 #include <optional>
 #include <string_view>
 
-#include "shm/layer_mask.hpp"
 #include "producer/ring_size.hpp"
+#include "shm/layer_mask.hpp"
 #include "shm/ring_access.hpp"
+#include "shm/segment_names.hpp"
 
 namespace moetrace {
 namespace {

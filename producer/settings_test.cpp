@@ -8,6 +8,7 @@
 #include <string>
 
 #include "shm/layer_mask.hpp"
+#include "shm/segment_names.hpp"
 
 namespace moetrace {
 namespace {

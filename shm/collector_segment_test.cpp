@@ -136,13 +136,13 @@ TEST_F(BadSegment, WithATruncatedRing) {
   ASSERT_EQ(::truncate(ring().c_str(), 100), 0);
   expect(ErrorCode::kBadSegment, "shorter than a header");
   ASSERT_EQ(::truncate(ring().c_str(), 4096), 0);
-  expect(ErrorCode::kBadSegment, "says that it has");
+  expect(ErrorCode::kBadSegment, "its header states");
 }
 
 TEST_F(BadSegment, ThatLostItsLastPage) {
   const auto bytes = static_cast<off_t>(producer_.map().header().ring_bytes);
   ASSERT_EQ(::truncate(ring().c_str(), bytes - 4096), 0);
-  expect(ErrorCode::kBadSegment, "says that it has");
+  expect(ErrorCode::kBadSegment, "its header states");
 }
 
 TEST_F(BadSegment, WithTheTraceIdOfAnother) {

@@ -12,8 +12,9 @@
 namespace moetrace {
 namespace {
 
-// A region in one word, so that the handler never sees half of it: its first page in the upper 36
-// bits (of 48-bit addresses), its pages in the lower 28 (1 TiB). 0: the entry is free.
+// A region in one word, so that the handler never sees half of it. Upper 36 bits: its first page (a
+// 48-bit address without the 12 bits of a page). Lower 28 bits: its number of pages (up to 1 TiB).
+// 0: the entry is free.
 constexpr unsigned kPageBits = 12;
 constexpr unsigned kCountBits = 28;
 
@@ -33,10 +34,10 @@ std::uint64_t pack(const boost::interprocess::mapped_region& region) {
   return begin >> kPageBits << kCountBits | count;
 }
 
-// Relaxed order throughout: the thread that touches a region has made its guard, or was handed it,
-// so it sees that entry; no other entry that it may see, however old, has ever been about an
-// address that this region holds while it is mapped. `hit` is set by the very thread that reads the
-// zeros.
+// Relaxed order throughout. The thread that reads a region made its guard or received it from
+// another thread, so it sees the region's entry. It may see old values of other entries; none of
+// them covers an address of this region while the region is mapped. The thread that reads the zeros
+// sets `hit` itself.
 void on_bus_error(int signal, siginfo_t* info, void*) {
   const auto address = reinterpret_cast<std::uintptr_t>(info->si_addr);
   for (Entry& entry : table) {
@@ -45,13 +46,15 @@ void on_bus_error(int signal, siginfo_t* info, void*) {
     const std::uintptr_t end = begin + ((pages & ((1u << kCountBits) - 1)) << kPageBits);
     if (address < begin || address >= end) continue;
     entry.hit.store(true, std::memory_order_relaxed);
-    // To the region's end: the file ends before this page. A system call, so safe in a handler.
+    // Replace everything up to the region's end, because the file ends before this page. mmap is a
+    // plain system call, so it is safe in a handler.
     const std::uintptr_t first = address & ~(page_bytes - 1);
     if (::mmap(reinterpret_cast<void*>(first), end - first, PROT_READ | PROT_WRITE,
                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED)
       return;
   }
-  std::signal(signal, SIG_DFL);  // not ours: the instruction runs again, and ends the process
+  // Not our memory: the instruction runs again and ends the process.
+  std::signal(signal, SIG_DFL);
 }
 
 void take_handler() {
@@ -74,7 +77,8 @@ CutGuard::CutGuard(const boost::interprocess::mapped_region& region) {
     std::uint64_t unused = 0;
     if (!table[index].pages.compare_exchange_strong(unused, pages, std::memory_order_relaxed))
       continue;
-    table[index].hit.store(false, std::memory_order_relaxed);  // nobody has touched the region yet
+    // No thread has read the region yet.
+    table[index].hit.store(false, std::memory_order_relaxed);
     index_ = index;
     return;
   }

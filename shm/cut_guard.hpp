@@ -1,5 +1,5 @@
-// Reading a mapped file that somebody else may cut at any moment. Without a guard, a touch behind
-// the file's new end is a SIGBUS, and the collector would die with all its other traces.
+// Guards reads of a mapped file that another process may truncate at any moment. Without a guard, a
+// read after the file's new end raises SIGBUS and ends the collector with all its other traces.
 #pragma once
 
 #include <boost/interprocess/mapped_region.hpp>
@@ -7,13 +7,13 @@
 
 namespace moetrace {
 
-// As long as it lives, pages of the region that have lost their file are replaced by pages of zeros
-// of our own when they are touched, and `hit` says so from then on. What was read since `hit` was
-// last false may be zeros instead of the file's bytes.
+// While the guard lives, reading a page that lies after the file's end replaces that page, and
+// those after it, with private pages of zeros; hit() is true from then on. Bytes that were read
+// since hit() last returned false may be zeros.
 //
-// The first guard of a process takes the SIGBUS handler; a SIGBUS elsewhere ends the process as
-// ever. 512 guards at a time; what comes behind them is not guarded. Destroy it before the region
-// is unmapped.
+// The first guard of a process installs the SIGBUS handler; a SIGBUS in other memory still ends the
+// process. At most 512 guards work at a time; further ones guard nothing. Destroy the guard before
+// its region is unmapped.
 class CutGuard {
  public:
   CutGuard() = default;
@@ -26,7 +26,8 @@ class CutGuard {
 
  private:
   static constexpr std::size_t kNone = ~std::size_t{0};
-  std::size_t index_ = kNone;  // in the table that the handler looks through
+  // In the table that the signal handler searches.
+  std::size_t index_ = kNone;
 };
 
 }  // namespace moetrace

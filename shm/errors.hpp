@@ -8,12 +8,12 @@
 namespace moetrace {
 
 enum class ErrorCode {
-  kBadArgument,   // the caller asked for something that can't be
-  kNoDirectory,   // the ring directory is missing or can't be used
+  kBadArgument,   // an argument is out of range
+  kNoDirectory,   // the ring directory is missing or unusable
   kNoSpace,       // the tmpfs is full
-  kPermission,    // the operating system said no
-  kNotFound,      // there is no such segment
-  kInUse,         // somebody else holds the lock
+  kPermission,    // the operating system refused access
+  kNotFound,      // the segment does not exist
+  kInUse,         // another process holds the lock
   kWrongVersion,  // a segment of another ABI version
   kBadSegment,    // the bytes contradict themselves
   kBadFile,       // a trace file contradicts itself

@@ -38,10 +38,10 @@ Result<void> FileLock::take(int fd, int byte) {
   if (::fcntl(fd, F_OFD_SETLK, &range) == 0) return {};
   if (errno == EAGAIN || errno == EACCES) {
     return Error{ErrorCode::kInUse,
-                 "another process holds its lock; one collector serves a segment"};
+                 "another process holds its lock; stop that process, or wait until it ends"};
   }
   return Error{ErrorCode::kSystem, std::string("can't lock it: ") + std::strerror(errno) +
-                                       "; the ring directory must be on a local file system"};
+                                       "; set MOETRACE_DIR to a local file system"};
 }
 
 bool FileLock::held_elsewhere(int fd, int byte) {

@@ -1,5 +1,6 @@
-// Open-file-description locks on single bytes: identity, not a timeout. The kernel drops them when
-// the last descriptor of the description goes, so a dead process holds none.
+// Open-file-description locks on single bytes. They show which process is alive, without a timeout:
+// the kernel drops a lock when the last descriptor of its description closes, so a dead process
+// holds none.
 #pragma once
 
 #include <string>
@@ -13,21 +14,20 @@ class FileLock {
  public:
   FileLock() = default;
 
-  // Takes the write lock on byte `byte` of `path` through a descriptor that is opened for this
-  // alone. kInUse if it is taken.
+  // Takes the write lock on byte `byte` of `path` through a descriptor of its own. kInUse if
+  // another process holds it.
   static Result<FileLock> acquire(const std::string& path, int byte);
-  // The same on a descriptor that stays the caller's; the lock goes with it. kSystem if the file
-  // system has no locks.
+  // The same through the caller's descriptor; the lock lasts until that closes. kSystem if the file
+  // system does not support locks.
   static Result<void> take(int fd, int byte);
-  // Whether the lock on that byte of the open file is held through another descriptor than `fd`, be
-  // it ours or somebody else's. True also if the file can't be asked: better drained late than
-  // unlinked early.
+  // Whether another descriptor than `fd`, of any process, holds the lock on that byte of the file.
+  // Also true if the query fails: it is better to drain a segment late than to unlink it early.
   static bool held_elsewhere(int fd, int byte);
 
   bool held() const { return fd_.valid(); }
-  // The locked file, open for reading and writing; -1: none.
+  // The locked file, open for reading and writing; -1 without a lock.
   int descriptor() const { return fd_.get(); }
-  // The locked file still has a name.
+  // Whether the locked file still has a name.
   bool linked() const;
   void release() { fd_.reset(); }
 

@@ -1,5 +1,5 @@
-// What must hold in a ring header before anything in it is used. No Boost, no files: the fuzzer
-// calls it on raw bytes.
+// Checks a ring header before any field of it is used. Free of Boost and of files, so that the
+// fuzzer can call it on raw bytes.
 #pragma once
 
 #include <cstdint>
@@ -10,12 +10,12 @@
 
 namespace moetrace {
 
-// Nothing if `header` describes parts that lie, aligned and without overlap, within a file of
-// `file_bytes` bytes; else what is wrong with it. Magic and ABI version are the caller's.
+// Nothing if every part that `header` describes is aligned, separate and within a file of
+// `file_bytes` bytes; else what is wrong. The caller checks magic and ABI version.
 std::optional<std::string> check_header(const moetrace_ring_header& header,
                                         std::uint64_t file_bytes);
 
-// Ends every string of a header that came from somebody else.
+// Puts a 0 at the end of every string of a header that another process has written.
 void terminate_strings(moetrace_ring_header& header);
 
 }  // namespace moetrace

@@ -25,7 +25,7 @@ inline std::uint32_t count_layers(const moetrace_layer_mask& mask) {
   return static_cast<std::uint32_t>(count);
 }
 
-// The highest layer, or -1 in an empty set.
+// The highest layer; -1 for the empty set.
 inline int last_layer(const moetrace_layer_mask& mask) {
   for (int w = 3; w >= 0; --w) {
     if (mask.words[w] != 0) return w * 64 + 63 - std::countl_zero(mask.words[w]);
@@ -57,11 +57,11 @@ inline moetrace_layer_mask first_layers(std::uint32_t count) {
   return mask;
 }
 
-// "all", or numbers and ranges: "0,5-7". Nothing if the text is something else or names a layer
-// from `num_layers` on.
+// Parses "all", or numbers and ranges such as "0,5-7". Nothing for any other text, or if it names a
+// layer >= num_layers.
 std::optional<moetrace_layer_mask> parse_layers(std::string_view text, std::uint32_t num_layers);
 
-// The opposite: "0,5-7"; "" for the empty set.
+// The inverse of parse_layers(): "0,5-7"; "" for the empty set.
 std::string format_layers(const moetrace_layer_mask& mask);
 
 }  // namespace moetrace

@@ -1,20 +1,26 @@
 // One single-producer, single-consumer ring over raw memory, whose slots carry their own commit
 // word.
 //
+// clang-format off
 // A slot's life:   free ──claim──► being written ──commit──► valid ──consume──► free
 //                        writer                   writer           reader
-// Only the named party takes an edge. The writer may claim slot n only while n - consumed <
-// capacity; the reader takes slot n only when its commit word carries n + 1. Nobody waits for
-// anybody.
+// clang-format on
 //
-// The templates take a Memory, so that the same code runs on a mapped file, on uint8_t indices
-// (wrap-around after 256 slots) and under a model checker. Memory gives
-//   Index, Seq                    unsigned types of slot numbers and of the sequence part of the
-//   commit word commit_cell(Index slot)       the commit word of a slot; .load(order) and
-//   .store(value, order) of a 64-bit word consumed_cell()               the consumed position,
-//   likewise
-// The payload is the caller's: it is written before commit() and read after upper_at() has said
-// yes, with plain accesses.
+// Only the named party takes an edge. The writer may claim slot n only while n - consumed <
+// capacity. The reader takes slot n only when its commit word carries n + 1. Neither side waits.
+//
+// The templates take a Memory. So the same code runs on a mapped file, on uint8_t indices (which
+// wrap after 256 slots) and under a model checker. Memory provides:
+//
+// clang-format off
+//   Index                     unsigned type of slot numbers
+//   Seq                       unsigned type of the sequence part of the commit word
+//   commit_cell(Index slot)   the commit word of a slot: .load(order), .store(value, order)
+//   consumed_cell()           the consumed position, with the same two calls
+// clang-format on
+//
+// The caller writes the payload before commit(), and reads it after upper_at() returned a value,
+// with plain accesses.
 #pragma once
 
 #include <atomic>
@@ -89,46 +95,48 @@ class RingWriter {
   const Memory& memory() const { return memory_; }
   Index position() const { return position_; }
 
-  // How many slots could be claimed now, as far as is needed to know that it is at least `wanted`.
+  // The number of free slots. A cached lower bound if that is at least `wanted`.
   Index room(Index wanted) {
     Index free_slots = static_cast<Index>(capacity_ - static_cast<Index>(position_ - consumed_));
     if (free_slots >= wanted) return free_slots;
-    // acquire: synchronizes with the release store in RingReader::publish, so the reader is done
-    // with every slot below `seen` before we write into it again.
+    // acquire: synchronizes with the release store in RingReader::publish. The reader is done with
+    // every slot below `seen` before we write into it again.
     const Index seen = static_cast<Index>(memory_.consumed_cell().load(std::memory_order_acquire));
-    // The other side is not trusted: only a value between the last one and what has been claimed
-    // can be true.
+    // The reader is not trusted: accept only a value between the last one and our position.
     if (static_cast<Index>(seen - consumed_) <= static_cast<Index>(position_ - consumed_))
       consumed_ = seen;
     return static_cast<Index>(capacity_ - static_cast<Index>(position_ - consumed_));
   }
 
-  // Takes the next `count` slots, which room() has granted, and returns the first one's number.
+  // Takes the next `count` slots and returns the number of the first. Call room() first: `count`
+  // must not exceed what it returned.
   Index claim(Index count) {
     const Index first = position_;
     position_ = static_cast<Index>(position_ + count);
     return first;
   }
 
-  // The slot's payload is complete.
+  // Makes the slot valid. Call after the payload is complete.
   void commit(Index position, std::uint32_t upper) {
     commit_cell(memory_.commit_cell(static_cast<Index>(position & (capacity_ - 1))), position,
                 upper);
   }
 
-  // The same for who has the slot at hand: `cell` is its commit word.
+  // The same for a caller that has the slot's commit word, `cell`.
   template <class Cell>
   static void commit_cell(Cell&& cell, Index position, std::uint32_t upper) {
-    // release: the payload written before is visible to whoever reads this word with the acquire in
-    // RingReader::upper_at.
+    // release: synchronizes with the acquire load in RingReader::upper_at. A reader that sees this
+    // word sees the payload.
     cell.store(commit_word<Index, Seq>(position, upper), std::memory_order_release);
   }
 
  private:
   Memory memory_;
   Index capacity_;
-  Index position_ = 0;  // next slot to claim
-  Index consumed_ = 0;  // what the reader was last seen to have consumed: never ahead of the truth
+  // The next slot to claim.
+  Index position_ = 0;
+  // The consumed position that was last accepted; at most the reader's own.
+  Index consumed_ = 0;
 };
 
 template <class Memory>
@@ -142,34 +150,33 @@ class RingReader {
 
   const Memory& memory() const { return memory_; }
 
-  // The upper half of the commit word if slot `position` is valid, else nothing. The payload may
-  // then be read until the position is published.
+  // The upper half of the commit word if slot `position` is valid, else nothing. Read the payload
+  // before you publish a position after it.
   std::optional<std::uint32_t> upper_at(Index position) const {
-    // acquire: synchronizes with the release store in RingWriter::commit (or with the GPU's
-    // system-scope fence before its store), so the payload is complete when the number is right.
+    // acquire: synchronizes with the release store in RingWriter::commit, or with the GPU's
+    // system-scope fence before its store. If the number is right, the payload is complete.
     const std::uint64_t word = memory_.commit_cell(static_cast<Index>(position & (capacity_ - 1)))
                                    .load(std::memory_order_acquire);
-    // A slot of an earlier lap, or a fresh zero, carries another number: two laps differ by
-    // `capacity`, which Seq can count.
+    // A slot of an earlier lap, or a fresh zero, carries another number: laps are `capacity` apart,
+    // and Seq counts further than that.
     if (static_cast<Seq>(word) != static_cast<Seq>(position + 1)) return std::nullopt;
     return static_cast<std::uint32_t>(word >> 32);
   }
 
-  // First position from `position` on, below position + limit, that isn't valid.
+  // The first invalid position from `position` on; position + limit if all before that are valid.
   Index valid_end(Index position, Index limit) const {
     Index n = 0;
     while (n < limit && upper_at(static_cast<Index>(position + n))) ++n;
     return static_cast<Index>(position + n);
   }
 
-  // Everything below `position` may be overwritten. A reader that publishes in batches must also
-  // publish when it has caught up, or a writer that finds the ring full would never find room
-  // again.
+  // Lets the writer overwrite every slot below `position`. If you publish in batches, also publish
+  // when you have caught up: otherwise a writer that finds the ring full never finds room again.
   void publish(Index position) {
     if (position == published_) return;
     published_ = position;
-    // release: our reads of the slots come before the writer's next ones; pairs with the acquire in
-    // RingWriter::room.
+    // release: synchronizes with the acquire load in RingWriter::room. Our reads of the slots come
+    // before the writer's next stores to them.
     memory_.consumed_cell().store(position, std::memory_order_release);
   }
 

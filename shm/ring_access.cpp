@@ -34,7 +34,7 @@ std::optional<gid_t> group_id(const std::string& name) {
   return entry.gr_gid;
 }
 
-// The groups that a process may give its files to.
+// Whether this process may give its files to a group.
 bool may_give_to(gid_t group) {
   if (::geteuid() == 0 || ::getegid() == group) return true;
   std::vector<gid_t> groups(static_cast<std::size_t>(std::max(::getgroups(0, nullptr), 0)));
@@ -57,8 +57,8 @@ RingAccess ring_access(const std::string& directory) {
   const auto group = group_id(name);
   if (!group || !may_give_to(*group)) {
     access.warning = std::string("MOETRACE_GROUP: ") +
-                     (group ? "this user is not in the group '" : "there is no group '") + name +
-                     "'; the ring is private; name a group that the collector's user shares";
+                     (group ? "this user is not in group '" : "unknown group '") + name +
+                     "', so the ring stays private; name a group that the collector's user shares";
     return access;
   }
   access.ring_mode = kGroupRing;
@@ -68,7 +68,7 @@ RingAccess ring_access(const std::string& directory) {
 }
 
 bool grant_access(const UniqueFd& fd, const RingAccess& access, mode_t mode) {
-  // The group first: in between, another group could read it.
+  // The group first: with the mode first, the old group could read the file in between.
   if (access.group && ::fchown(fd.get(), static_cast<uid_t>(-1), *access.group) != 0) return false;
   return ::fchmod(fd.get(), mode) == 0;
 }

@@ -1,5 +1,5 @@
-// Who besides its producer may open a ring: by default no one else, since routing can give tokens
-// away.
+// Which users may open a ring. By default only the producer's own user, because routing can reveal
+// tokens.
 #pragma once
 
 #include <sys/types.h>
@@ -11,20 +11,22 @@
 
 namespace moetrace {
 
-// Modes and group of a segment's two files, and of the collector's claim beside them.
+// Modes and group of a segment's two files. A collector's claim has the mode of .ctl.
 struct RingAccess {
   mode_t ring_mode = 0600;
   mode_t ctl_mode = 0600;
-  std::optional<gid_t> group;  // to be given to it; nothing: the files keep what they are made with
-  std::string warning;         // one line, where MOETRACE_GROUP can't be had; empty: none
+  // The group to give the files to. Nothing: they keep the group that they are created with.
+  std::optional<gid_t> group;
+  // One line if MOETRACE_GROUP is set but can't be used, else empty.
+  std::string warning;
 };
 
-// In a set-group-id directory the files belong to its group, which may then read them: a service
-// such as the one on /run/moetrace. Elsewhere only where MOETRACE_GROUP names a group.
+// In a set-group-id directory, such as /run/moetrace of the system service, the files belong to the
+// directory's group, and the group may read them. Elsewhere only if MOETRACE_GROUP names a group.
 RingAccess ring_access(const std::string& directory);
 
-// Gives a file that was made with mode 0600 its mode and group, whatever the umask. False: it stays
-// as private as it was.
+// Gives a file that was created with mode 0600 its mode and group, whatever the umask. If this
+// fails, returns false, and the file stays private.
 bool grant_access(const UniqueFd& fd, const RingAccess& access, mode_t mode);
 
 }  // namespace moetrace

@@ -21,13 +21,14 @@ namespace {
 
 constexpr int kLockedByte = 0;
 constexpr std::string_view kSuffix = ".collector";
-constexpr int kMostTries = 100;  // each finds that another collector has just ended
+// Each try fails only if another collector ends during it.
+constexpr int kMostTries = 100;
 
 std::string file_prefix(const std::string& session) {
   return "moetrace.v1." + session + ".";
 }
 
-// The claims of a session: each user has a file.
+// The claims of a session, one file for each user.
 std::vector<std::string> claim_files(const std::string& directory, const std::string& session) {
   const std::string prefix = file_prefix(session);
   std::vector<std::string> names;
@@ -45,8 +46,8 @@ bool is_regular(int fd, struct stat& status) {
   return ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
 }
 
-// Whether any process holds a lock on a file that we may not open. The kernel lists all of them,
-// each with the file's device and inode.
+// Whether any process holds a lock on a file that we may not open. /proc/locks lists all locks,
+// each with the device and inode of its file.
 bool listed_as_locked(const struct stat& file) {
   char wanted[64];
   std::snprintf(wanted, sizeof wanted, " %02x:%02x:%llu ", major(file.st_dev), minor(file.st_dev),
@@ -63,8 +64,8 @@ UniqueFd open_claim(const std::string& path, int access) {
   return UniqueFd(::open(path.c_str(), access | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
 }
 
-// A collector whose file we may not open can open our rings if it is root's, or if they are for a
-// group, which it may be in.
+// Whether a collector can open our rings. One whose claim we may not open can if it runs as root,
+// or if our rings belong to a group, which its user may be in.
 bool serves_us(const std::string& directory, const std::string& name) {
   const std::string path = directory + "/" + name;
   struct stat status {};
@@ -76,21 +77,21 @@ bool serves_us(const std::string& directory, const std::string& name) {
   return may_open && listed_as_locked(status);
 }
 
-// False if there is none and none can be made.
+// False if the file is missing and can't be created.
 bool make_file(const std::string& path, const RingAccess& access) {
   const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!fd.valid()) return errno == EEXIST;
-  // Those who may serve the same rings must see the lock.
+  // Every collector that may open the same rings must see the lock.
   grant_access(fd, access, access.ctl_mode);
   return true;
 }
 
-// Why a file with our name is not ours, or "". Anyone may make one in a directory for all: a link,
-// or a file of his own.
+// Why a file with our name is not ours, or "". In a directory that all users may write, such as
+// /dev/shm, anyone may create one, or a link.
 std::string not_ours(const std::string& path) {
   struct stat status {};
   if (::lstat(path.c_str(), &status) != 0) return "";
-  if (!S_ISREG(status.st_mode) || status.st_nlink != 1) return "it is not a file of its own";
+  if (!S_ISREG(status.st_mode) || status.st_nlink != 1) return "it is a link or not a regular file";
   return status.st_uid == ::geteuid() ? "" : "it belongs to uid " + std::to_string(status.st_uid);
 }
 
@@ -113,7 +114,7 @@ std::string pid_text(const std::string& path) {
 Error served(const std::string& path, const std::string& directory, const std::string& session) {
   return {ErrorCode::kInUse, "a collector" + pid_text(path) + " already serves session '" +
                                  session + "' in " + directory +
-                                 "; stop it, or give this one another --session"};
+                                 "; stop it, or set another --session"};
 }
 
 }  // namespace
@@ -125,24 +126,24 @@ Result<SessionClaim> SessionClaim::take(const std::string& directory, const std:
   const RingAccess access = ring_access(directory);
   for (int tries = 0; tries < kMostTries && make_file(own_path, access); ++tries) {
     if (const std::string why = not_ours(own_path); !why.empty()) {
-      claim.problem_ = own_path + ": " + why +
-                       ", so engines don't see that this collector runs; have it removed";
+      claim.problem_ =
+          own_path + ": " + why + ", so engines can't see that this collector runs; remove it";
       break;
     }
     auto lock = FileLock::acquire(own_path, kLockedByte);
     if (!lock && lock.error().code == ErrorCode::kInUse)
       return served(own_path, directory, session);
     if (!lock && lock.error().code != ErrorCode::kNotFound) break;
-    // Whoever held it may have unlinked it since it was opened.
+    // Another collector may have unlinked the file after we opened it.
     if (!lock || !lock->linked()) continue;
     claim.path_ = own_path;
     claim.lock_ = std::move(*lock);
     write_pid(claim.lock_.descriptor());
     break;
   }
-  // Each user has a file: in a directory for all, such as /dev/shm, strangers are in nobody's way.
-  // Whoever's file we may write, our rings and theirs would be drained by both. A file is locked
-  // before its collector looks at others, so that the second sees the first.
+  // Users have files of their own, so in /dev/shm their collectors don't block each other. If we
+  // may write another user's claim, both collectors could open the rings of both, so refuse. Each
+  // collector locks its own file before it looks at others, so the second always sees the first.
   for (const std::string& name : claim_files(directory, session)) {
     const std::string path = directory + "/" + name;
     const UniqueFd fd = name == own ? UniqueFd() : open_claim(path, O_RDWR);
@@ -169,7 +170,7 @@ std::vector<std::string> SessionClaim::remove_dead(const std::string& directory,
         FileLock::held_elsewhere(fd.get(), kLockedByte))
       continue;
     if (!only_look) {
-      // With the lock in our hand no collector has taken the file over.
+      // While we hold the lock, no collector can take the file over.
       const auto lock = FileLock::acquire(path, kLockedByte);
       if (!lock || !lock->linked() || ::unlink(path.c_str()) != 0) continue;
     }

@@ -1,5 +1,5 @@
-// A session has one collector in a ring directory. It says so with a locked file beside the
-// segments, which is nobody's once its process is dead.
+// The claim of a session: one collector serves a session in a ring directory, and shows this by a
+// locked file beside the segments. The lock ends with its process.
 #pragma once
 
 #include <string>
@@ -11,19 +11,19 @@ namespace moetrace {
 
 class SessionClaim {
  public:
-  // kInUse if another collector serves the session there. Where no file can be made the claim holds
-  // nothing, and others can't see it.
+  // kInUse if another collector serves the session there. If the file can't be created, the claim
+  // is empty, and other processes can't see it.
   static Result<SessionClaim> take(const std::string& directory, const std::string& session);
 
   // Whether a collector that may read our rings has claimed the session there.
   static bool held(const std::string& directory, const std::string& session);
 
-  // Removes the claims of ours that a killed collector has left. Their names; with `only_look`
-  // those that would be removed.
+  // Removes the claims that killed collectors of this user have left. Returns their paths. With
+  // `only_look`, removes nothing and returns the paths that it would remove.
   static std::vector<std::string> remove_dead(const std::string& directory,
                                               const std::string& session, bool only_look);
 
-  // Why the claim holds nothing because of a file that is not ours, in one line, or "".
+  // One line if the claim is empty because another user's file is in the way, else "".
   const std::string& problem() const { return problem_; }
 
   SessionClaim(SessionClaim&&) noexcept = default;

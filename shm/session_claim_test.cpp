@@ -43,7 +43,7 @@ TEST_F(Claims, HoldTheProcessNumberAndGoWithTheClaim) {
   EXPECT_TRUE(directory_.files().empty());
 }
 
-// Anyone may put a link with our name into a directory for all.
+// In a directory that all users may write, anyone may create a link with our name.
 TEST_F(Claims, WriteThroughNoLink) {
   const std::string precious = directory_.file("precious");
   std::ofstream(precious) << "precious";
@@ -54,7 +54,7 @@ TEST_F(Claims, WriteThroughNoLink) {
       std::filesystem::create_symlink(precious, own());
     const auto claim = SessionClaim::take(directory_.path(), "test");
     ASSERT_TRUE(claim);
-    EXPECT_NE(claim->problem().find("it is not a file of its own"), std::string::npos);
+    EXPECT_NE(claim->problem().find("it is a link or not a regular file"), std::string::npos);
     EXPECT_EQ(text_of(precious), "precious");
     std::filesystem::remove(own());
   }

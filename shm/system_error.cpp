@@ -26,9 +26,9 @@ Advice advice(int error_number, RingFile file) {
       if (own)
         return {ErrorCode::kPermission, "set MOETRACE_DIR to a directory that you may write"};
       return {ErrorCode::kPermission,
-              "run as the user whose file it is, or set MOETRACE_GROUP where the engine runs"};
+              "run as the file's owner, or set MOETRACE_GROUP for the engine"};
     case EROFS:
-      return {ErrorCode::kPermission, "set MOETRACE_DIR to a file system that can be written"};
+      return {ErrorCode::kPermission, "set MOETRACE_DIR to a writable file system"};
     case ENOENT:
       if (own) return {ErrorCode::kNoDirectory, "create the ring directory or set MOETRACE_DIR"};
       return {ErrorCode::kNotFound, "it may have been drained already"};
@@ -46,14 +46,14 @@ Advice advice(int error_number, RingFile file) {
     case EMFILE:
       return {ErrorCode::kSystem, "raise the limit of open files (ulimit -n)"};
     case ENFILE:
-      return {ErrorCode::kSystem, "the system has no more open files; raise fs.file-max"};
+      return {ErrorCode::kSystem, "raise the system's limit of open files (sysctl fs.file-max)"};
     case EINVAL:
     case ENODEV:
     case ENOLCK:
     case EOPNOTSUPP:
-      return {ErrorCode::kSystem, "the ring directory must be a local tmpfs"};
+      return {ErrorCode::kSystem, "set MOETRACE_DIR to a local tmpfs"};
     default:
-      return {ErrorCode::kSystem, "look for this error in the system's log, and try again"};
+      return {ErrorCode::kSystem, "look for this error in the system log, and try again"};
   }
 }
 

@@ -1,4 +1,4 @@
-// An error of the operating system as one line that says what to try.
+// An error of the operating system as one line, with advice.
 #pragma once
 
 #include <string>
@@ -7,8 +7,8 @@
 
 namespace moetrace {
 
-// Whose file failed: a producer's own, to be made in the ring directory, or one that another
-// process has made there.
+// Whose file failed. kOwn: a producer creates it in the ring directory. kOther: another process has
+// created it there.
 enum class RingFile { kOwn, kOther };
 
 // "WHAT: DOING: why; what to try".

@@ -1,4 +1,4 @@
-// A ring directory of a test's own, gone afterwards with all that is in it.
+// A ring directory for one test, removed with its contents afterwards.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -37,7 +37,7 @@ class TestDirectory {
   std::string path_;
 };
 
-// A header as a producer with a small model fills it in.
+// A header that a producer with a small model would fill in.
 inline moetrace_ring_header small_header(std::uint32_t top_k = 4) {
   moetrace_ring_header header{};
   header.top_k = top_k;

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "daemon/collector/stats_line.hpp"
+#include "shm/abandoned_files.hpp"
 #include "shm/ledger.hpp"
 
 namespace moetrace {

@@ -277,7 +277,7 @@ class Segments(Case):
         return result.stderr
 
     def test_usage(self):
-        for words, said in (("foo", "'foo' is one word too many"), ("--outputdir x", "there is no option --outputdir"),
+        for words, said in (("foo", "unexpected argument 'foo'"), ("--outputdir x", "unknown option --outputdir"),
                             ("--layers", "--layers: its value is missing"), ("--once=x", "--once takes no value"),
                             ("--once=4x", "--once takes no value"), ("--quiet=0", "--quiet takes no value"),
                             ("--session= --once", "--session: its value is missing"),
@@ -321,7 +321,7 @@ class Segments(Case):
         for publish in ("none", f"ipc://{self.folder}/second.pub"):
             said = self.refused("--output-dir", self.folder / "untouched", "--publish", publish)
             self.assertEqual(said, f"moetraced: a collector (pid {first.process.pid}) already serves session '{self.session}' in "
-                                   f"{self.rings}; stop it, or give this one another --session\n")
+                                   f"{self.rings}; stop it, or set another --session\n")
         self.assertEqual(endpoint_file.read_text(), listed)
         self.assertFalse((self.folder / "untouched").exists())
         self.assertFalse((self.folder / "second.pub").exists())

@@ -1,5 +1,6 @@
 // The calls that an engine makes (producer.h), with a GPU: each way to record, captured and eager.
 #include "producer/cuda/test_gpu.hpp"
+#include "shm/collector_segment.hpp"
 
 namespace moetrace::cuda {
 namespace {

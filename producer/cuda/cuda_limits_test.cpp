@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "producer/cuda/test_gpu.hpp"
+#include "shm/collector_segment.hpp"
 #include "shm/layer_mask.hpp"
 
 namespace moetrace::cuda {
