@@ -34,7 +34,7 @@ int write_all(int fd, std::string_view bytes) {
 
 trace::Result<void> write_atomically(const std::string& path, std::string_view bytes) {
   const std::string draft = path + ".tmp." + std::to_string(::getpid());
-  // The name can be foreseen: what has it already, a link perhaps, is not written to.
+  // The draft's name is predictable, so remove a file or link that already has it.
   ::unlink(draft.c_str());
   const int fd = ::open(draft.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
   if (fd < 0) return write_error(path, errno);

@@ -1,4 +1,4 @@
-// Files that are there as a whole or not at all.
+// Files that appear completely or not at all.
 #pragma once
 
 #include <string>
@@ -8,10 +8,11 @@
 
 namespace moetrace::plot {
 
-// Writes beside `path` and renames: a reader sees the old bytes or the new ones. Error: kWrite.
+// Writes a draft beside `path` and renames it: a reader sees the old bytes or the new ones. Error:
+// kWrite.
 trace::Result<void> write_atomically(const std::string& path, std::string_view bytes);
 
-// With the folders above it; fine if it is there. Error: kWrite.
+// Makes the folder and those above it; an existing folder is fine. Error: kWrite.
 trace::Result<void> make_folder(const std::string& path);
 
 }  // namespace moetrace::plot

@@ -1,4 +1,4 @@
-// Cairo with owners.
+// Owning pointers for Cairo objects.
 #pragma once
 
 #include <cairo.h>

@@ -8,18 +8,23 @@
 namespace moetrace::plot {
 namespace {
 
-constexpr double kGap = 5;           // between a label and what is below it, or a bar beside it
-constexpr double kAsideRoom = 0.25;  // between labels side by side, in labels
-constexpr double kSideStep = 4;      // sideways search
-constexpr double kNearEnough = 9;    // a label that close to its bar needs no line
-constexpr double kLeaderRoom = 22;   // between the bars and a row of labels, for their leaders
+// Between a label and the bar or label below it, or a bar beside it.
+constexpr double kGap = 5;
+// Between labels side by side, in widths of a label.
+constexpr double kAsideRoom = 0.25;
+// Step of the sideways search.
+constexpr double kSideStep = 4;
+// A label this close to its bar needs no leader.
+constexpr double kNearEnough = 9;
+// Between the bars and a row of labels, for their leaders.
+constexpr double kLeaderRoom = 22;
 
 // Costs in points of distance.
 constexpr double kAside = 1.2;
 constexpr double kThroughBar = 25;
 constexpr double kThroughLabel = 400;
 
-// The top of the highest bar that is below [x, x + width].
+// The top of the highest bar within [x, x + width].
 double bars_top(const std::vector<Box>& bars, double x, double width) {
   double top = std::numeric_limits<double>::max();
   for (const Box& bar : bars) {
@@ -32,14 +37,14 @@ Box grown(const Box& box, double aside, double up) {
   return {box.x - aside, box.y - up, box.width + 2 * aside, box.height + 2 * up};
 }
 
-// The box with its half of what must be free between two. Labels side by side need more than those
-// on top of each other: close together they read as one line.
+// The box with half of the space that must stay free between two labels. Labels side by side need
+// more space than labels on top of each other, because close together they read as one line.
 Box with_room(const Box& box) {
   return grown(box, box.width * kAsideRoom / 2, kGap / 2);
 }
 
-// Whether the leader runs through the inside of the box: the part of it between the box's sides
-// must not lie above or below it as a whole.
+// Whether the leader runs through the inside of the box: its part between the box's sides lies
+// neither above nor below the box.
 bool crosses(const Callout& line, const Box& box) {
   if (line.from_x == line.to_x) {
     return line.from_x > box.x && line.from_x < box.right() && line.to_y < box.bottom() &&
@@ -54,9 +59,9 @@ bool crosses(const Callout& line, const Box& box) {
   return std::max(y1, y2) > box.y && std::min(y1, y2) < box.bottom();
 }
 
-// Whether two leaders meet, so that the eye could follow the wrong one.
+// Whether two leaders meet. The eye could then follow the wrong one.
 bool meet(const Callout& a, const Callout& b) {
-  // Which side of line (x1, y1)-(x2, y2) the point is on.
+  // The sign says on which side of the leader the point lies.
   const auto side = [](const Callout& line, double x, double y) {
     return (line.to_x - line.from_x) * (y - line.from_y) -
            (line.to_y - line.from_y) * (x - line.from_x);
@@ -83,22 +88,22 @@ bool is_free(const Callout& callout, const std::vector<Callout>& placed) {
   });
 }
 
-// How far the eye has to go from the bar to its label. Sideways is worse: it may seem to label a
-// neighbour.
+// The distance from a bar to its label. A sideways distance costs more, because the label may seem
+// to belong to a neighbour.
 double distance(const CalloutRequest& request, const Callout& callout) {
   const double aside = std::abs(callout.box.middle() - request.bar.middle());
   const double above = request.bar.y - callout.box.bottom();
   return kAside * aside + above;
 }
 
-// Whether a leader of one runs through the other's label, or their leaders meet: then the eye may
-// take one label for the other.
+// Whether the leader of one callout runs through the other's label, or their leaders meet. A reader
+// may then take one label for the other.
 bool tangled(const Callout& a, const Callout& b) {
   return (a.leader && crosses(a, grown(b.box, 2, 2))) ||
          (b.leader && crosses(b, grown(a.box, 2, 2))) || (a.leader && b.leader && meet(a, b));
 }
 
-// How much a leader disturbs: through a bar it can be followed, through a label hardly.
+// The cost of a leader's way: a reader can follow it through a bar, but hardly through a label.
 double disturbance(const Callout& callout, const std::vector<Callout>& placed,
                    const std::vector<Box>& bars) {
   double sum = 0;
@@ -127,7 +132,7 @@ Placing place_one(const CalloutRequest& request, const std::vector<Callout>& pla
     const double x = std::clamp(centred + aside, left, right - request.width);
     const double above_bars =
         bars_top(bars, x - kGap, request.width + 2 * kGap) - kGap - request.height;
-    // Level placed.size() is above all that is placed, so there is always a free one.
+    // Level placed.size() is above all placed labels, so at least one level is free.
     for (size_t level = 0; level <= placed.size(); ++level) {
       double y = std::min(above_bars, on_bar);
       if (level > 0) y = std::min(y, placed[level - 1].box.y - kGap - 1 - request.height);
@@ -141,9 +146,9 @@ Placing place_one(const CalloutRequest& request, const std::vector<Callout>& pla
   return best;
 }
 
-// The nearest middles to the wanted ones, which rise, that are at least `apart` from one to the
-// next: labels that push each other share the way (isotonic regression by pooling adjacent
-// violators).
+// Middles as near as possible to the wanted ones, which ascend, and at least `apart` from each
+// other. Labels that push each other away share the distance (isotonic regression by pooling
+// adjacent violators).
 std::vector<double> spread(const std::vector<double>& wanted, double apart) {
   struct Pool {
     double sum;
@@ -168,8 +173,8 @@ std::vector<double> spread(const std::vector<double>& wanted, double apart) {
   return middles;
 }
 
-// All labels on one level, in the order of their bars, with room below for the leaders. So no
-// leader runs through a label, and none meets another.
+// All labels on one level, in the order of their bars, with room below for the leaders. This order
+// keeps leaders out of labels and apart from each other.
 std::vector<Callout> place_row(const std::vector<CalloutRequest>& requests,
                                const std::vector<Box>& bars, double left, double right) {
   std::vector<size_t> order(requests.size());
@@ -208,7 +213,7 @@ std::vector<Callout> place_callouts(const std::vector<CalloutRequest>& requests,
   std::iota(order.begin(), order.end(), size_t{0});
   std::vector<Callout> best(requests.size());
   double best_cost = std::numeric_limits<double>::max();
-  // Who comes first takes the best place; the order that serves all best wins.
+  // The first label takes the best place; keep the order with the lowest total cost.
   do {
     std::vector<Callout> placed;
     double cost = 0;

@@ -3,31 +3,36 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "common/text.hpp"
 #include "plotter/callouts.hpp"
-#include "trace/columns.hpp"
 #include "plotter/metrics.hpp"
 #include "plotter/ticks.hpp"
+#include "trace/columns.hpp"
 
 namespace moetrace::plot {
 namespace {
 
 constexpr double kHeight = 600;
-constexpr double kPlotTop = 144;      // column heads stand above
-constexpr double kPlotBottom = 536;   // id labels and the axis name stand below
-constexpr double kRightMargin = 100;  // the uniform line's label stands there
-constexpr double kColumnGap = 14;     // between shares and counts on the left
-constexpr double kLabelGap = 8;       // between the axis and its labels
+// Column heads stand above.
+constexpr double kPlotTop = 144;
+// Id labels and the axis name stand below.
+constexpr double kPlotBottom = 536;
+// Holds the uniform line's label.
+constexpr double kRightMargin = 100;
+// Between shares and counts on the left.
+constexpr double kColumnGap = 14;
+// Between the axis and its labels.
+constexpr double kLabelGap = 8;
 constexpr int kMostCountSteps = 6;
 
-// "The three busiest experts", and how many more are as busy as the third.
+// "The three busiest experts", and how many more tie with the third.
 std::string name_of_top_3(const Histogram& histogram, const Metrics& metrics) {
   const auto last = static_cast<uint64_t>(
       std::ranges::count(histogram.counts, metrics.top_3.back().count) -
       std::ranges::count(metrics.top_3, metrics.top_3.back().count, &ExpertShare::count));
   std::string text = "The three busiest experts";
   if (last > 0)
-    text +=
-        " (" + with_thousands(last) + (last == 1 ? " more ties" : " more tie") + " with the third)";
+    text += " (" + grouped(last) + (last == 1 ? " more ties" : " more tie") + " with the third)";
   return text;
 }
 
@@ -49,7 +54,7 @@ std::string finding(const Histogram& histogram, const Metrics& metrics) {
   return text;
 }
 
-// A label a tick: the count, and its share in front of it.
+// One tick of the left axis: a count, and its share of all selections.
 struct CountTick {
   uint64_t count;
   std::string text;
@@ -63,7 +68,7 @@ std::vector<CountTick> count_ticks(uint64_t highest, uint64_t total) {
   const int decimals = share >= 0.01 ? 1 : share >= 0.001 ? 2 : 3;
   for (uint64_t count = 0; count <= highest; count += step) {
     const double part = static_cast<double>(count) / static_cast<double>(total);
-    ticks.push_back({count, with_thousands(count), count == 0 ? "0%" : as_percent(part, decimals)});
+    ticks.push_back({count, grouped(count), count == 0 ? "0%" : as_percent(part, decimals)});
   }
   return ticks;
 }
@@ -105,7 +110,7 @@ class HistogramLayout {
   }
 
  private:
-  // The columns of the left axis take what their texts take; the bars get the rest.
+  // The columns of the left axis are as wide as their texts; the bars get the rest.
   void place_plot() {
     ticks_ = count_ticks(highest_, metrics_.total_selections);
     double counts = text_width("selections", kLabelFont);
@@ -141,21 +146,21 @@ class HistogramLayout {
 
   [[nodiscard]] const Box& bar_of(uint32_t expert) const { return bars_[expert / column_experts_]; }
 
-  // The part of its bar that is the expert's own.
+  // The expert's own part of its bar.
   [[nodiscard]] Box place_of(uint32_t expert) const {
     const Box& bar = bar_of(expert);
     if (column_experts_ == 1) return bar;
     return {plot_.x + expert * slot_, bar.y, slot_, bar.height};
   }
 
-  // Labels stand above the bars, so the bars leave room: first for one label, then for more on top
-  // of each other.
+  // Labels stand above the bars, so the bars leave headroom: first for one label, then for more
+  // labels on top of each other until they fit.
   void place_bars_and_callouts() {
     const double height = text_height(kLabelFontBold) + text_height(kLabelFont);
     for (const ExpertShare& top : metrics_.top_3) {
       top_labels_.push_back(
           {"expert " + std::to_string(top.expert),
-           as_share(top.share, top.share < 0.1 ? 2 : 1) + " · " + with_thousands(top.count)});
+           as_share(top.share, top.share < 0.1 ? 2 : 1) + " · " + grouped(top.count)});
     }
     const size_t levels = metrics_.top_3.size() + 2;
     for (size_t level = 1; level <= levels; ++level) {
@@ -208,7 +213,7 @@ class HistogramLayout {
     const double y = y_of(static_cast<double>(metrics_.total_selections) / experts);
     scene_.shapes.emplace_back(Stroke{plot_.x, y, plot_.right() + 4, y, palette::kInk, 1.2, true});
     const double height = text_height(kLabelFont);
-    // Beside the line, and above the ids.
+    // Beside the line, but not below the axis.
     const double middle = std::min(y, plot_.bottom() - height);
     add_text("uniform", palette::kInk, Align::kLeft, plot_.right() + 8, middle - height);
     add_text(as_share(1 / experts, 2), palette::kSoftInk, Align::kLeft, plot_.right() + 8, middle);
@@ -233,7 +238,7 @@ class HistogramLayout {
   void add_callouts() {
     for (size_t rank = 0; rank < callouts_.size(); ++rank) {
       const Callout& callout = callouts_[rank];
-      // Keeps grid lines from running through the text.
+      // A white box keeps grid lines out of the text.
       scene_.shapes.emplace_back(Rect{callout.box, palette::kPaper});
       if (callout.leader) {
         scene_.shapes.emplace_back(Stroke{callout.from_x, callout.from_y, callout.to_x,
@@ -252,13 +257,15 @@ class HistogramLayout {
   Scene scene_;
   uint64_t highest_ = 0;
   double headroom_ = 0;
-  double slot_ = 0;  // of one expert
+  // The width of one expert.
+  double slot_ = 0;
   uint32_t column_experts_ = 1;
   double shares_right_ = 0;
   double counts_right_ = 0;
   Box plot_;
   std::vector<CountTick> ticks_;
-  std::vector<uint64_t> columns_;  // by bar
+  // By bar.
+  std::vector<uint64_t> columns_;
   std::vector<Box> bars_;
   std::vector<TopLabel> top_labels_;
   std::vector<Callout> callouts_;

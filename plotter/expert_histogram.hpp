@@ -1,5 +1,5 @@
-// The picture of one load: a bar an expert, the three busiest named, and a line where all bars
-// would end if the router were even.
+// The picture of one load: one bar per expert, labels on the three busiest, and a line at the
+// uniform load.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,8 @@
 namespace moetrace::plot {
 
 struct Histogram {
-  std::vector<uint64_t> counts;  // by expert id
+  // By expert id.
+  std::vector<uint64_t> counts;
   Header header;
 };
 

@@ -15,9 +15,9 @@ using trace::Meta;
 using trace::Route;
 using trace::TraceReader;
 
-// Counts distinct rows. The routes of a step stand together, and each layer has a row at most once,
-// so a step has as many rows as its fullest layer. A plain log names no steps: all of it counts as
-// one.
+// Counts distinct rows. The routes of a step are adjacent, and each layer has a row at most once,
+// so a step has as many rows as its fullest layer. A plain log names no steps and counts as one
+// step.
 class TokenCounter {
  public:
   void add(const Route& route) {
@@ -32,7 +32,7 @@ class TokenCounter {
   }
 
   [[nodiscard]] uint64_t tokens() const { return tokens_ + fullest_; }
-  // Those that have routes.
+  // The layers that have routes.
   [[nodiscard]] const std::bitset<trace::kMaxLayers>& layers() const { return layers_; }
 
  private:
@@ -48,10 +48,10 @@ Error mismatch(const std::string& path, const std::string& why) {
 }
 
 std::string model_of(const std::optional<std::string>& model) {
-  return model ? "a model called " + *model : "a model that it does not name";
+  return model ? "model " + *model : "an unnamed model";
 }
 
-// Adds the files up one by one.
+// Adds up files one by one.
 class LoadReader {
  public:
   explicit LoadReader(std::optional<uint32_t> num_experts) : given_experts_(num_experts) {}
@@ -68,10 +68,12 @@ class LoadReader {
 
   std::optional<uint32_t> given_experts_;
   ExpertLoad load_;
-  std::optional<std::string> model_;  // of the first file
+  // Of the first file.
+  std::optional<std::string> model_;
   std::map<std::pair<dev_t, ino_t>, std::string> path_of_file_;
-  std::map<std::pair<std::string, uint64_t>, std::string> path_of_part_;  // trace id and part
-  // The parts of a trace are one; every plain log is one of its own.
+  // By trace id and part.
+  std::map<std::pair<std::string, uint64_t>, std::string> path_of_part_;
+  // The parts of a trace share a counter; each plain log has its own.
   std::deque<TokenCounter> tokens_;
   std::map<std::string, TokenCounter*> tokens_of_trace_;
 };
@@ -87,7 +89,8 @@ void LoadReader::add_route(const Route& route, TokenCounter& tokens) {
   ++layer.rows;
   for (const uint16_t id : route.expert_ids) {
     if (id == trace::kNoExpert) continue;
-    if (id >= layer.counts.size()) layer.counts.resize(id + size_t{1});  // as long as none says
+    // Until a line states num_experts, the highest id sets the size.
+    if (id >= layer.counts.size()) layer.counts.resize(id + size_t{1});
     ++layer.counts[id];
   }
   tokens.add(route);
@@ -100,15 +103,14 @@ TokenCounter& LoadReader::tokens_of(const Meta& meta) {
   return *counter;
 }
 
-// The first file sets what the run is; the others must be of the same run.
+// The first file sets model, experts and top_k of the run; the others must match it.
 Result<void> LoadReader::join(const std::string& path, const TraceReader& reader) {
   const Meta& meta = reader.meta();
   if (!reader.num_experts()) {
     const uint32_t seen = reader.experts_seen();
-    const std::string least =
-        seen == 0 ? "" : ", only that there are at least " + std::to_string(seen);
+    const std::string least = seen == 0 ? "" : ", only that it is at least " + std::to_string(seen);
     return Error{ErrorCode::kNoExperts,
-                 path + ": it does not say how many experts the model has" + least};
+                 path + ": it does not state the model's number of experts" + least};
   }
   if (load_.files == 0) {
     model_ = meta.model_id;
@@ -117,8 +119,8 @@ Result<void> LoadReader::join(const std::string& path, const TraceReader& reader
     load_.top_k = meta.top_k;
   }
   if (meta.model_id != model_) {
-    return mismatch(path,
-                    "is of " + model_of(meta.model_id) + ", the first file of " + model_of(model_));
+    return mismatch(
+        path, "it is of " + model_of(meta.model_id) + ", the first file is of " + model_of(model_));
   }
   if (*reader.num_experts() != load_.num_experts) {
     return mismatch(path, "has " + std::to_string(*reader.num_experts()) +
@@ -173,8 +175,7 @@ Result<void> LoadReader::add(const std::string& path) {
                           ": counted once; give each file once");
     return {};
   }
-  // Traces and most logs say what they are before all rows: what doesn't fit is said before they
-  // are read.
+  // Traces and most logs start with a meta line: report a mismatch before reading all rows.
   if (reader->num_experts() && reader->meta().top_k != 0 && load_.files > 0) {
     if (const auto joined = join(path, *reader); !joined) return joined.error();
   }

@@ -107,7 +107,7 @@ TEST_F(ExpertLoadTest, FilesThatDoNotBelongTogether) {
   };
   const std::string b = folder_.at("b") + ": ";
   EXPECT_EQ(with({.trace_id = "b", .model = "other"}),
-            b + "is of a model called other, the first file of a model called tiny");
+            b + "it is of model other, the first file is of model tiny");
   EXPECT_EQ(with({.trace_id = "b", .top_k = 1}), b + "has top_k 1, the first file 2");
   EXPECT_EQ(with({.trace_id = "b", .num_experts = 8}), b + "has 8 experts, the first file 4");
   EXPECT_EQ(with({}), b + "is the same trace as " + first);
@@ -115,8 +115,8 @@ TEST_F(ExpertLoadTest, FilesThatDoNotBelongTogether) {
             folder_.at("none") + ": No such file or directory");
 }
 
-// The largest id seen says nothing: the busiest expert of a model may have stayed idle.
-TEST_F(ExpertLoadTest, NobodySaysHowManyExperts) {
+// The largest id is only a lower bound: experts with larger ids may have stayed idle.
+TEST_F(ExpertLoadTest, NumberOfExpertsIsUnknown) {
   const std::string plain = folder_.write(
       "plain",
       R"({"type":"meta","model_id":"m","layers_logged":[0],"top_k":2})"
@@ -125,7 +125,7 @@ TEST_F(ExpertLoadTest, NobodySaysHowManyExperts) {
       "\n");
   EXPECT_EQ(
       error_of({plain}),
-      plain + ": it does not say how many experts the model has, only that there are at least 44");
+      plain + ": it does not state the model's number of experts, only that it is at least 44");
   const auto load = read_expert_load({plain}, 60);
   ASSERT_TRUE(load);
   EXPECT_EQ(load->total().counts.size(), 60U);
@@ -194,10 +194,10 @@ TEST_F(ExpertLoadTest, LateMetaLine) {
   EXPECT_EQ(load->layers.at(3).counts, (std::vector<uint64_t>{0, 2, 2, 0}));
   EXPECT_EQ(error_of({folder_.write("m", late), folder_.write("none", row)}),
             folder_.at("none") +
-                ": it does not say how many experts the model has, only that there are at least 3");
+                ": it does not state the model's number of experts, only that it is at least 3");
 }
 
-// Nor does a plain log say what was lost; beside it, what another file says is not the whole.
+// A plain log does not state what was lost, so the losses of another file are not the total.
 TEST_F(ExpertLoadTest, LossesOfAPlainLogAreUnknown) {
   const std::string plain = folder_.write(
       "plain", R"({"type":"meta","model_id":"tiny","layers_logged":[0],"top_k":2,"num_experts":4})"

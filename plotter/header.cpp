@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "plotter/ticks.hpp"
+#include "common/text.hpp"
 
 namespace moetrace::plot {
 namespace {
@@ -16,7 +16,7 @@ std::string describe_details(const ExpertLoad& load, uint64_t tokens) {
   std::string text = counted(tokens, "token") + " · " + counted(load.num_experts, "expert") +
                      " · top-" + std::to_string(load.top_k);
   if (load.dropped) text += " · " + counted(*load.dropped, "record") + " dropped";
-  if (load.torn.value_or(0) > 0) text += " · " + with_thousands(*load.torn) + " torn";
+  if (load.torn.value_or(0) > 0) text += " · " + grouped(*load.torn) + " torn";
   if (load.files > 1) text += " · " + counted(load.files, "file");
   return text;
 }
@@ -31,7 +31,7 @@ void add_header(Scene& scene, const Header& header) {
   const std::string model =
       shortened(header.model, kSubtitleFont, room - text_width(details, kSubtitleFont));
   add(header.title, kTitleFont, palette::kInk, 20);
-  // A name in a script from right to left stays apart from what follows it.
+  // Isolates a name in a right-to-left script from the text after it.
   constexpr const char* kIsolate = "\u2068";
   constexpr const char* kEndOfIsolate = "\u2069";
   add(kIsolate + model + kEndOfIsolate + details, kSubtitleFont, palette::kSoftInk, 54);

@@ -1,4 +1,4 @@
-// The head of every picture: title, subtitle, and one line that says what to see.
+// The head of each picture: title, subtitle, and one line with the main finding.
 #pragma once
 
 #include <string>
@@ -10,28 +10,31 @@ namespace moetrace::plot {
 
 constexpr double kSceneWidth = 1200;
 constexpr double kSideMargin = 28;
-constexpr double kHeaderBottom = 104;  // pictures begin below
+// Pictures begin below.
+constexpr double kHeaderBottom = 104;
 constexpr Font kLabelFont{13, false};
 constexpr Font kLabelFontBold{13, true};
 
-// The least distance in points of the labels of an axis with `ids` ids: half a label is free
-// between the widest two.
+// The least distance in points between the labels of an axis with `ids` ids: it leaves half a label
+// free between the two widest ones.
 double id_spacing(uint32_t ids);
 
 struct Header {
   std::string title;
-  std::string model;    // is shortened if the subtitle gets too long
-  std::string details;  // the rest of the subtitle
+  // Shortened if the subtitle gets too long.
+  std::string model;
+  // The rest of the subtitle.
+  std::string details;
   std::string finding;
 };
 
-// "12,805 tokens · 60 experts · top-4 · 0 records dropped", and torn records and files where there
-// are some. Where nobody knows what was dropped it says nothing of it.
+// "12,805 tokens · 60 experts · top-4 · 0 records dropped", plus torn records if any and the number
+// of files if several. Omits dropped records if the trace does not state them (a plain log).
 std::string describe_details(const ExpertLoad& load, uint64_t tokens);
 
 void add_header(Scene& scene, const Header& header);
 
-// Instead of a picture, where the trace has no routes.
+// Stands in for a picture of a trace without routes.
 void add_no_routes(Scene& scene);
 
 }  // namespace moetrace::plot

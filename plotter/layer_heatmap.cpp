@@ -5,22 +5,25 @@
 #include <cstdio>
 #include <limits>
 
-#include "trace/columns.hpp"
 #include "plotter/header.hpp"
 #include "plotter/metrics.hpp"
 #include "plotter/ticks.hpp"
+#include "trace/columns.hpp"
 
 namespace moetrace::plot {
 namespace {
 
-constexpr double kPlotTop = 158;  // the colour scale and the column head stand above
+// The colour scale and the column heads stand above.
+constexpr double kPlotTop = 158;
 constexpr double kFooter = 64;
 constexpr double kPanelGap = 34;
 constexpr double kPanelWidth = 190;
-constexpr double kPanelRight = 66;  // room for the last bar's value
+// Room for the longest bar's value.
+constexpr double kPanelRight = 66;
 constexpr double kTickSpacing = 36;
 constexpr double kLayerSpacing = 18;
-constexpr int kColors = 64;  // neighbours of the same shade become one rectangle
+// Neighbours of the same shade become one rectangle.
+constexpr int kColors = 64;
 constexpr double kScaleWidth = 220;
 constexpr double kScaleHeight = 12;
 
@@ -39,10 +42,11 @@ std::string as_factor(double factor) {
 constexpr double kPlotLeft = kSideMargin + 50;
 constexpr double kPlotWidth = kSceneWidth - kPanelRight - kPanelWidth - kPanelGap - kPlotLeft;
 
-// How the layers compare: what a row shows.
+// What one row shows.
 struct LayerRow {
   uint16_t number;
-  std::vector<double> ratios;  // by column: the busiest share x num_experts, 1 is even
+  // By column: the share of its busiest expert x num_experts; 1 is the uniform load.
+  std::vector<double> ratios;
   double busiest = 0;
   size_t busiest_expert = 0;
 };
@@ -78,8 +82,8 @@ class HeatmapLayout {
     row_height_ = plot_.height / rows;
     const uint32_t columns = (load.num_experts + column_experts_ - 1) / column_experts_;
     slot_ = plot_.width / (columns * column_experts_);
-    // At least one doubling, so that the noise of an even load does not look like a pattern; at
-    // most three, so that one hot expert does not fade the others.
+    // At least one doubling, so that noise of a uniform load does not look like a pattern. At most
+    // three, so that one hot expert does not make the others fade.
     limit_ = std::clamp(std::ceil(std::log2(std::max(busiest_, 1.0))), 1.0, 3.0);
     scene_.width = kSceneWidth;
     scene_.height = plot_.bottom() + kFooter;
@@ -122,7 +126,7 @@ class HeatmapLayout {
     scene_.shapes.emplace_back(Stroke{x1, y1, x2, y2, color, 1, dashed});
   }
 
-  // Above the map: which colour is how much.
+  // The colour scale above the map.
   void add_scale() {
     const double y = kPlotTop - 22;
     const double text_y = y + kScaleHeight / 2 - text_height(kLabelFont) / 2;
@@ -161,7 +165,7 @@ class HeatmapLayout {
     for (size_t index = 0; index < rows_.size(); ++index) {
       const std::vector<double>& ratios = rows_[index].ratios;
       const double top = plot_.y + static_cast<double>(index) * row_height_;
-      // White lines between the layers, where there is room for them.
+      // White lines between the layers, if the rows are high enough.
       const double height = row_height_ > 8 ? row_height_ - 1 : row_height_;
       for (size_t first = 0; first < ratios.size();) {
         const int shade = shade_of(ratios[first]);
@@ -169,7 +173,7 @@ class HeatmapLayout {
         while (last < ratios.size() && shade_of(ratios[last]) == shade) ++last;
         const double left = plot_.x + static_cast<double>(first) * slot_ * column_experts_;
         const double right = plot_.x + static_cast<double>(last) * slot_ * column_experts_;
-        // Cells reach half a point under their right neighbour: no viewer shows a seam.
+        // Cells reach half a point under their right neighbour, so that no viewer shows a seam.
         const double under = last < ratios.size() ? 0.5 : 0;
         add_rect({left, top, right - left + under, height}, color_of(shade));
         first = last;
@@ -206,7 +210,7 @@ class HeatmapLayout {
              plot_.middle(), y + 11 + text_height(kLabelFont));
   }
 
-  // On the right: a bar a layer, as long as its busiest expert's load.
+  // The panel on the right: one bar per layer, as long as its busiest expert's load.
   void add_panel() {
     const double left = plot_.right() + kPanelGap;
     const double half = text_height(kLabelFont) / 2;
@@ -221,7 +225,7 @@ class HeatmapLayout {
       const bool most = index == busiest_index;
       add_rect({left, row_middle(index) - height / 2, length, height},
                most ? palette::kAccent : palette::kBar);
-      // Where rows are thin, a value would run into the bars beside it; only the longest has room.
+      // In thin rows a value would run into the neighbouring bars; only the longest bar has room.
       if (most || labelled_every() == 1) {
         add_text(as_factor(rows_[index].busiest), palette::kInk, Align::kLeft, left + length + 6,
                  row_middle(index) - half);
@@ -232,7 +236,7 @@ class HeatmapLayout {
     add_stroke(even, plot_.y, even, plot_.bottom() + 3, palette::kInk, true);
   }
 
-  // 1×, which is uniform, and round multiples far enough from it.
+  // 1×, the uniform load, and round multiples far enough from it.
   void add_panel_ticks(double left) {
     const auto add_tick = [&](uint64_t factor) {
       const double x = left + static_cast<double>(factor) * kPanelWidth / busiest_;
@@ -241,7 +245,8 @@ class HeatmapLayout {
       return x;
     };
     const double even = add_tick(1);
-    if (labelled_every() == 1) return;  // each bar has its value
+    // Each bar shows its value.
+    if (labelled_every() == 1) return;
     const auto highest = static_cast<uint64_t>(busiest_);
     const uint64_t step = count_step(highest, 4);
     for (uint64_t factor = step; factor <= highest; factor += step) {
@@ -258,7 +263,8 @@ class HeatmapLayout {
   double busiest_ = 0;
   double limit_ = 1;
   double row_height_ = 0;
-  double slot_ = 0;  // of one expert
+  // The width of one expert.
+  double slot_ = 0;
   Box plot_;
   Scene scene_;
 };

@@ -1,5 +1,5 @@
-// The picture of all layers at once: a row a layer, a column an expert, and beside it how much the
-// busiest expert of each layer has to do.
+// The picture of all layers: one row per layer, one column per expert, and beside it a bar for the
+// load of each layer's busiest expert.
 #pragma once
 
 #include "plotter/expert_load.hpp"
@@ -7,12 +7,12 @@
 
 namespace moetrace::plot {
 
-// All texts lie inside the scene, and no two overlap. As high as its layers need.
+// All texts lie inside the scene, and no two overlap. The height follows from the number of layers.
 Scene lay_out_heatmap(const ExpertLoad& load);
 
-// The colour of a load of `ratio` times the even one: white at 1, orange above, blue below, on a
-// scale of doublings that ends at `limit` doublings to either side. An expert that was never picked
-// (0) gets the darkest blue.
+// The colour of a load that is `ratio` times the uniform load: white at 1, orange above, blue
+// below. The scale is logarithmic and ends at `limit` doublings on either side. An expert that was
+// never picked (0) gets the darkest blue.
 Color heat_color(double ratio, double limit);
 
 }  // namespace moetrace::plot

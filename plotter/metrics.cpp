@@ -53,7 +53,8 @@ Metrics measure(const std::vector<uint64_t>& counts) {
   }
   std::ranges::stable_sort(metrics.top_3, std::ranges::greater(), &ExpertShare::count);
   if (metrics.top_3.size() > 3) metrics.top_3.resize(3);
-  metrics.entropy_bits = entropy + 0.0;  // a lone expert gives -0
+  // + 0.0 turns the -0 of a single picked expert into 0.
+  metrics.entropy_bits = entropy + 0.0;
   if (counts.size() > 1) metrics.normalized_entropy = entropy / metrics.max_entropy_bits;
   return metrics;
 }

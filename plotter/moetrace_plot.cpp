@@ -26,11 +26,11 @@ struct Arguments {
 };
 
 constexpr auto kFooter =
-    "Writes to DIR, each file as a whole or not at all:\n"
-    "  expert_hist.png         selections of each expert, all layers added together\n"
-    "  expert_hist_layerN.png  the same for layer N alone (with --layer N)\n"
-    "  expert_heatmap.png      layer by expert, and the busiest expert of each layer\n"
-    "  expert_metrics.json     top three, entropy and counts, over all layers and for each\n";
+    "Writes to DIR, each file completely or not at all:\n"
+    "  expert_hist.png         selections by expert, summed over all layers\n"
+    "  expert_hist_layerN.png  selections by expert in layer N (with --layer N)\n"
+    "  expert_heatmap.png      load by layer and expert, and each layer's busiest expert\n"
+    "  expert_metrics.json     busiest three, entropy and counts, over all layers and by layer\n";
 
 void say(const std::string& message) {
   std::cerr << "moetrace-plot: " << message << '\n';
@@ -40,19 +40,19 @@ void fail(const trace::Error& error) {
   say(error.message + "; " + trace::what_to_try(error));
 }
 
-// The exit code if the program is over, because it was asked for help or in a wrong way.
+// The exit code if the program ends here: after help, a version or a usage error.
 std::optional<int> parse(int argc, char** argv, Arguments& arguments) {
-  CLI::App app("Draws how a Mixture-of-Experts model's router spreads its load over the experts.",
+  CLI::App app("Draws how a Mixture-of-Experts router spreads its load over the experts.",
                "moetrace-plot");
   app.footer(kFooter);
   app.set_version_flag("--version", "moetrace-plot " MOETRACE_VERSION);
   std::string format = "png";
   app.add_option("FILE", arguments.files,
-                 "Trace files, also .gz or .zst, or - for standard input; several (the ranks of a "
-                 "run, or the "
-                 "parts of a trace) are added up")
+                 "Trace files, also .gz or .zst; - for standard input. Several files (the ranks of "
+                 "a run, or the parts of a trace) are added up")
       ->required();
-  app.add_option("-o,--output", arguments.report.folder, "Folder for the pictures; is created")
+  app.add_option("-o,--output", arguments.report.folder,
+                 "Folder for the pictures; created if missing")
       ->required()
       ->type_name("DIR");
   app.add_option("--layer", arguments.report.layer, "Also draw this layer alone")
@@ -63,7 +63,7 @@ std::optional<int> parse(int argc, char** argv, Arguments& arguments) {
       ->check(command_line::one_of({"png", "svg", "pdf"}))
       ->capture_default_str();
   app.add_option("--num-experts", arguments.num_experts,
-                 "Experts of the model, for logs whose meta line does not say")
+                 "Experts of the model, for logs whose meta line does not state it")
       ->type_name("N")
       ->check(command_line::integer<uint32_t>(1, trace::kMaxExperts));
   try {
@@ -97,11 +97,11 @@ int run(int argc, char** argv) {
     return kFailed;
   }
   if (!plot::font_has("·–×…")) {
-    std::cerr << "moetrace-plot: no font here has all signs of the pictures, boxes stand for some; "
-                 "install the package fonts-dejavu-core, and run it again\n";
+    std::cerr << "moetrace-plot: the fonts here lack signs of the pictures, so boxes replace them; "
+                 "install the package fonts-dejavu-core and run it again\n";
   } else if (!plot::font_has(load->model_id)) {
-    std::cerr << "moetrace-plot: no font here has all letters of the model's name, boxes stand for "
-                 "some; install a font of its script, such as the package fonts-noto-cjk, and run "
+    std::cerr << "moetrace-plot: the fonts here lack letters of the model's name, so boxes replace "
+                 "them; install a font of its script, such as the package fonts-noto-cjk, and run "
                  "it again\n";
   }
   for (const std::string& path : *written) std::cout << path << '\n';

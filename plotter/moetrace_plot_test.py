@@ -54,7 +54,7 @@ class MoetracePlot(unittest.TestCase):
             metrics = json.load(file)
         self.assertEqual((metrics["total_selections"], metrics["dropped"], metrics["torn"]), (2, 0, 0))
 
-    def test_says_that_there_is_no_font(self):
+    def test_names_missing_fonts(self):
         trace = self.trace(META, ROUTE)
         self.assertEqual(self.plot(trace, "-o", self.out).stderr, "")
         nowhere = os.path.join(self.folder.name, "fonts.conf")
@@ -63,10 +63,10 @@ class MoetracePlot(unittest.TestCase):
         done = subprocess.run([PLOT, trace, "-o", self.out], capture_output=True, text=True, timeout=60,
                               env={**os.environ, "FONTCONFIG_FILE": nowhere})
         self.assertEqual(done.returncode, 0)
-        self.assertRegex(done.stderr, r"moetrace-plot: no font here has all signs of the pictures, [^\n]*; install [^\n]*\n\Z")
+        self.assertRegex(done.stderr, r"moetrace-plot: the fonts here lack signs of the pictures, [^\n]*; install [^\n]*\n\Z")
 
-    def test_says_that_no_font_has_the_letters_of_a_name(self):
-        for name, why in (("模型", ""), ("\U00013000", "moetrace-plot: no font here has all letters of the model's name, ")):
+    def test_names_missing_letters_of_a_name(self):
+        for name, why in (("模型", ""), ("\U00013000", "moetrace-plot: the fonts here lack letters of the model's name, ")):
             done = self.plot(self.trace({**META, "model_id": name}, ROUTE), "-o", self.out)
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertTrue(done.stderr.startswith(why), done.stderr)
@@ -128,7 +128,7 @@ class MoetracePlot(unittest.TestCase):
     def test_plain_log_needs_the_number_of_experts(self):
         meta = {"type": "meta", "model_id": "m", "layers_logged": [0], "top_k": 2}
         log = self.trace(meta, ROUTE)
-        self.fails(1, "t.jsonl: it does not say how many experts the model has, only that there are at least 4; give --num-experts N\n",
+        self.fails(1, "t.jsonl: it does not state the model's number of experts, only that it is at least 4; give --num-experts N\n",
                    log, "-o", self.out)
         self.fails(1, "line 2: expert id 3 is out of range (0 to 1, as was given): there are at least 4 experts; "
                       "give a larger --num-experts\n", log, "-o", self.out, "--num-experts", "2")
@@ -148,7 +148,7 @@ class MoetracePlot(unittest.TestCase):
             return json.load(file)
 
     def test_a_trace_that_is_being_written(self):
-        """Cut at any byte behind its meta line, it is drawn; one line says what was left out."""
+        """A trace that is cut at any byte after its meta line is drawn; one line says what was left out."""
         whole = "".join(json.dumps(line) + "\n" for line in (META, ROUTE, ROUTE))
         first = len(json.dumps(META)) + 1
         for size in range(first, len(whole) + 1, 7):
@@ -190,7 +190,10 @@ class MoetracePlot(unittest.TestCase):
                             ("--num-experts: '0': expected an integer from 1 to 65535", log, "-o", self.out, "--num-experts", "0"),
                             ("--num-experts: 'many': expected an integer from 1 to 65535", log, "-o", self.out, "--num-experts", "many")):
             self.fails(2, f"moetrace-plot: {why}; see moetrace-plot --help\n", *words)
-        self.fails(1, "layer 7 is not in the trace", log, "-o", self.out, "--layer", "7")
+        self.fails(1, "layer 7 is not in the trace, which has layer 0; use one of these layers\n", log, "-o", self.out,
+                   "--layer", "7")
+        self.fails(1, "layer 0 is not in the trace, which has no layers; leave --layer out\n",
+                   self.trace({**META, "layers_logged": []}), "-o", self.out, "--layer", "0")
         self.fails(1, "/dev/null", log, "-o", "/dev/null")
 
     def test_help(self):

@@ -102,13 +102,13 @@ trace::Result<std::string> render(const Scene& scene, Format format, double png_
     if (status == CAIRO_STATUS_SUCCESS && format == Format::kPng) {
       status = cairo_surface_write_to_png_stream(surface.get(), append, &bytes);
     }
-    // SVG and PDF are written when the surface is finished, so the status is only final then.
+    // Finishing the surface writes SVG and PDF, so read the final status after it.
     cairo_surface_finish(surface.get());
     if (status == CAIRO_STATUS_SUCCESS) status = cairo_surface_status(surface.get());
   }
   if (status != CAIRO_STATUS_SUCCESS) {
     return Error{ErrorCode::kDraw,
-                 std::string("cannot draw the picture: ") + cairo_status_to_string(status)};
+                 std::string("can't draw the picture: ") + cairo_status_to_string(status)};
   }
   return bytes;
 }

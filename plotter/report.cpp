@@ -14,9 +14,11 @@ namespace {
 Error no_such_layer(const ExpertLoad& load, uint16_t layer) {
   std::vector<uint16_t> numbers;
   for (const auto& [number, known] : load.layers) numbers.push_back(number);
-  const std::string has =
-      numbers.empty() ? "it has no layers" : "it has layers " + layer_ranges(numbers);
-  return {ErrorCode::kNoLayer, "layer " + std::to_string(layer) + " is not in the trace; " + has};
+  const std::string why = "layer " + std::to_string(layer) + " is not in the trace, which has ";
+  if (numbers.empty()) return {ErrorCode::kNoLayer, why + "no layers", "leave --layer out"};
+  return {ErrorCode::kNoLayer,
+          why + (numbers.size() == 1 ? "layer " : "layers ") + layer_ranges(numbers),
+          "use one of these layers"};
 }
 
 }  // namespace

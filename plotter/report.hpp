@@ -1,4 +1,4 @@
-// All that moetrace-plot leaves in a folder.
+// The files that moetrace-plot writes into a folder.
 #pragma once
 
 #include <optional>
@@ -11,14 +11,16 @@
 namespace moetrace::plot {
 
 struct ReportOptions {
-  std::string folder;             // is created
-  std::optional<uint16_t> layer;  // also this layer's own histogram
+  // Created if missing.
+  std::string folder;
+  // Adds a histogram of this layer alone.
+  std::optional<uint16_t> layer;
   Format format = Format::kPng;
 };
 
-// Writes expert_hist.EXT, expert_heatmap.EXT, with a layer N also expert_hist_layerN.EXT, and
-// expert_metrics.json. Returns their paths. Errors: kMismatch for a layer that is not in the trace,
-// kDraw, kWrite.
+// Writes expert_hist.EXT, expert_heatmap.EXT and expert_metrics.json; with a layer N also
+// expert_hist_layerN.EXT. Returns their paths. Errors: kNoLayer for a layer that is not in the
+// trace, kDraw, kWrite.
 Result<std::vector<std::string>> write_report(const ExpertLoad& load, const ReportOptions& options);
 
 }  // namespace moetrace::plot

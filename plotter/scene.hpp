@@ -1,5 +1,5 @@
-// A picture before it is drawn: shapes and texts with their places. Laying out and drawing are
-// apart, so that a test can ask whether anything overlaps.
+// A picture before it is drawn: shapes and texts with their places. Layout is separate from
+// drawing, so that a test can check for overlaps.
 #pragma once
 
 #include <string>
@@ -16,14 +16,15 @@ struct Box {
   [[nodiscard]] double right() const { return x + width; }
   [[nodiscard]] double bottom() const { return y + height; }
   [[nodiscard]] double middle() const { return x + width / 2; }
-  // Sharing an edge is no overlap.
+  // Boxes that only share an edge don't overlap.
   [[nodiscard]] bool overlaps(const Box& other) const {
     return x < other.right() && other.x < right() && y < other.bottom() && other.y < bottom();
   }
 };
 
+// Each component is 0 to 1.
 struct Color {
-  double red = 0, green = 0, blue = 0;  // 0 to 1
+  double red = 0, green = 0, blue = 0;
 };
 
 struct Font {
@@ -47,11 +48,13 @@ struct Text {
   std::string text;
   Font font;
   Color color;
-  Box box;              // advance width, and ascent to descent of the font
-  double baseline = 0;  // y
+  // Advance width, and ascent to descent of the font.
+  Box box;
+  // y
+  double baseline = 0;
 };
 
-// Shapes are painted in their order, texts on top of them.
+// Shapes are painted in order, texts on top of them.
 struct Scene {
   double width = 0, height = 0;
   std::vector<std::variant<Rect, Stroke>> shapes;
@@ -60,22 +63,22 @@ struct Scene {
 
 enum class Align { kLeft, kMiddle, kRight };
 
-// What a text takes in DejaVu Sans, and in other fonts where that lacks letters.
+// The size of a text in DejaVu Sans, with other fonts for the letters that it lacks.
 double text_width(std::string_view text, const Font& font);
 double text_height(const Font& font);
 
 // Whether the fonts of this machine have each letter of a UTF-8 text.
 bool font_has(std::string_view text);
 
-// A text whose box starts, is centred, or ends at x, with its top at y.
+// A text whose box starts (kLeft), is centred (kMiddle) or ends (kRight) at x, with its top at y.
 Text place_text(std::string text, const Font& font, const Color& color, Align align, double x,
                 double y);
 
-// The text, or as much of its start and end as fits, with an ellipsis in its middle.
+// The text, or as much of its start and end as fits `width`, with "…" between them.
 std::string shortened(std::string_view text, const Font& font, double width);
 
-// Okabe and Ito's colours where colour carries meaning: they stay apart for colour-blind eyes and
-// in grey.
+// Colours with a meaning come from Okabe and Ito's palette: colour-blind readers can tell them
+// apart, also in grey.
 namespace palette {
 constexpr Color kInk{0.13, 0.15, 0.18};
 constexpr Color kSoftInk{0.40, 0.43, 0.47};

@@ -16,9 +16,8 @@ using OwnedContext = std::unique_ptr<PangoContext, PangoRelease>;
 using OwnedFont = std::unique_ptr<PangoFontDescription, PangoRelease>;
 using OwnedMetrics = std::unique_ptr<PangoFontMetrics, PangoRelease>;
 
-// Without hinting and with grey antialiasing whatever the desktop says, and in one language
-// whatever the locale is: the same trace gives the same picture, and what was measured is what is
-// drawn, at every scale.
+// No hinting, grey antialiasing and one language, whatever desktop and locale are set to. So the
+// same trace gives the same picture, and a text is as wide as measured at every scale.
 OwnedContext pango_context(cairo_t* cairo) {
   OwnedContext context(pango_cairo_create_context(cairo));
   const CairoFontOptions options(cairo_font_options_create());
@@ -41,7 +40,7 @@ OwnedFont pango_font(const Font& font) {
   return description;
 }
 
-// Only to ask for measures. One a thread: contexts are not shared.
+// For measuring only. One per thread, because threads must not share a context.
 PangoContext* measuring_context() {
   thread_local const CairoSurface surface(cairo_image_surface_create(CAIRO_FORMAT_A8, 1, 1));
   thread_local const CairoContext cairo(cairo_create(surface.get()));

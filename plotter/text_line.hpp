@@ -1,5 +1,5 @@
-// One line of text, laid out by Pango: DejaVu Sans where it has the letters, else another font of
-// this machine that fontconfig finds, with the shapes and the direction of their script.
+// One line of text, laid out by Pango in DejaVu Sans. Letters that it lacks come from another font
+// of this machine, which fontconfig picks, with the shapes and the direction of their script.
 #pragma once
 
 #include <cairo.h>
@@ -14,13 +14,13 @@ namespace moetrace::plot {
 
 class TextLine {
  public:
-  // `context` is where it will be drawn; nothing: it is only measured.
+  // `context` is where to draw; null to measure only.
   TextLine(std::string_view text, const Font& font, cairo_t* context = nullptr);
 
   [[nodiscard]] double width() const;
-  // Some font has each of its letters.
+  // Whether the fonts of this machine have each of its letters.
   [[nodiscard]] bool has_all_letters() const;
-  // In the context's colour, on a baseline that begins there.
+  // Draws in the context's colour; the baseline begins at (x, baseline).
   void draw(double x, double baseline) const;
 
  private:
@@ -31,7 +31,7 @@ class TextLine {
   std::unique_ptr<PangoLayout, Release> layout_;
 };
 
-// Above and below the baseline, whatever the text is.
+// Ascent above and descent below the baseline; the same for every text.
 struct FontHeight {
   double ascent, descent;
 };

@@ -2,12 +2,13 @@
 
 #include <bit>
 #include <cmath>
-#include <cstdio>
+
+#include "common/text.hpp"
 
 namespace moetrace::plot {
 namespace {
 
-// The next of 1, 2, 5, 10, 20, 50 …
+// The number after this one in 1, 2, 5, 10, 20, 50, …
 uint64_t next_round(uint64_t number) {
   uint64_t power = 1;
   while (power <= number / 10) power *= 10;
@@ -16,26 +17,15 @@ uint64_t next_round(uint64_t number) {
 
 }  // namespace
 
-std::string with_thousands(uint64_t number) {
-  std::string text = std::to_string(number);
-  for (size_t at = text.size(); at > 3; at -= 3) text.insert(at - 3, ",");
-  return text;
+std::string as_percent(double share, int digits) {
+  return decimals(100 * share, digits) + "%";
 }
 
-std::string as_percent(double share, int decimals) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.*f%%", decimals, 100 * share);
-  return text;
-}
-
-std::string as_share(double share, int decimals) {
-  int enough = decimals;  // for its first digit that is not 0
+std::string as_share(double share, int digits) {
+  // As many digits as show the first one that is not 0.
+  int enough = digits;
   while (share > 0 && enough < 9 && 100 * share * std::pow(10, enough) < 1) ++enough;
-  return as_percent(share, enough > decimals ? enough + 1 : decimals);
-}
-
-std::string counted(uint64_t number, const std::string& what) {
-  return with_thousands(number) + " " + what + (number == 1 ? "" : "s");
+  return as_percent(share, enough > digits ? enough + 1 : digits);
 }
 
 std::string layer_ranges(const std::vector<uint16_t>& layers) {
