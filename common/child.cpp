@@ -19,13 +19,14 @@ void become_helper(pid_t parent) {
   ::setsid();
   ::signal(SIGHUP, SIG_IGN);
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);
-  if (::getppid() != parent) ::_exit(0);  // it died before we could ask for that
+  // The parent died before prctl().
+  if (::getppid() != parent) ::_exit(0);
   const int null = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
   if (null >= 0) ::dup2(null, STDIN_FILENO);
   ::dup2(STDERR_FILENO, STDOUT_FILENO);
 }
 
-// In the child, up to exec. Returns errno if that failed.
+// Runs in the child, up to exec. Returns errno if exec failed.
 int become(const ChildSetup& setup, pid_t parent, char* const* arguments) {
   if (setup.helper) become_helper(parent);
   ::signal(SIGPIPE, SIG_DFL);
@@ -59,7 +60,7 @@ Spawned spawn(const ChildSetup& setup) {
     ::_exit(127);
   }
   write_end.reset();
-  // The pipe closes itself when exec works.
+  // A successful exec closes the pipe, and the read gets no bytes.
   int failed = 0;
   ssize_t got;
   do {

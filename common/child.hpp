@@ -1,4 +1,4 @@
-// Child processes of `moetrace run`.
+// Child processes, as `moetrace run` starts them.
 #pragma once
 
 #include <sys/types.h>
@@ -11,26 +11,31 @@
 namespace moetrace {
 
 struct ChildSetup {
-  std::vector<std::string> arguments;  // the program first; looked up in PATH if it has no slash
-  std::vector<std::pair<std::string, std::string>> environment;  // beside ours
-  int inherited_fd = -1;  // stays open in the child under its number
-  // A helper: a session of its own, so that Ctrl-C in the terminal, and its end, are not for it; no
-  // input; its output goes to standard error; SIGTERM if we die.
+  // The program first; looked up in PATH unless it contains a slash.
+  std::vector<std::string> arguments;
+  // Added to our own.
+  std::vector<std::pair<std::string, std::string>> environment;
+  // Stays open in the child under its number; -1: none.
+  int inherited_fd = -1;
+  // A helper gets a session of its own, so that Ctrl-C and the end of the terminal don't reach it.
+  // It reads no input, writes its output to standard error, and receives SIGTERM if we die.
   bool helper = false;
 };
 
 struct Spawned {
+  // -1 if fork or exec failed.
   pid_t pid = -1;
-  int error_number = 0;  // why exec failed; pid is -1 then
+  // Why it failed; 0 if it did not.
+  int error_number = 0;
 };
 
-// The child starts with no signal blocked, and SIGPIPE and SIGXFSZ at their defaults.
+// The child starts with all signals unblocked, and with SIGPIPE and SIGXFSZ at their defaults.
 Spawned spawn(const ChildSetup& setup);
 
-// How a child ended, from waitpid()'s status: its exit code, or 128 + the signal.
+// From waitpid()'s status: the child's exit code, or 128 + the signal that ended it.
 int exit_code_of(int wait_status);
 
-// `program` beside our own executable if it is there, else its bare name.
+// The path of `program` beside our own executable if it exists there, else its bare name.
 std::string sibling_program(const std::string& program);
 
 }  // namespace moetrace

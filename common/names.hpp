@@ -1,4 +1,4 @@
-// Names that users choose and the files of a trace carry.
+// Names in the file names of segments and traces.
 #pragma once
 
 #include <string_view>

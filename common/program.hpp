@@ -1,4 +1,4 @@
-// What each program does first and last.
+// The first and the last thing that each program does.
 #pragma once
 
 #include <fcntl.h>
@@ -14,18 +14,19 @@
 namespace moetrace::command_line {
 
 inline void begin_program() {
-  // The next file that is opened would take the number of a closed standard descriptor, and get
-  // what is meant for that. Opened the wrong way round, so that using it stays an error.
+  // A closed standard descriptor: the next file that we open would take its number and receive its
+  // output. Fill the number with /dev/null, opened the wrong way round so that using it still
+  // fails.
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     if (::fcntl(fd, F_GETFD) < 0) ::open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
   }
-  // A write beyond the file size limit fails with EFBIG, as one on a full disk does with ENOSPC.
+  // Its default action ends the process; ignored, a write beyond the file size limit fails with
+  // EFBIG.
   ::signal(SIGXFSZ, SIG_IGN);
 }
 
-// The exit code of `program`: 1, with a line, where it ended well and standard output could not be
-// written. A program that has failed has said why. A reader that has enough (| head) is not a
-// failure.
+// Returns the exit code of `program`. If `exit_code` is 0 but standard output could not be written,
+// prints a line and returns 1. A reader that closes early (| head) is not a failure.
 inline int end_program(const char* program, int exit_code) {
   errno = 0;
   const bool flushed = std::fflush(stdout) == 0;
@@ -34,7 +35,7 @@ inline int end_program(const char* program, int exit_code) {
   pollfd reader{STDOUT_FILENO, POLLOUT, 0};
   if (::poll(&reader, 1, 0) > 0 && (reader.revents & POLLERR) != 0) return exit_code;
   std::fprintf(stderr,
-               "%s: standard output: can't write all of it%s%s; send it where there is room\n",
+               "%s: standard output: can't write all of it%s%s; redirect it to a disk with space\n",
                program, failed != 0 ? ": " : "", failed != 0 ? std::strerror(failed) : "");
   return 1;
 }

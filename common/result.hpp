@@ -1,5 +1,5 @@
-// A value or the reason why there is none: what the libraries return. Each room lists its own
-// error codes (errors.hpp); programs turn an error into one line and an exit code.
+// A value or an error: what the libraries return. Each room lists its own error codes (errors.hpp).
+// Programs turn an error into one line and an exit code.
 #pragma once
 
 #include <boost/system/result.hpp>
@@ -11,15 +11,17 @@ namespace moetrace {
 template <class Code>
 struct CodedError {
   Code code;
-  std::string message;      // "what: why" or "what: why; what to try", without a newline
-  std::string remedy = {};  // what to try, where `message` does not say it; may be empty
+  // "what: why" or "what: why; what to try", without a newline.
+  std::string message;
+  // What to try, if `message` does not say it; may be empty.
+  std::string remedy = {};
 };
 
 // Boost.System's result stands in for C++23's std::expected.
 template <class T, class Code>
 using CodedResult = boost::system::result<T, CodedError<Code>>;
 
-// Called by result<>::value() on an error. Callers check first, so reaching this is a bug.
+// result<>::value() calls it on an error. Callers check first, so reaching it is a bug.
 template <class Code>
 [[noreturn]] inline void throw_exception_from_error(const CodedError<Code>& error,
                                                     const boost::source_location&) {

@@ -1,4 +1,4 @@
-// Text for people: numbers and JSON strings.
+// Numbers and lines as people read them.
 #pragma once
 
 #include <cstdint>
@@ -7,18 +7,18 @@
 
 namespace moetrace {
 
-// 1234567 -> "1,234,567"
+// 1234567: "1,234,567"
 std::string grouped(std::uint64_t number);
-// 1, "row" -> "1 row"; 2,000, "row" -> "2,000 rows"
+// (1, "row"): "1 row"; (2000, "row"): "2,000 rows"
 std::string counted(std::uint64_t number, std::string_view thing);
-// 0.1234 -> "12.3 %"
+// 0.1234: "12.3 %"
 std::string percent(double share);
-// A fixed number of decimals.
+// `number` with a fixed number of decimals.
 std::string decimals(double number, int digits);
-// At most `width` characters, counted as UTF-8 code points; a cut is shown by a final "…".
+// At most `width` UTF-8 code points; a cut text ends with "…".
 std::string shortened(std::string_view text, std::size_t width);
-// What of the text's lines a screen of this size shows: the first ones, each cut to the width. If
-// some don't fit, the last line of the screen says how many.
+// The first lines of the text that fit a screen of this size, each cut to its width. If some lines
+// don't fit, the last line of the screen gives their number.
 std::string fitted(std::string_view text, std::size_t rows, std::size_t columns);
 
 }  // namespace moetrace

@@ -10,7 +10,7 @@ import cli_case
 from cli_case import CliTest, plain_log, program
 
 # The reason is not known where the text was longer than what is held back until the end.
-NO_ROOM = r"standard output: can't write all of it(: No space left on device)?; send it where there is room\n\Z"
+NO_ROOM = r"standard output: can't write all of it(: No space left on device)?; redirect it to a disk with space\n\Z"
 
 
 class FullOutputTest(CliTest):
