@@ -1,5 +1,5 @@
 /* abi.h must stand alone in plain C11. */
-#include "shm/abi.h"
+#include "shm/abi_layout.h"
 
 extern const moetrace_ring_header* moetrace_abi_check(const moetrace_ctl* ctl);
 const moetrace_ring_header* moetrace_abi_check(const moetrace_ctl* ctl) {

@@ -1,5 +1,5 @@
-// The bytes of ABI version 1, kept for ever: if this test fails, the format has changed and the
-// version must, too. MOETRACE_GOLDEN_OUT=DIR/ writes what the code makes now.
+// Golden bytes of each ABI version 1.x, kept for ever. If a test fails, the format has changed;
+// change the version, too. MOETRACE_GOLDEN_OUT=DIR/ writes the bytes that the code makes now.
 #include <gtest/gtest.h>
 
 #include <cstdlib>

@@ -3,6 +3,9 @@
 #include <bit>
 #include <cmath>
 
+// Asserts the layout in each build of the library.
+#include "shm/abi_layout.h"
+
 namespace moetrace {
 namespace {
 

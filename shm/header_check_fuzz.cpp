@@ -1,5 +1,5 @@
-// libFuzzer: hostile bytes as a ring header. What check_header() accepts must lie within the file,
-// part by part.
+// libFuzzer: hostile bytes as a ring header. Each part of a header that check_header() accepts must
+// lie within the file.
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -8,7 +8,7 @@
 
 namespace {
 
-// The opposite computation: 128 bits, so that no product or sum can wrap.
+// An independent computation in 128 bits, in which no product or sum can wrap.
 void expect_inside(std::uint64_t offset, std::uint64_t count, std::uint64_t stride,
                    std::uint64_t file_bytes) {
   if (static_cast<unsigned __int128>(offset) + static_cast<unsigned __int128>(count) * stride >
@@ -25,7 +25,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   moetrace_ring_header h{};
   const std::size_t rest = size - sizeof file_bytes;
   std::memcpy(&h, data + sizeof file_bytes, rest < sizeof h ? rest : sizeof h);
-  // The fields with only one right value are set most of the time, so that the others are reached.
+  // Mostly set the fields with only one valid value, so that the fuzzer reaches the other checks.
   if (size % 8 != 0) {
     h.byte_order = MOETRACE_BYTE_ORDER;
     h.header_bytes = sizeof h;

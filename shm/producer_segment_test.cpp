@@ -18,7 +18,7 @@ std::int64_t page_faults() {
   return usage.ru_minflt;
 }
 
-// What a thread sanitizer keeps of each byte has pages of its own.
+// The thread sanitizer's shadow memory would add page faults of its own.
 __attribute__((no_sanitize("thread"))) void write_pages(volatile std::byte* bytes,
                                                         std::size_t pages) {
   for (std::size_t page = 0; page < pages; ++page) bytes[page * 4096] = std::byte{1};
@@ -67,12 +67,11 @@ TEST(ProducerSegment, OnlyAGpusMappingsStayAfterClose) {
       parts[2] = map.ctl();
       for (const void* part : parts) ASSERT_TRUE(is_mapped(part));
     }
-    // Captured CUDA graphs hold a GPU's addresses; a CPU's pages would be held by nobody but us.
+    // Captured CUDA graphs hold a GPU's addresses; no other code holds a CPU's.
     for (const void* part : parts) EXPECT_EQ(is_mapped(part), gpu);
   }
 }
 
-// Mapping goes through no path, so it needs neither /proc nor the name.
 TEST(ProducerSegment, WrongLimitsAreNamed) {
   const TestDirectory directory;
   rlimit before{};

@@ -1,5 +1,5 @@
-// The ring on uint8_t numbers: every wrap-around of slots, sequence and positions within
-// milliseconds.
+// The ring on uint8_t numbers, which wrap after 256: each test passes many wrap-arounds of slots,
+// sequence and positions within milliseconds.
 #include "shm/ring.hpp"
 
 #include <gtest/gtest.h>
@@ -88,9 +88,8 @@ TEST_P(Ring, AFullRingTakesNothingUntilTheReaderPublishes) {
   }
 }
 
-// A reader that publishes in batches, and forgets the rest of a batch when it has caught up, leaves
-// the writer without room for ever: the writer waits for the batch to become full, the reader for
-// the writer.
+// A reader that publishes only whole batches would wedge the ring: the writer waits for room, the
+// reader for the rest of its batch. So it also publishes when it has caught up.
 TEST_P(Ring, ADrainedReaderPublishesWhatIsLeftOfItsBatch) {
   const int batch = capacity();
   for (int lap = 0; lap < 600; ++lap) {
@@ -129,7 +128,7 @@ TEST_P(Ring, AHoleEndsTheScan) {
   writer_.commit(static_cast<std::uint8_t>(first + 2), 2);
   EXPECT_EQ(reader_.valid_end(0, 255), 1);
   EXPECT_EQ(reader_.upper_at(2), 2u)
-      << "what stands behind a hole can be read once its writer is dead";
+      << "a slot after a hole is readable, for a collector whose producer is dead";
   writer_.commit(static_cast<std::uint8_t>(first + 1), 1);
   EXPECT_EQ(reader_.valid_end(0, 255), 3);
   EXPECT_EQ(reader_.valid_end(0, 2), 2) << "the limit holds";

@@ -1,5 +1,5 @@
-// What the stress test's writer puts into record n, and its reader expects there: every field
-// follows from n.
+// Record n of the stress test: the writer fills every field, and the reader checks it, as a
+// function of n.
 #pragma once
 
 #include <cstddef>
@@ -8,7 +8,7 @@
 
 namespace moetrace::stress {
 
-// SplitMix64: neighbouring numbers share no pattern that a mixed-up record could hide behind.
+// SplitMix64: neighbouring numbers share no pattern, so a mixed-up record can't match by chance.
 inline std::uint64_t mix(std::uint64_t n) {
   n += 0x9E3779B97F4A7C15u;
   n = (n ^ n >> 30) * 0xBF58476D1CE4E5B9u;
@@ -20,7 +20,7 @@ inline std::uint32_t step_of(std::uint64_t n) {
   return static_cast<std::uint32_t>(mix(n));
 }
 
-// Word w of the slot, from byte 8 on: row, layer, ids and weights alike.
+// Word w of the slot, w >= 1: row, layer, ids and weights.
 inline std::uint64_t word_of(std::uint64_t n, std::size_t w) {
   return mix(n * 64 + w);
 }

@@ -1,6 +1,6 @@
-// Two processes on one real segment: every field of every record is checked, and a writer that is
-// killed leaves a whole prefix. What it does not check: weak memory orders that this machine's
-// processor never shows. That is the model's part.
+// Two processes on one real segment. Checks every field of every record, and that a killed writer
+// leaves a complete prefix. It can't check reorderings that this machine's processor never does;
+// the model tests do.
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
@@ -49,7 +49,7 @@ class Writer {
   pid_t pid_ = -1;
 };
 
-// The segment, as soon as it has its name.
+// Waits for the segment to get its final name, and opens it.
 std::optional<CollectorSegment> find_segment(const std::string& directory) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
   while (std::chrono::steady_clock::now() < deadline) {
@@ -70,7 +70,7 @@ class Drain {
   explicit Drain(const CollectorSegment& segment)
       : map_(segment.map()), reader_(map_.route_ring(), map_.header().route_slots) {}
 
-  // Checks what is there, up to a batch; false if nothing was.
+  // Checks the valid records, at most `limit`. False if none was valid.
   bool batch(std::uint64_t limit) {
     const std::uint64_t end = reader_.valid_end(position_, limit);
     const bool any = end != position_;
@@ -86,8 +86,8 @@ class Drain {
   }
   std::uint64_t position() const { return position_; }
   std::uint64_t wrong() const { return wrong_; }
-  // Valid slots of this lap behind the first that isn't.
-  int behind_the_hole() const {
+  // Valid slots of this lap after the first invalid one.
+  int after_the_hole() const {
     int count = 0;
     for (std::uint64_t n = 1; n < map_.header().route_slots; ++n)
       count += reader_.upper_at(position_ + n).has_value();
@@ -101,8 +101,8 @@ class Drain {
   std::uint64_t wrong_ = 0;
 };
 
-// Until the producer is gone and nothing is left: liveness is asked first, so that nothing can come
-// after the last look.
+// Drains until the producer is dead and the ring empty. Asks whether it lives before each look, so
+// that no record can come after the last look.
 void drain_to_the_end(const CollectorSegment& segment, Drain& drain, std::uint64_t batch) {
   for (bool alive = true, any = true; alive || any;) {
     alive = segment.producer_alive();
@@ -146,7 +146,7 @@ TEST_P(Stress, AKilledWriterLeavesAWholePrefix) {
     writer.kill();
     drain_to_the_end(*segment, drain, 16);
     EXPECT_EQ(drain.wrong(), 0u);
-    EXPECT_EQ(drain.behind_the_hole(), 0) << "a CPU commits in order";
+    EXPECT_EQ(drain.after_the_hole(), 0) << "a CPU commits in order";
     segment->unlink();
     EXPECT_TRUE(directory.files().empty());
   }

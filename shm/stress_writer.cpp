@@ -1,5 +1,5 @@
-// The stress test's producer: moetrace-stress-writer DIRECTORY ROUTE_SLOTS TOP_K RECORDS. Waits for
-// room, as no engine may.
+// The stress test's producer: moetrace-stress-writer DIRECTORY ROUTE_SLOTS TOP_K RECORDS. Unlike an
+// engine, it waits for room.
 #include <sched.h>
 
 #include <algorithm>
@@ -26,7 +26,7 @@ int main(int argc, char** argv) {
   const std::size_t stride = segment->map().header().route_stride;
   RingWriter<MappedRing> ring(segment->map().route_ring(), segment->map().header().route_slots);
   while (ring.position() < records) {
-    // Claimed in groups of up to 7, so that groups and laps never coincide.
+    // Claim groups of up to 7 slots, so that groups and laps don't align.
     const std::uint64_t room =
         std::min(ring.room(7), std::min<std::uint64_t>(7, records - ring.position()));
     if (room == 0) {

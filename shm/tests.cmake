@@ -25,7 +25,7 @@ target_link_libraries(moetrace-shm-test PRIVATE moetrace_shm moetrace_flags GTes
 target_compile_definitions(moetrace-shm-test PRIVATE MOETRACE_TESTDATA="${CMAKE_CURRENT_SOURCE_DIR}/testdata")
 gtest_discover_tests(moetrace-shm-test DISCOVERY_TIMEOUT 60)
 
-# A real segment between two processes; the writer is a program of its own, so that it can be killed.
+# A real segment between two processes. The writer is a program of its own, so that the test can kill it.
 add_executable(moetrace-stress-writer stress_writer.cpp)
 target_link_libraries(moetrace-stress-writer PRIVATE moetrace_shm moetrace_flags)
 add_executable(moetrace-stress-test stress_test.cpp)
@@ -39,7 +39,7 @@ moetrace_model(shm/models/ring WEAKEN commit upper_at publish room)
 moetrace_model(shm/models/lines WEAKEN write_word write_number read_number read_word)
 moetrace_model(shm/models/words WEAKEN write_word write_version read_version read_word)
 
-# abi.h is one text for three languages.
+# abi.h compiles as C11, C++20 and CUDA.
 add_library(moetrace_abi_c11 OBJECT abi_compile_check.c)
 set_target_properties(moetrace_abi_c11 PROPERTIES C_STANDARD 11 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF)
 target_link_libraries(moetrace_abi_c11 PRIVATE moetrace_room_shm moetrace_flags)
@@ -49,10 +49,10 @@ target_link_libraries(moetrace_abi_cxx20 PRIVATE moetrace_room_shm moetrace_flag
 target_compile_options(moetrace_abi_cxx20 PRIVATE -Wpedantic)
 find_program(MOETRACE_NVCC nvcc HINTS /usr/local/cuda/bin)
 if(MOETRACE_NVCC)
-  # Called by hand, so that the CUDA language, and a working compiler for it, is not needed for everything else.
+  # Calls nvcc directly, so that the rest of the build does not need the CUDA language.
   add_custom_command(OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/abi_compile_check.o
     COMMAND ${MOETRACE_NVCC} -std=c++17 -c -I${PROJECT_BINARY_DIR}/rooms/shm ${CMAKE_CURRENT_SOURCE_DIR}/abi_compile_check.cu
             -o ${CMAKE_CURRENT_BINARY_DIR}/abi_compile_check.o
-    DEPENDS abi_compile_check.cu abi.h COMMENT "Compiling abi.h as CUDA")
+    DEPENDS abi_compile_check.cu abi.h abi_layout.h COMMENT "Compiling abi.h as CUDA")
   add_custom_target(moetrace_abi_cuda ALL DEPENDS ${CMAKE_CURRENT_BINARY_DIR}/abi_compile_check.o)
 endif()

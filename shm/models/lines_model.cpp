@@ -1,5 +1,5 @@
-// All interleavings of the real AlternatingLines: three writes, so that a line is overwritten under
-// a reader.
+// All interleavings of the real AlternatingLines, with three writes: the third overwrites a line
+// that a reader may be reading.
 #include "shm/models/relacy_memory.hpp"
 
 namespace {

@@ -1,8 +1,8 @@
-// Shared memory of the model tests: cells that run the project's templates on relacy's atomics.
-// Standard headers and the templates come first, because relacy redefines names that they use.
+// Shared memory for the model tests: cells that run the project's templates on relacy's atomics.
+// Include standard headers and the templates first, because relacy redefines names that they use.
 //
-// A model weakens one order on request (--weaken NAME), to show that the race which this order
-// prevents would be found.
+// With --weaken NAME a model relaxes the order of that name and must find the race that it
+// prevents.
 #pragma once
 
 #include <atomic>
@@ -20,7 +20,8 @@
 
 namespace model {
 
-inline std::string g_weakened;  // name of the order that this run weakens to relaxed; empty: none
+// The name of the order that this run relaxes; empty: none.
+inline std::string g_weakened;
 
 inline rl::memory_order relacy_order(std::memory_order order, const char* name) {
   if (g_weakened == name) return rl::mo_relaxed;
@@ -36,7 +37,7 @@ inline rl::memory_order relacy_order(std::memory_order order, const char* name) 
   }
 }
 
-// One 64-bit word; its loads and stores bear names, so that one of them can be weakened.
+// One 64-bit word. Its loads and its stores have names, by which --weaken picks them.
 class Cell {
  public:
   Cell(rl::atomic<std::uint64_t>* word, const char* load_name, const char* store_name)
@@ -54,8 +55,8 @@ class Cell {
   const char* store_name_;
 };
 
-// Runs a model over all interleavings. With --weaken NAME the outcome is turned round: the run must
-// find something.
+// Runs a model over all interleavings. Returns 0 if it finds no fault; with --weaken NAME, 0 if it
+// finds one.
 template <class Model>
 int run(int argc, char** argv) {
   if (argc == 3 && std::strcmp(argv[1], "--weaken") == 0) g_weakened = argv[2];

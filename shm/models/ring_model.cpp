@@ -1,14 +1,14 @@
-// All interleavings of the real RingWriter and RingReader: a ring of two slots, so that three
-// records make it wrap. The payload is an rl::var, so a slot that is read before it is whole, or
-// overwritten while it is read, is a race.
+// All interleavings of the real RingWriter and RingReader, on a ring of two slots: three records
+// make it wrap. The payload is an rl::var, so relacy reports a race if a slot is read before it is
+// complete, or overwritten while it is read.
 #include "shm/models/relacy_memory.hpp"
 
 namespace {
 
 constexpr std::uint8_t kCapacity = 2;
 constexpr std::uint8_t kRecords = 3;
-constexpr int kTries =
-    2;  // each side looks this often for its next slot, then gives up: nobody waits for anybody
+// Each side looks this often for its next slot, then gives up, because neither side waits.
+constexpr int kTries = 2;
 
 struct Storage {
   rl::atomic<std::uint64_t> commit[kCapacity];

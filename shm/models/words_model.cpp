@@ -1,5 +1,5 @@
-// All interleavings of the real VersionedWords: two writes under a reader that must get a whole
-// copy or none.
+// All interleavings of the real VersionedWords, with two writes: the reader must get a whole copy
+// or none.
 #include "shm/models/relacy_memory.hpp"
 
 namespace {
