@@ -11,13 +11,13 @@
 #include <set>
 #include <zmq.hpp>
 
+#include "common/text.hpp"
 #include "common/usage.hpp"
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/missed_rows.hpp"
 #include "daemon/cli/segments.hpp"
 #include "daemon/cli/short_line.hpp"
 #include "daemon/cli/stop_flag.hpp"
-#include "common/text.hpp"
 #include "daemon/endpoints.hpp"
 
 namespace moetrace::cli {
