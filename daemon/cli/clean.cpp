@@ -1,4 +1,4 @@
-// moetrace clean: what dead processes have left.
+// moetrace clean: removes the files of dead processes.
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -17,6 +17,7 @@ namespace moetrace::cli {
 namespace {
 
 struct CleanOptions {
+  std::string directory;
   std::optional<std::string> session;
   bool dry_run = false;
   bool discard_rows = false;
@@ -25,7 +26,7 @@ struct CleanOptions {
 class Clean {
  public:
   explicit Clean(const CleanOptions& options)
-      : options_(options), directory_(default_ring_directory()) {}
+      : options_(options), directory_(ring_directory(options.directory)) {}
 
   void session(const std::string& name) {
     removed(remove_dead_files(directory_, name, options_.dry_run));
@@ -67,7 +68,7 @@ Outcome clean(const CleanOptions& options) {
   if (options.session) {
     if (auto wrong = session_error(*options.session)) return *wrong;
   }
-  const std::string directory = default_ring_directory();
+  const std::string directory = ring_directory(options.directory);
   if (const auto listed = list_segments(directory, "default"); !listed)
     return Failure{kFailed, listed.error().message};
   Clean cleaner(options);
@@ -82,12 +83,13 @@ Outcome clean(const CleanOptions& options) {
 
 void add_clean(CLI::App& app, Command& chosen) {
   auto* sub = app.add_subcommand(
-      "clean", "Remove what dead collectors and engines of yours have left, and say what it was");
+      "clean", "Remove the files that your dead collectors and engines have left, and list them");
   auto options = std::make_shared<CleanOptions>();
   sub->add_option("--session", options->session, "Only this session; without it, all");
-  sub->add_flag("--dry-run", options->dry_run, "Say what would be removed, and remove nothing");
+  add_directory_option(sub, options->directory);
+  sub->add_flag("--dry-run", options->dry_run, "List the files, and remove nothing");
   sub->add_flag("--discard-rows", options->discard_rows,
-                "Remove also rings with rows that are in no trace");
+                "Also remove rings with rows that are in no trace");
   sub->callback([options, &chosen] { chosen = [options] { return clean(*options); }; });
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""moetrace clean, and what the next start removes by itself: files of killed collectors and engines, never those of living ones.
+"""moetrace clean, and the files that the next start removes: those of killed collectors and engines, never of live ones.
 
 usage: clean_test.py BIN_DIR    (unittest options may follow)
 """
@@ -26,14 +26,14 @@ class CleanTest(CliTest):
         return sorted(os.listdir(self.rings)) + (sorted(os.listdir(runtime)) if os.path.isdir(runtime) else [])
 
     def killed_run(self):
-        """What a `moetrace run` leaves whose processes were all killed, before its command made a ring."""
+        """The files of a `moetrace run` whose processes were all killed before its command made a ring."""
         run = self.start("moetrace", "run", "-o", "killed.jsonl", "--", "sh", "-c", "echo running; exec sleep 1000",
                          start_new_session=True)
         self.assertEqual(run.stdout.readline(), "running\n")
         collector = [pid for pid in cli_case.children(run.pid)
                      if "moetraced" in pathlib.Path(f"/proc/{pid}/cmdline").read_text()]
         self.assertEqual(len(collector), 1)
-        # Stopped first: it would start another collector, and its own end would tell this one to end well.
+        # Stop the run first: otherwise it would start another collector, or end this one.
         for pid, number in ((run.pid, signal.SIGSTOP), (collector[0], signal.SIGKILL), (run.pid, signal.SIGKILL)):
             os.kill(pid, number)
         os.killpg(run.pid, signal.SIGKILL)
@@ -41,7 +41,7 @@ class CleanTest(CliTest):
         self.wait_for(lambda: not os.path.exists(f"/proc/{collector[0]}"), "the collector's end")
 
     def killed_replay(self, session="dead"):
-        """A ring that no collector has seen; how many rows are in it."""
+        """Makes a ring that no collector has seen; returns its number of rows."""
         plain_log(self.path("log.jsonl"), passes=5000)
         replay = self.start_in(session, "moetrace", "replay", "--num-experts", "16", "--rate", "400", "log.jsonl")
         self.wait_for(lambda: [s for s in self.status(session) if s["recorded"] > 0], "rows in the ring")
@@ -77,7 +77,7 @@ class CleanTest(CliTest):
         self.killed_run()
         daemon = self.start("moetraced", "--output-dir", ".", "--session", "alive")
         self.wait_for(lambda: "alive.endpoint" in self.left(), "the collector")
-        # The collector's start has removed them: once more, beside it.
+        # The collector's start removed them: make them again while it runs.
         self.killed_run()
         left = self.left()
         shown = self.moetrace("clean", "--dry-run")
@@ -138,7 +138,7 @@ class CleanTest(CliTest):
         for suffix in ("ring", "ctl"):
             with open(os.path.join(self.rings, f"{name}.{suffix}"), "wb") as bad:
                 bad.write(bytes(8192))
-        self.assertIn("it can't be read, so what it holds is not known", self.moetrace("clean"))
+        self.assertIn("can't be read, so its rows are unknown", self.moetrace("clean"))
         self.assertIn("removed 2 files, kept 0 rings\n", self.moetrace("clean", "--discard-rows"))
 
     def test_usage(self):

@@ -1,4 +1,4 @@
-"""What the tests of the command line share: a ring directory and a folder of their own, the program, a made-up log.
+"""Shared by the tests of the command line: a private ring directory and folder, the programs, a made-up log.
 
 Shares no code with the project.
 """

@@ -20,7 +20,7 @@ struct Change {
   std::optional<std::uint32_t> sample_every;
 };
 
-// Whoever holds the lock writes five words and is gone.
+// The lock's holder writes five words and releases it.
 constexpr auto kLockPatience = std::chrono::seconds(1);
 constexpr auto kLockPoll = std::chrono::milliseconds(1);
 
@@ -29,7 +29,7 @@ std::string default_session() {
   return set != nullptr && *set != '\0' ? set : "default";
 }
 
-// The layers that this segment's model can record, or why the text does not name such.
+// The MoE layers of this segment's model that the text names. Fails if it names any other layer.
 boost::system::result<moetrace_layer_mask, Failure> wanted_layers(const CollectorSegment& segment,
                                                                   const std::string& text) {
   const moetrace_ring_header& header = segment.map().header();
@@ -58,8 +58,8 @@ std::optional<Failure> apply(const CollectorSegment& segment, const Change& chan
   const SegmentMap& map = segment.map();
   const auto lock = lock_words(segment);
   if (!lock) return Failure{kFailed, lock.error().message};
-  // With the lock in our hand nobody is writing; words that still can't be read were left by one
-  // who died at it.
+  // We hold the lock, so no other process writes. A writer that died in the middle may have left
+  // words that can't be read.
   ControlWords words = control_words(segment);
   if (change.enabled) words.enabled = *change.enabled;
   if (change.sample_every) words.sample_every = *change.sample_every;
@@ -73,7 +73,7 @@ Outcome control(Change change) {
   if (!change.enabled && !change.layers && !change.sample_every) {
     return Failure{kUsage, "set: nothing to set; give --layers or --sample"};
   }
-  // A trace is named as such in whatever session it is.
+  // --trace alone finds its trace in every session.
   if (!change.filter.session && change.filter.trace.empty())
     change.filter.session = default_session();
   auto opened = open_segments(change.filter);
@@ -81,10 +81,12 @@ Outcome control(Change change) {
   std::erase_if(opened->segments,
                 [](const CollectorSegment& segment) { return !segment.producer_alive(); });
   if (opened->segments.empty() && opened->unusable.empty()) {
-    return Failure{kNothingThere,
-                   "control: no producer is alive; moetrace status shows what is there"};
+    return Failure{
+        kNothingThere,
+        "control: no producer is alive; start an engine with MOETRACE=1; moetrace status "
+        "shows the rings that are left"};
   }
-  // All or none: a selection that one model does not have changes no other either.
+  // All or none: if one model lacks a layer, no segment changes.
   if (change.layers) {
     for (const CollectorSegment& segment : opened->segments) {
       if (const auto layers = wanted_layers(segment, *change.layers); !layers)
@@ -105,7 +107,8 @@ std::shared_ptr<Change> add(CLI::App& app, Command& chosen, const char* name,
   (*sub)->add_option("--session", change->filter.session,
                      "The session; without it, $MOETRACE_SESSION or default");
   (*sub)->add_option("--trace", change->filter.trace,
-                     "Only the trace whose id begins like this, in any session");
+                     "Only the traces whose id begins like this, in any session");
+  add_directory_option(*sub, change->filter.directory);
   (*sub)->callback([change, &chosen] { chosen = [change] { return control(*change); }; });
   return change;
 }
@@ -118,7 +121,7 @@ void add_control(CLI::App& app, Command& chosen) {
   add(app, chosen, "stop", "Record and count nothing until the next start", &sub)->enabled = false;
   const auto change = add(app, chosen, "set", "Choose what live segments record", &sub);
   sub->add_option("--layers", change->layers, "Layers to record: 0,5-7, or all");
-  sub->add_option("--sample", change->sample_every, "Record every n-th step; 0: count only")
+  sub->add_option("--sample", change->sample_every, "Record every n-th step; 0: only count")
       ->check(command_line::integer<std::uint32_t>());
 }
 

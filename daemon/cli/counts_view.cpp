@@ -12,8 +12,8 @@
 namespace moetrace::cli {
 namespace {
 
-// The mirror is written at most every 10 ms in far less than one, so a few looks are enough, unless
-// its writer has lost its processor in the middle of it: then it is looked at again, for so long.
+// The producer writes the mirror at most every 10 ms, in far less than 1 ms, so a few tries
+// suffice. If the writer lost its processor in the middle, try again until kPatience is over.
 constexpr int kLooks = 64;
 constexpr std::chrono::milliseconds kPatience{50};
 constexpr std::chrono::milliseconds kBetweenTries{1};
@@ -75,7 +75,7 @@ std::string counts_bar(const std::vector<std::uint64_t>& counts, std::size_t wid
   const double most = cells == 0 ? 0 : *std::max_element(heights.begin(), heights.end());
   std::string bar;
   for (const double height : heights) {
-    // Something is never shown as nothing.
+    // A count above 0 is always visible.
     const auto step = most == 0 || height == 0
                           ? 0
                           : std::max<std::size_t>(1, static_cast<std::size_t>(height / most * 8));

@@ -1,4 +1,4 @@
-// What the counts of a segment say about the load of its experts.
+// A segment's counts: how often each expert was chosen.
 #pragma once
 
 #include <array>
@@ -13,24 +13,30 @@ namespace moetrace::cli {
 
 struct LayerCounts {
   std::uint32_t layer = 0;
-  std::uint64_t selections = 0;  // top_k a row
-  double imbalance = 0;  // busiest expert over the mean of all; 1: even; 0: no selection yet
-  std::array<std::uint32_t, 3> busiest{};  // experts, ties to the smaller id
-  std::vector<std::uint64_t> counts;       // [num_experts]
+  // top_k for each row.
+  std::uint64_t selections = 0;
+  // The busiest expert's count over the mean count. 1: even; 0: no selection yet.
+  double imbalance = 0;
+  // The busiest experts; of equal counts the smaller id first.
+  std::array<std::uint32_t, 3> busiest{};
+  // [num_experts]
+  std::vector<std::uint64_t> counts;
 };
 
 struct CountsView {
-  std::uint64_t steps_done = 0;   // the counts are exact as of all steps below
-  std::vector<LayerCounts> layers;  // the MoE layers, ascending
+  // The counts hold every step below this one, and no other.
+  std::uint64_t steps_done = 0;
+  // The MoE layers, ascending.
+  std::vector<LayerCounts> layers;
 };
 
 LayerCounts view_layer(std::uint32_t layer, std::vector<std::uint64_t> counts);
 
-// Nothing if the producer is writing the table again and again, or died at it.
+// Nothing if the producer rewrites the counts all the time, or died while it wrote them.
 std::optional<CountsView> read_counts(const CollectorSegment& segment);
 
-// One character a cell, the fullest is as high as a character gets: "▁▃█". More counts than `width`
-// share cells.
+// One character a cell, the fullest with the highest one: "▁▃█". If there are more counts than
+// `width`, several share a cell.
 std::string counts_bar(const std::vector<std::uint64_t>& counts, std::size_t width);
 
 }  // namespace moetrace::cli

@@ -6,12 +6,13 @@ namespace moetrace::cli {
 namespace {
 
 TEST(CountsViewTest, ImbalanceIsTheBusiestOverTheMean) {
-  const LayerCounts load = view_layer(3, {2, 6, 0, 0});
-  EXPECT_EQ(load.selections, 8u);
-  EXPECT_DOUBLE_EQ(load.imbalance, 3.0);
-  EXPECT_EQ(load.busiest[0], 1u);
-  EXPECT_EQ(load.busiest[1], 0u);
-  EXPECT_EQ(load.busiest[2], 2u);  // ties to the smaller id
+  const LayerCounts layer = view_layer(3, {2, 6, 0, 0});
+  EXPECT_EQ(layer.selections, 8u);
+  EXPECT_DOUBLE_EQ(layer.imbalance, 3.0);
+  EXPECT_EQ(layer.busiest[0], 1u);
+  EXPECT_EQ(layer.busiest[1], 0u);
+  // Of equal counts the smaller id.
+  EXPECT_EQ(layer.busiest[2], 2u);
 }
 
 TEST(CountsViewTest, NothingYet) {

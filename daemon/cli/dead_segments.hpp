@@ -1,4 +1,4 @@
-// Segments whose producer has ended and that no collector has.
+// Segments whose producer has ended and that no collector serves.
 #pragma once
 
 #include <string>
@@ -10,16 +10,17 @@ namespace moetrace::cli {
 
 struct DeadSegment {
   SegmentName name;
-  std::string undelivered;  // what it holds that is in no trace: "1,200 undelivered rows"; or ""
+  // What it holds that is in no trace, such as "1,200 rows not delivered"; or "".
+  std::string undelivered;
 };
 
-// Those of the session that belong to us.
+// The session's dead segments that belong to our user.
 std::vector<DeadSegment> dead_segments(const std::string& directory, const std::string& session);
 
-// Unlinks it, if it is still dead.
+// Removes it, if it is still dead.
 bool remove_dead_segment(const std::string& directory, const SegmentName& name);
 
-// The command that writes what the session's rings hold.
+// The command that drains the session's rings into files.
 std::string drain_command(const std::string& directory, const SegmentName& name);
 
 }  // namespace moetrace::cli

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A standard output that can't be written is one line and exit code 1; a closed one takes nothing else along.
+"""If standard output can't be written: one line and exit code 1. A closed one changes no other file.
 
 usage: full_output_test.py BIN_DIR    (unittest options may follow)
 """
@@ -9,7 +9,7 @@ import subprocess
 import cli_case
 from cli_case import CliTest, plain_log, program
 
-# The reason is not known where the text was longer than what is held back until the end.
+# The reason is unknown if the text was longer than the output buffer.
 NO_ROOM = r"standard output: can't write all of it(: No space left on device)?; redirect it to a disk with space\n\Z"
 
 

@@ -17,10 +17,11 @@
 namespace moetrace::cli {
 namespace {
 
-// Erases the command line that ps and pkill -f show for this process: signals to "moetrace run" by
-// name are for the run alone, and must not look as if its group had got them.
+// Erases the command line that ps and pkill -f show for this process. Otherwise a signal to
+// "moetrace run" by name would reach this process too, and look like a signal to the group.
 void forget_command_line() {
-  constexpr int kStateField = 3;  // the first one after the name in brackets
+  // Fields of /proc/self/stat; the state is the first one after the name in brackets.
+  constexpr int kStateField = 3;
   constexpr int kArgStartField = 48;
   std::ifstream file("/proc/self/stat");
   std::string text;
@@ -50,7 +51,8 @@ void close_files() {
   ::sigfillset(&all);
   ::sigprocmask(SIG_SETMASK, &all, nullptr);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (::getppid() != parent) ::_exit(0);  // it died before we could ask for that
+  // The parent died before the prctl().
+  if (::getppid() != parent) ::_exit(0);
   ::prctl(PR_SET_NAME, "signal-watch");
   forget_command_line();
   close_files();
@@ -61,7 +63,7 @@ void close_files() {
 
 GroupWatch GroupWatch::start() {
   GroupWatch group;
-  // Blocked before it is born: what comes to the group from then on stays pending.
+  // Block before the fork: from then on the group's signals stay pending.
   sigset_t all;
   sigset_t before;
   ::sigfillset(&all);

@@ -1,4 +1,4 @@
-// Tells a signal that was sent to the whole process group from one that was sent to us alone.
+// Distinguishes a signal to the whole process group from a signal to us alone.
 #pragma once
 
 #include <sys/types.h>
@@ -8,9 +8,9 @@
 
 namespace moetrace::cli {
 
-// A process of our group that only waits, with all signals blocked. kill(2) and the terminal give a
-// group's signal to all its processes at once, and so it is pending there, too. The kernel keeps
-// the answer, however late that process is scheduled.
+// A process of our group that only waits, with all signals blocked. kill(2) and the terminal signal
+// all processes of a group at once, so the signal is pending there, too. The kernel keeps it,
+// however late that process is scheduled.
 class GroupWatch {
  public:
   GroupWatch() = default;
@@ -21,11 +21,11 @@ class GroupWatch {
   }
   ~GroupWatch();
 
-  // Watches from now on. One that can't be started sees nothing.
+  // Watches from now on. If the process can't be started, it sees nothing.
   static GroupWatch start();
-  // Bit N - 1: signal N has come to the group since the start.
+  // Bit N - 1: the group has got signal N since the start.
   std::uint64_t seen() const;
-  // Called for each child that was reaped.
+  // Call it for each reaped child.
   void note_child(pid_t pid) {
     if (pid == pid_) pid_ = -1;
   }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What looks at live segments, and changes them: status, top, tail, start, stop, set.
+"""The commands that show and change live segments: status, top, tail, start, stop, set.
 
 usage: live_test.py BIN_DIR    (unittest options may follow)
 """
@@ -21,7 +21,7 @@ from cli_case import CliTest, plain_log, program
 
 class LiveTest(CliTest):
     def live_replay(self, session="live", rate="400"):
-        """A replay that goes on for long, seen by status."""
+        """A long replay, once status shows it."""
         plain_log(self.path("long.jsonl"), passes=5000)
         self.env["MOETRACE_SESSION"] = session
         replay = self.start("moetrace", "replay", "--num-experts", "16", "--rate", rate, "long.jsonl")
@@ -87,7 +87,7 @@ class LiveTest(CliTest):
         self.assertTrue(os.path.exists(self.path("moetrace/live.endpoint")))
         self.assertEqual(endpoints(), [])
         self.assertIn("\n  endpoint   none, no collector runs\n", self.moetrace("status"))
-        # The next one does not publish.
+        # The next collector does not publish.
         second = self.start("moetraced", "--output", "out.jsonl", "--publish", "none")
         self.wait_for(lambda: json.loads(self.moetrace("status", "--json"))[0]["collector"] == "attached", "the second collector")
         self.assertEqual(endpoints(), [])
@@ -97,7 +97,7 @@ class LiveTest(CliTest):
         replay.kill()
 
     def test_status_shows_no_tcp_endpoint_of_a_collector_that_is_gone(self):
-        """Nobody can see of a port who has it: the list is its collector's, and nobody else's."""
+        """A port does not show its owner, so the list counts only while its collector lives."""
         self.env["MOETRACE_SESSION"] = "live"
         listed = self.path("moetrace/live.endpoint")
         daemon = self.start("moetraced", "--output", "out.jsonl", "--publish", "tcp://127.0.0.1:*")
@@ -115,7 +115,7 @@ class LiveTest(CliTest):
         self.assertEqual(endpoints(), [])
         self.start("moetraced", "--output", "out.jsonl", "--publish", "none")
         self.wait_for(lambda: json.loads(self.moetrace("status", "--json"))[0]["collector"] == "attached", "the second collector")
-        with open(listed, "w", encoding="utf-8") as file:  # as if it had been left alone
+        with open(listed, "w", encoding="utf-8") as file:  # like a killed collector's
             file.write(text)
         self.assertEqual(endpoints(), [])
         self.moetrace("tail", code=69)
@@ -146,16 +146,16 @@ class LiveTest(CliTest):
         self.wait_for(rings, "the stranger's ring")
         for words in (["status"], ["stop"], ["top", "--once"]):
             alone = as_user(engine, *words, code=69)
-            self.assertIn("there is no segment", alone.stderr)
+            self.assertIn("no segment", alone.stderr)
             self.assertIn(f"only 1 segment of uid {stranger}", alone.stderr)
             self.assertEqual(alone.stderr.count("\n"), 1)
         replay_of(engine)
         self.wait_for(lambda: len(rings()) == 2, "the ring")
         for words in (["status"], ["status", "--json"], ["stop"], ["start"], ["set", "--sample", "2"], ["top", "--once"]):
             done = as_user(engine, *words)
-            self.assertEqual(done.stderr, f"moetrace: left out 1 segment of uid {stranger}: can't be opened\n")
+            self.assertEqual(done.stderr, f"moetrace: left out 1 segment of uid {stranger}: can't be opened; run this as their user\n")
             self.assertTrue(done.stdout)
-        # A file that only looks like a ring is no trouble for root either.
+        # A file that only looks like a ring does not disturb root, either.
         bad = os.path.join(self.rings, "moetrace.v1.default.11111111-2222-3333-4444-555555555555")
         for suffix in (".ring", ".ctl"):
             with open(bad + suffix, "wb") as file:
@@ -165,7 +165,7 @@ class LiveTest(CliTest):
         self.assertIn(f"left out 1 segment of uid {stranger}", self.err)
 
     def top_on_terminal(self, rows, columns, *options):
-        """The program, and the terminal of this size that it writes to."""
+        """The program, and its terminal of this size."""
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
         top = subprocess.Popen([program("moetrace"), "top", *options], env=self.env, stdout=theirs, stderr=theirs)
@@ -177,7 +177,7 @@ class LiveTest(CliTest):
         """The lines of the first picture on a terminal of this size."""
         top, ours = self.top_on_terminal(rows, columns)
         drawn = b""
-        while b"\x1b[J" not in drawn:  # the end of it
+        while b"\x1b[J" not in drawn:  # the picture's end
             drawn += os.read(ours, 4096)
         top.send_signal(signal.SIGINT)
         os.close(ours)
@@ -191,12 +191,12 @@ class LiveTest(CliTest):
         replay, segment = self.live_replay()
         for rows, columns in ((24, 80), (4, 120), (10, 20)):
             lines = self.top_picture(rows, columns)
-            self.assertEqual(len(lines), min(rows - 1, 5))  # two heads and three layers
+            self.assertEqual(len(lines), min(rows - 1, 5))  # two header lines and three layers
             self.assertLessEqual(max(map(len, lines)), columns)
         replay.kill()
 
     def test_top_fits_with_many_experts_and_layers(self):
-        """Three long ids with shares of two digits in each layer, and a model's name that is too long."""
+        """Three long ids with shares of two digits in each layer, and a model name that is too long."""
         with open(self.path("wide.jsonl"), "w", encoding="utf-8") as file:
             file.write(json.dumps({"type": "meta", "model_id": "m" * 60, "top_k": 3, "layers_logged": list(range(94))}) + "\n")
             for layer in range(94):
@@ -210,7 +210,7 @@ class LiveTest(CliTest):
                 top, terminal = self.top_on_terminal(24, columns, "--once")
                 with open(terminal, "rb", buffering=0) as output:
                     text = b""
-                    while text.count(b"\n") < 96:  # two heads and the layers
+                    while text.count(b"\n") < 96:  # two header lines and the layers
                         text += output.read(4096)
                 self.assertEqual(top.wait(timeout=60), 0)
                 lines = text.decode().splitlines()
@@ -218,7 +218,7 @@ class LiveTest(CliTest):
             self.assertLessEqual(max(map(len, lines)), columns or 80)
             if columns != 30:
                 self.assertIn("  step 1", lines[0])
-                for line in lines[2:]:  # the last experts are in the last cell
+                for line in lines[2:]:  # the last cell holds the last experts
                     self.assertRegex(line, r"  125:33\.3  126:33\.3  127:33\.3 +█\Z")
         lines = self.top_picture(24, 80)
         self.assertEqual((len(lines), lines[-1]), (23, "(74 more lines)"))
@@ -253,7 +253,7 @@ class LiveTest(CliTest):
         replay.kill()
 
     def test_segment_of_another_version(self):
-        """Each command says the same line of it; beside it, the others are served."""
+        """Each command prints the same line for it and serves the others."""
         plain_log(self.path("plain.jsonl"))
         self.moetrace("replay", "--num-experts", "16", "--rate", "1e9", "plain.jsonl", env={"MOETRACE_SESSION": "live"})
         [ring] = [os.path.join(self.rings, name) for name in os.listdir(self.rings) if name.endswith(".ring")]
@@ -269,7 +269,7 @@ class LiveTest(CliTest):
             self.assertEqual((out, self.err), ("[]\n" if "--json" in command else "", said), command)
         replay, segment = self.live_replay()
         for command in commands:
-            if command != ["top", "--json"]:  # which goes on
+            if command != ["top", "--json"]:  # which does not end
                 self.assertIn(segment["trace_id"], self.moetrace(*command, code=1))
                 self.assertEqual(self.err, said, command)
         lines = self.top_picture(24, 100)
@@ -326,7 +326,7 @@ class LiveTest(CliTest):
         with socket.create_server(("127.0.0.1", 0)) as server:
             endpoint = f"tcp://127.0.0.1:{server.getsockname()[1]}"
         tail = self.start("moetrace", "tail", "--endpoint", endpoint, "--count", "3")
-        self.assertEqual(tail.stderr.readline(), f"moetrace: tail: nobody publishes on {endpoint} yet; start moetraced --publish {endpoint}, "
+        self.assertEqual(tail.stderr.readline(), f"moetrace: tail: no collector publishes on {endpoint} yet; start moetraced --publish {endpoint}, "
                                                  "or check the endpoint; waiting\n")
         self.start("moetraced", "--output", "out.jsonl", "--publish", endpoint)
         replay, _ = self.live_replay()

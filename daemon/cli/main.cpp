@@ -21,14 +21,14 @@ int report(const Failure& failure) {
   return failure.exit_code;
 }
 
-// Help and version go out as CLI11 writes them; an error becomes one line.
+// Prints help and version in the form of CLI11; an error becomes one line.
 int end_parsing(const CLI::App& app, const CLI::ParseError& error) {
   if (error.get_exit_code() == 0) return app.exit(error);
   return report({moetrace::cli::kUsage, moetrace::command_line::usage_line(app, error)});
 }
 
 int run_program(int argc, char** argv) {
-  // What follows the first `--` of `run` is somebody else's command line, options and all.
+  // The words after the first `--` of `run` are COMMAND's: do not parse them.
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   const auto dashes = std::find(arguments.begin(), arguments.end(), "--");
   const bool runs = !arguments.empty() && arguments.front() == "run" && dashes != arguments.end();
@@ -63,7 +63,7 @@ int run_program(int argc, char** argv) {
     const auto outcome = chosen();
     return outcome ? *outcome : report(outcome.error());
   } catch (const std::exception& error) {
-    // The last resort, such as no memory: still one line, never a stack.
+    // The last resort, for example without memory: one line, never a stack.
     return report({moetrace::cli::kFailed, std::string("failed: ") + error.what()});
   }
 }

@@ -12,7 +12,7 @@ MissedRows::Missed MissedRows::take(const std::string& topic, const MessageHead&
     const bool same_collector = head.generation == stream.generation;
     const std::uint64_t expected = same_collector ? stream.next : 0;
     missed.messages = head.number > expected ? head.number - expected : 0;
-    // Between two messages of one collector that follow each other nothing can be missing.
+    // Two consecutive messages of one collector miss nothing.
     if (rows && (!same_collector || missed.messages > 0) && before > stream.delivered) {
       missed.rows = before - stream.delivered;
     }

@@ -1,8 +1,8 @@
-// What a subscriber can know about what it did not get.
+// Counts what a subscriber missed.
 //
-// ZeroMQ drops silently. Each message carries its number per topic and trace, the collector's
-// generation, and how many rows were delivered to the file by its end; a gap in the numbers, or
-// another collector, is where rows may be missing, and the delivered count says how many.
+// ZeroMQ drops silently. Each message carries its number within its topic and trace, the
+// collector's generation, and the trace's delivered rows. Rows may be missing at a gap in the
+// numbers, or at another generation; the delivered rows say how many.
 #pragma once
 
 #include <cstdint>
@@ -12,25 +12,30 @@
 
 namespace moetrace::cli {
 
-// The part of a message's JSON header that counts.
+// The fields of a message's JSON header that are needed here.
 struct MessageHead {
   std::string trace_id;
   std::uint64_t generation = 0;
-  std::uint64_t number = 0;     // of this topic and trace, from 0 in each generation
-  std::uint64_t count = 0;      // lines in it
-  std::uint64_t delivered = 0;  // rows of the trace, those of this message included
+  // Of this topic and trace; counts from 0 in each generation.
+  std::uint64_t number = 0;
+  // Lines of the message.
+  std::uint64_t count = 0;
+  // Rows of the trace, with those of this message.
+  std::uint64_t delivered = 0;
 };
 
 class MissedRows {
  public:
   struct Missed {
-    std::uint64_t messages = 0;  // those of former collectors' last moments can't be counted
-    std::uint64_t rows = 0;      // topic `route` only
+    // Leaves out the last messages of an earlier collector: their number is unknown.
+    std::uint64_t messages = 0;
+    // Topic `route` only.
+    std::uint64_t rows = 0;
     bool any() const { return messages > 0 || rows > 0; }
   };
 
-  // A message has come; returns what is missing between it and the one before. Nothing is missing
-  // before the first.
+  // Takes a message and returns what is missing since the message before it. The first message of a
+  // stream misses nothing.
   Missed take(const std::string& topic, const MessageHead& head);
   const Missed& total() const { return total_; }
 
@@ -38,9 +43,11 @@ class MissedRows {
   struct Stream {
     std::uint64_t generation = 0;
     std::uint64_t next = 0;
-    std::uint64_t delivered = 0;  // rows up to the end of the last message
+    // Rows up to the end of the last message.
+    std::uint64_t delivered = 0;
   };
-  std::map<std::pair<std::string, std::string>, Stream> streams_;  // by topic and trace
+  // By topic and trace.
+  std::map<std::pair<std::string, std::string>, Stream> streams_;
   Missed total_;
 };
 

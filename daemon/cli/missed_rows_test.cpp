@@ -7,8 +7,8 @@ namespace {
 
 TEST(MissedRowsTest, NothingIsMissingBetweenConsecutiveMessages) {
   MissedRows missed;
-  EXPECT_FALSE(
-      missed.take("route", {"t", 1, 7, 10, 500}).any());  // joined late: the rest was never ours
+  // A late subscriber misses nothing of the time before.
+  EXPECT_FALSE(missed.take("route", {"t", 1, 7, 10, 500}).any());
   EXPECT_FALSE(missed.take("route", {"t", 1, 8, 10, 510}).any());
   EXPECT_EQ(missed.total().rows, 0u);
 }
@@ -25,7 +25,7 @@ TEST(MissedRowsTest, AGapIsCountedInMessagesAndRows) {
 TEST(MissedRowsTest, AnotherCollectorCountsFromZero) {
   MissedRows missed;
   missed.take("route", {"t", 1, 5, 10, 100});
-  // The first one died with 20 rows in the file that it never sent.
+  // The first collector died with 20 rows in the file that it had not published.
   const auto gap = missed.take("route", {"t", 2, 0, 10, 130});
   EXPECT_EQ(gap.messages, 0u);
   EXPECT_EQ(gap.rows, 20u);

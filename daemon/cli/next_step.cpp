@@ -17,13 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string absolute(const std::string& path) {
-  std::error_code failed;
-  const fs::path whole = fs::absolute(path, failed);
-  return failed ? path : whole.lexically_normal().string();
-}
-
-// The program beside our own, as a shell finds it: its bare name where PATH leads to it.
+// How a shell starts the program next to ours: by its bare name if PATH leads to it.
 std::string program_word(const std::string& program) {
   const std::string sibling = sibling_program(program);
   const char* path = std::getenv("PATH");
@@ -37,16 +31,17 @@ std::string program_word(const std::string& program) {
   return shell_word(sibling);
 }
 
-std::string command(const std::string& session, const std::string& to) {
+std::string command(const std::string& directory, const std::string& session,
+                    const std::string& to) {
   return program_word("moetraced") + " --session " + session + " --directory " +
-         shell_word(default_ring_directory()) + to + " --publish none";
+         shell_word(absolute(directory)) + to + " --publish none";
 }
 
-// The segment of a trace, whatever its session is.
-std::optional<SegmentName> find_segment(const std::string& trace_id) {
+// The segment of a trace, in any session.
+std::optional<SegmentName> find_segment(const std::string& directory, const std::string& trace_id) {
   std::error_code failed;
   const fs::directory_iterator end;
-  for (fs::directory_iterator entry(default_ring_directory(), failed); !failed && entry != end;
+  for (fs::directory_iterator entry(directory, failed); !failed && entry != end;
        entry.increment(failed)) {
     const std::string file = entry->path().filename().string();
     const std::string prefix = "moetrace.v1.";
@@ -58,7 +53,7 @@ std::optional<SegmentName> find_segment(const std::string& trace_id) {
   return std::nullopt;
 }
 
-// How a collector was told to name this file: by its folder, or by the name of rank 0.
+// The options that made a collector name this file: its folder, or the file of rank 0.
 std::string output_options(const std::string& file, const std::string& trace_id,
                            std::uint32_t rank) {
   fs::path path(absolute(file));
@@ -72,6 +67,12 @@ std::string output_options(const std::string& file, const std::string& trace_id,
 
 }  // namespace
 
+std::string absolute(const std::string& path) {
+  std::error_code failed;
+  const fs::path whole = fs::absolute(path, failed);
+  return failed ? path : whole.lexically_normal().string();
+}
+
 std::string shell_word(std::string_view word) {
   const bool plain = !word.empty() && std::all_of(word.begin(), word.end(), [](unsigned char c) {
     return std::isalnum(c) != 0 ||
@@ -83,22 +84,27 @@ std::string shell_word(std::string_view word) {
   return quoted + "'";
 }
 
-std::string drain_command(const std::string& session, const std::string& output, bool once) {
-  return command(session, " --output " + shell_word(absolute(output))) + (once ? " --once" : "");
+std::string drain_command(const std::string& directory, const std::string& session,
+                          const std::string& output, bool once) {
+  return command(directory, session, " --output " + shell_word(absolute(output))) +
+         (once ? " --once" : "");
 }
 
-std::string how_to_finish(const std::string& file, const trace::Meta& meta) {
-  const auto name = meta.trace_id ? find_segment(*meta.trace_id) : std::nullopt;
+std::string how_to_finish(const std::string& directory, const std::string& file,
+                          const trace::Meta& meta) {
+  const auto name = meta.trace_id ? find_segment(directory, *meta.trace_id) : std::nullopt;
   if (!name) {
-    return "its ring is not in " + default_ring_directory() +
-           "; set MOETRACE_DIR if it is in another directory, else these are all its rows";
+    return "its ring is not in " + directory +
+           "; give --directory (or MOETRACE_DIR) if the ring is in another directory; otherwise "
+           "the "
+           "file has all its rows";
   }
-  const auto segment =
-      CollectorSegment::open(default_ring_directory(), *name, CollectorSegment::Access::kObserve);
+  const auto segment = CollectorSegment::open(directory, *name, CollectorSegment::Access::kObserve);
   if (segment && segment->collector_alive())
     return "a collector writes it; wait until the trace has ended";
   return "run: " +
-         command(name->session, output_options(file, *meta.trace_id, meta.rank.value_or(0))) +
+         command(directory, name->session,
+                 output_options(file, *meta.trace_id, meta.rank.value_or(0))) +
          " --once";
 }
 

@@ -1,4 +1,4 @@
-// The commands that error lines name: exact, to be pasted into a shell.
+// The commands that error lines name, ready to be pasted into a shell.
 #pragma once
 
 #include <cstdint>
@@ -10,14 +10,20 @@
 
 namespace moetrace::cli {
 
-// Quoted where a shell would read it as something else.
+// The word, quoted if a shell would change it.
 std::string shell_word(std::string_view word);
 
-// The moetraced that goes on with the session's traces, the first of which is in `output`. `once`:
-// it ends with the first of them.
-std::string drain_command(const std::string& session, const std::string& output, bool once);
+// The path from the root. Error lines name it, because the reader may stand in another folder.
+std::string absolute(const std::string& path);
 
-// What to do about a trace file that has no end yet: "run: moetraced …" where its ring is there.
-std::string how_to_finish(const std::string& file, const trace::Meta& meta);
+// The moetraced command that continues the session's traces; the first of them is in `output`.
+// `once`: end with the first trace.
+std::string drain_command(const std::string& directory, const std::string& session,
+                          const std::string& output, bool once);
+
+// What to do about a trace file without an `end` line: "run: moetraced …" if its ring is in
+// `directory`.
+std::string how_to_finish(const std::string& directory, const std::string& file,
+                          const trace::Meta& meta);
 
 }  // namespace moetrace::cli

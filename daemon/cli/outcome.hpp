@@ -12,19 +12,21 @@ namespace moetrace::cli {
 constexpr int kOk = 0;
 constexpr int kFailed = 1;
 constexpr int kUsage = 2;
-constexpr int kNothingThere = 69;  // EX_UNAVAILABLE of sysexits.h: nothing there to talk to
+// EX_UNAVAILABLE of sysexits.h: no ring, or no collector.
+constexpr int kNothingThere = 69;
 
 struct Failure {
   Failure() = default;
-  // Not an aggregate: an int alone would else be taken for a failure as well as for an exit code.
+  // Not an aggregate: an int must convert to an exit code, never to a failure.
   Failure(int exit_code_, std::string message_)
       : exit_code(exit_code_), message(std::move(message_)) {}
 
   int exit_code = kFailed;
-  std::string message;  // "what: why; what to try", one line
+  // One line: "what: why; what to try".
+  std::string message;
 };
 
-// The exit code, or why there is none to be proud of.
+// The exit code, or the failure.
 using Outcome = boost::system::result<int, Failure>;
 
 // Called by result<>::value() on a failure; the commands check first.

@@ -17,16 +17,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Why nothing can be made in the folder, or "".
+// Why no file can be made in the folder, or "".
 std::string unwritable_folder(const fs::path& folder) {
   std::error_code failed;
   if (!fs::is_directory(folder, failed))
-    return failed ? failed.message() : folder.string() + " is no folder";
+    return failed ? failed.message() : folder.string() + " is not a folder";
   return ::access(folder.c_str(), W_OK | X_OK) == 0 ? "" : std::strerror(errno);
 }
 
-// Tries it with a name of its own: a file of the wanted name belongs to the collector that makes
-// it.
+// Tries it under another name: only the collector makes a file of the wanted name.
 std::string unwritable_probe(const fs::path& folder) {
   std::string probe = (folder / ".moetrace-run.XXXXXX").string();
   const UniqueFd fd(::mkostemp(probe.data(), O_CLOEXEC));
@@ -34,7 +33,7 @@ std::string unwritable_probe(const fs::path& folder) {
   return ::unlink(probe.c_str()) == 0 ? "" : std::strerror(errno);
 }
 
-// What stands at the file's name and can't be a trace, or "". A name that is free is good.
+// Why the file at this name can't become the trace, or "". A free name is good.
 std::string unwritable_file(const std::string& file) {
   const UniqueFd fd(::open(file.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK));
   if (!fd.valid()) return errno == ENOENT ? "" : std::strerror(errno);
@@ -47,7 +46,7 @@ std::string unwritable_file(const std::string& file) {
 
 std::string TraceFolder::prepare(const std::string& file) {
   if (file.find('\n') != std::string::npos)
-    return "-o: the name of the trace has a line break in it; give one without";
+    return "-o: the name of the trace has a line break; give a name without one";
   const fs::path folder = fs::path(file).parent_path();
   std::vector<fs::path> missing;
   std::error_code failed;

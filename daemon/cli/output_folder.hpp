@@ -1,4 +1,4 @@
-// Where a run may write: looked at before COMMAND starts.
+// Checks where a run may write, before COMMAND starts.
 #pragma once
 
 #include <string>
@@ -6,7 +6,8 @@
 
 namespace moetrace::cli {
 
-// The folder of a run's trace, made if missing. What was made and is empty in the end is removed.
+// The folder of a run's trace, made if missing. Removes the folders that it made and that stay
+// empty.
 class TraceFolder {
  public:
   TraceFolder() = default;
@@ -18,10 +19,11 @@ class TraceFolder {
   std::string prepare(const std::string& file);
 
  private:
-  std::vector<std::string> made_;  // each in the one before
+  // Each lies in the one before.
+  std::vector<std::string> made_;
 };
 
-// Why nothing can be drawn into `folder`, which need not be there yet, or "". Makes nothing.
+// Why no picture can be drawn into `folder`, which may be missing, or "". Makes nothing.
 std::string plot_folder_error(const std::string& folder);
 
 }  // namespace moetrace::cli

@@ -1,4 +1,4 @@
-// moetrace replay: a trace file through a real ring.
+// moetrace replay: sends a trace file through a real ring.
 #include <cstdio>
 #include <memory>
 
@@ -32,14 +32,15 @@ void add_replay(CLI::App& app, Command& chosen) {
   sub->add_option("FILE", options->file,
                   "A trace file, or a plain log; also .gz or .zst, or - for standard input")
       ->required();
-  sub->add_option("--rate", options->rows_per_second,
-                  "Rows a second, in real time: what doesn't fit is dropped and counted. Without "
-                  "it: as fast as the "
-                  "collector takes them")
+  sub->add_option(
+         "--rate", options->rows_per_second,
+         "Rows a second, in real time: rows that don't fit are dropped and counted. Without "
+         "it: as fast as the collector takes them")
       ->check(command_line::positive_number());
   sub->add_option("--num-experts", options->num_experts,
-                  "Experts of a layer, where the file does not say it")
+                  "Experts of a layer, for a file that does not say it")
       ->check(command_line::integer<std::uint32_t>(1, MOETRACE_MAX_EXPERTS));
+  add_directory_option(sub, options->directory);
   sub->callback([options, &chosen] { chosen = [options] { return replay(*options); }; });
 }
 

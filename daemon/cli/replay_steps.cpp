@@ -6,8 +6,7 @@ namespace moetrace::cli {
 
 void ReplaySteps::add(const RowKey& row, std::uint16_t layer, std::span<const std::uint16_t> ids,
                       std::span<const float> weights) {
-  // A cut may leave a part of a layer behind as the start of a new step, which the row must fit in
-  // turn.
+  // A cut may leave a part of a layer as the start of a new step. The row must then fit that step.
   while (!layers_.empty() && !fits_here(row, layer)) cut();
   if (layers_.empty() || layers_.back() != layer) start_layer(layer);
   if (in_first_layer()) append_first_layer_row(row);
@@ -20,12 +19,13 @@ bool ReplaySteps::fits_here(const RowKey& row, std::uint16_t layer) const {
   if (layer != layers_.back()) return can_open_layer(layer) && rows_.front() == row;
   if (!in_first_layer()) return filled_ < rows_.size() && rows_[filled_] == row;
   if (rows_.size() == limits_.max_rows) return false;
-  if (spans_.size() == limits_.max_spans) return false;  // the row might need one more
+  // The row might need one more span.
+  if (spans_.size() == limits_.max_spans) return false;
   if (!limits_.falling_position_starts_step || !row.request ||
       row.position == MOETRACE_UNKNOWN_POSITION)
     return true;
   const auto last = last_position_.find(*row.request);
-  // Equal: the same (request, token, layer) again. Lower: it falls.
+  // An equal position repeats (request, token, layer); a lower one falls. Both start a step.
   return last == last_position_.end() || row.position > last->second;
 }
 
@@ -56,8 +56,7 @@ void ReplaySteps::append_first_layer_row(const RowKey& row) {
   spans_.push_back({*row.request, row.position, number, 1});
 }
 
-// Gives out the layers that are complete. A part of a layer behind them becomes the first layer of
-// a new step.
+// Emits the complete layers. An incomplete last layer becomes the first layer of a new step.
 void ReplaySteps::cut() {
   const bool partial = !in_first_layer() && filled_ < rows_.size();
   if (!partial) {

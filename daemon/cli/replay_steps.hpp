@@ -1,10 +1,8 @@
-// Puts the rows of a trace file, in the file's order, together into steps that a producer can
-// announce.
+// Groups the rows of a trace file, in the file's order, into steps that a producer can announce.
 //
-// A hook records a step layer by layer, in ascending order, and every layer has the same rows. So a
-// step ends where the file falls out of that shape: a trace in which rows were dropped comes out as
-// more steps than it had, and never with a row that wasn't there. Rows of a step: [layer][row],
-// each with top_k ids and weights.
+// A hook records a step layer by layer, in ascending order, and every layer has the same rows. A
+// step ends where the file leaves that shape. So a trace with dropped rows gives more steps than it
+// had, but never an additional row. Rows of a step: [layer][row], each with top_k ids and weights.
 #pragma once
 
 #include <cstdint>
@@ -18,43 +16,48 @@
 
 namespace moetrace::cli {
 
-// A row that belongs to a request which nobody can name: the trace then says null.
+// The request of a row with a position but without a request: the replayed trace says null.
 constexpr std::uint64_t kNamelessRequest = UINT64_MAX;
 
 struct RowKey {
-  std::optional<std::uint64_t> request;  // nothing: no request and no position
-  std::uint64_t position = 0;            // in the request, or MOETRACE_UNKNOWN_POSITION
+  // Nothing: neither request nor position.
+  std::optional<std::uint64_t> request;
+  // In the request, or MOETRACE_UNKNOWN_POSITION.
+  std::uint64_t position = 0;
 
   bool operator==(const RowKey&) const = default;
 };
 
-// Good only while the receiver runs.
+// Valid only during the call of Emit.
 struct ReplayStep {
   std::uint32_t rows = 0;
-  std::span<const moetrace_span>
-      spans;  // maximal runs of one request's consecutive positions, or unknown ones
-  std::span<const std::uint16_t> layers;  // ascending
-  std::span<const std::uint32_t> ids;     // [layers][rows][top_k]
-  std::span<const float> weights;         // the same
+  // Maximal runs of one request's consecutive positions, or of its unknown positions.
+  std::span<const moetrace_span> spans;
+  // Ascending.
+  std::span<const std::uint16_t> layers;
+  // Both [layers][rows][top_k].
+  std::span<const std::uint32_t> ids;
+  std::span<const float> weights;
 };
 
 class ReplaySteps {
  public:
   struct Limits {
     std::uint32_t top_k = 0;
-    std::uint32_t max_rows = 0;  // of a step, at least 1
-    std::size_t max_spans = 0;   // of a step, at least 1
-    bool falling_position_starts_step =
-        false;  // plain logs have nothing else to tell their steps apart
+    // Of a step; both at least 1.
+    std::uint32_t max_rows = 0;
+    std::size_t max_spans = 0;
+    // For plain logs, which have no step numbers.
+    bool falling_position_starts_step = false;
   };
   using Emit = std::function<void(const ReplayStep&)>;
 
   ReplaySteps(const Limits& limits, Emit emit) : limits_(limits), emit_(std::move(emit)) {}
 
-  // The file's next row; `ids` and `weights` hold top_k each. A kNoExpert id stays one.
+  // Takes the file's next row; `ids` and `weights` hold top_k each. A kNoExpert id stays unchanged.
   void add(const RowKey& row, std::uint16_t layer, std::span<const std::uint16_t> ids,
            std::span<const float> weights);
-  // The step that is open, if any, has no more rows.
+  // Ends the open step, if any.
   void finish_step();
 
  private:
@@ -68,13 +71,17 @@ class ReplaySteps {
 
   Limits limits_;
   Emit emit_;
-  std::vector<RowKey> rows_;           // of every layer of the open step
-  std::vector<moetrace_span> spans_;   // of rows_
-  std::vector<std::uint16_t> layers_;  // the last one is being filled
-  std::size_t filled_ = 0;             // rows of the last layer
+  // The open step. Every layer has these rows.
+  std::vector<RowKey> rows_;
+  // Of rows_.
+  std::vector<moetrace_span> spans_;
+  // The last one is incomplete: it has filled_ rows.
+  std::vector<std::uint16_t> layers_;
+  std::size_t filled_ = 0;
   std::vector<std::uint32_t> ids_;
   std::vector<float> weights_;
-  std::unordered_map<std::uint64_t, std::uint64_t> last_position_;  // per request, of rows_
+  // Of rows_, by request.
+  std::unordered_map<std::uint64_t, std::uint64_t> last_position_;
 };
 
 }  // namespace moetrace::cli

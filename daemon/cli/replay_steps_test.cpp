@@ -9,17 +9,17 @@
 namespace moetrace::cli {
 namespace {
 
-// A row of a file: request ('.' for none), position, layer. Its only expert id is its place in the
+// A row of a file: request ('.': none), position, layer. Its only expert id is its index in the
 // file.
 using FileRow = std::tuple<char, std::uint64_t, std::uint16_t>;
 
-// What came out, as text: "[0,1] a0+2 b5+1" is a step in layers 0 and 1 with two spans.
+// The steps as text: "[0,1] a0+2 b5+1" is a step in layers 0 and 1 with two spans.
 class ReplayStepsTest : public testing::Test {
  protected:
   std::vector<std::string> group(const std::vector<FileRow>& rows, bool plain = false,
                                  std::uint32_t max_rows = 1000, std::size_t max_spans = 1000) {
     ReplaySteps steps({1, max_rows, max_spans, plain},
-                        [&](const ReplayStep& batch) { take(batch); });
+                      [&](const ReplayStep& batch) { take(batch); });
     std::uint16_t number = 0;
     for (const auto& [request, position, layer] : rows) {
       RowKey key;
@@ -29,8 +29,7 @@ class ReplayStepsTest : public testing::Test {
       steps.add(key, layer, {&id, 1}, {&weight, 1});
     }
     steps.finish_step();
-    // Whatever the steps are: every row comes out once, in the file's order, with its own id and
-    // weight.
+    // Always: every row comes out once, in the file's order, with its id and weight.
     EXPECT_EQ(ids_.size(), rows.size());
     for (std::size_t n = 0; n < ids_.size(); ++n) {
       EXPECT_EQ(ids_[n], n);
@@ -83,7 +82,7 @@ TEST_F(ReplayStepsTest, SpansAreMaximalRunsOfConsecutivePositions) {
 }
 
 TEST_F(ReplayStepsTest, DroppedTailOfALayerSplitsTheStep) {
-  // Layer 1 lacks its last row, layer 2 is whole again: its first row still goes with layer 1.
+  // Layer 1 lacks its last row, layer 2 is complete: its first row still joins the step of layer 1.
   EXPECT_EQ(group({{'a', 0, 0}, {'a', 1, 0}, {'a', 0, 1}, {'a', 0, 2}, {'a', 1, 2}}),
             (Steps{"[0] a0+2", "[1,2] a0+1", "[2] a1+1"}));
 }
@@ -130,8 +129,8 @@ TEST_F(ReplayStepsTest, UnknownPositionsAreOneSpanAndFallNowhere) {
             Steps{"[0] a?+2 b?+1 a0+1"});
 }
 
-TEST_F(ReplayStepsTest, InTracesStepsAreTheirOwnAffair) {
-  // Thread blocks of a GPU may come in any order.
+TEST_F(ReplayStepsTest, InTracesAFallingPositionStartsNoStep) {
+  // Thread blocks of a GPU may record in any order.
   EXPECT_EQ(group({{'a', 1, 0}, {'a', 0, 0}}), Steps{"[0] a1+1 a0+1"});
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""moetrace replay and verify end to end: files through a real ring, and what comes out of it.
+"""moetrace replay and verify end to end: files through a real ring into new files.
 
 usage: replay_test.py BIN_DIR [DATA_DIR]    (unittest options may follow)
 """
@@ -41,7 +41,7 @@ class ReplayTest(CliTest):
     def test_trace_of_a_trace_is_the_same(self):
         plain_log(self.path("plain.jsonl"))
         first = self.round_trip("plain.jsonl", "--num-experts", "16")
-        # Give its requests what a plain log can't know, to see that carried over.
+        # Add the request fields that a plain log lacks: the replay must carry them over.
         with open(first, encoding="utf-8") as file:
             text = file.read()
         text = text.replace('"prompt_tokens":null,"cached_tokens":null', '"prompt_tokens":5,"cached_tokens":1')
@@ -64,7 +64,7 @@ class ReplayTest(CliTest):
             self.assertEqual(pick("out.jsonl"), pick("rich.jsonl"))
 
     def test_positions_that_are_not_known_stay_so(self):
-        """In a trace, whose requests are in lines of their own, and in a plain log, where the ids of rows make them."""
+        """In a trace, which has request lines, and in a plain log, where the ids of rows make requests."""
         plain_log(self.path("plain.jsonl"))
         first = self.round_trip("plain.jsonl", "--num-experts", "16")
         for source, name in ((first, "trace.jsonl"), (self.path("plain.jsonl"), "log.jsonl")):
@@ -80,7 +80,7 @@ class ReplayTest(CliTest):
             os.remove(out)
 
     def test_layers_that_meta_does_not_name_are_selected(self):
-        """As in a trace whose selection was changed while it was recorded."""
+        """As in a trace whose layer selection changed while it was recorded."""
         plain_log(self.path("plain.jsonl"))
         first = self.round_trip("plain.jsonl", "--num-experts", "16")
         with open(first, encoding="utf-8") as file, open(self.path("fewer.jsonl"), "w", encoding="utf-8") as fewer:
@@ -89,7 +89,7 @@ class ReplayTest(CliTest):
         out = self.round_trip("fewer.jsonl")
         self.assertEqual(rows_of(out), rows_of(self.path("plain.jsonl")))
         self.assertEqual([line["layers"] for line in lines_of(out, "control")], [[0, 2]])
-        self.assertNotIn("layer", self.err)  # verify: no row of a layer that is not selected
+        self.assertNotIn("layer", self.err)  # verify accepts the layer of every row
 
     def test_without_a_rate_replay_waits_for_room(self):
         plain_log(self.path("plain.jsonl"), passes=2000)
@@ -103,7 +103,7 @@ class ReplayTest(CliTest):
         rows = len(rows_of(self.path("plain.jsonl")))
         self.assertIn(f"{rows} rows", said)
         self.assertIn(f"{rows - 64} dropped", said)
-        # The segment is left to whoever collects it.
+        # The segment stays for the next collector.
         daemon = self.start("moetraced", "--output", "late.jsonl", "--publish", "none", "--once")
         daemon.communicate(timeout=60)
         self.assertEqual(daemon.returncode, 0)
@@ -116,17 +116,17 @@ class ReplayTest(CliTest):
         self.assertIn("--num-experts", self.err)
         self.moetrace("replay", "--num-experts", "10", "plain.jsonl", code=1)
         self.assertRegex(self.err, r"out of range \(0 to 9, as was given\): there are at least 1\d experts; "
-                                   r"what stands before it was replayed; give a larger --num-experts\n")
+                                   r"the lines before it were replayed; give a larger --num-experts\n")
         self.moetrace("replay", "nowhere.jsonl", code=1)
         self.one_line_error()
-        # A folder that is not there is a mistake in writing: a ring in a new one would be seen by no collector.
+        # A missing folder is a typing error: no collector would find a ring in a new one.
         self.moetrace("replay", "--num-experts", "16", "plain.jsonl", code=1, env={"MOETRACE_DIR": self.path("nowhere")})
         self.one_line_error()
         self.assertIn("No such file or directory; create the ring directory or set MOETRACE_DIR\n", self.err)
         self.assertFalse(os.path.exists(self.path("nowhere")))
 
     def replay_cut(self, source, rows, *options):
-        """Replays `source`, cut in the middle of its next row after `rows`; checks that they all come out, and that it says so."""
+        """Replays `source`, cut in the middle of the row after `rows`: all whole rows come out, and one line reports the cut."""
         with open(source, encoding="utf-8") as file:
             lines = file.read().splitlines(keepends=True)
         at = [n for n, line in enumerate(lines) if json.loads(line)["type"] == "route"][rows]
@@ -158,7 +158,7 @@ class ReplayTest(CliTest):
         with open(self.path("wrong.jsonl"), "w", encoding="utf-8") as file:
             file.writelines(lines)
         self.moetrace("run", "-o", "out.jsonl", "--", program("moetrace"), "replay", "--num-experts", "16", "wrong.jsonl", code=1)
-        self.assertRegex(self.err, "moetrace: wrong.jsonl: line 33: its req_id has .* carries 255; what stands before it was replayed; "
+        self.assertRegex(self.err, "moetrace: wrong.jsonl: line 33: its req_id has .* carries at most 255; the lines before it were replayed; "
                                    "look at it: sed -n 33p FILE\n")
         self.moetrace("verify", "out.jsonl")
         self.assertEqual(rows_of(self.path("out.jsonl")), rows_of(self.path("plain.jsonl"))[:31])
@@ -173,8 +173,6 @@ class ReplayTest(CliTest):
         self.moetrace("run", "-o", "trace.jsonl", "--", program("moetrace"), "replay", "second.jsonl")
         self.assertIn("trace.rank1.jsonl", self.err)
         self.moetrace("verify", "trace.rank1.jsonl")
-
-    # ---- verify
 
     def test_verify_says_what_is_no_trace(self):
         give = "give a file that moetraced or moetrace run has written, or a log of vLLM's MoE patch"
@@ -201,7 +199,7 @@ class ReplayTest(CliTest):
             file.write(b'{"type":"meta","schema":"moetr')
         self.moetrace("verify", "thing", code=1)
         self.assertEqual(self.err, "moetrace: thing: line 1: unfinished: it has no newline; wait until its writer has ended the line\n")
-        # A line in the middle: how to see it.
+        # A bad line in the middle: the error says how to see it.
         with open(self.path("thing"), "wb") as file:
             file.write(b'{"type":"meta","top_k":1}\nnonsense\n{"type":"route","layer":0,"topk_ids":[1]}\n')
         self.moetrace("verify", "thing", code=1)
@@ -217,7 +215,7 @@ class ReplayTest(CliTest):
         self.moetrace("verify", "wrong.jsonl", code=1)
         self.assertTrue(self.err.startswith("moetrace: wrong.jsonl: line 10: "), self.err)
         self.one_line_error()
-        # What the log does not say of its requests, the trace can't say, either.
+        # The trace leaves unknown what the log leaves unknown.
         self.moetrace("verify", "out.jsonl")
         self.assertIn("moetrace: warning: out.jsonl: request 0 (\"a\") has no request_end line, the first of 2; ", self.err)
         said = self.moetrace("verify", "out.jsonl", "wrong.jsonl", "plain.jsonl", code=1)

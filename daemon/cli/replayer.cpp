@@ -12,11 +12,11 @@
 namespace moetrace::cli {
 namespace {
 
-// How often a full ring is looked at again: a tenth of what a collector needs for the smallest
+// How often to check a full ring: a tenth of the time in which a collector drains the smallest
 // useful ring (4096 slots).
 constexpr auto kPoll = std::chrono::microseconds(100);
-// A running collector needs a moment to find a new segment. Only a ring that is full before anybody
-// came waits this long, once.
+// A running collector needs a moment to find a new segment. A ring that is full before the first
+// collector attaches waits this long, once.
 constexpr auto kGrace = std::chrono::seconds(2);
 
 std::uint32_t tokens(std::optional<std::uint64_t> count) {
@@ -28,8 +28,8 @@ const char* text(const std::optional<std::string>& value) {
   return value ? value->c_str() : nullptr;
 }
 
-// What a plain log says of the model may come after its rows, or in part nowhere but in them: its
-// meta, with all layers that it has rows of. Nothing where it can be read only once, or is wrong.
+// The meta of a plain log, with every layer that has rows: a log may describe its model after its
+// rows, or not at all. Nothing if the file can be read only once, or has a fault.
 std::optional<trace::Meta> survey(const std::string& file, const trace::ReadOptions& options) {
   std::error_code failed;
   if (!std::filesystem::is_regular_file(file, failed)) return std::nullopt;
@@ -48,22 +48,24 @@ std::optional<trace::Meta> survey(const std::string& file, const trace::ReadOpti
   return meta;
 }
 
-// A plain log doesn't say how many layers the model has: up to the last one that it logged.
+// The model's layers. A plain log does not say how many: up to the last one that it logged.
 std::uint32_t layers_of(const trace::Meta& meta) {
   if (meta.num_layers) return *meta.num_layers;
   if (meta.layers_logged.empty()) return MOETRACE_MAX_LAYERS;
   return *std::max_element(meta.layers_logged.begin(), meta.layers_logged.end()) + 1u;
 }
 
-Result<Settings> settings_for(const trace::Meta& meta, std::uint32_t num_experts) {
+Result<Settings> settings_for(const ReplayOptions& replay, const trace::Meta& meta,
+                              std::uint32_t num_experts) {
   moetrace_options options;
   moetrace_options_init(&options, sizeof options);
   moetrace_layer_mask logged{};
   for (const std::uint16_t layer : meta.layers_logged) add_layer(logged, layer);
-  // Given outright, so that MOETRACE_LAYERS and MOETRACE_SAMPLE, meant for engines, leave a replay
-  // whole.
+  // Set them here, so that MOETRACE_LAYERS and MOETRACE_SAMPLE, meant for engines, do not cut a
+  // replay.
   const std::string layers = meta.layers_logged.empty() ? "all" : format_layers(logged);
   options.layers = layers.c_str();
+  if (!replay.directory.empty()) options.directory = replay.directory.c_str();
   options.sample_every = 1;
   options.num_layers = layers_of(meta);
   options.num_experts = num_experts;
@@ -93,7 +95,7 @@ Result<Settings> settings_for(const trace::Meta& meta, std::uint32_t num_experts
   options.ep_rank = meta.ranks.ep;
   auto settings = resolve_settings(options);
   if (!settings) return settings;
-  // What the log does not say, the trace of its replay does not say either.
+  // The trace of the replay leaves unknown what the log leaves unknown.
   if (!meta.num_layers) settings->header.flags |= MOETRACE_LAYERS_UNKNOWN;
   if (!meta.rank) settings->header.flags |= MOETRACE_RANKS_UNKNOWN;
   return settings;
@@ -103,8 +105,8 @@ ReplaySteps::Limits limits_for(const SegmentMap& map, const trace::Meta& meta) {
   const moetrace_ring_header& header = map.header();
   ReplaySteps::Limits limits;
   limits.top_k = header.top_k;
-  // A layer must fit into the ring, and an announcement with its spans (two a slot) into half of
-  // the event ring.
+  // A layer must fit into the ring. An announcement with its spans (two a slot) must fit into half
+  // of the event ring.
   limits.max_rows =
       static_cast<std::uint32_t>(std::min<std::uint64_t>(header.route_slots, 1u << 20));
   limits.max_spans = std::min<std::uint64_t>(MOETRACE_MAX_GROUP_SLOTS, header.event_slots / 2) - 2;
@@ -135,7 +137,7 @@ boost::system::result<std::unique_ptr<Replayer>, Failure> Replayer::open(
     return Failure{kFailed,
                    trace::shown_name(options.file) + ": it has no rows; give a log that has some"};
   }
-  const auto settings = settings_for(meta, *num_experts);
+  const auto settings = settings_for(options, meta, *num_experts);
   if (!settings) return Failure{kFailed, settings.error().message};
   auto producer = RingProducer::open(*settings);
   if (!producer) return Failure{kFailed, producer.error().message};
@@ -154,7 +156,7 @@ Replayer::Replayer(const ReplayOptions& options, trace::TraceReader reader,
       producer_(std::move(producer)),
       top_k_(producer_->map().header().top_k),
       steps_(limits_for(producer_->map(), reader_.meta()),
-               [this](const ReplayStep& batch) { send(batch); }),
+             [this](const ReplayStep& batch) { send(batch); }),
       start_(Clock::now()) {
   totals_.trace_id = producer_->name().trace_id;
 }
@@ -169,11 +171,9 @@ ReplayTotals Replayer::run() {
   return totals_;
 }
 
-// ---- lines
-
 std::string Replayer::take_lines() {
   const auto stopped = [](const std::string& why, const std::string& remedy) {
-    return why + "; what stands before it was replayed; " + remedy;
+    return why + "; the lines before it were replayed; " + remedy;
   };
   while (true) {
     const auto line = reader_.next();
@@ -191,7 +191,7 @@ std::string Replayer::take_lines() {
 
 std::string Replayer::take(const trace::Route& route) {
   if (route.layer >= producer_->map().header().num_layers) {
-    return "layer " + std::to_string(route.layer) + " is above those in layers_logged";
+    return "layer " + std::to_string(route.layer) + " is above every layer in layers_logged";
   }
   if (route.step != file_step_) steps_.finish_step();
   file_step_ = route.step;
@@ -210,15 +210,15 @@ std::string Replayer::row_key(const trace::Route& route, RowKey& key) {
   key.position = route.token_idx.value_or(MOETRACE_UNKNOWN_POSITION);
   if (!route.req_id) return {};
   if (route.req_id->size() > MOETRACE_MAX_REQUEST_ID) {
-    return "its req_id has " + std::to_string(route.req_id->size()) + " bytes, a ring carries " +
-           std::to_string(MOETRACE_MAX_REQUEST_ID);
+    return "its req_id has " + std::to_string(route.req_id->size()) +
+           " bytes; a ring carries at most " + std::to_string(MOETRACE_MAX_REQUEST_ID);
   }
   const auto known = route.request ? requests_.find(*route.request) : requests_.end();
   key.request = known != requests_.end() ? known->second : plain_request(*route.req_id);
   return {};
 }
 
-// Plain logs have no request lines: a request begins with its first row and is never said to end.
+// A plain log has no request lines: a request begins with its first row and never ends.
 std::uint64_t Replayer::plain_request(std::string_view id) {
   const auto [found, is_new] = plain_requests_.try_emplace(std::string(id), 0);
   if (is_new) found->second = begin_request(id, std::nullopt, std::nullopt);
@@ -245,30 +245,30 @@ std::string Replayer::take(const trace::Request& request) {
 std::string Replayer::take(const trace::RequestEnd& end) {
   steps_.finish_step();
   const auto found = requests_.find(end.request);
-  if (found == requests_.end()) return {};  // it began before the file did
+  // The request began before the file did.
+  if (found == requests_.end()) return {};
   producer_->requests().end(found->second, tokens(end.generated_tokens), end.status.value_or(""));
   wait_for_room([](RingProducer& producer) { return producer.requests().flush(); });
   requests_.erase(found);
   return {};
 }
 
-// Steps with rows come with these; one that only counts has nothing but its line.
+// A step with rows is replayed from its rows; a step that only counts has just this line.
 std::string Replayer::take(const trace::Step& step) {
   steps_.finish_step();
   if (step.layers > 0 || step.rows == 0) return {};
-  if (step.rows > UINT32_MAX) return "no pass has " + std::to_string(step.rows) + " rows";
-  wait_for_room(
-      [](RingProducer& producer) { return producer.events().fits(Announcer::slots_for(0)); });
+  if (step.rows > UINT32_MAX)
+    return "a step of " + std::to_string(step.rows) + " rows; a pass has at most " +
+           std::to_string(UINT32_MAX);
+  wait_for_room([](RingProducer& producer) { return producer.events().fits(Announcer::slots_for(0)); });
   producer_->begin_replayed_step(static_cast<std::uint32_t>(step.rows), {}, {});
   return {};
 }
 
-// ---- into the ring
-
 void Replayer::send(const ReplayStep& batch) {
   moetrace_layer_mask layers{};
   for (const std::uint16_t layer : batch.layers) add_layer(layers, layer);
-  // One more for a layer that was not selected so far.
+  // One more slot: the layer may need a control event that selects it.
   wait_for_room([&](RingProducer& producer) {
     return producer.events().fits(1 + Announcer::slots_for(batch.spans.size()));
   });
@@ -283,7 +283,7 @@ void Replayer::send(const ReplayStep& batch) {
   }
 }
 
-// With a rate of its own a replay behaves as an engine does: it never waits.
+// A replay at a given rate never waits, like an engine.
 template <class Fits>
 void Replayer::wait_for_room(Fits fits) {
   if (options_.rows_per_second) return;

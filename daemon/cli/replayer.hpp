@@ -17,29 +17,37 @@ namespace moetrace::cli {
 
 struct ReplayOptions {
   std::string file;
-  std::optional<std::uint32_t> num_experts;  // for files that don't say it
-  std::optional<double> rows_per_second;     // nothing: as fast as a collector takes them
+  // "": the default ring directory.
+  std::string directory;
+  // For files that don't say it.
+  std::optional<std::uint32_t> num_experts;
+  // Nothing: as fast as a collector takes them.
+  std::optional<double> rows_per_second;
 };
 
 struct ReplayTotals {
   std::string trace_id;
-  std::uint64_t rows = 0;  // of the file
+  // Of the file.
+  std::uint64_t rows = 0;
   std::uint64_t steps = 0;
-  std::uint64_t dropped = 0;  // rows that found no room
-  std::string failure;        // why the rest of the file was not replayed; "": all of it was
-  std::string left_out;       // at the file's end, because it is unfinished: a line; "": nothing
+  // Rows that found no room in the ring.
+  std::uint64_t dropped = 0;
+  // Why the replay stopped before the file's end; "": it did not.
+  std::string failure;
+  // One line about an unfinished line at the file's end; "": none.
+  std::string left_out;
 };
 
 class Replayer {
  public:
-  // Reads the file's beginning, of a plain log all of it, and creates the segment (directory,
-  // session and ring size from the environment).
+  // Reads the beginning of a trace, or all of a plain log, and creates the segment. The environment
+  // sets its session and size.
   static boost::system::result<std::unique_ptr<Replayer>, Failure> open(
       const ReplayOptions& options);
 
-  // The whole file, or what stands before a line that can't be replayed.
+  // Replays the file, up to the first line that can't be replayed.
   ReplayTotals run();
-  // One line about the ring; may be empty.
+  // One line about the ring; empty if all is well.
   const std::string& warning() const { return warning_; }
 
  private:
@@ -48,9 +56,9 @@ class Replayer {
   Replayer(const ReplayOptions& options, trace::TraceReader reader,
            std::unique_ptr<RingProducer> producer);
 
-  // Every line, the last step still open. Says why it ended before the file did, or "".
+  // Takes every line and leaves the last step open. Returns why it stopped early, or "".
   std::string take_lines();
-  // Each says why the line can't be replayed, or "".
+  // Each returns why the line can't be replayed, or "".
   std::string take(const trace::Route& route);
   std::string take(const trace::Request& request);
   std::string take(const trace::RequestEnd& end);
@@ -73,12 +81,15 @@ class Replayer {
   ReplayOptions options_;
   trace::TraceReader reader_;
   std::unique_ptr<RingProducer> producer_;
-  UniqueFd ctl_;  // to ask for the collector's lock
+  // To probe the collector's lock.
+  UniqueFd ctl_;
   std::uint32_t top_k_;
   ReplaySteps steps_;
-  std::optional<std::uint64_t> file_step_;                         // of the rows in steps_
-  std::unordered_map<std::uint64_t, std::uint64_t> requests_;      // the file's number -> ours
-  std::unordered_map<std::string, std::uint64_t> plain_requests_;  // id -> ours
+  // The file's step of the rows in steps_.
+  std::optional<std::uint64_t> file_step_;
+  // Our request numbers by the file's number, and by the id of a plain log.
+  std::unordered_map<std::uint64_t, std::uint64_t> requests_;
+  std::unordered_map<std::string, std::uint64_t> plain_requests_;
   std::string warning_;
   ReplayTotals totals_;
   std::uint64_t paced_rows_ = 0;

@@ -18,7 +18,7 @@ class RunHelp : public CLI::Formatter {
   }
 };
 
-// What is wrong with what stands before and behind `--`, or "".
+// What is wrong with the words before and after `--`, or "".
 std::string usage_error(const std::vector<std::string>& words,
                         const std::optional<std::vector<std::string>>& command) {
   const std::string write = std::string("; write: ") + kUsageLine;
@@ -27,9 +27,9 @@ std::string usage_error(const std::vector<std::string>& words,
   if (!words.empty() && !command)
     return "run: -- is missing before COMMAND, here '" + words.front() + "'" + write;
   if (!words.empty())
-    return "run: '" + words.front() + "' stands before --, where only options may stand" + write;
+    return "run: '" + words.front() + "' before --: expected only options there" + write;
   if (!command) return "run: -- and COMMAND are missing" + write;
-  return command->empty() ? "run: COMMAND is missing behind --" + write : "";
+  return command->empty() ? "run: COMMAND is missing after --" + write : "";
 }
 
 }  // namespace
@@ -38,18 +38,22 @@ void add_run(CLI::App& app, const std::optional<std::vector<std::string>>& comma
              Command& chosen) {
   auto* sub = app.add_subcommand("run", std::string("Trace one command: ") + kUsageLine);
   sub->formatter(std::make_shared<RunHelp>());
-  sub->prefix_command();  // what is no option is looked at below
+  // usage_error() checks the words that are not options.
+  sub->prefix_command();
   auto options = std::make_shared<RunOptions>();
   const char* output = std::getenv("VLLM_LOG_MOE");
   options->output = output != nullptr && *output != '\0' ? output : "trace.jsonl";
   sub->add_option("-o,--output", options->output,
                   "The trace file; without it, $VLLM_LOG_MOE or trace.jsonl");
-  sub->add_option("--plot", options->plot_dir, "Draw the pictures into this folder at the end");
-  sub->add_option("--publish", options->publish, "Where to publish the live stream; none: nowhere")
+  sub->add_option("--plot", options->plot_dir, "Draw pictures into this folder at the end");
+  sub->add_option("--publish", options->publish,
+                  "Publish the live stream on this endpoint; none: do not publish")
       ->take_all();
-  sub->add_flag("--wait", options->wait,
-                "After COMMAND, wait for the engine that it left in the background: until that has "
-                "made its ring and has ended, or until Ctrl-C");
+  sub->add_flag(
+      "--wait", options->wait,
+      "After COMMAND, wait for the engine that it left in the background, until the engine "
+      "has made its ring and has ended, or until Ctrl-C");
+  add_directory_option(sub, options->directory);
   sub->callback([sub, options, command, &chosen] {
     chosen = [words = sub->remaining(), options, command]() -> Outcome {
       const std::string wrong = usage_error(words, command);

@@ -1,4 +1,4 @@
-"""What the tests of `moetrace run` share."""
+"""Shared by the tests of `moetrace run`."""
 import os
 import re
 import subprocess
@@ -8,7 +8,7 @@ from cli_case import CliTest, children, program
 
 class RunCase(CliTest):
     def collectors_of(self, run):
-        """Its moetraced; a child that has no executable any more has ended."""
+        """The process ids of its moetraced; a child without an executable has ended."""
         found = []
         for pid in children(run.pid):
             try:

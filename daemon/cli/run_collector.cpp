@@ -17,29 +17,40 @@
 namespace moetrace::cli {
 namespace {
 
-// It takes some 10 ms; a machine under load gets patience.
+// A start takes about 10 ms; a machine under load needs far longer.
 constexpr auto kReadyTimeout = std::chrono::seconds(30);
 
 }  // namespace
 
-RunCollector::RunCollector(std::string session, std::string output,
+RunCollector::RunCollector(std::string directory, std::string session, std::string output,
                            std::vector<std::string> publish)
-    : session_(std::move(session)), output_(std::move(output)), publish_(std::move(publish)) {}
+    : directory_(std::move(directory)),
+      session_(std::move(session)),
+      output_(std::move(output)),
+      publish_(std::move(publish)) {}
 
 std::string RunCollector::start(int interrupt_fd) {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0)
-    return std::string("can't make a pipe: ") + std::strerror(errno);
-  read_lines();  // the last words of one that ran before
+    return std::string("can't make a pipe: ") + std::strerror(errno) +
+           "; raise the limit of open files (ulimit -n)";
+  // The last lines of the collector before this one.
+  read_lines();
   lines_ = UniqueFd(ends[0]);
   ::fcntl(lines_.get(), F_SETFL, O_NONBLOCK);
   unread_.clear();
   ready_ = false;
   UniqueFd write_end(ends[1]);
   ChildSetup setup;
-  setup.arguments = {
-      sibling_program("moetraced"),   "--session", session_, "--output", output_, "--ready-fd",
-      std::to_string(write_end.get())};
+  setup.arguments = {sibling_program("moetraced"),
+                     "--session",
+                     session_,
+                     "--directory",
+                     directory_,
+                     "--output",
+                     output_,
+                     "--ready-fd",
+                     std::to_string(write_end.get())};
   for (const std::string& endpoint : publish_) {
     setup.arguments.insert(setup.arguments.end(), {"--publish", endpoint});
   }
@@ -47,7 +58,8 @@ std::string RunCollector::start(int interrupt_fd) {
   setup.helper = true;
   const Spawned child = spawn(setup);
   if (child.pid < 0)
-    return "can't start " + setup.arguments[0] + ": " + std::strerror(child.error_number);
+    return "can't start " + setup.arguments[0] + ": " + std::strerror(child.error_number) +
+           "; install it next to moetrace";
   pid_ = child.pid;
   write_end.reset();
   return wait_until_ready(interrupt_fd);
@@ -61,11 +73,12 @@ std::string RunCollector::wait_until_ready(int interrupt_fd) {
     if (left.count() <= 0) return "it was not ready in time";
     pollfd descriptors[2] = {{lines_.get(), POLLIN, 0}, {interrupt_fd, POLLIN, 0}};
     ::poll(descriptors, 2, static_cast<int>(left.count()));
-    if (descriptors[1].revents != 0) return {};  // the caller handles the interrupt
+    // The caller handles the interrupt.
+    if (descriptors[1].revents != 0) return {};
     if (descriptors[0].revents == 0) continue;
     read_lines();
     if (ready_ || lines_.valid()) continue;
-    // It closed the pipe: it is ending, and has said why.
+    // It closed the pipe: it is ending, and has printed why.
     int status = 0;
     while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
     }
@@ -99,7 +112,7 @@ void RunCollector::take_line(const std::string& line) {
     ready_ = ready_ || line.starts_with("ready");
     return;
   }
-  // A collector that was started again tells of the traces that it goes on with.
+  // A restarted collector names the traces that it continues.
   std::string path = line.substr(kTrace.size());
   if (std::find(traces_.begin(), traces_.end(), path) == traces_.end())
     traces_.push_back(std::move(path));

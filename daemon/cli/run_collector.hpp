@@ -12,23 +12,24 @@ namespace moetrace::cli {
 
 class RunCollector {
  public:
-  RunCollector(std::string session, std::string output, std::vector<std::string> publish);
+  RunCollector(std::string directory, std::string session, std::string output,
+               std::vector<std::string> publish);
 
-  // Starts moetraced and waits until it is ready, or until `interrupt_fd` can be read. Why it
-  // isn't, or "". Also after one that has ended.
+  // Starts moetraced, for the first time or again, and waits until it is ready, or until
+  // `interrupt_fd` is readable. Returns why it is not ready, or "".
   std::string start(int interrupt_fd);
   bool running() const { return pid_ > 0; }
-  // SIGTERM, or `number`. Its end comes through note_child().
+  // Sends a signal. note_child() reports the end.
   void send(int number) const;
 
-  // Readable when it has something to say; -1 if it does not run.
+  // Readable when the collector has written a line; -1 if it does not run.
   int lines_fd() const { return lines_.get(); }
-  // Takes what it has said so far; never waits.
+  // Takes the lines so far; never waits.
   void read_lines();
-  // The files that it began or went on with, in this order, also before a restart.
+  // The files that it began or continued, in this order, since the first start.
   const std::vector<std::string>& traces() const { return traces_; }
 
-  // Called for each child that was reaped: true if this one was it.
+  // Call it for each reaped child: true if that was the collector.
   bool note_child(pid_t pid, int wait_status);
   // How it ended: "signal 9", "status 1".
   const std::string& how_it_ended() const { return how_it_ended_; }
@@ -38,12 +39,14 @@ class RunCollector {
   std::string wait_until_ready(int interrupt_fd);
   void take_line(const std::string& line);
 
+  std::string directory_;
   std::string session_;
   std::string output_;
   std::vector<std::string> publish_;
   pid_t pid_ = -1;
-  UniqueFd lines_;      // of --ready-fd
-  std::string unread_;  // the beginning of a line
+  // The other end of --ready-fd, and the beginning of a line from it.
+  UniqueFd lines_;
+  std::string unread_;
   bool ready_ = false;
   std::vector<std::string> traces_;
   std::string how_it_ended_;

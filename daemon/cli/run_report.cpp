@@ -4,10 +4,10 @@
 #include <cstdio>
 #include <filesystem>
 
-#include "daemon/cli/next_step.hpp"
 #include "common/text.hpp"
-#include "trace/verify_files.hpp"
+#include "daemon/cli/next_step.hpp"
 #include "trace/trace_reader.hpp"
+#include "trace/verify_files.hpp"
 
 namespace moetrace::cli {
 namespace {
@@ -29,7 +29,7 @@ std::string ring_text(const RingLeft& ring, const std::string& command) {
          " in no file, because the collector failed; fix the cause above, then run: " + command;
 }
 
-// The ring's line says what is to be done about this file, too.
+// Then the line about the ring covers this file, too.
 bool has_ring(const std::string& file, const std::vector<RingLeft>& left) {
   const auto reader = trace::TraceReader::open(file);
   return reader && std::any_of(left.begin(), left.end(), [&](const RingLeft& ring) {
@@ -37,8 +37,11 @@ bool has_ring(const std::string& file, const std::vector<RingLeft>& left) {
          });
 }
 
-bool report_file(const std::string& file) {
-  const auto summary = trace::verify_trace(file, how_to_finish);
+bool report_file(const std::string& directory, const std::string& file) {
+  const auto next_step = [&](const std::string& path, const trace::Meta& meta) {
+    return how_to_finish(directory, path, meta);
+  };
+  const auto summary = trace::verify_trace(file, next_step);
   if (!summary) {
     say(summary.error().message + "; " + trace::what_to_try(summary.error()));
     return false;
@@ -57,25 +60,26 @@ void say(const std::string& line) {
   std::fprintf(stderr, "moetrace: %s\n", line.c_str());
 }
 
-bool report_run(const std::string& session, const std::string& output,
+bool report_run(const std::string& directory, const std::string& session, const std::string& output,
                 const std::vector<std::string>& files, const std::vector<RingLeft>& left) {
   if (files.empty() && left.empty()) {
-    say("run: there is no trace, because COMMAND made no ring; install the moetrace package in the "
-        "environment of its engine, if that does not know MOETRACE=1; check that its model has MoE "
-        "layers; add --wait before -- if it starts its engine in the background; and look for a "
-        "line of its own that begins with \"moetrace:\" or \"moetrace-engine:\", which says why");
+    say("run: no trace, because COMMAND made no ring; look for a line of the engine that "
+        "begins with \"moetrace:\" or \"moetrace-engine:\", it says why; install the moetrace "
+        "package "
+        "in the engine's environment; check that the model has MoE layers; add --wait before -- if "
+        "COMMAND starts its engine in the background");
     return false;
   }
-  // One that ends with the first trace would leave other engines that run alone.
+  // With --once, engines that still run would lose their collector after the first trace.
   const bool once =
       left.size() == 1 ||
       std::none_of(left.begin(), left.end(), [](const auto& ring) { return ring.pid.has_value(); });
-  const std::string command = drain_command(session, output, once);
+  const std::string command = drain_command(directory, session, output, once);
   for (const RingLeft& ring : left) say(ring_text(ring, command));
   bool good = left.empty();
   for (const std::string& file : files) {
     if (!left.empty() && has_ring(file, left)) continue;
-    good = report_file(file) && good;
+    good = report_file(directory, file) && good;
   }
   return good;
 }

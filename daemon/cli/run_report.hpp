@@ -1,4 +1,4 @@
-// What `moetrace run` says at its end.
+// The lines that `moetrace run` prints at its end.
 #pragma once
 
 #include <string>
@@ -8,12 +8,12 @@
 
 namespace moetrace::cli {
 
-// A line on standard error.
+// Prints a line to standard error.
 void say(const std::string& line);
 
-// A line for each file and for each ring that is left. True if every trace is complete and right,
-// and there is one.
-bool report_run(const std::string& session, const std::string& output,
+// Prints a line for each file and for each ring that is left. True if there is a trace, and all
+// traces are complete and good.
+bool report_run(const std::string& directory, const std::string& session, const std::string& output,
                 const std::vector<std::string>& files, const std::vector<RingLeft>& left);
 
 }  // namespace moetrace::cli

@@ -7,8 +7,7 @@
 
 namespace moetrace::cli {
 
-RingsNow look_at_rings(const std::string& session) {
-  const std::string directory = default_ring_directory();
+RingsNow look_at_rings(const std::string& directory, const std::string& session) {
   RingsNow now;
   const auto names = list_segments(directory, session);
   if (!names) return now;
@@ -23,8 +22,7 @@ RingsNow look_at_rings(const std::string& session) {
   return now;
 }
 
-std::vector<RingLeft> rings_left(const std::string& session) {
-  const std::string directory = default_ring_directory();
+std::vector<RingLeft> rings_left(const std::string& directory, const std::string& session) {
   std::vector<RingLeft> left;
   const auto names = list_segments(directory, session);
   if (!names) return left;
@@ -46,8 +44,8 @@ std::vector<RingLeft> rings_left(const std::string& session) {
   return left;
 }
 
-void remove_dead_claim(const std::string& session) {
-  [[maybe_unused]] const auto claim = SessionClaim::take(default_ring_directory(), session);
+void remove_dead_claim(const std::string& directory, const std::string& session) {
+  [[maybe_unused]] const auto claim = SessionClaim::take(directory, session);
 }
 
 }  // namespace moetrace::cli

@@ -8,27 +8,32 @@
 
 namespace moetrace::cli {
 
-// What a look at the session's rings finds.
+// The state of the session's rings.
 struct RingsNow {
   std::size_t count = 0;
-  bool producing = false;      // a producer of one of them lives
-  std::uint64_t consumed = 0;  // records that the collector has taken out of them
+  // A producer of one of them is alive.
+  bool producing = false;
+  // Records that the collector has consumed.
+  std::uint64_t consumed = 0;
 
   friend bool operator==(const RingsNow&, const RingsNow&) = default;
 };
-RingsNow look_at_rings(const std::string& session);
+RingsNow look_at_rings(const std::string& directory, const std::string& session);
 
-// A ring that is still there after its collector has ended.
+// A ring that its collector has not removed before its own end.
 struct RingLeft {
   std::string path;
   std::string trace_id;
-  std::string unusable;              // why it can't be opened; the rest is unknown then
-  std::optional<std::uint32_t> pid;  // of its engine, if that lives
-  std::uint64_t rows = 0;            // that are in no file
+  // Why it can't be opened; then the rest is unknown.
+  std::string unusable;
+  // Its engine, if that is alive.
+  std::optional<std::uint32_t> pid;
+  // Rows that are in no file.
+  std::uint64_t rows = 0;
 };
-std::vector<RingLeft> rings_left(const std::string& session);
+std::vector<RingLeft> rings_left(const std::string& directory, const std::string& session);
 
-// Removes the claim that a killed collector has left: the session is private, no other will.
-void remove_dead_claim(const std::string& session);
+// Removes the claim of a killed collector. The session is private, so no other process does.
+void remove_dead_claim(const std::string& directory, const std::string& session);
 
 }  // namespace moetrace::cli

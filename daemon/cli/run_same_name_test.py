@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Traces that begin at the same instant and want the same file name: each file holds one trace, whole.
+"""Traces that begin at the same instant under the same file name: each file holds one complete trace.
 
 usage: run_same_name_test.py BIN_DIR    (unittest options may follow)
 """
@@ -11,7 +11,7 @@ import cli_case
 from cli_case import lines_of, plain_log, program
 from run_case import RunCase
 
-ROUNDS = 20  # before the mend one round in two went wrong
+ROUNDS = 20  # without the lock, one round in two fails
 
 
 class RunSameNameTest(RunCase):
@@ -24,7 +24,7 @@ class RunSameNameTest(RunCase):
         self.replay = f"{program('moetrace')} replay --num-experts 16"
 
     def rows_of_good_traces(self):
-        """The number of rows of each file t*.jsonl, all of which hold one trace; the files are removed."""
+        """The rows of each file t*.jsonl; checks that each holds one trace, and removes the files."""
         found = {}
         for path in sorted(glob.glob(self.path("t*.jsonl"))):
             [meta] = lines_of(path, "meta")
@@ -68,7 +68,7 @@ class RunSameNameTest(RunCase):
             self.assertEqual(self.rows_of_good_traces(), files)
 
     def test_two_runs_started_together(self):
-        """From the look at the output folder on, and with the default name."""
+        """The race includes the check of the output folder; with the default name."""
         for _ in range(ROUNDS):
             runs = {name: subprocess.Popen([program("moetrace"), "run", "--", "sh", "-c", f"{self.replay} {name}"],
                                            env=self.env, cwd=self.dir, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

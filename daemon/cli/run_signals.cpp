@@ -9,8 +9,8 @@ namespace {
 
 constexpr int kInterrupts[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 constexpr int kOthers[] = {SIGUSR1, SIGUSR2};
-// A sender may tell us and then the group, as timeout(1) does. This long the two become one, which
-// the kernel does for a signal that is pending already.
+// A sender may signal us and then the group, as timeout(1) does. Wait this long, so that the kernel
+// merges the second signal into the pending first one.
 constexpr int kSettleMs = 20;
 
 std::uint64_t bit(int number) {
@@ -42,8 +42,10 @@ bool ignored(int number) {
 }  // namespace
 
 RunSignals::RunSignals() {
-  ::signal(SIGPIPE, SIG_IGN);  // a closed standard error must not cost COMMAND's exit status
-  ::signal(SIGCHLD, SIG_DFL);  // ignored, it would take the exit statuses away
+  // A closed standard error must not cost COMMAND's exit status.
+  ::signal(SIGPIPE, SIG_IGN);
+  // An ignored SIGCHLD would discard the exit statuses.
+  ::signal(SIGCHLD, SIG_DFL);
   sigset_t children;
   sigset_t for_command;
   sigset_t for_us;
@@ -68,7 +70,7 @@ void RunSignals::note_children() const {
 void RunSignals::pass_on(pid_t command) {
   ::poll(nullptr, 0, kSettleMs);
   const std::uint64_t taken = take_all(for_command_);
-  // The next watch begins before the last one is asked, so that neither misses what comes between.
+  // Start the next watch before asking the last one: then no signal falls between the two.
   GroupWatch next = GroupWatch::start();
   const std::uint64_t seen = group_.seen() | seen_early_;
   group_ = std::move(next);

@@ -11,29 +11,29 @@
 
 namespace moetrace::cli {
 
-// COMMAND stays in our process group, so that the terminal, a shell's jobs, pipelines and signals
-// to the group find it as if it ran alone. So a signal to the group is not passed on: COMMAND has
-// it. One to us alone is.
+// COMMAND stays in our process group, so that terminals, shell jobs, pipelines and group signals
+// reach it as if it ran alone. Pass on a signal that came to us alone; COMMAND already has one that
+// came to the group.
 class RunSignals {
  public:
-  // From now on they wait until they are asked for.
+  // From now on signals wait until they are read here.
   RunSignals();
 
   // Readable when a child has ended; note_children() empties it.
   int child_fd() const { return children_.get(); }
   void note_children() const;
-  // Readable when there is something to pass on.
+  // Readable when a signal may have to be passed on.
   int command_fd() const { return for_command_.get(); }
-  // Readable when a signal asks us to end. Those that we were told to ignore, such as SIGHUP under
-  // nohup, do not.
+  // Readable when a signal asks us to end. Signals that we inherited as ignored, such as SIGHUP
+  // under nohup, do not count.
   int interrupt_fd() const { return for_us_.get(); }
 
   // COMMAND has been started.
   void watch_group() { group_ = GroupWatch::start(); }
   void note_child(pid_t pid) { group_.note_child(pid); }
-  // Passes on what was for us alone.
+  // Passes on the signals that came to us alone.
   void pass_on(pid_t command);
-  // COMMAND has ended: what was sent until now was for it.
+  // COMMAND has ended: drops the signals so far, which were for it.
   void end_watch();
 
   // The signal that asks us to end, or 0.
@@ -44,7 +44,8 @@ class RunSignals {
   UniqueFd for_command_;
   UniqueFd for_us_;
   GroupWatch group_;
-  std::uint64_t seen_early_ = 0;  // the group has it, and we have not read it yet
+  // Signals that the group has, and that we have not read yet.
+  std::uint64_t seen_early_ = 0;
 };
 
 }  // namespace moetrace::cli

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""moetrace run: each signal reaches COMMAND once, whoever sent it to whom, and COMMAND's exit code comes out.
+"""moetrace run: each signal reaches COMMAND once, from any sender, and COMMAND's exit code comes out.
 
 usage: run_signals_test.py BIN_DIR    (unittest options may follow)
 """
@@ -17,7 +17,7 @@ import cli_case
 from cli_case import children, plain_log, program
 from run_case import RunCase
 
-# Says each signal in a line, and each line of its input; "end N" ends it with that exit code.
+# Prints each signal and each line of its input; "end N" ends it with that exit code.
 COUNTER = """
 import signal, sys
 for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
@@ -40,7 +40,7 @@ class RunSignalsTest(RunCase):
         return run
 
     def expect_once(self, run, number):
-        """COMMAND has got it; and not again before a signal that was sent later, and is passed on later."""
+        """COMMAND gets the signal, and gets it once before a later signal."""
         self.assertEqual(run.stdout.readline(), number.name + "\n")
         run.send_signal(signal.SIGUSR2)
         self.assertEqual(run.stdout.readline(), "SIGUSR2\n")
@@ -64,7 +64,7 @@ class RunSignalsTest(RunCase):
         self.end(run, 7)
 
     def test_a_signal_to_the_run_and_then_to_its_group(self):
-        """As timeout(1) does it. Stopped, the run finds both at once, however busy the machine is."""
+        """Like timeout(1). The run is stopped meanwhile, so it finds both signals at once, on any machine."""
         run = self.counter()
         for number in 5 * (signal.SIGINT, signal.SIGTERM):
             os.kill(run.pid, signal.SIGSTOP)
@@ -75,7 +75,7 @@ class RunSignalsTest(RunCase):
         self.end(run, 7)
 
     def test_under_timeout(self):
-        """timeout(1) puts itself into a group and sends to its child and to the group. SIGALRM is its time being over."""
+        """timeout(1) leads a group and signals its child and the group. SIGALRM ends its time."""
         for _ in range(5):
             timeout = subprocess.Popen(["timeout", "-s", "INT", "1000", program("moetrace"), "run", "--", sys.executable, "-c", COUNTER],
                                        env=self.env, cwd=self.dir, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -91,7 +91,7 @@ class RunSignalsTest(RunCase):
             self.assertEqual((timeout.returncode, out), (124, ""), err)
 
     def test_a_command_in_a_group_of_its_own(self):
-        """What comes to our group has not come to it."""
+        """A signal to our group does not reach it."""
         run = self.counter("setsid")
         for number in (signal.SIGINT, signal.SIGTERM):
             os.killpg(run.pid, number)
@@ -99,7 +99,7 @@ class RunSignalsTest(RunCase):
         self.end(run, 7)
 
     def test_a_signal_to_all_by_their_numbers(self):
-        """As a service manager does it: to the run, its collector and COMMAND, one by one. The trace is complete all the same."""
+        """Like a service manager: to the run, its collector and COMMAND, one by one. The trace is complete."""
         plain_log(self.path("plain.jsonl"), passes=50)
         script = (f"import signal, subprocess, sys\nsubprocess.run([{program('moetrace')!r}, 'replay', '--num-experts', '16', 'plain.jsonl'])\n"
                   "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\nprint('up', flush=True)\nwhile True: signal.pause()\n")
@@ -115,7 +115,7 @@ class RunSignalsTest(RunCase):
             self.assertEqual(os.listdir(self.rings), [])
 
     def test_a_signal_that_ends_command_is_no_signal_to_us(self):
-        """COMMAND ends by the signal before we look at ours: the trace is finished as always."""
+        """COMMAND dies of the signal before we read ours: the trace is complete."""
         plain_log(self.path("plain.jsonl"), passes=50)
         replay = f"{program('moetrace')} replay --num-experts 16 plain.jsonl"
         for _ in range(5):
@@ -130,7 +130,7 @@ class RunSignalsTest(RunCase):
             self.assertNotIn("SIGTERM", err)
 
     def test_ignored_hangups_stay_ignored(self):
-        """Under nohup COMMAND ignores SIGHUP, and so do we."""
+        """Under nohup, COMMAND ignores SIGHUP, and so does the run."""
         run = self.start("moetrace", "run", "--", "sh", "-c", "echo up; read go; exit 7", stdin=subprocess.PIPE,
                          start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
         self.assertEqual(run.stdout.readline(), "up\n")
@@ -149,7 +149,7 @@ class RunSignalsTest(RunCase):
         os.killpg(run.pid, signal.SIGHUP)
         self.expect_once(run, signal.SIGHUP)
         self.assertEqual(self.collectors_of(run), [daemon])
-        self.assertNotEqual(os.getsid(daemon), os.getsid(run.pid))  # nor does a terminal that goes away
+        self.assertNotEqual(os.getsid(daemon), os.getsid(run.pid))  # so a lost terminal does not reach it, either
         self.end(run, 7)
 
     def test_the_watch_is_not_found_by_our_name(self):
@@ -169,7 +169,7 @@ class RunSignalsTest(RunCase):
 
 
 class Terminal:
-    """A shell with job control on a terminal of its own."""
+    """A shell with job control on its own terminal."""
 
     def __init__(self, case):
         self.case = case
@@ -183,7 +183,7 @@ class Terminal:
         os.write(self.fd, text.encode())
 
     def wait_for(self, pattern):
-        """Reads until the pattern comes after what was waited for before; the text up to its end."""
+        """Reads until the pattern comes after the last match; returns the text up to its end."""
         deadline = time.monotonic() + 60
         while not (found := re.search(pattern, self.text)):
             self.case.assertLess(time.monotonic(), deadline, f"waited too long for {pattern!r} in {self.text!r}")
@@ -221,7 +221,7 @@ class RunTerminalTest(RunCase):
         return seen
 
     def marker(self):
-        """Something that is surely said after all earlier signals."""
+        """Waits for a line that follows all earlier signals."""
         self.terminal.type("mark\n")
         return self.terminal.wait_for(r"got mark\n")
 
@@ -245,7 +245,7 @@ class RunTerminalTest(RunCase):
         self.run_counter()
         self.terminal.type("\x1a")
         self.terminal.wait_for(r"Stopped")
-        self.wait_for(self.command_is_stopped, "COMMAND to stop")  # or it might still take the next line
+        self.wait_for(self.command_is_stopped, "COMMAND to stop")  # otherwise it might take the next line
         self.terminal.type("echo in the sh''ell\n")
         self.terminal.wait_for(r"in the shell\n")
         self.terminal.type("fg\n")
@@ -256,7 +256,7 @@ class RunTerminalTest(RunCase):
         self.end(7)
 
     def hold(self):
-        """A pipe as the input of COMMAND, which so leaves the terminal alone."""
+        """COMMAND reads from a pipe, so it leaves the terminal alone."""
         os.mkfifo(self.path("hold"))
         reader = os.open(self.path("hold"), os.O_RDONLY | os.O_NONBLOCK)
         writer = os.open(self.path("hold"), os.O_WRONLY)

@@ -26,12 +26,12 @@ class RunTest(RunCase):
     def test_run_says_what_its_command_line_misses(self):
         write = "; write: moetrace run [OPTIONS] -- COMMAND [ARG...]\n"
         for arguments, said in ((["run"], "run: -- and COMMAND are missing" + write),
-                                (["run", "--"], "run: COMMAND is missing behind --" + write),
-                                (["run", "-o", "x", "--"], "run: COMMAND is missing behind --" + write),
+                                (["run", "--"], "run: COMMAND is missing after --" + write),
+                                (["run", "-o", "x", "--"], "run: COMMAND is missing after --" + write),
                                 (["run", "true"], "run: -- is missing before COMMAND, here 'true'" + write),
                                 (["run", "sh", "-c", "true", "--plot"], "run: -- is missing before COMMAND, here 'sh'" + write),
                                 (["run", "status"], "run: -- is missing before COMMAND, here 'status'" + write),
-                                (["run", "x", "--", "true"], "run: 'x' stands before --, where only options may stand" + write),
+                                (["run", "x", "--", "true"], "run: 'x' before --: expected only options there" + write),
                                 (["run", "--plto", "x", "--", "true"], "run: unknown option --plto; see moetrace run --help\n")):
             self.moetrace(*arguments, code=2)
             self.assertEqual(self.err, "moetrace: " + said)
@@ -39,21 +39,22 @@ class RunTest(RunCase):
 
     def test_run_says_where_to_look_when_there_was_no_ring(self):
         self.moetrace("run", "--", "true", code=1)
-        self.assertEqual(self.err, "moetrace: run: there is no trace, because COMMAND made no ring; install the moetrace package in the "
-                                   "environment of its engine, if that does not know MOETRACE=1; check that its model has MoE layers; add "
-                                   "--wait before -- if it starts its engine in the background; and look for a line of its own that begins with \"moetrace:\" or \"moetrace-engine:\", which says why\n")
+        self.assertEqual(self.err, "moetrace: run: no trace, because COMMAND made no ring; look for a line of the engine that "
+                                   "begins with \"moetrace:\" or \"moetrace-engine:\", it says why; install the moetrace package in the engine's "
+                                   "environment; check that the model has MoE layers; add --wait before -- if COMMAND starts its engine in the "
+                                   "background\n")
 
     def test_run_refuses_an_output_that_cannot_be_written(self):
         with open(self.path("file"), "w", encoding="utf-8") as file:
             file.write("in the way")
         os.mkdir(self.path("folder"))
-        for output, why in (("file/trace.jsonl", "file is no folder"), ("folder", "Is a directory"), ("folder/", "Is a directory"),
+        for output, why in (("file/trace.jsonl", "file is not a folder"), ("folder", "Is a directory"), ("folder/", "Is a directory"),
                             ("new/deep/" + "x" * 300, "File name too long"), ("/proc/new/trace.jsonl", "No such file or directory"),
                             ("/dev/null", "it is a device or a pipe")):
             self.moetrace("run", "-o", output, "--", "touch", "ran", code=1)
             self.assertEqual(self.err, f"moetrace: {output}: can't write the trace there: {why}; give -o a file that can be written\n")
         self.moetrace("run", "--plot", "file/pictures", "--", "touch", "ran", code=1)
-        self.assertEqual(self.err, "moetrace: file/pictures: can't draw pictures there: file is no folder; "
+        self.assertEqual(self.err, "moetrace: file/pictures: can't draw pictures there: file is not a folder; "
                                    "give --plot a folder that can be written\n")
         self.assertEqual(sorted(os.listdir(self.dir)), ["file", "folder"])
         self.assertEqual(os.listdir(self.path("folder")), [])
@@ -73,7 +74,7 @@ class RunTest(RunCase):
         self.assertEqual(done.stdout, "in\n1 --help\n")
 
     def test_run_whose_collector_does_not_end(self):
-        """The first signal after COMMAND's end asks, the second kills the collector, and nothing of it stays."""
+        """After COMMAND's end the first signal asks the collector to end, the second kills it. No process stays."""
         run = self.start("moetrace", "run", "--", "sh", "-c", "echo up; read go", stdin=subprocess.PIPE)
         self.assertEqual(run.stdout.readline(), "up\n")
         [daemon] = self.collectors_of(run)
@@ -89,7 +90,7 @@ class RunTest(RunCase):
             run.send_signal(signal.SIGINT)
             _, err = run.communicate(timeout=60)
         finally:
-            if run.poll() is None:  # a test that failed half way: the stopped collector would outlive it
+            if run.poll() is None:  # after a failure the stopped collector would outlive the test
                 os.kill(daemon, signal.SIGCONT)
         self.assertEqual(run.returncode, 1, err)
         self.assertIn("moetraced: ended with signal 9", err)
@@ -97,7 +98,7 @@ class RunTest(RunCase):
 
     def test_run_whose_endpoint_cannot_be_used_starts_nothing(self):
         self.moetrace("run", "--publish", "nonsense", "--", "touch", "ran", code=2)
-        self.assertRegex(self.err, r"\Amoetrace: run: publish nonsense: it has no ipc:// or tcp:// before it; [^\n]*\n\Z")
+        self.assertRegex(self.err, r"\Amoetrace: run: publish nonsense: it lacks ipc:// or tcp:// at its beginning; [^\n]*\n\Z")
         endpoint = f"ipc://{self.path('no folder')}/x.pub"
         self.moetrace("run", "--publish", endpoint, "--", "touch", "ran", code=1)
         self.assertRegex(self.err, rf"\Amoetraced: publish {endpoint}: .*\nmoetrace: run: COMMAND was not started: moetraced: "
@@ -110,8 +111,6 @@ class RunTest(RunCase):
         self.moetrace("run", "--", program("moetrace"), "replay", "--num-experts", "16", "plain.jsonl",
                       env={"VLLM_LOG_MOE": "sub/named.jsonl"})
         self.moetrace("verify", "sub/named.jsonl")
-
-    # ---- the command line
 
     def test_command_line(self):
         self.moetrace(code=2)

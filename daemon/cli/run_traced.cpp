@@ -12,25 +12,29 @@
 #include <random>
 
 #include "common/child.hpp"
+#include "daemon/cli/next_step.hpp"
 #include "daemon/cli/output_folder.hpp"
 #include "daemon/cli/run_collector.hpp"
 #include "daemon/cli/run_report.hpp"
 #include "daemon/cli/run_rings.hpp"
 #include "daemon/cli/run_signals.hpp"
+#include "daemon/cli/segments.hpp"
 
 namespace moetrace::cli {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kCannotExecute = 126;  // as a shell says it
+// A shell's exit codes.
+constexpr int kCannotExecute = 126;
 constexpr int kNotFound = 127;
-// Workers may outlive the command that started them by a moment, and the disk may be full for one.
-// This long nothing may move.
+// Give up after this long without progress. Workers may outlive the command that started them by a
+// moment, and the disk may be full for a moment.
 constexpr auto kPatience = std::chrono::seconds(10);
 constexpr int kPollMs = 5;
-constexpr int kPollBackgroundMs = 50;  // an engine in the background may take hours
-// A collector that ends while COMMAND runs is started again at once: its ring is full in seconds.
+// An engine in the background may run for hours.
+constexpr int kPollBackgroundMs = 50;
+// Restart a collector that ends while COMMAND runs, at once: the ring fills in seconds.
 constexpr int kMostRestarts = 3;
 
 // sigabbrev_np() would need glibc 2.32.
@@ -59,12 +63,13 @@ class Run {
   explicit Run(const RunOptions& options)
       : options_(options),
         session_(private_session()),
-        collector_(session_, options.output, options.publish) {}
+        directory_(absolute(ring_directory(options.directory))),
+        collector_(directory_, session_, options.output, options.publish) {}
 
   Outcome run();
 
  private:
-  // How long we still wait after COMMAND's end; each signal takes us one further.
+  // What the run still waits for after COMMAND's end. Each signal moves it one further.
   enum Waiting { kForEngine, kForRows, kForCollector, kNoMore };
 
   Outcome run_command();
@@ -81,11 +86,13 @@ class Run {
 
   const RunOptions& options_;
   std::string session_;
+  std::string directory_;
   TraceFolder folder_;
   RunSignals signals_;
   RunCollector collector_;
   int restarts_ = 0;
-  bool stopping_ = false;  // the collector has been told to end
+  // The collector was told to end.
+  bool stopping_ = false;
   pid_t plotter_ = -1;
   Waiting waiting_ = kForRows;
 };
@@ -102,7 +109,7 @@ Outcome Run::run() {
     }
     say("moetraced: " + why + "; COMMAND runs without it, and its rows wait in the ring");
   }
-  // A signal that came before COMMAND is meant to prevent it.
+  // A signal before COMMAND starts means: do not start it.
   if (const int number = signals_.take_interrupt()) {
     stop_collector();
     return 128 + number;
@@ -118,6 +125,7 @@ Outcome Run::run_command() {
   ChildSetup setup;
   setup.arguments = options_.command;
   setup.environment = {{"MOETRACE", "1"}, {"MOETRACE_SESSION", session_}};
+  if (!options_.directory.empty()) setup.environment.push_back({"MOETRACE_DIR", directory_});
   const Spawned child = spawn(setup);
   if (child.pid < 0) {
     stop_collector();
@@ -130,13 +138,12 @@ Outcome Run::run_command() {
   signals_.end_watch();
   collect();
   stop_collector();
-  bool good = report_run(session_, options_.output, collector_.traces(), rings_left(session_));
+  bool good = report_run(directory_, session_, options_.output, collector_.traces(),
+                         rings_left(directory_, session_));
   if (good && !options_.plot_dir.empty()) good = draw();
-  // COMMAND's own failure is never hidden by ours.
+  // A failure of COMMAND goes before ours.
   return exit_code != kOk || good ? exit_code : kFailed;
 }
-
-// ---- waiting
 
 int Run::wait_for_command(pid_t command) {
   while (true) {
@@ -150,8 +157,8 @@ int Run::wait_for_command(pid_t command) {
   }
 }
 
-// After COMMAND's end: until a child ends, a signal comes, the collector says something, or the
-// time is over. The status of `awaited` if it has ended.
+// After COMMAND's end: waits until a child ends, a signal comes, the collector writes a line, or
+// the time is over. Returns the status of `awaited` if it has ended.
 std::optional<int> Run::wait_a_little(pid_t awaited, int timeout_ms) {
   pollfd events[3] = {{signals_.child_fd(), POLLIN, 0},
                       {signals_.interrupt_fd(), POLLIN, 0},
@@ -162,9 +169,9 @@ std::optional<int> Run::wait_a_little(pid_t awaited, int timeout_ms) {
   return reap(awaited);
 }
 
-// All children: as the first process of a container we are the parent of every orphan. We do not
-// ask to be that elsewhere (PR_SET_CHILD_SUBREAPER): what COMMAND leaves behind would have another
-// parent than without us, and that a trace has ended is seen at its ring.
+// Reaps every child: as the first process of a container we are the parent of every orphan.
+// Elsewhere we do not ask for orphans (PR_SET_CHILD_SUBREAPER): that would change the parent of the
+// processes that COMMAND leaves, and a ring alone shows that its trace has ended.
 std::optional<int> Run::reap(pid_t awaited) {
   signals_.note_children();
   std::optional<int> ended;
@@ -182,13 +189,13 @@ std::optional<int> Run::reap(pid_t awaited) {
 void Run::restart_collector() {
   const std::string how = "moetraced: ended too early, with " + collector_.how_it_ended();
   if (restarts_ == kMostRestarts) {
-    say(how + "; what comes now waits in the ring");
+    say(how + "; new rows wait in the ring; see its lines above for the cause");
     return;
   }
   ++restarts_;
   const std::string why = collector_.start(signals_.interrupt_fd());
-  say(how + (why.empty() ? "; started again"
-                         : ", and " + why + " again; what comes now waits in the ring"));
+  say(how +
+      (why.empty() ? "; started again" : ", and then " + why + "; new rows wait in the ring"));
 }
 
 void Run::take_interrupts() {
@@ -209,13 +216,11 @@ void Run::take_interrupts() {
   }
 }
 
-// ---- after COMMAND
-
-// Until the rings are drained and gone.
+// Waits until the rings are drained and removed.
 void Run::collect() {
   if (options_.wait) waiting_ = kForEngine;
   if (!collector_.running()) {
-    // No other collector will ever serve this session.
+    // The session is private: no other collector serves it.
     if (const std::string why = collector_.start(signals_.interrupt_fd()); !why.empty())
       say("moetraced: " + why + " again");
   }
@@ -223,7 +228,7 @@ void Run::collect() {
   auto deadline = Clock::now() + kPatience;
   bool said = false;
   while (collector_.running() && waiting_ < kForCollector) {
-    const RingsNow rings = look_at_rings(session_);
+    const RingsNow rings = look_at_rings(directory_, session_);
     const bool made = rings.count > 0 || !collector_.traces().empty();
     const bool in_background = waiting_ == kForEngine && (!made || rings.producing);
     if (rings.count == 0 && !in_background) return;
@@ -244,8 +249,10 @@ void Run::stop_collector() {
   const bool ran = collector_.running();
   collector_.send(SIGTERM);
   while (collector_.running()) wait_a_little(-1, -1);
-  if (ran && !collector_.ended_well()) say("moetraced: ended with " + collector_.how_it_ended());
-  remove_dead_claim(session_);
+  if (ran && !collector_.ended_well())
+    say("moetraced: ended with " + collector_.how_it_ended() +
+        "; see its lines above for the cause");
+  remove_dead_claim(directory_, session_);
 }
 
 bool Run::draw() {
@@ -257,13 +264,14 @@ bool Run::draw() {
   const Spawned child = spawn(setup);
   if (child.pid < 0) {
     say("moetrace-plot: can't be started: " + std::string(std::strerror(child.error_number)) +
-        "; is it installed?");
+        "; install it next to moetrace, or leave out --plot");
     return false;
   }
   plotter_ = child.pid;
   std::optional<int> status;
   while (!status) status = wait_a_little(child.pid, -1);
-  if (exit_code_of(*status) != 0) return false;  // it has said why
+  // moetrace-plot has printed why.
+  if (exit_code_of(*status) != 0) return false;
   say("pictures and metrics in " + options_.plot_dir);
   return true;
 }

@@ -1,4 +1,4 @@
-// One command, traced from its start to its end.
+// Traces one command from its start to its end.
 #pragma once
 
 #include <string>
@@ -10,14 +10,18 @@ namespace moetrace::cli {
 
 struct RunOptions {
   std::string output;
-  std::string plot_dir;  // empty: no pictures
+  // "": no pictures.
+  std::string plot_dir;
   std::vector<std::string> publish;
-  bool wait = false;  // for an engine that COMMAND has left in the background
+  // Wait for an engine that COMMAND has left in the background.
+  bool wait = false;
+  // "": the default ring directory. Otherwise COMMAND gets it as MOETRACE_DIR.
+  std::string directory;
   std::vector<std::string> command;
 };
 
-// COMMAND's exit code, 128 + N if signal N ended it. If that is 0 and a trace is missing or not
-// complete: 1.
+// COMMAND's exit code, or 128 + N if signal N ended it. 1 if COMMAND succeeded and a trace is
+// missing or incomplete.
 Outcome run_traced(const RunOptions& options);
 
 }  // namespace moetrace::cli

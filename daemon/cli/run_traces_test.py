@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""moetrace run: which traces are its own, and that no row of them is lost when its collector fails.
+"""moetrace run: it reports its own traces alone, and loses no row when its collector fails.
 
 usage: run_traces_test.py BIN_DIR    (unittest options may follow)
 """
@@ -33,10 +33,10 @@ class RunTracesTest(RunCase):
             with open(self.path(f"{name}-pictures/expert_metrics.json"), encoding="utf-8") as metrics:
                 self.assertEqual(json.load(metrics)["rows"], rows[name])
         _, err = bystander.communicate("go\n", timeout=60)
-        self.assertIn("there is no trace", err)
+        self.assertIn("run: no trace", err)
 
     def test_run_survives_its_collectors_death(self):
-        """Killed while COMMAND runs, the collector is started again at once, and the trace is whole."""
+        """A collector that is killed while COMMAND runs is restarted at once, and the trace is complete."""
         plain_log(self.path("plain.jsonl"), passes=1000)
         run = self.gated_replay("plain.jsonl", "-o", "out.jsonl")
         [daemon] = self.collectors_of(run)
@@ -50,7 +50,7 @@ class RunTracesTest(RunCase):
         self.moetrace("verify", "out.jsonl")
 
     def test_run_reports_a_trace_whose_collector_was_killed_half_way(self):
-        """The collector that goes on with a file tells of it again; it is one trace all the same."""
+        """A restarted collector names the file again; the run counts it once."""
         plain_log(self.path("plain.jsonl"), passes=1000)
         rows = len(lines_of(self.path("plain.jsonl"), "route"))
         script = f"{program('moetrace')} replay --rate 20000 --num-experts 16 plain.jsonl"
@@ -61,16 +61,14 @@ class RunTracesTest(RunCase):
         self.assertEqual(run.returncode, 0, err)
         self.assertEqual(self.reported(err), {"out.jsonl": rows}, err)
 
-    # ---- rings that the collector could not drain
-
     def drain_with(self, command):
-        """Pastes a command that an error line names into a shell."""
+        """Pastes the command of an error line into a shell."""
         done = subprocess.run(command, shell=True, env=self.env, cwd="/", capture_output=True, text=True, timeout=60)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(os.listdir(self.rings), [])
 
     def assert_ring_is_kept(self, error_text, rows):
-        """The line of a kept ring is there once; its command makes the trace whole."""
+        """A kept ring has one line; its command completes the trace."""
         [(path, held, command)] = re.findall(r"^moetrace: (\S+\.ring): holds (\S+) rows that are in no file, because the collector failed; "
                                              r"fix the cause above, then run: (.*)$", error_text, re.MULTILINE)
         self.assertTrue(os.path.exists(path))
@@ -80,7 +78,7 @@ class RunTracesTest(RunCase):
         if os.path.exists(trace):
             with open(trace, "rb") as file:
                 written = file.read().count(b'\n{"type":"route"')
-        # A part of the last rows may be in the file already: they are written again, whole.
+        # The file may have a part of the last row, which is written again.
         self.assertGreater(int(held.replace(",", "")), 0)
         self.assertGreaterEqual(written + int(held.replace(",", "")), rows)
         self.drain_with(command)
@@ -90,7 +88,7 @@ class RunTracesTest(RunCase):
     def test_run_keeps_a_ring_whose_collector_never_started(self):
         plain_log(self.path("plain.jsonl"), passes=20)
         rows = len(lines_of(self.path("plain.jsonl"), "route"))
-        # Another program of that name beside ours: it can't be a collector.
+        # Another program of that name next to moetrace.
         os.mkdir(self.path("bin"))
         shutil.copy(program("moetrace"), self.path("bin/moetrace"))
         with open(self.path("bin/moetraced"), "w", encoding="utf-8") as file:
@@ -111,9 +109,9 @@ class RunTracesTest(RunCase):
         run = self.start("moetrace", "run", "-o", "odd name.jsonl", "--", program("moetrace"), "replay", "--num-experts", "16",
                          "plain.jsonl", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
         self.assertEqual(run.stderr.readline(), "moetraced: odd name.jsonl: can't write: File too large; raise the file size limit "
-                                                "(ulimit -f), the rings hold what comes meanwhile\n")
+                                                "(ulimit -f); the rings hold the rows meanwhile\n")
         self.wait_for(lambda: children(run.pid) == self.collectors_of(run), "the command's end")
-        run.send_signal(signal.SIGINT)  # or it waits 10 s for room
+        run.send_signal(signal.SIGINT)  # otherwise it waits 10 s for room
         _, err = run.communicate(timeout=60)
         self.assertEqual(run.returncode, 1, err)
         self.assert_ring_is_kept(err, rows)
@@ -155,10 +153,8 @@ class RunTracesTest(RunCase):
             self.moetrace("verify", file)
             os.unlink(feed)
 
-    # ---- an engine in the background
-
     def background(self, *options):
-        """A run whose COMMAND ends at once and leaves a replay behind that reads from the returned pipe."""
+        """A run whose COMMAND ends at once and leaves a replay that reads from the returned pipe."""
         feed = self.path("feed")
         os.mkfifo(feed)
         run = self.start("moetrace", "run", "-o", "out.jsonl", *options, "--", "sh", "-c",

@@ -14,7 +14,7 @@
 namespace moetrace::cli {
 namespace {
 
-// Whose ring it is, if not ours. Nothing: it is ours, or gone.
+// The owner of a ring of another user. Nothing: the ring is ours, or gone.
 std::optional<uid_t> other_owner(const std::string& ring) {
   struct stat status {};
   if (::lstat(ring.c_str(), &status) != 0 || status.st_uid == ::geteuid()) return std::nullopt;
@@ -23,6 +23,10 @@ std::optional<uid_t> other_owner(const std::string& ring) {
 
 }  // namespace
 
+std::string ring_directory(const std::string& given) {
+  return given.empty() ? default_ring_directory() : given;
+}
+
 std::optional<Failure> session_error(const std::string& session) {
   if (is_session_name(session)) return std::nullopt;
   return Failure{kUsage, "session '" + session +
@@ -30,7 +34,7 @@ std::optional<Failure> session_error(const std::string& session) {
 }
 
 boost::system::result<OpenedSegments, Failure> open_segments(const SegmentFilter& filter) {
-  const std::string directory = default_ring_directory();
+  const std::string directory = ring_directory(filter.directory);
   if (filter.session) {
     if (auto wrong = session_error(*filter.session)) return *wrong;
   }
@@ -46,7 +50,8 @@ boost::system::result<OpenedSegments, Failure> open_segments(const SegmentFilter
       if (segment) {
         opened.segments.push_back(std::move(*segment));
       } else if (segment.error().code == ErrorCode::kNotFound) {
-        continue;  // it has ended since it was listed
+        // Its trace ended after the listing.
+        continue;
       } else if (const auto owner = other_owner(directory + "/" + name.ring_file())) {
         ++opened.left_out[*owner];
       } else {
@@ -60,9 +65,10 @@ boost::system::result<OpenedSegments, Failure> open_segments(const SegmentFilter
     const std::string others = left_out_text(opened);
     return Failure{
         kNothingThere,
-        directory + ": there is no segment" + which +
+        directory + ": no segment" + which +
             (others.empty() ? "" : " that can be opened, only " + others) +
-            "; start an engine with MOETRACE=1, or set MOETRACE_DIR to where it has its ring"};
+            "; start an engine with MOETRACE=1, or give --directory (or MOETRACE_DIR) with the "
+            "directory of its ring"};
   }
   return opened;
 }
@@ -78,7 +84,8 @@ std::string left_out_text(const OpenedSegments& opened) {
 
 int report_unusable(const OpenedSegments& opened) {
   if (const std::string others = left_out_text(opened); !others.empty())
-    std::fprintf(stderr, "moetrace: left out %s: can't be opened\n", others.c_str());
+    std::fprintf(stderr, "moetrace: left out %s: can't be opened; run this as their user\n",
+                 others.c_str());
   for (const std::string& why : opened.unusable)
     std::fprintf(stderr, "moetrace: %s\n", why.c_str());
   return opened.unusable.empty() ? kOk : kFailed;
@@ -93,7 +100,7 @@ SegmentCounters read_counters(const CollectorSegment& segment) {
   SegmentCounters counters;
   if (!segment.intact()) return counters;
   const SegmentMap& map = segment.map();
-  // relaxed: numbers for a human, each a running total of its own.
+  // relaxed: numbers for a person; each is a total of its own, and none orders another.
   const auto word = [](std::uint64_t* at) {
     return SharedWord(at).load(std::memory_order_relaxed);
   };
@@ -109,8 +116,8 @@ SegmentCounters read_counters(const CollectorSegment& segment) {
     counters.recorded = snapshot->claimed;
     counters.dropped = snapshot->dropped;
   }
-  // The snapshot is of the last finished step; what the collector already has of the next one was
-  // recorded, too.
+  // The snapshot is from the end of a step; the collector may have consumed rows of the next step,
+  // which were recorded, too.
   counters.recorded = std::max(counters.recorded, counters.consumed);
   counters.dropped += counters.event_lost;
   return counters;

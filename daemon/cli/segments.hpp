@@ -1,4 +1,4 @@
-// The segments in the ring directory, as status, top and the control commands see them.
+// The segments in a ring directory, for status, top and the control commands.
 #pragma once
 
 #include <sys/types.h>
@@ -17,27 +17,37 @@
 namespace moetrace::cli {
 
 struct SegmentFilter {
-  std::optional<std::string> session;  // nothing: all
-  std::string trace;                   // how the trace id begins; "": all
+  // "": the default ring directory.
+  std::string directory;
+  // Nothing: every session.
+  std::optional<std::string> session;
+  // How the trace id begins; "": every trace.
+  std::string trace;
 };
 
 struct OpenedSegments {
-  std::vector<CollectorSegment> segments;  // in the order of their sessions and trace ids
-  std::vector<std::string> unusable;       // why, for each of ours that can't be opened
-  std::map<uid_t, std::size_t> left_out;   // how many of other users can't be opened
+  // Sorted by session, then by trace id.
+  std::vector<CollectorSegment> segments;
+  // One line for each of our segments that can't be opened.
+  std::vector<std::string> unusable;
+  // By owner: how many segments of other users can't be opened.
+  std::map<uid_t, std::size_t> left_out;
 };
 
-// Why it can't be a session's name; nothing if it can.
+// `given`, or the default ring directory if it is empty.
+std::string ring_directory(const std::string& given);
+
+// Why the text can't be a session's name; nothing if it can.
 std::optional<Failure> session_error(const std::string& session);
 
-// Every segment that fits, opened without taking it from its collector. A failure (69) says that
-// there is none.
+// Opens every segment that fits, without taking it from its collector. Fails with kNothingThere if
+// none fits.
 boost::system::result<OpenedSegments, Failure> open_segments(const SegmentFilter& filter);
 
-// "2 segments of uid 1001", for those of other users; "" if there are none.
+// "2 segments of uid 1001": the segments of other users; "" without such.
 std::string left_out_text(const OpenedSegments& opened);
-// A line on standard error for each of our segments that can't be opened, and one for all of other
-// users. The command's exit code: those of other users don't make it fail.
+// Prints to standard error a line for each of our segments that can't be opened, and one line for
+// all segments of other users. Returns the command's exit code, which other users can't change.
 int report_unusable(const OpenedSegments& opened);
 
 // Counters of a segment, read once.
@@ -45,22 +55,26 @@ struct SegmentCounters {
   std::uint64_t steps = 0;
   std::uint64_t attempted = 0;
   std::uint64_t event_lost = 0;
-  std::uint64_t recorded = 0;  // slots claimed by the end of the last step, or consumed since
-  std::uint64_t dropped = 0;   // no slot in the route ring, nor room for the announcement
+  // Slots claimed by the end of the last step, or consumed since.
+  std::uint64_t recorded = 0;
+  // Rows that found no slot in the route ring, or no room for their announcement.
+  std::uint64_t dropped = 0;
   std::uint64_t consumed = 0;
-  std::uint64_t generation = 0;  // collectors that have served it so far
+  // How many collectors have attached so far.
+  std::uint64_t generation = 0;
   bool closed = false;
-  std::optional<Cost> cost;  // nothing: an older producer, which does not say it
+  // Nothing: the producer is older than ABI 1.2.
+  std::optional<Cost> cost;
 
-  // Slots that wait for the collector, as a share of the ring.
+  // The share of the ring that waits for the collector.
   double fill(std::uint64_t route_slots) const;
 };
 SegmentCounters read_counters(const CollectorSegment& segment);
 
-// Rows in the ring that no collector has taken out, those of an unfinished step included.
+// Rows in the ring that no collector has consumed, with the rows of an unfinished step.
 std::uint64_t waiting_rows(const CollectorSegment& segment);
 
-// What the control words ask for; what the producer began with while they can't be read.
+// The control words; while they can't be read, the settings that the producer began with.
 ControlWords control_words(const CollectorSegment& segment);
 // on, layers 0,5-7, one step in 10
 std::string describe(const ControlWords& words);

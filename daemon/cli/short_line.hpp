@@ -1,4 +1,4 @@
-// A line of a trace, or of the stats, in short for people.
+// Shortens a trace line or a stats line for people.
 #pragma once
 
 #include <string>
@@ -6,7 +6,7 @@
 
 namespace moetrace::cli {
 
-// A line that is not understood comes back as it is.
+// Returns an unknown line unchanged.
 std::string short_line(std::string_view json_line);
 
 }  // namespace moetrace::cli

@@ -1,11 +1,11 @@
-// moetrace status: what is being traced right now.
+// moetrace status: the live segments and their counters.
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "common/text.hpp"
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/segments.hpp"
-#include "common/text.hpp"
 #include "daemon/endpoints.hpp"
 #include "shm/layer_mask.hpp"
 #include "shm/session_claim.hpp"
@@ -24,14 +24,14 @@ std::string joined(const std::vector<std::string>& parts) {
   return text;
 }
 
-bool collector_runs(const CollectorSegment& segment) {
-  return SessionClaim::held(default_ring_directory(), segment.name().session) ||
-         segment.collector_alive();
+bool collector_runs(const CollectorSegment& segment, const std::string& directory) {
+  return SessionClaim::held(directory, segment.name().session) || segment.collector_alive();
 }
 
-// Without those of a collector that serves another ring directory.
-std::vector<std::string> served_endpoints(const CollectorSegment& segment) {
-  if (!collector_runs(segment)) return {};
+// Leaves out the endpoints of a collector that serves another ring directory.
+std::vector<std::string> served_endpoints(const CollectorSegment& segment,
+                                          const std::string& directory) {
+  if (!collector_runs(segment, directory)) return {};
   return read_endpoints(segment.name().session);
 }
 
@@ -46,7 +46,7 @@ nlohmann::ordered_json cost_json(const std::optional<Cost>& cost) {
 
 // 1.2 ms in announcements, 0.8 ms in the hook; 3.1 us a step
 std::string cost_text(const SegmentCounters& counters) {
-  if (!counters.cost) return "unknown, its library is too old to say it";
+  if (!counters.cost) return "unknown (producer older than ABI 1.2)";
   const auto announce = static_cast<double>(counters.cost->announce_ns);
   const auto hook = static_cast<double>(counters.cost->hook_ns);
   std::string text = decimals(announce / 1e6, 1) + " ms in announcements, " +
@@ -66,7 +66,7 @@ nlohmann::ordered_json layers_json(const moetrace_layer_mask& layers) {
   return list;
 }
 
-nlohmann::ordered_json to_json(const CollectorSegment& segment) {
+nlohmann::ordered_json to_json(const CollectorSegment& segment, const std::string& directory) {
   const moetrace_ring_header& header = segment.map().header();
   const SegmentCounters counters = read_counters(segment);
   const auto text = [](const char* value) {
@@ -96,18 +96,18 @@ nlohmann::ordered_json to_json(const CollectorSegment& segment) {
   out["ring_slots"] = header.route_slots;
   out["ring_fill_percent"] = 100 * counters.fill(header.route_slots);
   out["cost"] = cost_json(counters.cost);
-  out["endpoints"] = served_endpoints(segment);
+  out["endpoints"] = served_endpoints(segment, directory);
   return out;
 }
 
-std::string endpoint_text(const CollectorSegment& segment) {
-  const std::vector<std::string> endpoints = served_endpoints(segment);
+std::string endpoint_text(const CollectorSegment& segment, const std::string& directory) {
+  const std::vector<std::string> endpoints = served_endpoints(segment, directory);
   if (!endpoints.empty()) return joined(endpoints);
-  return collector_runs(segment) ? "none" : "none, no collector runs";
+  return collector_runs(segment, directory) ? "none" : "none, no collector runs";
 }
 
-// Seven lines a segment, the longest of them below 100 columns but for a list of many layers.
-void print(const CollectorSegment& segment) {
+// Seven lines a segment, each below 100 columns except a list of many layers.
+void print(const CollectorSegment& segment, const std::string& directory) {
   const moetrace_ring_header& header = segment.map().header();
   const SegmentCounters counters = read_counters(segment);
   const auto known = [](const char* value) {
@@ -120,7 +120,7 @@ void print(const CollectorSegment& segment) {
       known(header.engine) + (*header.engine_version == '\0' ? "" : " ") + header.engine_version;
   const std::string collector =
       (segment.collector_alive() ? "attached" : "none") +
-      (counters.generation == 0 ? std::string(", never had one")
+      (counters.generation == 0 ? std::string(", none was attached before")
                                 : ", generation " + std::to_string(counters.generation));
   std::printf("%s  session %s, rank %u of %u\n", segment.name().trace_id.c_str(),
               shortened(segment.name().session, 32).c_str(), header.rank, header.world_size);
@@ -135,18 +135,19 @@ void print(const CollectorSegment& segment) {
               grouped(counters.steps).c_str(), percent(counters.fill(header.route_slots)).c_str(),
               grouped(header.route_slots).c_str(), collector.c_str());
   std::printf("  cost       %s\n", cost_text(counters).c_str());
-  std::printf("  endpoint   %s\n", endpoint_text(segment).c_str());
+  std::printf("  endpoint   %s\n", endpoint_text(segment, directory).c_str());
 }
 
 Outcome status(const StatusOptions& options) {
   const auto opened = open_segments(options.filter);
   if (!opened) return opened.error();
+  const std::string directory = ring_directory(options.filter.directory);
   auto list = nlohmann::ordered_json::array();
   for (const CollectorSegment& segment : opened->segments) {
     if (options.json) {
-      list.push_back(to_json(segment));
+      list.push_back(to_json(segment, directory));
     } else {
-      print(segment);
+      print(segment, directory);
     }
   }
   if (options.json) {
@@ -163,8 +164,9 @@ void add_status(CLI::App& app, Command& chosen) {
   auto* sub = app.add_subcommand("status", "Show the live segments and their counters");
   auto options = std::make_shared<StatusOptions>();
   sub->add_option("--session", options->filter.session, "Only this session; without it, all");
-  sub->add_option("--trace", options->filter.trace, "Only the trace whose id begins like this");
-  sub->add_flag("--json", options->json, "A JSON list");
+  sub->add_option("--trace", options->filter.trace, "Only the traces whose id begins like this");
+  add_directory_option(sub, options->filter.directory);
+  sub->add_flag("--json", options->json, "Print a JSON list");
   sub->callback([options, &chosen] { chosen = [options] { return status(*options); }; });
 }
 

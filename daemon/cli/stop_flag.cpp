@@ -11,7 +11,8 @@ volatile sig_atomic_t stop = 0;
 
 void catch_stop_signals() {
   struct sigaction action {};
-  action.sa_handler = [](int) { stop = 1; };  // no SA_RESTART
+  // Without SA_RESTART, so that blocking calls end.
+  action.sa_handler = [](int) { stop = 1; };
   ::sigemptyset(&action.sa_mask);
   ::sigaction(SIGINT, &action, nullptr);
   ::sigaction(SIGTERM, &action, nullptr);

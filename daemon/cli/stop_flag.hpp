@@ -1,9 +1,9 @@
-// SIGINT and SIGTERM as a flag, for the commands that run until they are told to stop.
+// SIGINT and SIGTERM as a flag, for commands that run until they are stopped.
 #pragma once
 
 namespace moetrace::cli {
 
-// Blocking calls end with EINTR from then on.
+// From then on a signal ends blocking calls with EINTR.
 void catch_stop_signals();
 bool stop_requested();
 

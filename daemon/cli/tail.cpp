@@ -1,4 +1,4 @@
-// moetrace tail: the live stream of a session's collector.
+// moetrace tail: prints the live stream of a session's collector.
 #include <signal.h>
 
 #include <array>
@@ -31,8 +31,10 @@ struct TailOptions {
   bool json = false;
 };
 
-constexpr int kMessagesHeld = 1000;  // of about 200 kB at most, while the output is slow
-constexpr int kPollMs = 200;  // how late a stop signal may be seen that comes just before the poll
+// Messages to hold while the output is slow; each has at most 200 kB.
+constexpr int kMessagesHeld = 1000;
+// The longest delay of a stop signal that comes just before the poll.
+constexpr int kPollMs = 200;
 constexpr auto kConnectPatience = std::chrono::seconds(3);
 
 boost::system::result<std::string, Failure> find_endpoint(const TailOptions& options) {
@@ -42,7 +44,7 @@ boost::system::result<std::string, Failure> find_endpoint(const TailOptions& opt
     candidates = read_endpoints(options.session);
   }
   for (const std::string& endpoint : candidates) {
-    // A subscriber would try for ever to connect to a file that a killed collector left behind.
+    // A subscriber would retry for ever on the socket file of a killed collector.
     const auto file = socket_file(endpoint);
     if (!file || answers(*file)) return endpoint;
   }
@@ -54,10 +56,10 @@ boost::system::result<std::string, Failure> find_endpoint(const TailOptions& opt
                                     start + ", or give --endpoint"};
 }
 
-// Says once, after a while, that a socket has not found a publisher yet.
+// Says once, after kConnectPatience, that a socket has found no publisher yet.
 class ConnectionWatch {
  public:
-  // To be made before the socket connects.
+  // Make it before the socket connects.
   ConnectionWatch(zmq::context_t& context, zmq::socket_t& socket, std::string endpoint)
       : endpoint_(std::move(endpoint)), events_(context, zmq::socket_type::pair) {
     constexpr const char* kEvents = "inproc://tail-connection";
@@ -75,7 +77,7 @@ class ConnectionWatch {
     done_ = true;
     std::fprintf(
         stderr,
-        "moetrace: tail: nobody publishes on %s yet; start moetraced --publish %s, or check "
+        "moetrace: tail: no collector publishes on %s yet; start moetraced --publish %s, or check "
         "the endpoint; waiting\n",
         endpoint_.c_str(), endpoint_.c_str());
   }
@@ -92,7 +94,7 @@ class Tail {
   explicit Tail(const TailOptions& options) : options_(options) {}
 
   void run(const std::string& endpoint);
-  // How many rows came, and how many didn't.
+  // Prints how many rows came, and how many were missed.
   void say_totals() const {
     std::fprintf(stderr, "moetrace: tail: %s rows received, %s missed\n", grouped(rows_).c_str(),
                  grouped(missed_.total().rows).c_str());
@@ -105,8 +107,8 @@ class Tail {
 
   const TailOptions& options_;
   MissedRows missed_;
-  std::set<std::string>
-      metas_;  // traces whose meta line was shown; each new subscriber makes it come again
+  // Traces whose meta line was printed: it comes again with each new subscriber.
+  std::set<std::string> metas_;
   std::uint64_t lines_ = 0;
   std::uint64_t rows_ = 0;
 };
@@ -116,7 +118,7 @@ void Tail::run(const std::string& endpoint) {
   zmq::socket_t socket(context, zmq::socket_type::sub);
   socket.set(zmq::sockopt::rcvhwm, kMessagesHeld);
   socket.set(zmq::sockopt::linger, 0);
-  // Before it connects: then all of them arrive at once.
+  // Subscribe before the connect: then the collector gets all subscriptions at once.
   for (const std::string& topic : options_.topics) socket.set(zmq::sockopt::subscribe, topic);
   ConnectionWatch watch(context, socket, endpoint);
   socket.connect(endpoint);
@@ -124,7 +126,7 @@ void Tail::run(const std::string& endpoint) {
     watch.look();
     std::array<zmq::message_t, 3> parts;
     zmq::pollitem_t item{socket.handle(), 0, ZMQ_POLLIN, 0};
-    // The C function: a signal is no exception here.
+    // The C function: zmq.hpp would throw on a signal.
     if (::zmq_poll(reinterpret_cast<zmq_pollitem_t*>(&item), 1, kPollMs) <= 0) {
       std::fflush(stdout);
       continue;
@@ -179,7 +181,8 @@ Outcome tail(TailOptions options) {
   const auto endpoint = find_endpoint(options);
   if (!endpoint) return endpoint.error();
   catch_stop_signals();
-  ::signal(SIGPIPE, SIG_IGN);  // `moetrace tail | head` ends with the totals, too
+  // So that `moetrace tail | head` prints the totals, too.
+  ::signal(SIGPIPE, SIG_IGN);
   Tail stream(options);
   try {
     stream.run(*endpoint);
@@ -201,13 +204,13 @@ void add_tail(CLI::App& app, Command& chosen) {
   sub->add_option("--session", options->session,
                   "The session; without it, $MOETRACE_SESSION or default");
   sub->add_option("--endpoint", options->endpoint,
-                  "Where the collector publishes; without it, what the session's says");
+                  "The endpoint to listen on; without it, that of the session's collector");
   sub->add_option("--topic", options->topics,
-                  "route, meta or stats; again for more. Without it: route and meta")
+                  "route, meta or stats; repeat it for more. Without it: route and meta")
       ->check(command_line::one_of({"route", "meta", "stats"}));
   sub->add_option("--count", options->count, "End after this many lines")
       ->check(command_line::integer<std::uint64_t>(1));
-  sub->add_flag("--json", options->json, "The lines as they stand in the trace file");
+  sub->add_flag("--json", options->json, "Print the lines of the trace file unchanged");
   sub->callback([options, &chosen] { chosen = [options] { return tail(*options); }; });
 }
 

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace moetrace::cli {
+namespace moetrace {
 namespace {
 
 TEST(TextTest, Numbers) {
@@ -30,4 +30,4 @@ TEST(TextTest, CutsCountCharacters) {
 }
 
 }  // namespace
-}  // namespace moetrace::cli
+}  // namespace moetrace

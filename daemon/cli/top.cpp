@@ -10,11 +10,11 @@
 #include <optional>
 #include <set>
 
+#include "common/text.hpp"
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/counts_view.hpp"
 #include "daemon/cli/segments.hpp"
 #include "daemon/cli/stop_flag.hpp"
-#include "common/text.hpp"
 
 namespace moetrace::cli {
 namespace {
@@ -64,7 +64,7 @@ struct Screen {
   std::size_t columns;
 };
 
-// Without the last line, which is the cursor's. Nothing if standard output is no terminal.
+// Leaves out the last line, which is the cursor's. Nothing if standard output is not a terminal.
 std::optional<Screen> screen_size() {
   winsize size{};
   if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_row < 2 || size.ws_col < 2)
@@ -72,7 +72,7 @@ std::optional<Screen> screen_size() {
   return Screen{static_cast<std::size_t>(size.ws_row) - 1, size.ws_col};
 }
 
-// The columns in front of a bar.
+// The columns before a bar.
 std::string row_text(const std::string& layer, const std::string& selections,
                      const std::string& imbalance, const std::string& busiest, int busiest_width) {
   char text[256];
@@ -81,7 +81,7 @@ std::string row_text(const std::string& layer, const std::string& selections,
   return text;
 }
 
-// Bars are as long as `columns` allows: a cell an expert, where there is room.
+// A bar is as long as `columns` allows, at most one cell an expert.
 std::string to_text(const CollectorSegment& segment, const CountsView& load, std::size_t columns) {
   const moetrace_ring_header& header = segment.map().header();
   const std::string id = segment.name().trace_id + "  ";
@@ -89,7 +89,8 @@ std::string to_text(const CollectorSegment& segment, const CountsView& load, std
   const std::size_t used = id.size() + step.size();
   std::string out = id + shortened(header.model_id, columns > used ? columns - used : 1) + step;
   const std::string experts = std::to_string(header.num_experts);
-  // Three times "59:12.3", two blanks between them; of a share of 100.0 the others are 0.0.
+  // Room for three times "59:12.3" with two blanks between. If one share is 100.0, the others are
+  // one character shorter (0.0).
   const auto busiest_width = static_cast<int>(3 * (experts.size() + 5) + 4);
   out += "\n" + row_text("layer", "selections", "max/mean", "busiest expert:%", busiest_width) +
          "load of " + experts + " experts\n";
@@ -104,8 +105,8 @@ std::string to_text(const CollectorSegment& segment, const CountsView& load, std
   return out;
 }
 
-// From the top of the screen over what is there, so that nothing flickers: each line clears what
-// is behind it, the end what is below.
+// Draws over the old text, so that nothing flickers: each line clears the rest of its row, and the
+// end clears the rows below.
 void draw(const std::string& text, const Screen& screen) {
   std::string drawn = "\033[H";
   for (const char character : fitted(text, screen.rows, screen.columns)) {
@@ -115,14 +116,14 @@ void draw(const std::string& text, const Screen& screen) {
   std::fputs((drawn + "\033[J").c_str(), stdout);
 }
 
-// In a picture there is no room for each of them, and nothing else may write on the screen.
+// One line for all: on a full screen nothing else may be printed.
 std::string unusable_text(const OpenedSegments& opened) {
   const std::size_t count = opened.unusable.size();
   if (count == 0) return "";
   return counted(count, "segment") + " can't be used; moetrace status says why\n";
 }
 
-// `picture`: over the whole screen, and again in a second. False if it can't be written.
+// `picture`: redraw the whole screen. False if standard output can't be written.
 bool show(const OpenedSegments& opened, bool json, bool picture) {
   const std::optional<Screen> screen = screen_size();
   const std::size_t columns = screen ? screen->columns : kFileColumns;
@@ -130,7 +131,8 @@ bool show(const OpenedSegments& opened, bool json, bool picture) {
   std::string text;
   for (const CollectorSegment& segment : opened.segments) {
     const auto load = read_counts(segment);
-    if (!load) continue;  // again in a second
+    // The next round reads it again.
+    if (!load) continue;
     if (json)
       list.push_back(to_json(segment, *load));
     else
@@ -149,10 +151,10 @@ bool show(const OpenedSegments& opened, bool json, bool picture) {
 Outcome top(const TopOptions& options) {
   const bool terminal = ::isatty(STDOUT_FILENO) == 1 && !options.json && !options.once;
   catch_stop_signals();
-  // A snapshot for a file; a stream of JSON lines, or a picture that refreshes, for whoever
-  // watches.
+  // One snapshot for a file; a stream of JSON lines with --json; a refreshed picture on a terminal.
   const bool once = options.once || (!terminal && !options.json);
-  std::set<std::string> said;  // a stream of JSON says each of its unusable segments once
+  // A stream names each unusable segment once.
+  std::set<std::string> said;
   for (bool first = true; !stop_requested(); first = false) {
     const auto opened = open_segments(options.filter);
     const bool none = opened ? opened->segments.empty() : opened.error().exit_code == kNothingThere;
@@ -161,7 +163,8 @@ Outcome top(const TopOptions& options) {
       return kOk;
     }
     if (!opened) return opened.error();
-    if (!show(*opened, options.json, terminal && !none)) return kOk;  // main() says so
+    // main() reports a failed write.
+    if (!show(*opened, options.json, terminal && !none)) return kOk;
     if (once || none) return report_unusable(*opened);
     if (!terminal) {
       for (const std::string& why : opened->unusable) {
@@ -179,9 +182,10 @@ void add_top(CLI::App& app, Command& chosen) {
   auto* sub = app.add_subcommand("top", "Watch how the load spreads over the experts");
   auto options = std::make_shared<TopOptions>();
   sub->add_option("--session", options->filter.session, "Only this session; without it, all");
-  sub->add_option("--trace", options->filter.trace, "Only the trace whose id begins like this");
-  sub->add_flag("--json", options->json, "One JSON list a second, each on a line");
-  sub->add_flag("--once", options->once, "One look, then end");
+  sub->add_option("--trace", options->filter.trace, "Only the traces whose id begins like this");
+  add_directory_option(sub, options->filter.directory);
+  sub->add_flag("--json", options->json, "Print a JSON list each second, one a line");
+  sub->add_flag("--once", options->once, "Print once, then end");
   sub->callback([options, &chosen] { chosen = [options] { return top(*options); }; });
 }
 

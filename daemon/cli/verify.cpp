@@ -1,10 +1,11 @@
-// moetrace verify: does a trace hold what it promises?
+// moetrace verify: checks a trace against its own promises.
 #include <cstdio>
 #include <memory>
 
-#include "daemon/cli/commands.hpp"
 #include "common/text.hpp"
+#include "daemon/cli/commands.hpp"
 #include "daemon/cli/next_step.hpp"
+#include "daemon/cli/segments.hpp"
 #include "trace/verify_files.hpp"
 
 namespace moetrace::cli {
@@ -14,7 +15,7 @@ void print(const std::string& file, const trace::TraceSummary& summary) {
   const std::string path = trace::shown_name(file);
   const auto number = [](std::uint64_t value) { return static_cast<unsigned long long>(value); };
   if (summary.plain) {
-    std::printf("%s: good: %s of a plain log, which has no sequence and no totals to check\n",
+    std::printf("%s: good: %s of a plain log; a plain log has no sequence or totals to check\n",
                 path.c_str(), counted(summary.rows, "row").c_str());
     return;
   }
@@ -29,11 +30,20 @@ void print(const std::string& file, const trace::TraceSummary& summary) {
       number(summary.dropped), number(summary.torn), summary.status.c_str());
 }
 
-// All traces are looked at; each wrong one has its line, and so has each kind of warning.
-Outcome verify(const std::vector<std::string>& files) {
+struct VerifyOptions {
+  std::vector<std::string> files;
+  std::string directory;
+};
+
+// Checks every trace. Each faulty trace has one line, and so has each kind of warning.
+Outcome verify(const VerifyOptions& options) {
+  const auto next_step = [directory = ring_directory(options.directory)](const std::string& file,
+                                                                         const trace::Meta& meta) {
+    return how_to_finish(directory, file, meta);
+  };
   int exit_code = kOk;
-  for (const std::vector<std::string>& parts : trace::group_parts(files)) {
-    const auto summary = trace::verify_trace(parts, how_to_finish);
+  for (const std::vector<std::string>& parts : trace::group_parts(options.files)) {
+    const auto summary = trace::verify_trace(parts, next_step);
     if (summary) print(parts.front(), *summary);
     std::fflush(stdout);
     if (!summary) {
@@ -55,14 +65,14 @@ Outcome verify(const std::vector<std::string>& files) {
 
 void add_verify(CLI::App& app, Command& chosen) {
   auto* sub = app.add_subcommand(
-      "verify", "Check a trace: schema, sequence, and that every row is accounted for");
-  auto files = std::make_shared<std::vector<std::string>>();
-  sub->add_option(
-         "FILE", *files,
-         "Trace files, of which parts of one trace are checked as a chain, or plain logs; also "
-         ".gz or .zst, or - for standard input")
+      "verify", "Check a trace: its schema, its sequence, and that every row has its outcome");
+  auto options = std::make_shared<VerifyOptions>();
+  sub->add_option("FILE", options->files,
+                  "Trace files or plain logs, also .gz or .zst, or - for standard input; the parts "
+                  "of one trace are checked as a chain")
       ->required();
-  sub->callback([files, &chosen] { chosen = [files] { return verify(*files); }; });
+  add_directory_option(sub, options->directory);
+  sub->callback([options, &chosen] { chosen = [options] { return verify(*options); }; });
 }
 
 }  // namespace moetrace::cli
