@@ -5,6 +5,7 @@
 
 #include "producer/producer.h"
 #include "producer/test_segment.hpp"
+#include "shm/collector_segment.hpp"
 
 namespace moetrace {
 

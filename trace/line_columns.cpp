@@ -140,7 +140,7 @@ class Columns {
   bool fit_ = true;
 };
 
-struct Kind {
+struct LineKind {
   uint32_t operator()(const Unknown&) const { return 0; }
   uint32_t operator()(const Route&) const { return 0; }
   uint32_t operator()(const Step&) const { return MOETRACE_READER_STEP; }
@@ -156,7 +156,7 @@ struct Kind {
 }  // namespace
 
 uint32_t kind_of(const Content& content) {
-  return std::visit(Kind{}, content);
+  return std::visit(LineKind{}, content);
 }
 
 bool fill_line(const Content& content, moetrace_reader_place place, moetrace_reader_line& line) {

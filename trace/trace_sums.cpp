@@ -5,10 +5,10 @@ namespace {
 
 // No trace counts further: at ten million rows a second it would take 3,600 years. So sums of a few
 // numbers can't overflow.
-constexpr std::uint64_t kMost = std::uint64_t{1} << 60;
+constexpr std::uint64_t kMostOfEach = std::uint64_t{1} << 60;
 
 std::string too_large(const char* key, std::uint64_t found) {
-  return found > kMost ? "\"" + std::string(key) + "\" is " + std::to_string(found) +
+  return found > kMostOfEach ? "\"" + std::string(key) + "\" is " + std::to_string(found) +
                              ", which is more than a trace can count"
                        : std::string();
 }
