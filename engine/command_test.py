@@ -19,9 +19,16 @@ ENGINE = None
 
 
 def run(*arguments, **environment):
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("MOETRACE", "VLLM_LOG"))}
+    clean = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("MOETRACE", "VLLM_LOG"))
+    }
     return subprocess.run(
-        [ENGINE, *map(str, arguments)], capture_output=True, timeout=300, env={**clean, **environment}
+        [ENGINE, *map(str, arguments)],
+        capture_output=True,
+        timeout=300,
+        env={**clean, **environment},
     )
 
 
@@ -55,7 +62,17 @@ class Command(unittest.TestCase):
         (self.model / name).write_bytes(content)
 
     def generate(self, *more, **environment):
-        return run("generate", "--model", self.model, "--prompts", self.prompts, "--max-new-tokens", 4, *more, **environment)
+        return run(
+            "generate",
+            "--model",
+            self.model,
+            "--prompts",
+            self.prompts,
+            "--max-new-tokens",
+            4,
+            *more,
+            **environment,
+        )
 
     def expect_failure(self, result, code, *words):
         text = result.stderr.decode()
@@ -69,9 +86,14 @@ class Command(unittest.TestCase):
 
     def test_a_full_standard_output_is_an_error(self):
         with open("/dev/full", "wb") as full:
-            result = subprocess.run([ENGINE, "--version"], stdout=full, stderr=subprocess.PIPE, timeout=300)
+            result = subprocess.run(
+                [ENGINE, "--version"], stdout=full, stderr=subprocess.PIPE, timeout=300
+            )
         self.assertEqual(result.returncode, 1)
-        self.assertTrue(result.stderr.startswith(b"moetrace-engine: standard output: can't write all of it"), result.stderr)
+        self.assertTrue(
+            result.stderr.startswith(b"moetrace-engine: standard output: can't write all of it"),
+            result.stderr,
+        )
 
     def test_generates_json_lines(self):
         result = self.generate()
@@ -85,10 +107,18 @@ class Command(unittest.TestCase):
         self.assertNotIn(b"\r", result.stderr)  # no progress bar, as this is not a terminal
 
     def test_compare_writes_timing_and_the_same_texts(self):
-        plain, compared, timing = (self.model / name for name in ("plain.jsonl", "compared.jsonl", "timing.json"))
+        plain, compared, timing = (
+            self.model / name for name in ("plain.jsonl", "compared.jsonl", "timing.json")
+        )
         self.assertEqual(self.generate("--output", plain).returncode, 0)
         result = self.generate(
-            "--compare", "--output", compared, "--timing", timing, MOETRACE="1", MOETRACE_DIR=str(self.model)
+            "--compare",
+            "--output",
+            compared,
+            "--timing",
+            timing,
+            MOETRACE="1",
+            MOETRACE_DIR=str(self.model),
         )
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertEqual(plain.read_bytes(), compared.read_bytes())
@@ -114,19 +144,28 @@ class Command(unittest.TestCase):
         self.assertEqual(result.returncode, 0)
         self.assertEqual(len(result.stdout.splitlines()), 2)
         self.assertTrue(result.stderr.startswith(b"moetrace-engine: not traced: "), result.stderr)
-        compared = self.generate("--compare", MOETRACE="1", MOETRACE_DIR=str(self.model / "nowhere"))
+        compared = self.generate(
+            "--compare", MOETRACE="1", MOETRACE_DIR=str(self.model / "nowhere")
+        )
         self.expect_failure(compared, 1)
 
     def test_says_once_that_nobody_collects(self):
-        result = self.generate(MOETRACE="1", MOETRACE_DIR=str(self.model), MOETRACE_SESSION="nobodys")
+        result = self.generate(
+            MOETRACE="1", MOETRACE_DIR=str(self.model), MOETRACE_SESSION="nobodys"
+        )
         self.assertEqual(result.returncode, 0, result.stderr)
         first, last = result.stderr.decode().splitlines()
-        self.assertRegex(first, r"\Amoetrace-engine: no collector serves this trace yet: the ring keeps the first \d+ records; "
-                                rf"start moetraced --session nobodys --directory {self.model}\Z")
+        self.assertRegex(
+            first,
+            r"\Amoetrace-engine: no collector serves this trace yet: the ring keeps the first \d+ records; "
+            rf"start moetraced --session nobodys --directory {self.model}\Z",
+        )
         self.assertRegex(last, r", traced: \d+ records, 0 dropped\Z")
         with open(self.model / "moetrace.v1.served.0.collector", "w", encoding="ascii") as claim:
             fcntl.lockf(claim, fcntl.LOCK_EX, 1)  # as a collector does
-            result = self.generate(MOETRACE="1", MOETRACE_DIR=str(self.model), MOETRACE_SESSION="served")
+            result = self.generate(
+                MOETRACE="1", MOETRACE_DIR=str(self.model), MOETRACE_SESSION="served"
+            )
         self.assertEqual(len(result.stderr.splitlines()), 1, result.stderr)
 
     def test_no_folder(self):
@@ -179,12 +218,33 @@ class Command(unittest.TestCase):
         begin = 8 + struct.unpack("<Q", whole[:8])[0]
         header = whole[8:begin].replace(b'"BF16"', b'"F16" ')
         count = (len(whole) - begin) // 2
-        numbers = array.array("f", array.array("I", [bits << 16 for bits in array.array("H", whole[begin:])]).tobytes())
+        numbers = array.array(
+            "f",
+            array.array("I", [bits << 16 for bits in array.array("H", whole[begin:])]).tobytes(),
+        )
         self.replace("model.safetensors", whole[:8] + header + struct.pack(f"<{count}e", *numbers))
-        self.edit_config(**{key: "float16" for key in ("dtype", "torch_dtype")
-                            if key in json.loads((self.whole / "config.json").read_text())})
-        got = [[json.loads(line)["token_ids"] for line in result.stdout.splitlines()]
-               for result in (self.generate(), run("generate", "--model", self.whole, "--prompts", self.prompts, "--max-new-tokens", 4))]
+        self.edit_config(
+            **{
+                key: "float16"
+                for key in ("dtype", "torch_dtype")
+                if key in json.loads((self.whole / "config.json").read_text())
+            }
+        )
+        got = [
+            [json.loads(line)["token_ids"] for line in result.stdout.splitlines()]
+            for result in (
+                self.generate(),
+                run(
+                    "generate",
+                    "--model",
+                    self.whole,
+                    "--prompts",
+                    self.prompts,
+                    "--max-new-tokens",
+                    4,
+                ),
+            )
+        ]
         self.assertEqual(got[0], got[1])
         self.assertEqual(len(got[0]), 2)
 
@@ -201,7 +261,9 @@ class Command(unittest.TestCase):
         for name in ("config.json", "tokenizer.json", "generation_config.json"):
             self.replace(name, b"{")
             self.expect_failure(self.generate(), 1, name, "JSON")
-            self.replace(name, json.dumps(json.loads((self.whole / name).read_bytes())).encode("utf-16"))
+            self.replace(
+                name, json.dumps(json.loads((self.whole / name).read_bytes())).encode("utf-16")
+            )
             self.expect_failure(self.generate(), 1, name, "UTF-16")
             self.replace(name, b"\xef\xbb\xbf" + (self.whole / name).read_bytes())
             self.assertEqual(self.generate().returncode, 0)
@@ -211,13 +273,24 @@ class Command(unittest.TestCase):
         self.expect_failure(self.generate(), 1, "tokenizer.json")
 
     def test_prompt_files(self):
-        for content, word in ((b"", "empty"), (b"a\n\n---\n\n", "prompt 1"), (b"\xff", "UTF-8"), (b"x" * 9000, "positions")):
+        for content, word in (
+            (b"", "empty"),
+            (b"a\n\n---\n\n", "prompt 1"),
+            (b"\xff", "UTF-8"),
+            (b"x" * 9000, "positions"),
+        ):
             prompts = self.model / "p.txt"
             prompts.write_bytes(content)
             result = run("generate", "--model", self.model, "--prompts", prompts)
             self.expect_failure(result, 1, word)
-        self.expect_failure(run("generate", "--model", self.model, "--prompts", self.model / "none"), 1, "No such file")
-        self.expect_failure(run("generate", "--model", self.model, "--prompts", self.model), 1, "folder")
+        self.expect_failure(
+            run("generate", "--model", self.model, "--prompts", self.model / "none"),
+            1,
+            "No such file",
+        )
+        self.expect_failure(
+            run("generate", "--model", self.model, "--prompts", self.model), 1, "folder"
+        )
 
     def test_prompt_file_of_windows(self):
         lines = b"Two and two?\r\n\r\n---\r\n\r\nA second prompt, a little longer.\r\n"
@@ -226,27 +299,61 @@ class Command(unittest.TestCase):
             self.prompts.write_bytes(content)
             result = self.generate()
             self.assertEqual(result.returncode, 0, result.stderr)
-            done = [json.loads(line)["prompt_tokens"] for line in result.stdout.decode().splitlines()]
+            done = [
+                json.loads(line)["prompt_tokens"] for line in result.stdout.decode().splitlines()
+            ]
             self.assertEqual(done, [len("Two and two?"), len("A second prompt, a little longer.")])
         self.prompts.write_bytes("Two and two?".encode("utf-16"))
         self.expect_failure(self.generate(), 1, "p.txt: UTF-16", "save the file as UTF-8")
 
     def test_output_that_cannot_be_written(self):
-        self.expect_failure(self.generate("--output", self.model / "no" / "texts.jsonl"), 1, "texts.jsonl")
+        self.expect_failure(
+            self.generate("--output", self.model / "no" / "texts.jsonl"), 1, "texts.jsonl"
+        )
 
     def test_usage(self):
         commands = "init-model, prompts, generate; see moetrace-engine --help\n"
-        self.expect_failure(run(), 2, f"moetrace-engine: a command is missing: expected one of {commands}")
-        self.expect_failure(run("conjure"), 2, f"moetrace-engine: unknown command 'conjure': expected one of {commands}")
-        self.expect_failure(run("generate"), 2, "generate: --model is missing; see moetrace-engine generate --help\n")
-        self.expect_failure(self.generate("--modle", "x"), 2, "generate: unknown option --modle; see")
-        self.expect_failure(self.generate("--max-new-tokens", 0), 2, "--max-new-tokens: '0': expected an integer from 1 to 1048576;")
-        self.expect_failure(self.generate("--batch", "ten"), 2, "--batch: 'ten': expected an integer from 1 to 4096;")
-        self.expect_failure(self.generate("--device", "abacus"), 2, "--device: 'abacus': expected one of cpu, cuda;")
-        self.expect_failure(run("init-model", "--dtype", "int4", self.model), 2, "--dtype: 'int4': expected one of float32, bfloat16;")
-        self.expect_failure(self.generate("--batch", "4x"), 2, "--batch: '4x': expected an integer from 1 to 4096;")
+        self.expect_failure(
+            run(), 2, f"moetrace-engine: a command is missing: expected one of {commands}"
+        )
+        self.expect_failure(
+            run("conjure"),
+            2,
+            f"moetrace-engine: unknown command 'conjure': expected one of {commands}",
+        )
+        self.expect_failure(
+            run("generate"),
+            2,
+            "generate: --model is missing; see moetrace-engine generate --help\n",
+        )
+        self.expect_failure(
+            self.generate("--modle", "x"), 2, "generate: unknown option --modle; see"
+        )
+        self.expect_failure(
+            self.generate("--max-new-tokens", 0),
+            2,
+            "--max-new-tokens: '0': expected an integer from 1 to 1048576;",
+        )
+        self.expect_failure(
+            self.generate("--batch", "ten"),
+            2,
+            "--batch: 'ten': expected an integer from 1 to 4096;",
+        )
+        self.expect_failure(
+            self.generate("--device", "abacus"), 2, "--device: 'abacus': expected one of cpu, cuda;"
+        )
+        self.expect_failure(
+            run("init-model", "--dtype", "int4", self.model),
+            2,
+            "--dtype: 'int4': expected one of float32, bfloat16;",
+        )
+        self.expect_failure(
+            self.generate("--batch", "4x"), 2, "--batch: '4x': expected an integer from 1 to 4096;"
+        )
         self.expect_failure(self.generate("--compare=4x"), 2, "generate: --compare takes no value;")
-        self.expect_failure(self.generate("--timing="), 2, "generate: --timing: its value is missing;")
+        self.expect_failure(
+            self.generate("--timing="), 2, "generate: --timing: its value is missing;"
+        )
         self.assertEqual(run("--help").returncode, 0)
         self.assertRegex(run("--version").stdout, rb"^moetrace-engine \d+\.\d+\.\d+\n$")
         self.assertIn(b"--compare", run("generate", "--help").stdout)
@@ -259,10 +366,16 @@ class Command(unittest.TestCase):
 
     def test_prompts_command(self):
         source, target = self.model / "q.jsonl", self.model / "p.txt"
-        source.write_text('{"question": "one?\\n", "answer": "1"}\n{"question": "två?"}\n{"question": "3"}\n')
-        self.assertEqual(run("prompts", "--gsm8k", source, "--first", 2, "-o", target).returncode, 0)
+        source.write_text(
+            '{"question": "one?\\n", "answer": "1"}\n{"question": "två?"}\n{"question": "3"}\n'
+        )
+        self.assertEqual(
+            run("prompts", "--gsm8k", source, "--first", 2, "-o", target).returncode, 0
+        )
         self.assertEqual(target.read_bytes(), "one?\n\n\n---\n\ntvå?".encode())
-        self.expect_failure(run("prompts", "--gsm8k", source, "--first", 4, "-o", target), 1, "only 3")
+        self.expect_failure(
+            run("prompts", "--gsm8k", source, "--first", 4, "-o", target), 1, "only 3"
+        )
         self.expect_failure(run("prompts", "--gsm8k", self.prompts, "-o", target), 1, "line 1")
 
     def test_init_model_leaves_other_folders_alone(self):
@@ -276,7 +389,9 @@ class Command(unittest.TestCase):
         data = (self.whole / "model.safetensors").read_bytes()
         (length,) = struct.unpack("<Q", data[:8])
         header = json.loads(data[8 : 8 + length])
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        ends = [
+            entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"
+        ]
         self.assertEqual(max(ends), len(data) - 8 - length)
         self.assertEqual(length % 8, 0)
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Finds an include that leads where no arrow of the architecture does. Exit code 1 and a line for each."""
+
 import pathlib
 import re
 import sys
@@ -19,8 +20,12 @@ ARROWS = {
 # The arrows that few may use: the engine needs the layer mask alone (its tests a folder), and of the daemon only what replays, tests or measures
 # writes rings.
 NARROW = {
-    ("engine", "shm"): lambda file, header: header in {"shm/layer_mask.hpp", "shm/test_directory.hpp"},
-    ("daemon", "producer"): lambda file, header: re.search(r"replay|test|bench", file.name) is not None,
+    ("engine", "shm"): lambda file, header: (
+        header in {"shm/layer_mask.hpp", "shm/test_directory.hpp"}
+    ),
+    ("daemon", "producer"): lambda file, header: (
+        re.search(r"replay|test|bench", file.name) is not None
+    ),
 }
 found = []
 for room, allowed in ARROWS.items():
@@ -33,6 +38,8 @@ for room, allowed in ARROWS.items():
             if other not in ARROWS:
                 continue
             if other not in {room, "common"} and not (other in allowed and narrow(file, header)):
-                found.append(f"{file.relative_to(ROOT)} includes {header}: {room} must not know {other}")
+                found.append(
+                    f"{file.relative_to(ROOT)} includes {header}: {room} must not know {other}"
+                )
 print("\n".join(found))
 sys.exit(1 if found else 0)

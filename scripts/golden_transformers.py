@@ -10,13 +10,21 @@ import tempfile
 
 import numpy as np
 import torch
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
 from transformers.models.qwen2_moe.modeling_qwen2_moe import Qwen2MoeTopKRouter
 
-QWEN2_PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+QWEN2_PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 # Written for these tests: digits, white space of every kind, contractions, emoji with joiners, scripts, marks, special tokens.
 SENTENCES = [
@@ -48,7 +56,10 @@ def train_tokenizer(kind, texts):
     if kind == "qwen2":
         tokenizer.normalizer = normalizers.NFC()
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.Split(Regex(QWEN2_PATTERN), behavior="isolated", invert=False), byte_level]
+            [
+                pre_tokenizers.Split(Regex(QWEN2_PATTERN), behavior="isolated", invert=False),
+                byte_level,
+            ]
         )
     else:
         tokenizer.pre_tokenizer = byte_level
@@ -102,7 +113,9 @@ def run_reference(model, prompts, new_tokens):
     model = model.float().eval()
     seen = []
     hooks = [
-        module.register_forward_hook(lambda _module, _args, out: seen.append((out[2].clone(), out[1].clone())))
+        module.register_forward_hook(
+            lambda _module, _args, out: seen.append((out[2].clone(), out[1].clone()))
+        )
         for module in model.modules()
         if isinstance(module, Qwen2MoeTopKRouter)
     ]
@@ -111,13 +124,17 @@ def run_reference(model, prompts, new_tokens):
         tokens, cache, fed, logits, ids, weights = list(prompt), None, 0, [], [], []
         while len(tokens) < len(prompt) + new_tokens:
             seen.clear()
-            result = model(input_ids=torch.tensor([tokens[fed:]]), past_key_values=cache, use_cache=True)
+            result = model(
+                input_ids=torch.tensor([tokens[fed:]]), past_key_values=cache, use_cache=True
+            )
             cache, fed = result.past_key_values, len(tokens)
             logits.append(result.logits[0].float().numpy())
             ids.append(np.stack([i.numpy() for i, _ in seen], axis=1))
             weights.append(np.stack([w.float().numpy() for _, w in seen], axis=1))
             tokens.append(int(result.logits[0, -1].argmax()))
-        requests.append((tokens, np.concatenate(logits), np.concatenate(ids), np.concatenate(weights)))
+        requests.append(
+            (tokens, np.concatenate(logits), np.concatenate(ids), np.concatenate(weights))
+        )
     for hook in hooks:
         hook.remove()
     return requests
@@ -129,8 +146,13 @@ def write_reference(path, requests, prompts):
     gaps = [np.min(-np.diff(weights, axis=-1)) for *_, weights in requests]
     header = {
         "requests": [
-            {"prompt_tokens": len(prompt), "tokens": tokens, "layers": ids.shape[1], "top_k": ids.shape[2],
-             "vocab": logits.shape[1]}
+            {
+                "prompt_tokens": len(prompt),
+                "tokens": tokens,
+                "layers": ids.shape[1],
+                "top_k": ids.shape[2],
+                "vocab": logits.shape[1],
+            }
             for prompt, (tokens, logits, ids, _) in zip(prompts, requests)
         ]
     }
@@ -138,7 +160,11 @@ def write_reference(path, requests, prompts):
     with open(path, "wb") as out:
         out.write(struct.pack("<Q", len(text)) + text)
         for _, logits, ids, weights in requests:
-            out.write(ids.astype("<u1").tobytes() + weights.astype("<f4").tobytes() + logits.astype("<f4").tobytes())
+            out.write(
+                ids.astype("<u1").tobytes()
+                + weights.astype("<f4").tobytes()
+                + logits.astype("<f4").tobytes()
+            )
     print(f"{path}: {path.stat().st_size} bytes, smallest gap within the top-k {min(gaps):.2g}")
 
 
@@ -148,7 +174,9 @@ def write_random_model(engine, out):
     prompts = [list(b"How many eggs are left?"), list("Zwölf, sagte er.\n".encode())]
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([engine, "init-model", folder], check=True)
-        model = Qwen2MoeForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager")
+        model = Qwen2MoeForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager"
+        )
         write_reference(out / "random_model.golden", run_reference(model, prompts, 9), prompts)
 
 
@@ -157,11 +185,25 @@ def write_small_model(out):
     tied embeddings, renormalised weights, rope_parameters."""
     torch.manual_seed(7)
     config = Qwen2MoeConfig(
-        vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4,
-        num_key_value_heads=2, moe_intermediate_size=16, shared_expert_intermediate_size=40, num_experts=8,
-        num_experts_per_tok=3, norm_topk_prob=True, mlp_only_layers=[1], tie_word_embeddings=True,
-        max_position_embeddings=256, rope_parameters={"rope_type": "default", "rope_theta": 50000.0},
-        use_sliding_window=False, bos_token_id=None, eos_token_id=[95], pad_token_id=None,
+        vocab_size=96,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        moe_intermediate_size=16,
+        shared_expert_intermediate_size=40,
+        num_experts=8,
+        num_experts_per_tok=3,
+        norm_topk_prob=True,
+        mlp_only_layers=[1],
+        tie_word_embeddings=True,
+        max_position_embeddings=256,
+        rope_parameters={"rope_type": "default", "rope_theta": 50000.0},
+        use_sliding_window=False,
+        bos_token_id=None,
+        eos_token_id=[95],
+        pad_token_id=None,
     )
     model = Qwen2MoeForCausalLM(config)
     with torch.no_grad():
@@ -173,7 +215,9 @@ def write_small_model(out):
     folder = out / "small_model"
     shutil.rmtree(folder, ignore_errors=True)
     model.to(torch.bfloat16).save_pretrained(folder, max_shard_size="48KB")
-    reference = Qwen2MoeForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager")
+    reference = Qwen2MoeForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager"
+    )
     prompts = [[1, 5, 9, 70, 33, 2, 2, 90, 14], [60, 61, 62]]
     write_reference(out / "small_model.golden", run_reference(reference, prompts, 8), prompts)
 

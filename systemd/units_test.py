@@ -1,4 +1,5 @@
 """Checks the unit, its user and its directory without a running systemd."""
+
 import json
 import os
 import pathlib
@@ -24,14 +25,22 @@ class Units(unittest.TestCase):
 
     def unit_with_program(self, program):
         """The installed unit with an existing program: `systemd-analyze verify` looks for it."""
-        text, found = re.subn(r"^ExecStart=\S+", f"ExecStart={program}", UNIT.read_text(), flags=re.M)
+        text, found = re.subn(
+            r"^ExecStart=\S+", f"ExecStart={program}", UNIT.read_text(), flags=re.M
+        )
         self.assertEqual(found, 1)
         unit = self.folder / "moetraced.service"
         unit.write_text(text)
         return unit
 
     def test_unit_is_understood(self):
-        result = run("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", self.unit_with_program("/bin/true"))
+        result = run(
+            "systemd-analyze",
+            "verify",
+            "--man=no",
+            "--recursive-errors=no",
+            self.unit_with_program("/bin/true"),
+        )
         self.assertEqual((result.returncode, result.stderr.strip()), (0, ""))
 
     def test_unit_is_locked_down(self):
@@ -40,8 +49,14 @@ class Units(unittest.TestCase):
         exposure = re.search(r"exposure level for \S+: ([0-9.]+)", result.stdout)
         self.assertIsNotNone(exposure, result.stdout + result.stderr)
         table = run("systemd-analyze", "security", "--offline=yes", "--json=short", unit)
-        open_points = [row for row in json.loads(table.stdout) if row.get("exposure") not in (None, "", "0", "0.0")]
-        self.assertLessEqual(float(exposure.group(1)), MAX_EXPOSURE, json.dumps(open_points, indent=1))
+        open_points = [
+            row
+            for row in json.loads(table.stdout)
+            if row.get("exposure") not in (None, "", "0", "0.0")
+        ]
+        self.assertLessEqual(
+            float(exposure.group(1)), MAX_EXPOSURE, json.dumps(open_points, indent=1)
+        )
 
     def test_unit_serves_only_its_own_directories(self):
         text = UNIT.read_text()
@@ -52,8 +67,15 @@ class Units(unittest.TestCase):
 
     def test_documentation_is_installed(self):
         prefix = self.folder / "prefix"
-        result = run(os.environ["MOETRACE_CMAKE"], "--install", os.environ["MOETRACE_UNIT_BUILD"], "--component", "systemd",
-                     "--prefix", prefix)
+        result = run(
+            os.environ["MOETRACE_CMAKE"],
+            "--install",
+            os.environ["MOETRACE_UNIT_BUILD"],
+            "--component",
+            "systemd",
+            "--prefix",
+            prefix,
+        )
         self.assertEqual(result.returncode, 0, result.stderr)
         [unit] = prefix.rglob("moetraced.service")
         [document] = re.findall(r"^Documentation=file:(/.*)$", unit.read_text(), re.M)

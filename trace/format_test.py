@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 """What trace/FORMAT.md shows is true: its check runs on its whole trace and finds what is wrong, and its examples are golden lines.
 
-    format_test.py TRACE_FOLDER
+format_test.py TRACE_FOLDER
 """
+
 import json
 import pathlib
 import re
@@ -20,7 +21,11 @@ def blocks(language):
 
 
 def golden(pattern):
-    return [line for path in sorted((TRACE / "testdata/golden").glob(pattern)) for line in path.read_text().splitlines()]
+    return [
+        line
+        for path in sorted((TRACE / "testdata/golden").glob(pattern))
+        for line in path.read_text().splitlines()
+    ]
 
 
 class Format(unittest.TestCase):
@@ -34,7 +39,12 @@ class Format(unittest.TestCase):
     def run_check(self, lines):
         (self.folder / "check.py").write_text(self.check)
         (self.folder / "t.jsonl").write_text("".join(line + "\n" for line in lines))
-        done = subprocess.run([sys.executable, "-B", "check.py", "t.jsonl"], cwd=self.folder, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-B", "check.py", "t.jsonl"],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+        )
         return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
 
     def test_the_check_accepts_the_whole_trace(self):
@@ -44,7 +54,9 @@ class Format(unittest.TestCase):
         lines = self.whole.splitlines()
         for number, line in enumerate(lines):
             if json.loads(line)["type"] in ("step", "route", "loss"):
-                self.assertIn("is missing", self.run_check(lines[:number] + lines[number + 1:]), line)
+                self.assertIn(
+                    "is missing", self.run_check(lines[:number] + lines[number + 1 :]), line
+                )
 
     def test_the_check_adds_up(self):
         lines = self.whole.splitlines()
@@ -55,11 +67,24 @@ class Format(unittest.TestCase):
 
     def test_the_check_knows_parts_and_torn_rows(self):
         meta = self.whole.splitlines()[0]
-        part = ('{"type":"part","part":2,"seq":5,"event":4,"step":1,"open":3,"dropped_total":0,"attempted_total":8,"delivered_total":5,'
-                '"filtered_total":0,"torn_total":0,"event_lost_total":0}')
-        torn = ['{"type":"torn","first_seq":6,"count":1}', '{"type":"torn","first_seq":null,"count":1}']
+        part = (
+            '{"type":"part","part":2,"seq":5,"event":4,"step":1,"open":3,"dropped_total":0,"attempted_total":8,"delivered_total":5,'
+            '"filtered_total":0,"torn_total":0,"event_lost_total":0}'
+        )
+        torn = [
+            '{"type":"torn","first_seq":6,"count":1}',
+            '{"type":"torn","first_seq":null,"count":1}',
+        ]
         lost = '{"type":"loss","dropped":7,"dropped_total":7,"cause":"event_ring_full","after_seq":6,"event_lost_total":7}'
-        end = {"type": "end", "attempted": 10, "delivered": 0, "filtered": 1, "dropped": 7, "torn": 2, "status": "closed"}
+        end = {
+            "type": "end",
+            "attempted": 10,
+            "delivered": 0,
+            "filtered": 1,
+            "dropped": 7,
+            "torn": 2,
+            "status": "closed",
+        }
         self.assertEqual(self.run_check([meta, part, *torn, lost, json.dumps(end)]), "good")
         continued = json.dumps({**end, "attempted": 9, "torn": 1, "status": "continued", "open": 1})
         self.assertEqual(self.run_check([meta, part, torn[0], lost, continued]), "good")
@@ -83,9 +108,15 @@ class Format(unittest.TestCase):
         tables = "\n".join(re.findall(r"^\|.*\|$", TEXT, re.M))
         for line in map(json.loads, golden("*.json*")):
             for key, value in line.items():
-                for name in [key, *(f"{key}.{inner}" for inner in value if key in ("router", "cost"))] if isinstance(value, dict) else [key]:
+                for name in (
+                    [key, *(f"{key}.{inner}" for inner in value if key in ("router", "cost"))]
+                    if isinstance(value, dict)
+                    else [key]
+                ):
                     short = "…_total" if name.endswith("_total") else name
-                    self.assertTrue(f"`{name}`" in tables or f"`{short}`" in tables or name == "type", name)
+                    self.assertTrue(
+                        f"`{name}`" in tables or f"`{short}`" in tables or name == "type", name
+                    )
 
 
 if __name__ == "__main__":

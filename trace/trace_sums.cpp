@@ -9,8 +9,8 @@ constexpr std::uint64_t kMostOfEach = std::uint64_t{1} << 60;
 
 std::string too_large(const char* key, std::uint64_t found) {
   return found > kMostOfEach ? "\"" + std::string(key) + "\" is " + std::to_string(found) +
-                             ", which is more than a trace can count"
-                       : std::string();
+                                   ", which is more than a trace can count"
+                             : std::string();
 }
 
 // All six totals, none of them missing or too large; "" if so.

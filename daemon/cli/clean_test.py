@@ -3,6 +3,7 @@
 
 usage: clean_test.py BIN_DIR    (unittest options may follow)
 """
+
 import json
 import os
 import pathlib
@@ -14,7 +15,9 @@ import cli_case
 from cli_case import CliTest, plain_log, program, rows_of
 
 
-@unittest.skipIf(os.access("/run/moetrace", os.W_OK), "/run/moetrace is here: collectors publish there")
+@unittest.skipIf(
+    os.access("/run/moetrace", os.W_OK), "/run/moetrace is here: collectors publish there"
+)
 class CleanTest(CliTest):
     def setUp(self):
         super().setUp()
@@ -23,18 +26,36 @@ class CleanTest(CliTest):
     def left(self):
         """Files in the ring directory and in the runtime folder."""
         runtime = self.path("moetrace")
-        return sorted(os.listdir(self.rings)) + (sorted(os.listdir(runtime)) if os.path.isdir(runtime) else [])
+        return sorted(os.listdir(self.rings)) + (
+            sorted(os.listdir(runtime)) if os.path.isdir(runtime) else []
+        )
 
     def killed_run(self):
         """The files of a `moetrace run` whose processes were all killed before its command made a ring."""
-        run = self.start("moetrace", "run", "-o", "killed.jsonl", "--", "sh", "-c", "echo running; exec sleep 1000",
-                         start_new_session=True)
+        run = self.start(
+            "moetrace",
+            "run",
+            "-o",
+            "killed.jsonl",
+            "--",
+            "sh",
+            "-c",
+            "echo running; exec sleep 1000",
+            start_new_session=True,
+        )
         self.assertEqual(run.stdout.readline(), "running\n")
-        collector = [pid for pid in cli_case.children(run.pid)
-                     if "moetraced" in pathlib.Path(f"/proc/{pid}/cmdline").read_text()]
+        collector = [
+            pid
+            for pid in cli_case.children(run.pid)
+            if "moetraced" in pathlib.Path(f"/proc/{pid}/cmdline").read_text()
+        ]
         self.assertEqual(len(collector), 1)
         # Stop the run first: otherwise it would start another collector, or end this one.
-        for pid, number in ((run.pid, signal.SIGSTOP), (collector[0], signal.SIGKILL), (run.pid, signal.SIGKILL)):
+        for pid, number in (
+            (run.pid, signal.SIGSTOP),
+            (collector[0], signal.SIGKILL),
+            (run.pid, signal.SIGKILL),
+        ):
             os.kill(pid, number)
         os.killpg(run.pid, signal.SIGKILL)
         run.communicate()
@@ -43,8 +64,12 @@ class CleanTest(CliTest):
     def killed_replay(self, session="dead"):
         """Makes a ring that no collector has seen; returns its number of rows."""
         plain_log(self.path("log.jsonl"), passes=5000)
-        replay = self.start_in(session, "moetrace", "replay", "--num-experts", "16", "--rate", "400", "log.jsonl")
-        self.wait_for(lambda: [s for s in self.status(session) if s["recorded"] > 0], "rows in the ring")
+        replay = self.start_in(
+            session, "moetrace", "replay", "--num-experts", "16", "--rate", "400", "log.jsonl"
+        )
+        self.wait_for(
+            lambda: [s for s in self.status(session) if s["recorded"] > 0], "rows in the ring"
+        )
         replay.kill()
         replay.communicate()
         return self.status(session)[0]
@@ -56,13 +81,19 @@ class CleanTest(CliTest):
         return process
 
     def status(self, session):
-        done = subprocess.run([program("moetrace"), "status", "--json", "--session", session], env=self.env, capture_output=True,
-                              text=True)
+        done = subprocess.run(
+            [program("moetrace"), "status", "--json", "--session", session],
+            env=self.env,
+            capture_output=True,
+            text=True,
+        )
         return json.loads(done.stdout or "[]")
 
     def test_the_next_start_removes_what_a_killed_run_left(self):
-        for begin in (["moetrace", "run", "-o", "next.jsonl", "--", "true"],
-                      ["moetraced", "--output-dir", ".", "--session", "other"]):
+        for begin in (
+            ["moetrace", "run", "-o", "next.jsonl", "--", "true"],
+            ["moetraced", "--output-dir", ".", "--session", "other"],
+        ):
             self.killed_run()
             self.assertEqual(len(self.left()), 3, self.left())
             process = self.start(*begin)
@@ -96,12 +127,20 @@ class CleanTest(CliTest):
         rows = self.killed_replay()["recorded"]
         ring = [name for name in os.listdir(self.rings) if name.endswith(".ring")][0]
         said = self.moetrace("clean")
-        self.assertRegex(said, rf"kept {self.rings}/{ring}: [\d,]+ rows not delivered; drain it with ")
+        self.assertRegex(
+            said, rf"kept {self.rings}/{ring}: [\d,]+ rows not delivered; drain it with "
+        )
         self.assertIn("removed 0 files, kept 1 ring\n", said)
         command = said.split("drain it with ")[1].split(", or")[0].split()
         self.assertEqual(command[0], "moetraced")
-        done = subprocess.run([program("moetraced"), *command[1:], "--publish", "none", "--output", "out.jsonl"], env=self.env,
-                              cwd=self.dir, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [program("moetraced"), *command[1:], "--publish", "none", "--output", "out.jsonl"],
+            env=self.env,
+            cwd=self.dir,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertGreaterEqual(len(rows_of(self.path("out.jsonl"))), rows)
         self.assertEqual(self.left(), [])
@@ -111,16 +150,26 @@ class CleanTest(CliTest):
         shown = self.moetrace("clean", "--discard-rows", "--dry-run")
         self.assertIn("would remove 2 files, kept 0 rings\n", shown)
         self.assertEqual(len(self.left()), 2)
-        self.assertEqual(self.moetrace("clean", "--discard-rows", "--session", "other"), "removed 0 files, kept 0 rings\n")
+        self.assertEqual(
+            self.moetrace("clean", "--discard-rows", "--session", "other"),
+            "removed 0 files, kept 0 rings\n",
+        )
         self.assertEqual(len(self.left()), 2)
-        self.assertIn("removed 2 files, kept 0 rings\n", self.moetrace("clean", "--discard-rows", "--session", "dead"))
+        self.assertIn(
+            "removed 2 files, kept 0 rings\n",
+            self.moetrace("clean", "--discard-rows", "--session", "dead"),
+        )
         self.assertEqual(self.left(), [])
 
     def test_a_living_engine_is_left_alone(self):
         plain_log(self.path("log.jsonl"), passes=5000)
-        replay = self.start_in("live", "moetrace", "replay", "--num-experts", "16", "--rate", "400", "log.jsonl")
+        replay = self.start_in(
+            "live", "moetrace", "replay", "--num-experts", "16", "--rate", "400", "log.jsonl"
+        )
         self.wait_for(lambda: self.status("live"), "the ring")
-        self.assertEqual(self.moetrace("clean", "--discard-rows"), "removed 0 files, kept 0 rings\n")
+        self.assertEqual(
+            self.moetrace("clean", "--discard-rows"), "removed 0 files, kept 0 rings\n"
+        )
         self.assertEqual(len(self.left()), 2)
         replay.kill()
 

@@ -2,6 +2,7 @@
 
 Shares no code with the project.
 """
+
 import json
 import os
 import shutil
@@ -28,7 +29,9 @@ def rows_of(path):
             row = json.loads(line)
             if row["type"] == "route":
                 weights = [float32(w) for w in row["topk_weights"]]
-                rows.append((row["req_id"], row["token_idx"], row["layer"], row["topk_ids"], weights))
+                rows.append(
+                    (row["req_id"], row["token_idx"], row["layer"], row["topk_ids"], weights)
+                )
     return rows
 
 
@@ -41,18 +44,48 @@ def plain_log(path, passes=4, layers=(0, 2), requests=("a", "ü b", None)):
     """A plain log: a prefill of 5 tokens a request, then decode steps; unknown ids and weights among them."""
     state = 1
     with open(path, "w", encoding="utf-8") as file:
-        meta = {"type": "meta", "model_id": "made/up", "vllm_version": "0", "torch_version": "0", "device": "cpu",
-                "seed": 7, "layers_logged": list(layers), "top_k": 3, "created_at": 1.0}
+        meta = {
+            "type": "meta",
+            "model_id": "made/up",
+            "vllm_version": "0",
+            "torch_version": "0",
+            "device": "cpu",
+            "seed": 7,
+            "layers_logged": list(layers),
+            "top_k": 3,
+            "created_at": 1.0,
+        }
         file.write(json.dumps(meta) + "\n")
         for number in range(passes):
             for layer in layers:
                 for request in requests:
                     for token in range(5) if number == 0 else [4 + number]:
                         state = state * 6364136223846793005 + 1442695040888963407 & (1 << 64) - 1
-                        ids = [state >> 33 & 15, None if token == 3 else state >> 40 & 15, state >> 50 & 15]
-                        weights = [struct.unpack("<f", struct.pack("<f", (state >> 20 & 0xFFFFF) / 3e6))[0], None, 1e-40]
-                        file.write(json.dumps({"type": "route", "req_id": request, "token_idx": token, "layer": layer,
-                                               "topk_ids": ids, "topk_weights": weights}) + "\n")
+                        ids = [
+                            state >> 33 & 15,
+                            None if token == 3 else state >> 40 & 15,
+                            state >> 50 & 15,
+                        ]
+                        weights = [
+                            struct.unpack("<f", struct.pack("<f", (state >> 20 & 0xFFFFF) / 3e6))[
+                                0
+                            ],
+                            None,
+                            1e-40,
+                        ]
+                        file.write(
+                            json.dumps(
+                                {
+                                    "type": "route",
+                                    "req_id": request,
+                                    "token_idx": token,
+                                    "layer": layer,
+                                    "topk_ids": ids,
+                                    "topk_weights": weights,
+                                }
+                            )
+                            + "\n"
+                        )
 
 
 def children(pid):
@@ -68,9 +101,16 @@ class CliTest(unittest.TestCase):
     def setUp(self):
         self.dir = tempfile.mkdtemp(prefix="moetrace-cli-")
         self.rings = tempfile.mkdtemp(prefix="moetrace-rings-", dir="/dev/shm")
-        self.env = {key: value for key, value in os.environ.items()
-                    if not key.startswith(("MOETRACE", "VLLM_LOG_MOE"))}
-        self.env |= {"MOETRACE_DIR": self.rings, "XDG_RUNTIME_DIR": self.dir, "MOETRACE_RING_MB": "1"}
+        self.env = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("MOETRACE", "VLLM_LOG_MOE"))
+        }
+        self.env |= {
+            "MOETRACE_DIR": self.rings,
+            "XDG_RUNTIME_DIR": self.dir,
+            "MOETRACE_RING_MB": "1",
+        }
         self.started = []
 
     def tearDown(self):
@@ -86,15 +126,30 @@ class CliTest(unittest.TestCase):
 
     def moetrace(self, *arguments, code=0, env=None):
         """Runs to its end; returns its standard output. `err` keeps its standard error."""
-        done = subprocess.run([program("moetrace"), *arguments], env=self.env | (env or {}), cwd=self.dir,
-                              capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            [program("moetrace"), *arguments],
+            env=self.env | (env or {}),
+            cwd=self.dir,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         self.err = done.stderr
-        self.assertEqual(done.returncode, code, f"moetrace {' '.join(arguments)}\n{done.stdout}{done.stderr}")
+        self.assertEqual(
+            done.returncode, code, f"moetrace {' '.join(arguments)}\n{done.stdout}{done.stderr}"
+        )
         return done.stdout
 
     def start(self, name, *arguments, **options):
-        process = subprocess.Popen([program(name), *arguments], env=self.env, cwd=self.dir,
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+        process = subprocess.Popen(
+            [program(name), *arguments],
+            env=self.env,
+            cwd=self.dir,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
         self.started.append(process)
         return process
 

@@ -3,6 +3,7 @@
 
 usage: full_output_test.py BIN_DIR    (unittest options may follow)
 """
+
 import os
 import subprocess
 
@@ -16,8 +17,15 @@ NO_ROOM = r"standard output: can't write all of it(: No space left on device)?; 
 class FullOutputTest(CliTest):
     def assert_full(self, name, *arguments):
         with open("/dev/full", "w", encoding="ascii") as full:
-            done = subprocess.run([program(name), *arguments], env=self.env, cwd=self.dir, stdout=full, stderr=subprocess.PIPE,
-                                  text=True, timeout=60)
+            done = subprocess.run(
+                [program(name), *arguments],
+                env=self.env,
+                cwd=self.dir,
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=60,
+            )
         self.assertEqual(done.returncode, 1, (name, arguments, done.stderr))
         self.assertRegex(done.stderr, f"(?m)^{name}: {NO_ROOM}", arguments)
         self.assertEqual(done.stderr.count("standard output"), 1)
@@ -59,27 +67,51 @@ class FullOutputTest(CliTest):
         self.live_replay()
         reader, writer = os.pipe()
         os.close(reader)
-        done = subprocess.run([program("moetrace"), "tail", "--topic", "meta", "--count", "1"], env=self.env, cwd=self.dir,
-                              stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+        done = subprocess.run(
+            [program("moetrace"), "tail", "--topic", "meta", "--count", "1"],
+            env=self.env,
+            cwd=self.dir,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
         os.close(writer)
         self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_a_closed_output_is_an_error(self):
-        done = subprocess.run(["sh", "-c", '"$0" --version >&-', program("moetrace")], env=self.env, capture_output=True, text=True,
-                              timeout=60)
+        done = subprocess.run(
+            ["sh", "-c", '"$0" --version >&-', program("moetrace")],
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         self.assertEqual(done.returncode, 1)
         self.assertRegex(done.stderr, r"\Amoetrace: standard output: can't write all of it")
 
     def test_nothing_is_said_into_a_file_that_has_a_closed_outputs_number(self):
         plain_log(self.path("plain.jsonl"))
         ready, write_end = os.pipe()
-        collector = subprocess.Popen(["sh", "-c", f'exec "$0" --output-dir traces --ready-fd {write_end} <&- >&- 2>&-',
-                                      program("moetraced")], env=self.env, cwd=self.dir, pass_fds=[write_end])
+        collector = subprocess.Popen(
+            [
+                "sh",
+                "-c",
+                f'exec "$0" --output-dir traces --ready-fd {write_end} <&- >&- 2>&-',
+                program("moetraced"),
+            ],
+            env=self.env,
+            cwd=self.dir,
+            pass_fds=[write_end],
+        )
         self.started.append(collector)
         os.close(write_end)
         with os.fdopen(ready, encoding="utf-8") as pipe:
             self.assertIn("ready", pipe.readline())
-        self.assertEqual({os.readlink(f"/proc/{collector.pid}/fd/{number}") for number in range(3)}, {"/dev/null"})
+        self.assertEqual(
+            {os.readlink(f"/proc/{collector.pid}/fd/{number}") for number in range(3)},
+            {"/dev/null"},
+        )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 
 usage: live_test.py BIN_DIR    (unittest options may follow)
 """
+
 import fcntl
 import json
 import os
@@ -24,13 +25,20 @@ class LiveTest(CliTest):
         """A long replay, once status shows it."""
         plain_log(self.path("long.jsonl"), passes=5000)
         self.env["MOETRACE_SESSION"] = session
-        replay = self.start("moetrace", "replay", "--num-experts", "16", "--rate", rate, "long.jsonl")
+        replay = self.start(
+            "moetrace", "replay", "--num-experts", "16", "--rate", rate, "long.jsonl"
+        )
 
         def segment():
-            done = subprocess.run([program("moetrace"), "status", "--json", "--session", session],
-                                  env=self.env, capture_output=True, text=True)
+            done = subprocess.run(
+                [program("moetrace"), "status", "--json", "--session", session],
+                env=self.env,
+                capture_output=True,
+                text=True,
+            )
             segments = json.loads(done.stdout or "[]")
             return segments and segments[0]["recorded"] > 0 and segments[0]
+
         return replay, self.wait_for(segment, "the replay's segment")
 
     def test_status_and_top_show_a_live_segment(self):
@@ -44,20 +52,36 @@ class LiveTest(CliTest):
         self.assertEqual(segment["model_id"], "made/up")
         self.assertEqual(segment["dropped"], 0)
         self.assertGreater(segment["cost"]["announce_ns"], 0)
-        self.wait_for(lambda: json.loads(self.moetrace("status", "--json"))[0]["cost"]["hook_ns"] > 0, "the hook's time")
+        self.wait_for(
+            lambda: json.loads(self.moetrace("status", "--json"))[0]["cost"]["hook_ns"] > 0,
+            "the hook's time",
+        )
         text = self.moetrace("status")
-        self.assertRegex(text, r"\n  cost       \d+\.\d ms in announcements, \d+\.\d ms in the hook; \d+\.\d\d us a step\n")
+        self.assertRegex(
+            text,
+            r"\n  cost       \d+\.\d ms in announcements, \d+\.\d ms in the hook; \d+\.\d\d us a step\n",
+        )
         self.assertIn("\n  recording  on, layers 0,2, every step\n", text)
-        self.assertEqual((segment["enabled"], segment["layers"], segment["sample_every"]), (True, [0, 2], 1))
+        self.assertEqual(
+            (segment["enabled"], segment["layers"], segment["sample_every"]), (True, [0, 2], 1)
+        )
         self.assertIn(segment["trace_id"], text)
         self.assertLessEqual(max(map(len, text.splitlines())), 100)
-        top = self.wait_for(lambda: [s for s in json.loads(self.moetrace("top", "--once", "--json"))
-                                     if s["layers"][0]["selections"] > 0], "counts")[0]
+        top = self.wait_for(
+            lambda: [
+                s
+                for s in json.loads(self.moetrace("top", "--once", "--json"))
+                if s["layers"][0]["selections"] > 0
+            ],
+            "counts",
+        )[0]
         self.assertEqual([layer["layer"] for layer in top["layers"]], [0, 1, 2])
         for layer in (0, 2):
             self.assertGreater(sum(top["layers"][layer]["counts"]), 0)
             counts = top["layers"][layer]["counts"]
-            self.assertAlmostEqual(top["layers"][layer]["max_over_mean"], max(counts) * len(counts) / sum(counts))
+            self.assertAlmostEqual(
+                top["layers"][layer]["max_over_mean"], max(counts) * len(counts) / sum(counts)
+            )
         watch = self.start("moetrace", "top", "--json")
         self.assertIn(segment["trace_id"], watch.stdout.readline())
         replay.kill()
@@ -67,7 +91,9 @@ class LiveTest(CliTest):
         daemon = self.start("moetraced", "--output", "out.jsonl", "--publish", "none", "--once")
         daemon.communicate(timeout=60)
         self.assertEqual(daemon.returncode, 0)
-        self.assertEqual(watch.communicate(timeout=60)[1], "moetrace: top: the last trace has ended\n")
+        self.assertEqual(
+            watch.communicate(timeout=60)[1], "moetrace: top: the last trace has ended\n"
+        )
         self.assertEqual(watch.returncode, 0)
 
     def test_status_shows_no_endpoint_of_a_collector_that_is_gone(self):
@@ -80,6 +106,7 @@ class LiveTest(CliTest):
         def endpoints():
             [segment] = json.loads(self.moetrace("status", "--json"))
             return segment["endpoints"]
+
         self.assertEqual(endpoints(), [endpoint])
         self.assertIn(f"\n  endpoint   {endpoint}\n", self.moetrace("status"))
         daemon.kill()
@@ -89,7 +116,10 @@ class LiveTest(CliTest):
         self.assertIn("\n  endpoint   none, no collector runs\n", self.moetrace("status"))
         # The next collector does not publish.
         second = self.start("moetraced", "--output", "out.jsonl", "--publish", "none")
-        self.wait_for(lambda: json.loads(self.moetrace("status", "--json"))[0]["collector"] == "attached", "the second collector")
+        self.wait_for(
+            lambda: json.loads(self.moetrace("status", "--json"))[0]["collector"] == "attached",
+            "the second collector",
+        )
         self.assertEqual(endpoints(), [])
         self.assertIn("\n  endpoint   none\n", self.moetrace("status"))
         self.assertFalse(os.path.exists(self.path("moetrace/live.endpoint")))
@@ -107,6 +137,7 @@ class LiveTest(CliTest):
         def endpoints():
             [segment] = json.loads(self.moetrace("status", "--json"))
             return segment["endpoints"]
+
         with open(listed, encoding="utf-8") as file:
             text = file.read()
         self.assertEqual(endpoints(), text.splitlines())
@@ -114,7 +145,10 @@ class LiveTest(CliTest):
         daemon.wait()
         self.assertEqual(endpoints(), [])
         self.start("moetraced", "--output", "out.jsonl", "--publish", "none")
-        self.wait_for(lambda: json.loads(self.moetrace("status", "--json"))[0]["collector"] == "attached", "the second collector")
+        self.wait_for(
+            lambda: json.loads(self.moetrace("status", "--json"))[0]["collector"] == "attached",
+            "the second collector",
+        )
         with open(listed, "w", encoding="utf-8") as file:  # like a killed collector's
             file.write(text)
         self.assertEqual(endpoints(), [])
@@ -130,18 +164,48 @@ class LiveTest(CliTest):
         plain_log(self.path("long.jsonl"), passes=5000)
 
         def as_user(user, *words, code=0):
-            done = subprocess.run([program("moetrace"), *words], env=self.env, user=user, group=user, extra_groups=[],
-                                  capture_output=True, text=True, timeout=60)
+            done = subprocess.run(
+                [program("moetrace"), *words],
+                env=self.env,
+                user=user,
+                group=user,
+                extra_groups=[],
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
             self.assertEqual(done.returncode, code, done.stdout + done.stderr)
             return done
 
         def replay_of(user):
-            self.started.append(subprocess.Popen([program("moetrace"), "replay", "--num-experts", "16", "--rate", "400",
-                                                  self.path("long.jsonl")], env=self.env, user=user, group=user, extra_groups=[],
-                                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+            self.started.append(
+                subprocess.Popen(
+                    [
+                        program("moetrace"),
+                        "replay",
+                        "--num-experts",
+                        "16",
+                        "--rate",
+                        "400",
+                        self.path("long.jsonl"),
+                    ],
+                    env=self.env,
+                    user=user,
+                    group=user,
+                    extra_groups=[],
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
 
         def rings():
-            return [name for name in os.listdir(self.rings) if name.startswith("moetrace.") and name.endswith(".ring")]
+            return [
+                name
+                for name in os.listdir(self.rings)
+                if name.startswith("moetrace.") and name.endswith(".ring")
+            ]
+
         replay_of(stranger)
         self.wait_for(rings, "the stranger's ring")
         for words in (["status"], ["stop"], ["top", "--once"]):
@@ -151,9 +215,19 @@ class LiveTest(CliTest):
             self.assertEqual(alone.stderr.count("\n"), 1)
         replay_of(engine)
         self.wait_for(lambda: len(rings()) == 2, "the ring")
-        for words in (["status"], ["status", "--json"], ["stop"], ["start"], ["set", "--sample", "2"], ["top", "--once"]):
+        for words in (
+            ["status"],
+            ["status", "--json"],
+            ["stop"],
+            ["start"],
+            ["set", "--sample", "2"],
+            ["top", "--once"],
+        ):
             done = as_user(engine, *words)
-            self.assertEqual(done.stderr, f"moetrace: left out 1 segment of uid {stranger}: can't be opened; run this as their user\n")
+            self.assertEqual(
+                done.stderr,
+                f"moetrace: left out 1 segment of uid {stranger}: can't be opened; run this as their user\n",
+            )
             self.assertTrue(done.stdout)
         # A file that only looks like a ring does not disturb root, either.
         bad = os.path.join(self.rings, "moetrace.v1.default.11111111-2222-3333-4444-555555555555")
@@ -168,7 +242,9 @@ class LiveTest(CliTest):
         """The program, and its terminal of this size."""
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
-        top = subprocess.Popen([program("moetrace"), "top", *options], env=self.env, stdout=theirs, stderr=theirs)
+        top = subprocess.Popen(
+            [program("moetrace"), "top", *options], env=self.env, stdout=theirs, stderr=theirs
+        )
         self.started.append(top)
         os.close(theirs)
         return top, ours
@@ -198,10 +274,31 @@ class LiveTest(CliTest):
     def test_top_fits_with_many_experts_and_layers(self):
         """Three long ids with shares of two digits in each layer, and a model name that is too long."""
         with open(self.path("wide.jsonl"), "w", encoding="utf-8") as file:
-            file.write(json.dumps({"type": "meta", "model_id": "m" * 60, "top_k": 3, "layers_logged": list(range(94))}) + "\n")
+            file.write(
+                json.dumps(
+                    {
+                        "type": "meta",
+                        "model_id": "m" * 60,
+                        "top_k": 3,
+                        "layers_logged": list(range(94)),
+                    }
+                )
+                + "\n"
+            )
             for layer in range(94):
-                file.write(json.dumps({"type": "route", "req_id": "a", "token_idx": 0, "layer": layer,
-                                       "topk_ids": [127, 126, 125], "topk_weights": [0.5, 0.3, 0.2]}) + "\n")
+                file.write(
+                    json.dumps(
+                        {
+                            "type": "route",
+                            "req_id": "a",
+                            "token_idx": 0,
+                            "layer": layer,
+                            "topk_ids": [127, 126, 125],
+                            "topk_weights": [0.5, 0.3, 0.2],
+                        }
+                    )
+                    + "\n"
+                )
         self.moetrace("replay", "--num-experts", "128", "--rate", "1e9", "wide.jsonl")
         for columns in (None, 120, 80, 72, 30):
             if columns is None:
@@ -233,6 +330,7 @@ class LiveTest(CliTest):
             with open(ctl, "rb") as file:
                 file.seek(384)  # 4 lines of 64 bytes, 2 of the ledger
                 return struct.unpack("<QII4Q", file.read(48))
+
         before = words()
         self.assertEqual(before[1:4], (1, 1, 0b101))
         self.moetrace("stop")
@@ -248,25 +346,56 @@ class LiveTest(CliTest):
         self.moetrace("set", code=2)
         self.assertEqual(words()[1:4], (1, 10, 0b110))
         self.moetrace("set", "--sample", "0", "--session", "other", code=69)
-        self.moetrace("set", "--sample", "0", "--trace", segment["trace_id"][:8], env={"MOETRACE_SESSION": "other"})
+        self.moetrace(
+            "set",
+            "--sample",
+            "0",
+            "--trace",
+            segment["trace_id"][:8],
+            env={"MOETRACE_SESSION": "other"},
+        )
         self.assertEqual(words()[2], 0)
         replay.kill()
 
     def test_segment_of_another_version(self):
         """Each command prints the same line for it and serves the others."""
         plain_log(self.path("plain.jsonl"))
-        self.moetrace("replay", "--num-experts", "16", "--rate", "1e9", "plain.jsonl", env={"MOETRACE_SESSION": "live"})
-        [ring] = [os.path.join(self.rings, name) for name in os.listdir(self.rings) if name.endswith(".ring")]
+        self.moetrace(
+            "replay",
+            "--num-experts",
+            "16",
+            "--rate",
+            "1e9",
+            "plain.jsonl",
+            env={"MOETRACE_SESSION": "live"},
+        )
+        [ring] = [
+            os.path.join(self.rings, name)
+            for name in os.listdir(self.rings)
+            if name.endswith(".ring")
+        ]
         with open(ring, "r+b") as file:
             file.seek(8)  # abi_major
             file.write(struct.pack("<H", 9))
-        said = (f"moetrace: {ring}: ABI version 9, this program supports version 1; use the collector of the producer's version; "
-                "remove the segment's two files if no producer uses them\n")
+        said = (
+            f"moetrace: {ring}: ABI version 9, this program supports version 1; use the collector of the producer's version; "
+            "remove the segment's two files if no producer uses them\n"
+        )
         self.env["MOETRACE_SESSION"] = "live"
-        commands = ["status"], ["top", "--once"], ["top"], ["top", "--json"], ["stop"], ["start"], ["set", "--sample", "2"]
+        commands = (
+            ["status"],
+            ["top", "--once"],
+            ["top"],
+            ["top", "--json"],
+            ["stop"],
+            ["start"],
+            ["set", "--sample", "2"],
+        )
         for command in commands:
             out = self.moetrace(*command, code=1)
-            self.assertEqual((out, self.err), ("[]\n" if "--json" in command else "", said), command)
+            self.assertEqual(
+                (out, self.err), ("[]\n" if "--json" in command else "", said), command
+            )
         replay, segment = self.live_replay()
         for command in commands:
             if command != ["top", "--json"]:  # which does not end
@@ -326,8 +455,11 @@ class LiveTest(CliTest):
         with socket.create_server(("127.0.0.1", 0)) as server:
             endpoint = f"tcp://127.0.0.1:{server.getsockname()[1]}"
         tail = self.start("moetrace", "tail", "--endpoint", endpoint, "--count", "3")
-        self.assertEqual(tail.stderr.readline(), f"moetrace: tail: no collector publishes on {endpoint} yet; start moetraced --publish {endpoint}, "
-                                                 "or check the endpoint; waiting\n")
+        self.assertEqual(
+            tail.stderr.readline(),
+            f"moetrace: tail: no collector publishes on {endpoint} yet; start moetraced --publish {endpoint}, "
+            "or check the endpoint; waiting\n",
+        )
         self.start("moetraced", "--output", "out.jsonl", "--publish", endpoint)
         replay, _ = self.live_replay()
         out, err = tail.communicate(timeout=60)
@@ -339,9 +471,13 @@ class LiveTest(CliTest):
         self.start("moetraced", "--output", "out.jsonl", "--publish", "tcp://127.0.0.1:*")
         self.wait_for(lambda: os.path.exists(self.path("moetrace/live.endpoint")), "the endpoint")
         tail = self.start("moetrace", "tail")
-        self.assertEqual(select.select([tail.stderr, tail.stdout], [], [], 4)[0], [])  # longer than it waits for a connection
+        self.assertEqual(
+            select.select([tail.stderr, tail.stdout], [], [], 4)[0], []
+        )  # longer than it waits for a connection
         tail.send_signal(signal.SIGINT)
-        self.assertEqual(tail.communicate(timeout=60), ("", "moetrace: tail: 0 rows received, 0 missed\n"))
+        self.assertEqual(
+            tail.communicate(timeout=60), ("", "moetrace: tail: 0 rows received, 0 missed\n")
+        )
 
 
 if __name__ == "__main__":

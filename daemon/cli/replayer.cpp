@@ -260,7 +260,8 @@ std::string Replayer::take(const trace::Step& step) {
   if (step.rows > UINT32_MAX)
     return "a step of " + std::to_string(step.rows) + " rows; a pass has at most " +
            std::to_string(UINT32_MAX);
-  wait_for_room([](RingProducer& producer) { return producer.events().fits(Announcer::slots_for(0)); });
+  wait_for_room(
+      [](RingProducer& producer) { return producer.events().fits(Announcer::slots_for(0)); });
   producer_->begin_replayed_step(static_cast<std::uint32_t>(step.rows), {}, {});
   return {};
 }

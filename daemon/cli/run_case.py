@@ -1,4 +1,5 @@
 """Shared by the tests of `moetrace run`."""
+
 import os
 import re
 import subprocess
@@ -21,11 +22,24 @@ class RunCase(CliTest):
     def gated_replay(self, log, *options):
         """A run whose COMMAND says "up" and replays once it has read a line."""
         replay = f"{program('moetrace')} replay --num-experts 16 {log}"
-        run = self.start("moetrace", "run", *options, "--", "sh", "-c", f"echo up; read go; {replay}", stdin=subprocess.PIPE)
+        run = self.start(
+            "moetrace",
+            "run",
+            *options,
+            "--",
+            "sh",
+            "-c",
+            f"echo up; read go; {replay}",
+            stdin=subprocess.PIPE,
+        )
         self.assertEqual(run.stdout.readline(), "up\n")
         return run
 
     def reported(self, error_text):
         """The files that a run's report names, each with its number of rows."""
-        return {file: int(rows.replace(",", "")) for file, rows in
-                re.findall(r"^moetrace: (\S+): ([\d,]+) rows of .*, verified", error_text, re.MULTILINE)}
+        return {
+            file: int(rows.replace(",", ""))
+            for file, rows in re.findall(
+                r"^moetrace: (\S+): ([\d,]+) rows of .*, verified", error_text, re.MULTILINE
+            )
+        }

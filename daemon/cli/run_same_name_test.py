@@ -3,6 +3,7 @@
 
 usage: run_same_name_test.py BIN_DIR    (unittest options may follow)
 """
+
 import glob
 import os
 import subprocess
@@ -37,8 +38,15 @@ class RunSameNameTest(RunCase):
 
     def test_two_rings_of_one_run(self):
         for _ in range(ROUNDS):
-            self.moetrace("run", "-o", "t.jsonl", "--", "sh", "-c",
-                          f"{self.replay} few.jsonl & {self.replay} many.jsonl & wait")
+            self.moetrace(
+                "run",
+                "-o",
+                "t.jsonl",
+                "--",
+                "sh",
+                "-c",
+                f"{self.replay} few.jsonl & {self.replay} many.jsonl & wait",
+            )
             reported = self.reported(self.err)
             self.assertEqual(set(reported), {"t.jsonl", "t.2.jsonl"})
             self.assertEqual(sorted(reported.values()), sorted(self.rows.values()))
@@ -51,8 +59,17 @@ class RunSameNameTest(RunCase):
             gate, opener = os.pipe()
             runs = {}
             for name in self.rows:
-                runs[name] = self.start("moetrace", "run", "-o", "t.jsonl", "--", "sh", "-c", f"echo up; read go; {self.replay} {name}",
-                                        stdin=gate)
+                runs[name] = self.start(
+                    "moetrace",
+                    "run",
+                    "-o",
+                    "t.jsonl",
+                    "--",
+                    "sh",
+                    "-c",
+                    f"echo up; read go; {self.replay} {name}",
+                    stdin=gate,
+                )
             os.close(gate)
             for run in runs.values():
                 self.assertEqual(run.stdout.readline(), "up\n")
@@ -70,9 +87,17 @@ class RunSameNameTest(RunCase):
     def test_two_runs_started_together(self):
         """The race includes the check of the output folder; with the default name."""
         for _ in range(ROUNDS):
-            runs = {name: subprocess.Popen([program("moetrace"), "run", "--", "sh", "-c", f"{self.replay} {name}"],
-                                           env=self.env, cwd=self.dir, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-                    for name in self.rows}
+            runs = {
+                name: subprocess.Popen(
+                    [program("moetrace"), "run", "--", "sh", "-c", f"{self.replay} {name}"],
+                    env=self.env,
+                    cwd=self.dir,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+                for name in self.rows
+            }
             self.started += runs.values()
             files = {}
             for name, run in runs.items():

@@ -3,6 +3,7 @@
 
 usage: run_signals_test.py BIN_DIR    (unittest options may follow)
 """
+
 import os
 import pty
 import re
@@ -34,8 +35,18 @@ while line := sys.stdin.readline():
 class RunSignalsTest(RunCase):
     def counter(self, *before, **options):
         """A run of the counter in a process group of its own."""
-        run = self.start("moetrace", "run", "--", *before, sys.executable, "-c", COUNTER, stdin=subprocess.PIPE,
-                         start_new_session=True, **options)
+        run = self.start(
+            "moetrace",
+            "run",
+            "--",
+            *before,
+            sys.executable,
+            "-c",
+            COUNTER,
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            **options,
+        )
         self.assertEqual(run.stdout.readline(), "up\n")
         return run
 
@@ -51,7 +62,13 @@ class RunSignalsTest(RunCase):
 
     def test_a_signal_to_the_run_alone(self):
         run = self.counter()
-        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1):
+        for number in (
+            signal.SIGHUP,
+            signal.SIGINT,
+            signal.SIGQUIT,
+            signal.SIGTERM,
+            signal.SIGUSR1,
+        ):
             run.send_signal(number)
             self.expect_once(run, number)
         self.end(run, 7)
@@ -77,9 +94,26 @@ class RunSignalsTest(RunCase):
     def test_under_timeout(self):
         """timeout(1) leads a group and signals its child and the group. SIGALRM ends its time."""
         for _ in range(5):
-            timeout = subprocess.Popen(["timeout", "-s", "INT", "1000", program("moetrace"), "run", "--", sys.executable, "-c", COUNTER],
-                                       env=self.env, cwd=self.dir, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                       stderr=subprocess.PIPE, text=True)
+            timeout = subprocess.Popen(
+                [
+                    "timeout",
+                    "-s",
+                    "INT",
+                    "1000",
+                    program("moetrace"),
+                    "run",
+                    "--",
+                    sys.executable,
+                    "-c",
+                    COUNTER,
+                ],
+                env=self.env,
+                cwd=self.dir,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
             self.started.append(timeout)
             self.assertEqual(timeout.stdout.readline(), "up\n")
             [run] = children(timeout.pid)
@@ -101,10 +135,14 @@ class RunSignalsTest(RunCase):
     def test_a_signal_to_all_by_their_numbers(self):
         """Like a service manager: to the run, its collector and COMMAND, one by one. The trace is complete."""
         plain_log(self.path("plain.jsonl"), passes=50)
-        script = (f"import signal, subprocess, sys\nsubprocess.run([{program('moetrace')!r}, 'replay', '--num-experts', '16', 'plain.jsonl'])\n"
-                  "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\nprint('up', flush=True)\nwhile True: signal.pause()\n")
+        script = (
+            f"import signal, subprocess, sys\nsubprocess.run([{program('moetrace')!r}, 'replay', '--num-experts', '16', 'plain.jsonl'])\n"
+            "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\nprint('up', flush=True)\nwhile True: signal.pause()\n"
+        )
         for order in (1, -1, 1, -1):
-            run = self.start("moetrace", "run", "-o", "out.jsonl", "--", sys.executable, "-c", script)
+            run = self.start(
+                "moetrace", "run", "-o", "out.jsonl", "--", sys.executable, "-c", script
+            )
             while run.stdout.readline() != "up\n":
                 pass
             for pid in [run.pid, *children(run.pid)][::order]:
@@ -119,8 +157,17 @@ class RunSignalsTest(RunCase):
         plain_log(self.path("plain.jsonl"), passes=50)
         replay = f"{program('moetrace')} replay --num-experts 16 plain.jsonl"
         for _ in range(5):
-            run = self.start("moetrace", "run", "-o", "out.jsonl", "--", "sh", "-c", f"{replay}; echo up; exec sleep 1000",
-                             start_new_session=True)
+            run = self.start(
+                "moetrace",
+                "run",
+                "-o",
+                "out.jsonl",
+                "--",
+                "sh",
+                "-c",
+                f"{replay}; echo up; exec sleep 1000",
+                start_new_session=True,
+            )
             while run.stdout.readline() != "up\n":
                 pass
             os.killpg(run.pid, signal.SIGTERM)
@@ -131,8 +178,17 @@ class RunSignalsTest(RunCase):
 
     def test_ignored_hangups_stay_ignored(self):
         """Under nohup, COMMAND ignores SIGHUP, and so does the run."""
-        run = self.start("moetrace", "run", "--", "sh", "-c", "echo up; read go; exit 7", stdin=subprocess.PIPE,
-                         start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+        run = self.start(
+            "moetrace",
+            "run",
+            "--",
+            "sh",
+            "-c",
+            "echo up; read go; exit 7",
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+        )
         self.assertEqual(run.stdout.readline(), "up\n")
         for _ in range(3):
             run.send_signal(signal.SIGHUP)
@@ -149,14 +205,19 @@ class RunSignalsTest(RunCase):
         os.killpg(run.pid, signal.SIGHUP)
         self.expect_once(run, signal.SIGHUP)
         self.assertEqual(self.collectors_of(run), [daemon])
-        self.assertNotEqual(os.getsid(daemon), os.getsid(run.pid))  # so a lost terminal does not reach it, either
+        self.assertNotEqual(
+            os.getsid(daemon), os.getsid(run.pid)
+        )  # so a lost terminal does not reach it, either
         self.end(run, 7)
 
     def test_the_watch_is_not_found_by_our_name(self):
         run = self.counter()
         watches = 0
         for pid in children(run.pid):
-            with open(f"/proc/{pid}/comm", encoding="ascii") as comm, open(f"/proc/{pid}/cmdline", "rb") as words:
+            with (
+                open(f"/proc/{pid}/comm", encoding="ascii") as comm,
+                open(f"/proc/{pid}/cmdline", "rb") as words,
+            ):
                 if comm.read() == "signal-watch\n":
                     watches += 1
                     self.assertNotIn(b"moetrace", words.read())
@@ -177,7 +238,11 @@ class Terminal:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.chdir(case.dir)
-            os.execvpe("bash", ["bash", "--norc", "--noprofile", "-i"], case.env | {"PS1": "", "TERM": "dumb"})
+            os.execvpe(
+                "bash",
+                ["bash", "--norc", "--noprofile", "-i"],
+                case.env | {"PS1": "", "TERM": "dumb"},
+            )
 
     def type(self, text):
         os.write(self.fd, text.encode())
@@ -186,10 +251,12 @@ class Terminal:
         """Reads until the pattern comes after the last match; returns the text up to its end."""
         deadline = time.monotonic() + 60
         while not (found := re.search(pattern, self.text)):
-            self.case.assertLess(time.monotonic(), deadline, f"waited too long for {pattern!r} in {self.text!r}")
+            self.case.assertLess(
+                time.monotonic(), deadline, f"waited too long for {pattern!r} in {self.text!r}"
+            )
             if select.select([self.fd], [], [], 1)[0]:
                 self.text += os.read(self.fd, 4096).decode(errors="replace").replace("\r", "")
-        seen, self.text = self.text[:found.end()], self.text[found.end():]
+        seen, self.text = self.text[: found.end()], self.text[found.end() :]
         return seen
 
     def close(self):
@@ -228,7 +295,10 @@ class RunTerminalTest(RunCase):
     def command_is_stopped(self):
         [run] = children(self.terminal.pid)
         for pid in children(run):
-            with open(f"/proc/{pid}/cmdline", "rb") as words, open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+            with (
+                open(f"/proc/{pid}/cmdline", "rb") as words,
+                open(f"/proc/{pid}/stat", encoding="ascii") as stat,
+            ):
                 if b"counter.py" in words.read():
                     return stat.read().rpartition(")")[2].split()[0] == "T"
         return False
@@ -245,7 +315,9 @@ class RunTerminalTest(RunCase):
         self.run_counter()
         self.terminal.type("\x1a")
         self.terminal.wait_for(r"Stopped")
-        self.wait_for(self.command_is_stopped, "COMMAND to stop")  # otherwise it might take the next line
+        self.wait_for(
+            self.command_is_stopped, "COMMAND to stop"
+        )  # otherwise it might take the next line
         self.terminal.type("echo in the sh''ell\n")
         self.terminal.wait_for(r"in the shell\n")
         self.terminal.type("fg\n")
@@ -276,13 +348,20 @@ class RunTerminalTest(RunCase):
 
     def test_in_a_pipeline(self):
         """The rest of the pipeline still has the terminal."""
-        self.run_counter(self.hold() + " | sh -c 'head -1; read line < /dev/tty; echo the reader got $line'")
+        self.run_counter(
+            self.hold() + " | sh -c 'head -1; read line < /dev/tty; echo the reader got $line'"
+        )
         self.terminal.type("word\n")
         self.terminal.wait_for("the reader got word\n")
 
 
 def can_unshare():
-    return subprocess.run(["unshare", "--pid", "--fork", "--mount-proc", "true"], capture_output=True).returncode == 0
+    return (
+        subprocess.run(
+            ["unshare", "--pid", "--fork", "--mount-proc", "true"], capture_output=True
+        ).returncode
+        == 0
+    )
 
 
 @unittest.skipUnless(can_unshare(), "a pid namespace can't be made here")
@@ -290,19 +369,41 @@ class RunAsFirstProcessTest(RunCase):
     """As the entry point of a container."""
 
     def start_first(self, *command):
-        return subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", program("moetrace"), "run", "--",
-                                 *command], env=self.env, cwd=self.dir, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            [
+                "unshare",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+                program("moetrace"),
+                "run",
+                "--",
+                *command,
+            ],
+            env=self.env,
+            cwd=self.dir,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     def test_orphans_are_reaped(self):
-        run = self.start_first("sh", "-c", "(sh -c 'echo $$ > orphan' &); while [ ! -s orphan ]; do sleep 0.01; done; "
-                                           "while [ -e /proc/$(cat orphan) ]; do sleep 0.01; done; exit 5")
+        run = self.start_first(
+            "sh",
+            "-c",
+            "(sh -c 'echo $$ > orphan' &); while [ ! -s orphan ]; do sleep 0.01; done; "
+            "while [ -e /proc/$(cat orphan) ]; do sleep 0.01; done; exit 5",
+        )
         self.started.append(run)
         _, err = run.communicate(timeout=60)
         self.assertEqual(run.returncode, 5, err)
 
     def test_a_stop_reaches_command(self):
-        run = self.start_first("sh", "-c", "trap 'exit 42' TERM; echo up; while :; do sleep 0.02; done")
+        run = self.start_first(
+            "sh", "-c", "trap 'exit 42' TERM; echo up; while :; do sleep 0.02; done"
+        )
         self.started.append(run)
         self.assertEqual(run.stdout.readline(), "up\n")
         [first] = children(run.pid)

@@ -3,6 +3,7 @@
 
 usage: run_traces_test.py BIN_DIR    (unittest options may follow)
 """
+
 import json
 import os
 import re
@@ -23,14 +24,31 @@ class RunTracesTest(RunCase):
         for name, passes in (("few", 2), ("many", 9)):
             plain_log(self.path(f"{name}.jsonl"), passes=passes)
             rows[name] = len(lines_of(self.path(f"{name}.jsonl"), "route"))
-        runs = {name: self.gated_replay(f"{name}.jsonl", "-o", "same.jsonl", "--plot", f"{name}-pictures") for name in rows}
-        bystander = self.start("moetrace", "run", "-o", "same.jsonl", "--", "sh", "-c", "echo up; read go", stdin=subprocess.PIPE)
+        runs = {
+            name: self.gated_replay(
+                f"{name}.jsonl", "-o", "same.jsonl", "--plot", f"{name}-pictures"
+            )
+            for name in rows
+        }
+        bystander = self.start(
+            "moetrace",
+            "run",
+            "-o",
+            "same.jsonl",
+            "--",
+            "sh",
+            "-c",
+            "echo up; read go",
+            stdin=subprocess.PIPE,
+        )
         self.assertEqual(bystander.stdout.readline(), "up\n")
         for name, file in (("many", "same.jsonl"), ("few", "same.2.jsonl")):
             _, err = runs[name].communicate("go\n", timeout=60)
             self.assertEqual(runs[name].returncode, 0, err)
             self.assertEqual(self.reported(err), {file: rows[name]}, err)
-            with open(self.path(f"{name}-pictures/expert_metrics.json"), encoding="utf-8") as metrics:
+            with open(
+                self.path(f"{name}-pictures/expert_metrics.json"), encoding="utf-8"
+            ) as metrics:
                 self.assertEqual(json.load(metrics)["rows"], rows[name])
         _, err = bystander.communicate("go\n", timeout=60)
         self.assertIn("run: no trace", err)
@@ -55,7 +73,13 @@ class RunTracesTest(RunCase):
         rows = len(lines_of(self.path("plain.jsonl"), "route"))
         script = f"{program('moetrace')} replay --rate 20000 --num-experts 16 plain.jsonl"
         run = self.start("moetrace", "run", "-o", "out.jsonl", "--", "sh", "-c", script)
-        self.wait_for(lambda: os.path.exists(self.path("out.jsonl")) and os.path.getsize(self.path("out.jsonl")) > 10_000, "rows")
+        self.wait_for(
+            lambda: (
+                os.path.exists(self.path("out.jsonl"))
+                and os.path.getsize(self.path("out.jsonl")) > 10_000
+            ),
+            "rows",
+        )
         os.kill(self.collectors_of(run)[0], signal.SIGKILL)
         _, err = run.communicate(timeout=60)
         self.assertEqual(run.returncode, 0, err)
@@ -63,14 +87,20 @@ class RunTracesTest(RunCase):
 
     def drain_with(self, command):
         """Pastes the command of an error line into a shell."""
-        done = subprocess.run(command, shell=True, env=self.env, cwd="/", capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            command, shell=True, env=self.env, cwd="/", capture_output=True, text=True, timeout=60
+        )
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(os.listdir(self.rings), [])
 
     def assert_ring_is_kept(self, error_text, rows):
         """A kept ring has one line; its command completes the trace."""
-        [(path, held, command)] = re.findall(r"^moetrace: (\S+\.ring): holds (\S+) rows that are in no file, because the collector failed; "
-                                             r"fix the cause above, then run: (.*)$", error_text, re.MULTILINE)
+        [(path, held, command)] = re.findall(
+            r"^moetrace: (\S+\.ring): holds (\S+) rows that are in no file, because the collector failed; "
+            r"fix the cause above, then run: (.*)$",
+            error_text,
+            re.MULTILINE,
+        )
         self.assertTrue(os.path.exists(path))
         self.assertNotIn("verified", error_text)
         trace = self.path("odd name.jsonl")
@@ -94,9 +124,25 @@ class RunTracesTest(RunCase):
         with open(self.path("bin/moetraced"), "w", encoding="utf-8") as file:
             file.write("#!/bin/sh\nexit 1\n")
         os.chmod(self.path("bin/moetraced"), 0o755)
-        done = subprocess.run([self.path("bin/moetrace"), "run", "-o", "odd name.jsonl", "--", program("moetrace"), "replay",
-                               "--num-experts", "16", "plain.jsonl"],
-                              env=self.env, cwd=self.dir, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [
+                self.path("bin/moetrace"),
+                "run",
+                "-o",
+                "odd name.jsonl",
+                "--",
+                program("moetrace"),
+                "replay",
+                "--num-experts",
+                "16",
+                "plain.jsonl",
+            ],
+            env=self.env,
+            cwd=self.dir,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         self.assertEqual(done.returncode, 1, done.stderr)
         os.unlink(self.path("bin/moetraced"))
         shutil.copy(program("moetraced"), self.path("bin/moetraced"))
@@ -106,10 +152,24 @@ class RunTracesTest(RunCase):
         plain_log(self.path("plain.jsonl"), passes=3500)
         rows = len(lines_of(self.path("plain.jsonl"), "route"))
         limit = 3 << 20  # the ring fits, the trace does not
-        run = self.start("moetrace", "run", "-o", "odd name.jsonl", "--", program("moetrace"), "replay", "--num-experts", "16",
-                         "plain.jsonl", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
-        self.assertEqual(run.stderr.readline(), "moetraced: odd name.jsonl: can't write: File too large; raise the file size limit "
-                                                "(ulimit -f); the rings hold the rows meanwhile\n")
+        run = self.start(
+            "moetrace",
+            "run",
+            "-o",
+            "odd name.jsonl",
+            "--",
+            program("moetrace"),
+            "replay",
+            "--num-experts",
+            "16",
+            "plain.jsonl",
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        )
+        self.assertEqual(
+            run.stderr.readline(),
+            "moetraced: odd name.jsonl: can't write: File too large; raise the file size limit "
+            "(ulimit -f); the rings hold the rows meanwhile\n",
+        )
         self.wait_for(lambda: children(run.pid) == self.collectors_of(run), "the command's end")
         run.send_signal(signal.SIGINT)  # otherwise it waits 10 s for room
         _, err = run.communicate(timeout=60)
@@ -119,12 +179,21 @@ class RunTracesTest(RunCase):
     def test_a_ring_above_the_file_size_limit_is_one_line(self):
         plain_log(self.path("plain.jsonl"))
         limit = 1 << 20
-        done = subprocess.run([program("moetrace"), "replay", "--num-experts", "16", "plain.jsonl"], env=self.env, cwd=self.dir,
-                              capture_output=True, text=True, timeout=60,
-                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+        done = subprocess.run(
+            [program("moetrace"), "replay", "--num-experts", "16", "plain.jsonl"],
+            env=self.env,
+            cwd=self.dir,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        )
         self.assertEqual(done.returncode, 1, done.stderr)
-        self.assertRegex(done.stderr, r"\Amoetrace: .*: no room for its 3 MiB: File too large; set MOETRACE_RING_MB lower or raise the file "
-                         r"size limit \(ulimit -f\)\n\Z")
+        self.assertRegex(
+            done.stderr,
+            r"\Amoetrace: .*: no room for its 3 MiB: File too large; set MOETRACE_RING_MB lower or raise the file "
+            r"size limit \(ulimit -f\)\n\Z",
+        )
         self.assertEqual(os.listdir(self.rings), [])
 
     def test_verify_names_the_command_that_finishes_a_trace(self):
@@ -136,11 +205,14 @@ class RunTracesTest(RunCase):
             os.mkfifo(feed)
             self.env["MOETRACE_SESSION"] = "left"
             replay = self.start("moetrace", "replay", "--num-experts", "16", feed)
-            with open(feed, "w", encoding="utf-8") as pipe, open(self.path("plain.jsonl"), encoding="utf-8") as log:
+            with (
+                open(feed, "w", encoding="utf-8") as pipe,
+                open(self.path("plain.jsonl"), encoding="utf-8") as log,
+            ):
                 pipe.write(log.read())
                 pipe.flush()
                 begun = collector.stderr.readline()
-                file = begun[begun.index(", file ") + 7:].strip()
+                file = begun[begun.index(", file ") + 7 :].strip()
                 self.wait_for(lambda: os.path.getsize(self.path(file)), "the first lines")
                 self.moetrace("verify", file, code=1)
                 self.assertIn("a collector writes it; wait until the trace has ended\n", self.err)
@@ -149,7 +221,7 @@ class RunTracesTest(RunCase):
             replay.wait()
             self.moetrace("verify", file, code=1)
             self.assertIn("no end line", self.err)
-            self.drain_with(self.err[self.err.index(" run: ") + 6:])
+            self.drain_with(self.err[self.err.index(" run: ") + 6 :])
             self.moetrace("verify", file)
             os.unlink(feed)
 
@@ -157,15 +229,30 @@ class RunTracesTest(RunCase):
         """A run whose COMMAND ends at once and leaves a replay that reads from the returned pipe."""
         feed = self.path("feed")
         os.mkfifo(feed)
-        run = self.start("moetrace", "run", "-o", "out.jsonl", *options, "--", "sh", "-c",
-                         f"{program('moetrace')} replay --num-experts 16 feed >/dev/null 2>&1 & exit 0")
+        run = self.start(
+            "moetrace",
+            "run",
+            "-o",
+            "out.jsonl",
+            *options,
+            "--",
+            "sh",
+            "-c",
+            f"{program('moetrace')} replay --num-experts 16 feed >/dev/null 2>&1 & exit 0",
+        )
         return run, feed
 
     def test_run_waits_for_an_engine_in_the_background(self):
         plain_log(self.path("plain.jsonl"))
         run, feed = self.background("--wait")
-        self.assertRegex(run.stderr.readline(), r"COMMAND has ended; waiting for its engine in the background \(session run-\w+\); Ctrl-C stops the wait")
-        with open(feed, "w", encoding="utf-8") as pipe, open(self.path("plain.jsonl"), encoding="utf-8") as log:
+        self.assertRegex(
+            run.stderr.readline(),
+            r"COMMAND has ended; waiting for its engine in the background \(session run-\w+\); Ctrl-C stops the wait",
+        )
+        with (
+            open(feed, "w", encoding="utf-8") as pipe,
+            open(self.path("plain.jsonl"), encoding="utf-8") as log,
+        ):
             pipe.write(log.read())
             pipe.flush()
             self.wait_for(lambda: os.path.exists(self.path("out.jsonl")), "the trace")
@@ -190,7 +277,10 @@ class RunTracesTest(RunCase):
         plain_log(self.path("plain.jsonl"))
         run, feed = self.background("--wait")
         run.stderr.readline()
-        with open(feed, "w", encoding="utf-8") as pipe, open(self.path("plain.jsonl"), encoding="utf-8") as log:
+        with (
+            open(feed, "w", encoding="utf-8") as pipe,
+            open(self.path("plain.jsonl"), encoding="utf-8") as log,
+        ):
             text = log.read()
             pipe.write(text)
             pipe.flush()
@@ -200,7 +290,9 @@ class RunTracesTest(RunCase):
             run.send_signal(signal.SIGINT)
             _, err = run.communicate(timeout=60)
             self.assertEqual(run.returncode, 1, err)
-            command = re.search(r"still runs, and its trace is not complete; collect the rest with: (.*)\n", err).group(1)
+            command = re.search(
+                r"still runs, and its trace is not complete; collect the rest with: (.*)\n", err
+            ).group(1)
         self.drain_with(command)
         self.moetrace("verify", "out.jsonl")
 

@@ -14,6 +14,7 @@ topic (`route`, `meta`, `stats`), a small JSON header, and lines of the trace.
 A collector lists its endpoints in a file. find_endpoint() reads it, like `moetrace status` and
 `moetrace.stream`.
 """
+
 import argparse
 import fcntl
 import json
@@ -28,7 +29,9 @@ import time
 try:
     import zmq
 except ImportError:
-    sys.exit("subscriber: this Python has no pyzmq; run it with Debian's (python3-zmq): /usr/bin/python3, or pip install pyzmq")
+    sys.exit(
+        "subscriber: this Python has no pyzmq; run it with Debian's (python3-zmq): /usr/bin/python3, or pip install pyzmq"
+    )
 
 POLL_MS = 100
 CONNECT_PATIENCE_S = 3
@@ -49,7 +52,8 @@ def for_a_group(folder):
 def trusted_parent(folder):
     parent = os.stat(os.path.dirname(folder))
     return ours_or_root(parent.st_uid) and (
-        not parent.st_mode & stat.S_IWOTH or parent.st_mode & stat.S_ISVTX)
+        not parent.st_mode & stat.S_IWOTH or parent.st_mode & stat.S_ISVTX
+    )
 
 
 def trusted(folder):
@@ -102,7 +106,9 @@ def listed_endpoints(folder, session):
     """The endpoints of the session's collector; all of them are one socket."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        with open(f"{folder}/{session}.endpoint", "rb", opener=lambda path, _: os.open(path, flags)) as file:
+        with open(
+            f"{folder}/{session}.endpoint", "rb", opener=lambda path, _: os.open(path, flags)
+        ) as file:
             status = os.fstat(file.fileno())
             ours = ours_or_root(status.st_uid) or for_a_group(os.lstat(folder))
             if stat.S_ISREG(status.st_mode) and ours and locked(file.fileno()):
@@ -174,15 +180,24 @@ class Received:
         self._next_message[topic] = number + 1
 
     def summary(self):
-        return {"trace_id": self.trace_id, "model_id": self.model_id, "rows": self.rows, "rows_missed": self.rows_missed,
-                "rows_before": self.rows_before, "messages_missed": self.messages_missed,
-                "collectors": len(self.generations), "ended": self.ended}
+        return {
+            "trace_id": self.trace_id,
+            "model_id": self.model_id,
+            "rows": self.rows,
+            "rows_missed": self.rows_missed,
+            "rows_before": self.rows_before,
+            "messages_missed": self.messages_missed,
+            "collectors": len(self.generations),
+            "ended": self.ended,
+        }
 
 
 def text_of(summary):
     before = f", {summary['rows_before']} before it came" if summary["rows_before"] else ""
-    return (f"subscriber: trace {summary['trace_id']}: got {summary['rows']} rows, missed {summary['rows_missed']}{before}"
-            f" ({'ended' if summary['ended'] else 'still running'})")
+    return (
+        f"subscriber: trace {summary['trace_id']}: got {summary['rows']} rows, missed {summary['rows_missed']}{before}"
+        f" ({'ended' if summary['ended'] else 'still running'})"
+    )
 
 
 def is_dead_socket(endpoint):
@@ -205,7 +220,9 @@ class ConnectionWatch:
         self._endpoint = endpoint
         self._events = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
         self._done = False
-        self._patience_ends = time.monotonic() + (0 if is_dead_socket(endpoint) else CONNECT_PATIENCE_S)
+        self._patience_ends = time.monotonic() + (
+            0 if is_dead_socket(endpoint) else CONNECT_PATIENCE_S
+        )
 
     def look(self):
         if self._done:
@@ -213,15 +230,21 @@ class ConnectionWatch:
         connected = self._events.poll(0) != 0
         self._done = connected or time.monotonic() >= self._patience_ends
         if self._done and not connected:
-            print(f"subscriber: no collector publishes on {self._endpoint} yet; start moetraced, or give the endpoint that "
-                  "`moetrace status` shows; waiting", file=sys.stderr, flush=True)
+            print(
+                f"subscriber: no collector publishes on {self._endpoint} yet; start moetraced, or give the endpoint that "
+                "`moetrace status` shows; waiting",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def listen(socket, watch, options, stopped):
     """Takes messages until a signal or an option stops it; returns what it received of each trace."""
     traces = {}
     silent_ms = 0
-    output = open(options.output, "wb", buffering=0) if options.output else None  # whole lines, so that `tail -f` works
+    output = (
+        open(options.output, "wb", buffering=0) if options.output else None
+    )  # whole lines, so that `tail -f` works
     while not stopped:
         watch.look()
         if socket.poll(POLL_MS) == 0:
@@ -247,14 +270,23 @@ def listen(socket, watch, options, stopped):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("endpoint", nargs="?", help="without it: the endpoint of the session's collector")
-    parser.add_argument("--session", default=os.environ.get("MOETRACE_SESSION") or "default",
-                        help="without it: $MOETRACE_SESSION or default")
+    parser.add_argument(
+        "endpoint", nargs="?", help="without it: the endpoint of the session's collector"
+    )
+    parser.add_argument(
+        "--session",
+        default=os.environ.get("MOETRACE_SESSION") or "default",
+        help="without it: $MOETRACE_SESSION or default",
+    )
     parser.add_argument("--output", metavar="FILE", help="write the route lines here")
     parser.add_argument("--until-end", action="store_true", help="stop when a trace has ended")
     parser.add_argument("--count", type=int, metavar="N", help="stop after N rows")
-    parser.add_argument("--idle", type=float, metavar="S", help="stop after S seconds without a message")
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON, a line a trace")
+    parser.add_argument(
+        "--idle", type=float, metavar="S", help="stop after S seconds without a message"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the summary as JSON, a line a trace"
+    )
     options = parser.parse_args()
     endpoint = options.endpoint or find_endpoint(options.session)
 
@@ -273,14 +305,20 @@ def main():
         socket.connect(endpoint)
         traces = listen(socket, watch, options, stopped)
     except (zmq.ZMQError, OSError) as error:
-        print(f"subscriber: {endpoint}: {error}; see `moetrace status` for the endpoint", file=sys.stderr)
+        print(
+            f"subscriber: {endpoint}: {error}; see `moetrace status` for the endpoint",
+            file=sys.stderr,
+        )
         return 1
     finally:
         context.destroy(linger=0)
     for trace in traces.values():
         print(json.dumps(trace.summary()) if options.json else text_of(trace.summary()))
     if not traces:
-        print(f"subscriber: no trace was seen on {endpoint}; see `moetrace status` for live traces", file=sys.stderr)
+        print(
+            f"subscriber: no trace was seen on {endpoint}; see `moetrace status` for live traces",
+            file=sys.stderr,
+        )
         return 69
     return 0
 

@@ -11,12 +11,23 @@ Checked:
 
 Exit code 0 and a line of counts, or 1 and the first line that is wrong.
 """
+
 import argparse
 import json
 import struct
 import sys
 
-META_KEYS = ["type", "model_id", "vllm_version", "torch_version", "device", "seed", "layers_logged", "top_k", "num_experts"]
+META_KEYS = [
+    "type",
+    "model_id",
+    "vllm_version",
+    "torch_version",
+    "device",
+    "seed",
+    "layers_logged",
+    "top_k",
+    "num_experts",
+]
 ROUTE_KEYS = ["type", "req_id", "token_idx", "layer", "topk_ids", "topk_weights"]
 
 
@@ -29,11 +40,19 @@ def refuse_constant(name):
 
 
 def as_float32(weights):
-    return tuple(None if w is None else struct.unpack("<f", struct.pack("<f", w))[0] for w in weights)
+    return tuple(
+        None if w is None else struct.unpack("<f", struct.pack("<f", w))[0] for w in weights
+    )
 
 
 def route_content(route):
-    return (route["req_id"], route["token_idx"], route["layer"], tuple(route["topk_ids"]), as_float32(route["topk_weights"]))
+    return (
+        route["req_id"],
+        route["token_idx"],
+        route["layer"],
+        tuple(route["topk_ids"]),
+        as_float32(route["topk_weights"]),
+    )
 
 
 def source_routes(path):
@@ -52,7 +71,9 @@ class Checker:
         self.base = None
         self.end = None
         self.lines = 0
-        self.attempted = self.delivered = self.filtered = self.dropped = self.torn = 0  # of this file
+        self.attempted = self.delivered = self.filtered = self.dropped = self.torn = (
+            0  # of this file
+        )
         self.base_totals = {"attempted": 0, "delivered": 0, "filtered": 0, "dropped": 0, "torn": 0}
         self.holes = 0  # torn slots with a number
         self.next_seq = 0
@@ -75,9 +96,14 @@ class Checker:
             line = json.loads(text, parse_constant=refuse_constant)
         except ValueError as error:
             raise Wrong(f"line {self.lines}: not JSON: {error}") from None
-        self.require(isinstance(line, dict) and isinstance(line.get("type"), str), "not an object with a type")
+        self.require(
+            isinstance(line, dict) and isinstance(line.get("type"), str),
+            "not an object with a type",
+        )
         self.require(self.end is None, "something after `end`")
-        self.require((line["type"] == "meta") == (self.lines == 1), "`meta` is the first line and only that")
+        self.require(
+            (line["type"] == "meta") == (self.lines == 1), "`meta` is the first line and only that"
+        )
         take = getattr(self, "take_" + line["type"], None)
         if take is not None:  # a reader ignores unknown types
             take(line)
@@ -94,7 +120,10 @@ class Checker:
         return self.base_totals[name] + getattr(self, name)
 
     def take_meta(self, meta):
-        self.require(list(meta)[: len(META_KEYS)] == META_KEYS, "`meta` does not begin with the keys of the public format")
+        self.require(
+            list(meta)[: len(META_KEYS)] == META_KEYS,
+            "`meta` does not begin with the keys of the public format",
+        )
         self.require(meta["schema"] == "moetrace/1", "another schema")
         self.require(1 <= meta["top_k"] <= 32 and meta["num_experts"] > 0, "top_k or num_experts")
         self.meta = meta
@@ -112,14 +141,19 @@ class Checker:
         # Rows that an earlier file announced and that are still open count here.
         self.attempted = base["open"]
         self.base_totals["attempted"] -= base["open"]
-        self.require(sum(self.base_totals[name] for name in ("delivered", "filtered", "dropped", "torn"))
-                     == self.base_totals["attempted"], "the totals of `base` do not add up")
+        self.require(
+            sum(self.base_totals[name] for name in ("delivered", "filtered", "dropped", "torn"))
+            == self.base_totals["attempted"],
+            "the totals of `base` do not add up",
+        )
         self.next_seq = base["seq"]
         self.next_event = base["event"]
 
     def take_request(self, request):
         self.take_event(request)
-        self.require(request["request"] not in self.live, f"request {request['request']} begins twice")
+        self.require(
+            request["request"] not in self.live, f"request {request['request']} begins twice"
+        )
         self.live[request["request"]] = request
 
     def take_request_end(self, end):
@@ -137,7 +171,10 @@ class Checker:
         expected = request["prompt_tokens"] + end["generated_tokens"] - 1
         for layer in self.layers:
             have = self.positions.pop((end["request"], layer), request["cached_tokens"] or 0)
-            self.require(have == expected, f"layer {layer} of {end['req_id']} ends at {have}, not at {expected}")
+            self.require(
+                have == expected,
+                f"layer {layer} of {end['req_id']} ends at {have}, not at {expected}",
+            )
 
     def take_control(self, control):
         self.take_event(control)
@@ -145,7 +182,9 @@ class Checker:
 
     def take_step(self, step):
         self.take_event(step)
-        self.require(step["step"] > self.step_number, f"step {step['step']} after step {self.step_number}")
+        self.require(
+            step["step"] > self.step_number, f"step {step['step']} after step {self.step_number}"
+        )
         self.attempted += step["rows"] * step["layers"]
         self.check_totals(step)
         self.require(step["seq"] >= self.next_seq, "its seq was used already")
@@ -161,17 +200,26 @@ class Checker:
         self.filtered = step["filtered_total"] - self.base_totals["filtered"]
         self.require(self.filtered >= 0, "filtered_total went back")
         for name in ("attempted", "delivered", "dropped", "torn"):
-            self.require(step[name + "_total"] == self.total(name),
-                         f"{name}_total is {step[name + '_total']}, counted {self.total(name)}")
+            self.require(
+                step[name + "_total"] == self.total(name),
+                f"{name}_total is {step[name + '_total']}, counted {self.total(name)}",
+            )
 
     def seq_covered(self, seq):
         base = self.base["seq"] if self.base else 0
         covered = self.delivered + self.filtered + self.holes
-        self.require(seq - base == covered, f"{seq - base} slots, but {covered} delivered, filtered or torn")
+        self.require(
+            seq - base == covered, f"{seq - base} slots, but {covered} delivered, filtered or torn"
+        )
 
     def take_route(self, route):
-        self.require(list(route)[: len(ROUTE_KEYS)] == ROUTE_KEYS, "a route does not begin with the keys of the public format")
-        self.require(route["seq"] >= self.next_seq, f"seq {route['seq']}, expected {self.next_seq} or more")
+        self.require(
+            list(route)[: len(ROUTE_KEYS)] == ROUTE_KEYS,
+            "a route does not begin with the keys of the public format",
+        )
+        self.require(
+            route["seq"] >= self.next_seq, f"seq {route['seq']}, expected {self.next_seq} or more"
+        )
         self.next_seq = route["seq"] + 1
         self.delivered += 1
         self.check_entries(route)
@@ -180,40 +228,70 @@ class Checker:
         self.check_place(route, layer)
         if request is not None:
             self.require(request in self.live, f"request {request} is not live")
-            self.require(self.live[request]["req_id"] == route["req_id"], "req_id differs from that of its request")
+            self.require(
+                self.live[request]["req_id"] == route["req_id"],
+                "req_id differs from that of its request",
+            )
             key = (request, position, layer)
-            self.require(position is None or key not in self.step_keys,
-                         f"request {request}, position {position}, layer {layer} twice in a step")
+            self.require(
+                position is None or key not in self.step_keys,
+                f"request {request}, position {position}, layer {layer} twice in a step",
+            )
             self.step_keys.add(key)
         if self.contiguous and request is not None:
-            expected = self.positions.get((request, layer), self.live[request]["cached_tokens"] or 0)
-            self.require(position == expected, f"position {position} of {route['req_id']}, expected {expected}")
+            expected = self.positions.get(
+                (request, layer), self.live[request]["cached_tokens"] or 0
+            )
+            self.require(
+                position == expected,
+                f"position {position} of {route['req_id']}, expected {expected}",
+            )
             self.positions[(request, layer)] = position + 1
         if self.source is not None:
-            self.require(next(self.source, None) == route_content(route), "it is not the source's next route")
+            self.require(
+                next(self.source, None) == route_content(route), "it is not the source's next route"
+            )
 
     def check_entries(self, route):
         ids, weights = route["topk_ids"], route["topk_weights"]
         self.require(len(ids) == len(weights) == self.meta["top_k"], "not top_k entries")
-        self.require(all(i is None or 0 <= i < self.meta["num_experts"] for i in ids), "an expert that is not there")
+        self.require(
+            all(i is None or 0 <= i < self.meta["num_experts"] for i in ids),
+            "an expert that is not there",
+        )
 
     def check_place(self, route, layer):
         if self.step is None:
-            self.require(self.base is not None and route["step"] == self.base["step"], "a route before any step")
+            self.require(
+                self.base is not None and route["step"] == self.base["step"],
+                "a route before any step",
+            )
             return
-        self.require(route["step"] == self.step["step"], f"a route of step {route['step']} in step {self.step['step']}")
+        self.require(
+            route["step"] == self.step["step"],
+            f"a route of step {route['step']} in step {self.step['step']}",
+        )
         rows = self.step_rows[layer] = self.step_rows.get(layer, 0) + 1
-        self.require(rows <= self.step["rows"], f"{rows} routes of layer {layer} in a step of {self.step['rows']} rows")
-        self.require(len(self.step_rows) <= self.step["layers"], "routes of more layers than the step has")
+        self.require(
+            rows <= self.step["rows"],
+            f"{rows} routes of layer {layer} in a step of {self.step['rows']} rows",
+        )
+        self.require(
+            len(self.step_rows) <= self.step["layers"], "routes of more layers than the step has"
+        )
 
     def take_loss(self, loss):
         self.require(loss["dropped"] > 0, "a loss of nothing")
-        self.require(loss["cause"] in ("ring_full", "event_ring_full"), f"unknown cause {loss['cause']}")
+        self.require(
+            loss["cause"] in ("ring_full", "event_ring_full"), f"unknown cause {loss['cause']}"
+        )
         if loss["cause"] == "event_ring_full":
             self.attempted += loss["dropped"]
         self.dropped += loss["dropped"]
-        self.require(loss["dropped_total"] == self.total("dropped"),
-                     f"dropped_total is {loss['dropped_total']}, counted {self.total('dropped')}")
+        self.require(
+            loss["dropped_total"] == self.total("dropped"),
+            f"dropped_total is {loss['dropped_total']}, counted {self.total('dropped')}",
+        )
 
     def take_torn(self, torn):
         self.require(torn["count"] > 0, "nothing is torn")
@@ -229,11 +307,23 @@ class Checker:
         if end["status"] == "continued":  # the next part has these rows
             self.attempted -= end["open"]
         for name in ("attempted", "delivered", "filtered", "dropped", "torn"):
-            self.require(end[name] == getattr(self, name), f"{name} is {end[name]}, counted {getattr(self, name)}")
-        self.require(self.attempted == self.delivered + self.filtered + self.dropped + self.torn, "rows are missing or too many")
+            self.require(
+                end[name] == getattr(self, name),
+                f"{name} is {end[name]}, counted {getattr(self, name)}",
+            )
+        self.require(
+            self.attempted == self.delivered + self.filtered + self.dropped + self.torn,
+            "rows are missing or too many",
+        )
         cost = end.get("cost", {"announce_ns": None, "hook_ns": None})  # older traces lack it
-        self.require(all(cost[name] is None or cost[name] >= 0 for name in ("announce_ns", "hook_ns")), "a negative cost")
-        self.require(end["status"] in ("closed", "producer died", "continued", "bad segment"), "unknown status")
+        self.require(
+            all(cost[name] is None or cost[name] >= 0 for name in ("announce_ns", "hook_ns")),
+            "a negative cost",
+        )
+        self.require(
+            end["status"] in ("closed", "producer died", "continued", "bad segment"),
+            "unknown status",
+        )
 
     def finish(self, need_end, whole_source):
         self.require(self.lines > 0, "the file is empty")
@@ -261,16 +351,25 @@ def main():
     parser.add_argument("--source", help="the routes must be those of this file")
     parser.add_argument("--prefix", action="store_true", help="the source may have more routes")
     parser.add_argument("--open", action="store_true", help="the trace may still be written")
-    parser.add_argument("--contiguous", action="store_true", help="positions of a request have no gap")
+    parser.add_argument(
+        "--contiguous", action="store_true", help="positions of a request have no gap"
+    )
     options = parser.parse_args()
     try:
-        done = check_file(options.file, options.source, need_end=not options.open, whole_source=not options.prefix,
-                          contiguous=options.contiguous)
+        done = check_file(
+            options.file,
+            options.source,
+            need_end=not options.open,
+            whole_source=not options.prefix,
+            contiguous=options.contiguous,
+        )
     except (Wrong, OSError) as error:
         print(f"{options.file}: {error}", file=sys.stderr)
         return 1
-    print(f"{options.file}: {done.lines} lines hold: attempted {done.attempted} = delivered {done.delivered} + filtered "
-          f"{done.filtered} + dropped {done.dropped} + torn {done.torn}")
+    print(
+        f"{options.file}: {done.lines} lines hold: attempted {done.attempted} = delivered {done.delivered} + filtered "
+        f"{done.filtered} + dropped {done.dropped} + torn {done.torn}"
+    )
     return 0
 
 

@@ -1,4 +1,5 @@
 """The checker finds each kind of damage: a good trace, changed in one place."""
+
 import json
 import pathlib
 import sys
@@ -8,31 +9,92 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import check_trace  # noqa: E402  (beside this file)
 
-META = {"type": "meta", "model_id": "m", "vllm_version": None, "torch_version": None, "device": "cpu", "seed": 1,
-        "layers_logged": [0, 3], "top_k": 2, "num_experts": 8, "schema": "moetrace/1"}
+META = {
+    "type": "meta",
+    "model_id": "m",
+    "vllm_version": None,
+    "torch_version": None,
+    "device": "cpu",
+    "seed": 1,
+    "layers_logged": [0, 3],
+    "top_k": 2,
+    "num_experts": 8,
+    "schema": "moetrace/1",
+}
 
 
 def route(position, layer, step, seq):
-    return {"type": "route", "req_id": "r0", "token_idx": position, "layer": layer, "topk_ids": [1, 2],
-            "topk_weights": [0.5, None], "request": 0, "step": step, "seq": seq}
+    return {
+        "type": "route",
+        "req_id": "r0",
+        "token_idx": position,
+        "layer": layer,
+        "topk_ids": [1, 2],
+        "topk_weights": [0.5, None],
+        "request": 0,
+        "step": step,
+        "seq": seq,
+    }
 
 
 def step(number, rows, seq, event, **totals):
-    line = {"type": "step", "step": number, "rows": rows, "layers": 2, "time_ns": 5, "seq": seq, "event": event}
-    return {**line, **{f"{name}_total": totals.get(name, 0) for name in ("attempted", "delivered", "filtered", "dropped", "torn")}}
+    line = {
+        "type": "step",
+        "step": number,
+        "rows": rows,
+        "layers": 2,
+        "time_ns": 5,
+        "seq": seq,
+        "event": event,
+    }
+    return {
+        **line,
+        **{
+            f"{name}_total": totals.get(name, 0)
+            for name in ("attempted", "delivered", "filtered", "dropped", "torn")
+        },
+    }
 
 
 def good_trace():
     return [
         META,
-        {"type": "request", "req_id": "r0", "prompt_tokens": 2, "cached_tokens": 0, "request": 0, "event": 0},
-        step(0, 2, 0, 1, attempted=4), route(0, 0, 0, 0), route(1, 0, 0, 1), route(0, 3, 0, 2), route(1, 3, 0, 3),
-        step(1, 1, 4, 3, attempted=6, delivered=4), route(2, 0, 1, 4),
+        {
+            "type": "request",
+            "req_id": "r0",
+            "prompt_tokens": 2,
+            "cached_tokens": 0,
+            "request": 0,
+            "event": 0,
+        },
+        step(0, 2, 0, 1, attempted=4),
+        route(0, 0, 0, 0),
+        route(1, 0, 0, 1),
+        route(0, 3, 0, 2),
+        route(1, 3, 0, 3),
+        step(1, 1, 4, 3, attempted=6, delivered=4),
+        route(2, 0, 1, 4),
         {"type": "loss", "dropped": 1, "dropped_total": 1, "cause": "ring_full", "after_seq": 4},
-        step(2, 1, 5, 5, attempted=8, delivered=5, dropped=1), {"type": "torn", "first_seq": 5, "count": 1},
+        step(2, 1, 5, 5, attempted=8, delivered=5, dropped=1),
+        {"type": "torn", "first_seq": 5, "count": 1},
         {"type": "torn", "first_seq": None, "count": 1},
-        {"type": "request_end", "req_id": "r0", "generated_tokens": 3, "status": "length", "request": 0, "event": 7},
-        {"type": "end", "attempted": 8, "delivered": 5, "filtered": 0, "dropped": 1, "torn": 2, "status": "closed"},
+        {
+            "type": "request_end",
+            "req_id": "r0",
+            "generated_tokens": 3,
+            "status": "length",
+            "request": 0,
+            "event": 7,
+        },
+        {
+            "type": "end",
+            "attempted": 8,
+            "delivered": 5,
+            "filtered": 0,
+            "dropped": 1,
+            "torn": 2,
+            "status": "closed",
+        },
     ]
 
 
@@ -58,7 +120,9 @@ class Damage(unittest.TestCase):
     def test_cost_is_unknown_or_a_time(self):
         for cost in ({"announce_ns": None, "hook_ns": None}, {"announce_ns": 0, "hook_ns": 5}):
             self.check(self.changed(-1, cost=cost))
-        self.assert_wrong("a negative cost", self.changed(-1, cost={"announce_ns": 1, "hook_ns": -1}))
+        self.assert_wrong(
+            "a negative cost", self.changed(-1, cost={"announce_ns": 1, "hook_ns": -1})
+        )
         self.assert_wrong("KeyError", self.changed(-1, cost={"announce_ns": 1}))
 
     def test_good_trace_holds(self):
@@ -88,7 +152,9 @@ class Damage(unittest.TestCase):
         self.assert_wrong("request 7 is not live", self.changed(8, request=7))
         self.assert_wrong("layer 1 is not logged", self.changed(8, layer=1))
         self.assert_wrong("expert that is not there", self.changed(8, topk_ids=[1, 8]))
-        self.assert_wrong("position 4 of r0, expected 2", self.changed(8, token_idx=4), contiguous=True)
+        self.assert_wrong(
+            "position 4 of r0, expected 2", self.changed(8, token_idx=4), contiguous=True
+        )
 
     def test_form(self):
         self.assert_wrong("not JSON", good_trace()[:5] + [float("nan")])
@@ -101,8 +167,12 @@ class Damage(unittest.TestCase):
     def test_source(self):
         source = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory())) / "source.jsonl"
         routes = [line for line in good_trace() if line["type"] == "route"]
-        for rows, why in ((routes, None), (routes[:-1], "not the source's next"), (routes + routes[:1], "source has more"),
-                          ([*routes[:2], routes[0], *routes[3:]], "line 6: it is not the source's next")):
+        for rows, why in (
+            (routes, None),
+            (routes[:-1], "not the source's next"),
+            (routes + routes[:1], "source has more"),
+            ([*routes[:2], routes[0], *routes[3:]], "line 6: it is not the source's next"),
+        ):
             source.write_text("".join(json.dumps(line) + "\n" for line in rows))
             if why:
                 self.assert_wrong(why, good_trace(), source=source)

@@ -2,6 +2,7 @@
 
 MOETRACE_SEED repeats a run (moments still differ by what the machine does meanwhile); MOETRACE_KILLS sets the number.
 """
+
 import os
 import random
 import resource
@@ -51,7 +52,13 @@ class Crash(Case):
         """Filtered rows have no line from which the next collector could find its place."""
         source = self.write_log(self.seed, 90_000)
         wanted = self.folder / "wanted.jsonl"
-        wanted.write_text("".join(line for line in source.read_text().splitlines(keepends=True) if '"layer":2,' in line))
+        wanted.write_text(
+            "".join(
+                line
+                for line in source.read_text().splitlines(keepends=True)
+                if '"layer":2,' in line
+            )
+        )
         replay = Replay(self, source, rate=RATE)
         for _ in range(10):
             collector = Collector(self, "--output-dir", self.traces, "--layers", "2")
@@ -74,9 +81,17 @@ class Crash(Case):
             wait_until(self.trace_files, "no trace file")
             [path] = self.trace_files()
             limit = max(limit, path.stat().st_size) + self.rng.randrange(20_000, 300_000)
-            resource.prlimit(collector.process.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-            wait_until(lambda: path.stat().st_size >= limit or collector.process.poll() is not None
-                       or replay.process.poll() is not None, "the limit is not reached")
+            resource.prlimit(
+                collector.process.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY)
+            )
+            wait_until(
+                lambda: (
+                    path.stat().st_size >= limit
+                    or collector.process.poll() is not None
+                    or replay.process.poll() is not None
+                ),
+                "the limit is not reached",
+            )
             self.run_until_moment(0.02)
             collector.kill()
             torn_ends += not path.read_bytes().endswith(b"\n")

@@ -1,4 +1,5 @@
 """A full disk: the collector says so once, the ring holds the rows meanwhile, and none is lost once there is room again."""
+
 import os
 import pathlib
 import re
@@ -67,22 +68,37 @@ class DiskFull(Case):
         done = self.check(path, source)
         self.assertEqual((done.dropped, done.torn), (0, 0))
 
-
     def test_run_keeps_a_ring_that_the_disk_had_no_room_for(self):
         source = self.write_log(9, 20_000)
         self.fill()
         path = self.traces / "trace.jsonl"
-        run = subprocess.Popen([MOETRACE, "run", "-o", path, "--", MOETRACE, "replay", source], env=self.env,
-                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        run = subprocess.Popen(
+            [MOETRACE, "run", "-o", path, "--", MOETRACE, "replay", source],
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         self.addCleanup(run.kill)
         errors = run.communicate(timeout=TIMEOUT_S)[1]
         self.assertEqual(run.returncode, 1, errors)
         self.assertIn("No space left on device", errors)
-        [(held, command)] = re.findall(r"\.ring: holds (\S+) rows that are in no file, .*, then run: (.*)\n", errors)
+        [(held, command)] = re.findall(
+            r"\.ring: holds (\S+) rows that are in no file, .*, then run: (.*)\n", errors
+        )
         rows = source.read_bytes().count(b'{"type":"route"')
         self.assertEqual(int(held.replace(",", "")), rows)
         self.ballast.unlink()
-        subprocess.run(command, shell=True, env=self.env, cwd="/", check=True, capture_output=True, timeout=TIMEOUT_S)
+        subprocess.run(
+            command,
+            shell=True,
+            env=self.env,
+            cwd="/",
+            check=True,
+            capture_output=True,
+            timeout=TIMEOUT_S,
+        )
         self.assertEqual(self.segment_files(), [])
         done = self.check(path, source)
         self.assertEqual((done.dropped, done.torn), (0, 0))
@@ -94,7 +110,9 @@ def in_own_mount_namespace():
     if subprocess.run([*command, "true"], capture_output=True).returncode != 0:
         print("skipped: a tmpfs can't be mounted here")
         return SKIPPED
-    return subprocess.run([*command, sys.executable, "-B", pathlib.Path(__file__).resolve(), "inside"]).returncode
+    return subprocess.run(
+        [*command, sys.executable, "-B", pathlib.Path(__file__).resolve(), "inside"]
+    ).returncode
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 """Where a collector publishes: runtime folders of other users, paths that are too long, sockets and lists that others delete."""
+
 import json
 import os
 import pathlib
@@ -9,7 +10,6 @@ import subprocess
 import unittest
 
 import zmq
-
 from harness import MOETRACE, MOETRACED, Case, Collector, Replay, meta_line, wait_until
 
 SERVICE = os.access("/run/moetrace", os.W_OK)
@@ -34,8 +34,13 @@ class Endpoints(Case):
         replay = Replay(self)
         replay.feed(meta_line([0]))
         wait_until(self.trace_files, "no trace file")
-        done = subprocess.run([MOETRACE, "status", "--json", "--session", self.session], env={**self.env, **(env or {})}, check=True,
-                              capture_output=True, text=True)
+        done = subprocess.run(
+            [MOETRACE, "status", "--json", "--session", self.session],
+            env={**self.env, **(env or {})},
+            check=True,
+            capture_output=True,
+            text=True,
+        )
         [segment] = json.loads(done.stdout)
         self.assertEqual(replay.wait(), 0, replay.stderr())
         self.wait_drained()
@@ -44,21 +49,30 @@ class Endpoints(Case):
     def falls_back(self, env, why):
         collector = self.collector(env=env)
         endpoint = f"ipc://{self.last}/{self.session}.pub"
-        self.assertEqual(collector.stderr(), f"moetraced: publish: {why}; publishing on {endpoint} instead\n")
+        self.assertEqual(
+            collector.stderr(), f"moetraced: publish: {why}; publishing on {endpoint} instead\n"
+        )
         self.assertEqual(self.listed(env), [endpoint])
         self.assertEqual(collector.stop(), 0, collector.stderr())
-        self.assertEqual([path for path in self.last.iterdir() if path.name.startswith(self.session)], [])
+        self.assertEqual(
+            [path for path in self.last.iterdir() if path.name.startswith(self.session)], []
+        )
 
     def test_the_runtime_folder_of_the_environment_is_missing(self):
         missing = self.folder / "missing"
-        self.falls_back({"XDG_RUNTIME_DIR": str(missing)}, f"{missing}/moetrace: can't make it: No such file or directory")
+        self.falls_back(
+            {"XDG_RUNTIME_DIR": str(missing)},
+            f"{missing}/moetrace: can't make it: No such file or directory",
+        )
 
     def test_a_path_that_is_too_long_for_a_socket(self):
         long = self.folder / ("x" * (100 - len(str(self.folder))))
         long.mkdir()
         path = f"{long}/moetrace-{os.getuid()}"
-        self.falls_back({"XDG_RUNTIME_DIR": "", "TMPDIR": str(long)},
-                        f"{path}: a socket's path there has {len(path) + len(self.session) + 5} bytes; the limit is 107")
+        self.falls_back(
+            {"XDG_RUNTIME_DIR": "", "TMPDIR": str(long)},
+            f"{path}: a socket's path there has {len(path) + len(self.session) + 5} bytes; the limit is 107",
+        )
 
     def test_a_folder_that_others_can_write(self):
         folder = self.folder / "moetrace"
@@ -112,8 +126,21 @@ class Endpoints(Case):
         self.assertEqual(precious.read_text(), "precious")
 
     def refused(self, *arguments, code=1):
-        done = subprocess.run([MOETRACED, "--directory", str(self.rings), "--output-dir", str(self.traces), *arguments], env=self.env,
-                              cwd=self.folder, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [
+                MOETRACED,
+                "--directory",
+                str(self.rings),
+                "--output-dir",
+                str(self.traces),
+                *arguments,
+            ],
+            env=self.env,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         self.assertEqual(done.returncode, code, done.stderr)
         self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
         return done.stderr
@@ -121,26 +148,38 @@ class Endpoints(Case):
     def test_a_file_in_the_place_of_a_socket_is_not_unlinked(self):
         precious = self.folder / "precious"
         precious.write_text("precious")
-        self.assertIn(f"publish ipc://{precious}: can't bind: there is a file that is not a socket",
-                      self.refused("--publish", f"ipc://{precious}"))
+        self.assertIn(
+            f"publish ipc://{precious}: can't bind: there is a file that is not a socket",
+            self.refused("--publish", f"ipc://{precious}"),
+        )
         link = self.folder / "link"
         link.symlink_to(precious)
-        self.assertIn("there is a file that is not a socket", self.refused("--publish", f"ipc://{link}"))
+        self.assertIn(
+            "there is a file that is not a socket", self.refused("--publish", f"ipc://{link}")
+        )
         self.assertEqual(precious.read_text(), "precious")
 
     def test_endpoints_that_cannot_be(self):
-        for words, said in ((["tcp://*:99999"], "publish tcp://*:99999: invalid port '99999': expected * or a number from 0 to 65535"),
-                            (["tcp://*:-1"], "publish tcp://*:-1: invalid port '-1': expected * or a number from 0 to 65535"),
-                            (["tcp://127.0.0.1"], "publish tcp://127.0.0.1: its port is missing"),
-                            (["tcp://:5556"], "publish tcp://:5556: its address is missing"),
-                            (["ipc://"], "publish ipc://: its path is missing"),
-                            (["ipc:///" + "x" * 107], "its path has 108 bytes; the limit is 107"),
-                            (["inproc://here"], "publish inproc://here: other processes can't reach it"),
-                            (["udp://127.0.0.1:1"], "publish udp://127.0.0.1:1: unknown transport 'udp'"),
-                            (["/tmp/x"], "publish /tmp/x: it lacks ipc:// or tcp:// at its beginning"),
-                            (["none", "tcp://127.0.0.1:*"], "publish none: it excludes every other endpoint"),
-                            (["tcp://127.0.0.1:*", "none"], "publish none: it excludes every other endpoint"),
-                            (["ipc://x", "ipc://x"], "publish ipc://x: it is given twice")):
+        for words, said in (
+            (
+                ["tcp://*:99999"],
+                "publish tcp://*:99999: invalid port '99999': expected * or a number from 0 to 65535",
+            ),
+            (
+                ["tcp://*:-1"],
+                "publish tcp://*:-1: invalid port '-1': expected * or a number from 0 to 65535",
+            ),
+            (["tcp://127.0.0.1"], "publish tcp://127.0.0.1: its port is missing"),
+            (["tcp://:5556"], "publish tcp://:5556: its address is missing"),
+            (["ipc://"], "publish ipc://: its path is missing"),
+            (["ipc:///" + "x" * 107], "its path has 108 bytes; the limit is 107"),
+            (["inproc://here"], "publish inproc://here: other processes can't reach it"),
+            (["udp://127.0.0.1:1"], "publish udp://127.0.0.1:1: unknown transport 'udp'"),
+            (["/tmp/x"], "publish /tmp/x: it lacks ipc:// or tcp:// at its beginning"),
+            (["none", "tcp://127.0.0.1:*"], "publish none: it excludes every other endpoint"),
+            (["tcp://127.0.0.1:*", "none"], "publish none: it excludes every other endpoint"),
+            (["ipc://x", "ipc://x"], "publish ipc://x: it is given twice"),
+        ):
             given = [word for endpoint in words for word in ("--publish", endpoint)]
             self.assertIn(said, self.refused(*given, code=2))
             config = self.folder / "config.json"
@@ -148,8 +187,14 @@ class Endpoints(Case):
             line = self.refused("--config", str(config), code=2)
             self.assertIn(said, line)
             self.assertIn(str(config), line)
-            done = subprocess.run([MOETRACE, "run", *given, "--", "touch", self.folder / "ran"], env=self.env, cwd=self.folder,
-                                  capture_output=True, text=True, timeout=60)
+            done = subprocess.run(
+                [MOETRACE, "run", *given, "--", "touch", self.folder / "ran"],
+                env=self.env,
+                cwd=self.folder,
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
             self.assertEqual(done.returncode, 2, done.stderr)
             self.assertIn(said, done.stderr)
             self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
@@ -200,9 +245,11 @@ class Endpoints(Case):
             other.listen()
             os.rename(self.folder / "other", socket_file)
             wait_until(lambda: not listed.exists(), "it is still listed")
-            self.assertEqual(collector.stderr(),
-                             f"moetraced: publish ipc://{socket_file}: its socket file was deleted; not made again: another program "
-                             "has the name; start moetraced again to publish there\n")
+            self.assertEqual(
+                collector.stderr(),
+                f"moetraced: publish ipc://{socket_file}: its socket file was deleted; not made again: another program "
+                "has the name; start moetraced again to publish there\n",
+            )
             self.assertEqual(collector.stop(), 0, collector.stderr())
             self.assertTrue(socket_file.exists(), "the other program's socket is gone")
 
@@ -215,12 +262,19 @@ class Endpoints(Case):
         self.addCleanup(trap.rmdir)
         for folder in (self.folder, self.rings):
             folder.chmod(0o777)
-        done = subprocess.Popen([MOETRACED, "--directory", self.rings, "--output-dir", self.folder / "out"], user=user,
-                                env={**self.env, "XDG_RUNTIME_DIR": "/missing"}, stderr=subprocess.PIPE, text=True)
+        done = subprocess.Popen(
+            [MOETRACED, "--directory", self.rings, "--output-dir", self.folder / "out"],
+            user=user,
+            env={**self.env, "XDG_RUNTIME_DIR": "/missing"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         self.addCleanup(done.stderr.close)
-        self.assertEqual(done.stderr.readline(),
-                         "moetraced: publish: /missing/moetrace: can't make it: No such file or directory; "
-                         f"{trap}: it belongs to uid 0; traces are written but not published; give --publish ENDPOINT\n")
+        self.assertEqual(
+            done.stderr.readline(),
+            "moetraced: publish: /missing/moetrace: can't make it: No such file or directory; "
+            f"{trap}: it belongs to uid 0; traces are written but not published; give --publish ENDPOINT\n",
+        )
         self.assertIn("ready: ", done.stderr.readline())
         done.terminate()
         self.assertEqual(done.wait(60), 0)

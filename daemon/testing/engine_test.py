@@ -1,4 +1,5 @@
 """The whole path with a real model: engine, ring, collector, file. Every token of every request has its row in every layer."""
+
 import collections
 import json
 import os
@@ -10,8 +11,16 @@ import unittest
 from harness import MOETRACE, Case
 
 ENGINE = os.environ.get("MOETRACE_ENGINE", "moetrace-engine")
-QUESTIONS = pathlib.Path(sys.argv.pop()) if len(sys.argv) > 1 and not sys.argv[-1].startswith("-") else None
-OWN_PROMPTS = ["A", "Two words", "Digits 0123456789\tand a tab\nand a line", "日本語 and emoji 🙂🙂", "x" * 70]
+QUESTIONS = (
+    pathlib.Path(sys.argv.pop()) if len(sys.argv) > 1 and not sys.argv[-1].startswith("-") else None
+)
+OWN_PROMPTS = [
+    "A",
+    "Two words",
+    "Digits 0123456789\tand a tab\nand a line",
+    "日本語 and emoji 🙂🙂",
+    "x" * 70,
+]
 LAYERS = 24
 
 
@@ -23,18 +32,35 @@ class EngineTest(Case):
         self.engine("init-model", "--seed", "1234", self.model)
 
     def engine(self, *arguments):
-        subprocess.run([ENGINE, *map(str, arguments)], check=True, env=self.env, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [ENGINE, *map(str, arguments)], check=True, env=self.env, stdout=subprocess.DEVNULL
+        )
 
     def write_own_prompts(self):
         self.prompts.write_text("\n\n---\n\n".join(OWN_PROMPTS))
 
     def generate(self, output, new_tokens, traced=None, *options, **env):
         """`traced`: run it under `moetrace run` into that file."""
-        command = [ENGINE, "generate", "--model", self.model, "--prompts", self.prompts, "--max-new-tokens", new_tokens,
-                   "--seed", "1234", "--output", output, *options]
+        command = [
+            ENGINE,
+            "generate",
+            "--model",
+            self.model,
+            "--prompts",
+            self.prompts,
+            "--max-new-tokens",
+            new_tokens,
+            "--seed",
+            "1234",
+            "--output",
+            output,
+            *options,
+        ]
         if traced:
             command = [MOETRACE, "run", "-o", traced, "--publish", "none", "--", *command]
-        result = subprocess.run(list(map(str, command)), env={**self.env, **env}, capture_output=True, text=True)
+        result = subprocess.run(
+            list(map(str, command)), env={**self.env, **env}, capture_output=True, text=True
+        )
         self.assertEqual(result.returncode, 0, result.stderr)
         return [json.loads(line) for line in output.read_text().splitlines()]
 
@@ -51,11 +77,17 @@ class EngineTest(Case):
     def check_rows(self, trace, requests, layers):
         self.check(trace, contiguous=True)
         positions = self.routes_of(trace)
-        self.assertEqual(set(positions), {(request["req_id"], layer) for request in requests for layer in layers})
+        self.assertEqual(
+            set(positions), {(request["req_id"], layer) for request in requests for layer in layers}
+        )
         for request in requests:
             rows = request["prompt_tokens"] + request["generated_tokens"] - 1
             for layer in layers:
-                self.assertEqual(positions[request["req_id"], layer], list(range(rows)), (request["req_id"], layer))
+                self.assertEqual(
+                    positions[request["req_id"], layer],
+                    list(range(rows)),
+                    (request["req_id"], layer),
+                )
 
     def test_every_token_has_its_rows_and_the_text_stays_the_same(self):
         count, new_tokens = len(OWN_PROMPTS), 12
@@ -74,7 +106,9 @@ class EngineTest(Case):
     def test_selected_layers_in_small_batches(self):
         self.write_own_prompts()
         trace = self.folder / "routes.jsonl"
-        traced = self.generate(self.folder / "traced.jsonl", 5, trace, "--batch", "2", MOETRACE_LAYERS="0,5-7")
+        traced = self.generate(
+            self.folder / "traced.jsonl", 5, trace, "--batch", "2", MOETRACE_LAYERS="0,5-7"
+        )
         self.check_rows(trace, traced, (0, 5, 6, 7))
         meta = json.loads(trace.read_text().split("\n", 1)[0])
         self.assertEqual(meta["layers_logged"], [0, 5, 6, 7])

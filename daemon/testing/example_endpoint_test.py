@@ -1,4 +1,5 @@
 """The example subscriber finds the endpoint that `moetrace.stream` finds, without the package."""
+
 import fcntl
 import importlib.util
 import os
@@ -27,7 +28,9 @@ class SameEndpoint(unittest.TestCase):
 
     def setUp(self):
         self.example, self.package = load(SUBSCRIBER), load(PACKAGE_RULES)
-        self.runtime = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory(prefix="moetrace-test.")))
+        self.runtime = pathlib.Path(
+            self.enterContext(tempfile.TemporaryDirectory(prefix="moetrace-test."))
+        )
         self.folder = self.runtime / "moetrace"
         self.enterContext(mock.patch.dict(os.environ, XDG_RUNTIME_DIR=str(self.runtime)))
 
@@ -41,7 +44,9 @@ class SameEndpoint(unittest.TestCase):
         path.write_text(text)
         if locked:
             file = self.enterContext(path.open("r+b"))
-            fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0))
+            fcntl.fcntl(
+                file, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
+            )
 
     def test_without_a_list_the_default_socket(self):
         self.expect(f"ipc://{self.folder}/test.pub")
@@ -78,7 +83,9 @@ class SameEndpoint(unittest.TestCase):
             self.expect(f"ipc:///tmp/moetrace-{os.getuid()}/test.pub")
 
     def test_the_temporary_folder(self):
-        environment = {name: value for name, value in os.environ.items() if name != "XDG_RUNTIME_DIR"}
+        environment = {
+            name: value for name, value in os.environ.items() if name != "XDG_RUNTIME_DIR"
+        }
         with mock.patch.dict(os.environ, {**environment, "TMPDIR": str(self.runtime)}, clear=True):
             self.expect(f"ipc://{self.runtime}/moetrace-{os.getuid()}/test.pub")
 
@@ -86,13 +93,35 @@ class SameEndpoint(unittest.TestCase):
 class Session(Case):
     def test_a_session_with_several_endpoints(self):
         """The example gets only the session."""
-        Collector(self, "--output-dir", self.traces, "--publish", f"ipc://{self.folder}/second", publish="tcp://127.0.0.1:*",
-                  session="other")
+        Collector(
+            self,
+            "--output-dir",
+            self.traces,
+            "--publish",
+            f"ipc://{self.folder}/second",
+            publish="tcp://127.0.0.1:*",
+            session="other",
+        )
         replay = Replay(self, session="other")
         replay.feed(meta_line([0, 1, 2, 5]))
         rows_file = self.folder / "rows.jsonl"
-        example = subprocess.Popen([sys.executable, "-B", SUBSCRIBER, "--session", "other", "--output", str(rows_file), "--count", "1"],
-                                   env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        example = subprocess.Popen(
+            [
+                sys.executable,
+                "-B",
+                SUBSCRIBER,
+                "--session",
+                "other",
+                "--output",
+                str(rows_file),
+                "--count",
+                "1",
+            ],
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         self.addCleanup(example.wait)
         self.addCleanup(example.kill)
         steps = make_steps(8, 1 << 40)

@@ -1,7 +1,7 @@
 // faults_test.py preloads it into a collector. Calls on trace files fail as the file in
-// MOETRACE_TEST_FAULTS asks. Each of its lines is "CALL WHAT". CALL: pread, write, pwrite, fdatasync,
-// ftruncate or open. WHAT: the number of an errno, or "short": half of the bytes. Each call reads the
-// file, so a test can change it while the collector runs.
+// MOETRACE_TEST_FAULTS asks. Each of its lines is "CALL WHAT". CALL: pread, write, pwrite,
+// fdatasync, ftruncate or open. WHAT: the number of an errno, or "short": half of the bytes. Each
+// call reads the file, so a test can change it while the collector runs.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

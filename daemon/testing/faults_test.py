@@ -1,16 +1,21 @@
 """Every read and write of a trace file fails, comes short or is interrupted: no written row is lost or repeated. The collector
 names the fault in one line, and continues when the fault is over."""
+
 import errno
 import os
-import re
 import unittest
 
-from harness import Case, Collector, Replay, meta_line, make_steps, routes_in, wait_until
+from harness import Case, Collector, Replay, routes_in, wait_until
 
 FAULTS = os.environ["MOETRACE_FAULTS"]
 # How the collector names a fault of each call.
-SAID = {"pread": "can't read it", "ftruncate": "can't cut a torn line off", "open": "can.t (open|make) it", "write": "can't write",
-        "fdatasync": "can't sync it"}
+SAID = {
+    "pread": "can't read it",
+    "ftruncate": "can't cut a torn line off",
+    "open": "can.t (open|make) it",
+    "write": "can't write",
+    "fdatasync": "can't sync it",
+}
 
 
 class Faults(Case):
@@ -26,9 +31,12 @@ class Faults(Case):
         new.rename(self.faults)
 
     def start(self):
-        env = {"LD_PRELOAD": FAULTS, "MOETRACE_TEST_FAULTS": str(self.faults),
-               # The preloaded library comes before the sanitizer's.
-               "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"}
+        env = {
+            "LD_PRELOAD": FAULTS,
+            "MOETRACE_TEST_FAULTS": str(self.faults),
+            # The preloaded library comes before the sanitizer's.
+            "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0",
+        }
         return Collector(self, "--output-dir", self.traces, env=env)
 
     def begin_trace(self, seed=3):
@@ -58,7 +66,9 @@ class Faults(Case):
         for what in ("short", errno.EINTR):
             with self.subTest(what):
                 replay = self.begin_trace()
-                self.set_faults(*(f"{call} {what}" for call in ("pread", "write", "fdatasync", "pwrite")))
+                self.set_faults(
+                    *(f"{call} {what}" for call in ("pread", "write", "fdatasync", "pwrite"))
+                )
                 first = self.start()
                 path = wait_until(self.trace_files, "no trace file")[-1]
                 wait_until(lambda: routes_in(path) > 500, "no rows")
@@ -156,6 +166,7 @@ class Faults(Case):
     def test_few_descriptors(self):
         """Thirty rings, and descriptors for a few: each is drained in its turn."""
         import resource
+
         source = self.write_log(4, 100)
         for _ in range(30):
             replay = Replay(self, source, rate=1e9)

@@ -2,6 +2,7 @@
 
 MOETRACE_CUDA_LOAD names the program moetrace-cuda-load, or its like that needs no GPU. MOETRACE_KILLS sets the number of kills.
 """
+
 import os
 import random
 import subprocess
@@ -25,8 +26,14 @@ class Load:
     def __init__(self, case, steps, *how, shape=(ROWS, LAYERS)):
         self.errors = case.folder / f"load.{next(case.numbers)}.err"
         with self.errors.open("wb") as errors:
-            self.process = subprocess.Popen([LOAD, *map(str, (*shape, steps)), *how], stdin=subprocess.DEVNULL,
-                                            stdout=subprocess.PIPE, stderr=errors, env=case.env, text=True)
+            self.process = subprocess.Popen(
+                [LOAD, *map(str, (*shape, steps)), *how],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=case.env,
+                text=True,
+            )
         case.loads.append(self)
         line = self.process.stdout.readline()
         if not line.startswith("ready"):
@@ -79,7 +86,10 @@ class GpuCrash(Case):
         self.assertEqual(collector.stop(), 0, collector.stderr())
         [path] = self.trace_files()
         done = self.check(path)
-        self.assertEqual((done.delivered, done.dropped, done.torn, done.end["status"]), (announced, 0, 0, "closed"))
+        self.assertEqual(
+            (done.delivered, done.dropped, done.torn, done.end["status"]),
+            (announced, 0, 0, "closed"),
+        )
 
     def test_collector_is_killed_and_rows_are_dropped(self):
         load = Load(self, 20_000)
@@ -132,7 +142,14 @@ class GpuCrash(Case):
 
 def no_gpu():
     with tempfile.TemporaryDirectory(dir="/dev/shm") as rings:
-        return subprocess.run([LOAD, "1", "1", "1"], stdout=subprocess.DEVNULL, env={**os.environ, "MOETRACE_DIR": rings}).returncode == 77
+        return (
+            subprocess.run(
+                [LOAD, "1", "1", "1"],
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, "MOETRACE_DIR": rings},
+            ).returncode
+            == 77
+        )
 
 
 if __name__ == "__main__":

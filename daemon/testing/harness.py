@@ -3,6 +3,7 @@
 Every test has directories, a session and endpoints of its own, so that tests can run side by side. Nothing waits for a time to
 pass: `wait_until` looks at a condition until it holds.
 """
+
 import errno
 import json
 import os
@@ -43,8 +44,17 @@ def wait_until(holds, what, timeout_s=TIMEOUT_S):
 
 
 def meta_line(layers, model="test/model"):
-    meta = {"type": "meta", "model_id": model, "vllm_version": None, "torch_version": None, "device": "cpu", "seed": 1,
-            "layers_logged": layers, "top_k": TOP_K, "num_experts": NUM_EXPERTS}
+    meta = {
+        "type": "meta",
+        "model_id": model,
+        "vllm_version": None,
+        "torch_version": None,
+        "device": "cpu",
+        "seed": 1,
+        "layers_logged": layers,
+        "top_k": TOP_K,
+        "num_experts": NUM_EXPERTS,
+    }
     return json.dumps(meta) + "\n"
 
 
@@ -68,8 +78,10 @@ def make_steps(seed, rows, layers=(0, 1, 2, 5), requests=3, prompt=17):
             for request, position in tokens:
                 first = rng.randrange(NUM_EXPERTS - TOP_K)
                 at = rng.randrange(900)
-                lines.append(f'{{"type":"route","req_id":"{request}","token_idx":{position},"layer":{layer},"topk_ids":'
-                             f'[{first},{first + 1},{first + 2},{first + 3}],"topk_weights":{weights[at:at + TOP_K]}}}\n')
+                lines.append(
+                    f'{{"type":"route","req_id":"{request}","token_idx":{position},"layer":{layer},"topk_ids":'
+                    f'[{first},{first + 1},{first + 2},{first + 3}],"topk_weights":{weights[at : at + TOP_K]}}}\n'
+                )
         made += len(lines)
         yield "".join(lines)
         if len(live) == requests and rng.random() < 0.02:
@@ -90,11 +102,25 @@ class Collector:
     def __init__(self, case, *arguments, publish="none", directory=None, session=None, env=None):
         ready, write_end = os.pipe()
         self.errors = case.folder / f"moetraced.{next(case.numbers)}.err"
-        command = [MOETRACED, "--directory", directory or case.rings, "--session", session or case.session,
-                   *(["--publish", publish] if publish else []), "--ready-fd", str(write_end), *arguments]
+        command = [
+            MOETRACED,
+            "--directory",
+            directory or case.rings,
+            "--session",
+            session or case.session,
+            *(["--publish", publish] if publish else []),
+            "--ready-fd",
+            str(write_end),
+            *arguments,
+        ]
         with self.errors.open("wb") as errors:
-            self.process = subprocess.Popen(list(map(str, command)), pass_fds=[write_end], stdin=subprocess.DEVNULL,
-                                            stderr=errors, env={**case.env, **(env or {})})
+            self.process = subprocess.Popen(
+                list(map(str, command)),
+                pass_fds=[write_end],
+                stdin=subprocess.DEVNULL,
+                stderr=errors,
+                env={**case.env, **(env or {})},
+            )
         os.close(write_end)
         with os.fdopen(ready) as pipe:
             line = pipe.readline()
@@ -130,12 +156,18 @@ class Replay:
         self.errors = case.folder / f"replay.{number}.err"
         command = [MOETRACE, "replay", *(["--rate", str(rate)] if rate else []), source]
         with self.errors.open("wb") as errors:
-            self.process = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                            stderr=errors, env={**case.env, "MOETRACE_SESSION": session or case.session,
-                                                                **(env or {})})
+            self.process = subprocess.Popen(
+                list(map(str, command)),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                env={**case.env, "MOETRACE_SESSION": session or case.session, **(env or {})},
+            )
         case.replays.append(self)
         if self.source is None:
-            self.fed = os.fdopen(wait_until(lambda: self.open_feed(source), "the replay does not open its file"), "w")
+            self.fed = os.fdopen(
+                wait_until(lambda: self.open_feed(source), "the replay does not open its file"), "w"
+            )
 
     def open_feed(self, fifo):
         """The pipe's writing end; 0 until the replay has opened the other end."""
@@ -173,12 +205,22 @@ class Case(unittest.TestCase):
     """A test with its own folders. `rings` is on /dev/shm, as a ring directory should be."""
 
     def setUp(self):
-        self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory(prefix="moetrace-test.")))
-        self.rings = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory(prefix="moetrace-test.", dir="/dev/shm")))
+        self.folder = pathlib.Path(
+            self.enterContext(tempfile.TemporaryDirectory(prefix="moetrace-test."))
+        )
+        self.rings = pathlib.Path(
+            self.enterContext(tempfile.TemporaryDirectory(prefix="moetrace-test.", dir="/dev/shm"))
+        )
         self.traces = self.folder / "traces"
         self.session = "test"
-        self.env = {name: value for name, value in os.environ.items() if not name.startswith("MOETRACE_")}
-        self.env.update(MOETRACE_DIR=str(self.rings), MOETRACE_SESSION=self.session, XDG_RUNTIME_DIR=str(self.folder))
+        self.env = {
+            name: value for name, value in os.environ.items() if not name.startswith("MOETRACE_")
+        }
+        self.env.update(
+            MOETRACE_DIR=str(self.rings),
+            MOETRACE_SESSION=self.session,
+            XDG_RUNTIME_DIR=str(self.folder),
+        )
         self.numbers = iter(range(1_000_000))
         self.collectors, self.replays = [], []
         self.addCleanup(self.end_processes)
@@ -211,8 +253,15 @@ class Case(unittest.TestCase):
 
     def refused(self, *arguments, directory=None, **how):
         """Runs a collector that must not start; returns its one line."""
-        result = subprocess.run([MOETRACED, "--directory", directory or self.rings, *map(str, arguments)], env=self.env,
-                                cwd=self.folder, capture_output=True, text=True, timeout=60, **how)
+        result = subprocess.run(
+            [MOETRACED, "--directory", directory or self.rings, *map(str, arguments)],
+            env=self.env,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            **how,
+        )
         self.assertEqual(result.returncode, 1)
         self.assertRegex(result.stderr, r"\Amoetraced: [^\n]+; [^\n]+\n\Z")
         return result.stderr
@@ -222,8 +271,11 @@ class Case(unittest.TestCase):
 
     def trace_ids(self, session=None):
         prefix = f"moetrace.v1.{session or self.session}."
-        return [name[len(prefix):-len(".ring")] for name in self.segment_files()
-                if name.startswith(prefix) and name.endswith(".ring")]
+        return [
+            name[len(prefix) : -len(".ring")]
+            for name in self.segment_files()
+            if name.startswith(prefix) and name.endswith(".ring")
+        ]
 
     def wait_drained(self):
         """Waits until every segment has ended and is removed."""
@@ -231,10 +283,17 @@ class Case(unittest.TestCase):
 
     def wait_emptied(self):
         """Waits until every ring is empty: a collector releases a slot only when its row is in the file."""
+
         def fills():
-            done = subprocess.run([MOETRACE, "status", "--json", "--session", self.session], env=self.env, check=True,
-                                  capture_output=True, text=True)
+            done = subprocess.run(
+                [MOETRACE, "status", "--json", "--session", self.session],
+                env=self.env,
+                check=True,
+                capture_output=True,
+                text=True,
+            )
             return [segment["ring_fill_percent"] for segment in json.loads(done.stdout)]
+
         wait_until(lambda: not any(fills()), "rings are not empty")
 
     def trace_files(self):
@@ -252,6 +311,10 @@ class Case(unittest.TestCase):
             return check_trace.check_file(path, source, **how)
         except check_trace.Wrong as wrong:
             lines = path.read_bytes().splitlines()
-            at = int(re.search(r"line (\d+)", str(wrong)).group(1)) if "line " in str(wrong) else len(lines)
-            near = b"\n".join(lines[max(0, at - 4):at + 1]).decode(errors="replace")
+            at = (
+                int(re.search(r"line (\d+)", str(wrong)).group(1))
+                if "line " in str(wrong)
+                else len(lines)
+            )
+            near = b"\n".join(lines[max(0, at - 4) : at + 1]).decode(errors="replace")
             self.fail(f"{path.name}: {wrong}\n{near}")

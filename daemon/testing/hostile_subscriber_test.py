@@ -1,4 +1,5 @@
 """Hostile subscribers: the file still grows, memory stays bounded, honest readers are served, one line reports it."""
+
 import itertools
 import os
 import pathlib
@@ -8,7 +9,6 @@ import threading
 import unittest
 
 import zmq
-
 from harness import Case, Collector, Replay, make_steps, meta_line, routes_in, wait_until
 
 MOST_GROWTH_KB = 300 << 10  # bytes sent before a connection is shut, and the pages of the ring
@@ -109,6 +109,7 @@ class HostileSubscribers(Case):
             def written():
                 self.assertLess(self.memory_kb() - before, MOST_GROWTH_KB, "memory grows")
                 return routes_in(self.file) >= self.fed - 1_000
+
             wait_until(written, "the file does not grow")
 
     def listen(self):
@@ -123,7 +124,11 @@ class HostileSubscribers(Case):
         return listener
 
     def said(self):
-        return [line for line in self.collector.stderr().splitlines() if "disconnected a subscriber" in line]
+        return [
+            line
+            for line in self.collector.stderr().splitlines()
+            if "disconnected a subscriber" in line
+        ]
 
     def finish(self, said=1):
         self.assertEqual(self.replay.wait(), 0, self.replay.stderr())
@@ -136,7 +141,12 @@ class HostileSubscribers(Case):
     def endure(self, make, greet=greet_3_0, count=1, said=1):
         listener = self.listen()
         attackers = self.attack(make, greet, count)
-        wait_until(lambda: all(attacker.connections > 1 for attacker in attackers) and len(self.said()) == said, "no attacker is thrown out")
+        wait_until(
+            lambda: (
+                all(attacker.connections > 1 for attacker in attackers) and len(self.said()) == said
+            ),
+            "no attacker is thrown out",
+        )
         self.feed_all_the_while()
         while listener.poll(0):
             listener.recv_multipart()
@@ -151,8 +161,11 @@ class HostileSubscribers(Case):
         portion = (frame(b"\1x") + frame(b"\0x")) * 2_000
         self.endure(lambda: portion)
         # It breaks both limits, and a busy collector may see the second one first.
-        self.assertRegex(self.said()[0], rf"\(pid {os.getpid()}, uid {os.getuid()}\): it (sent more subscriptions than a reader of three "
-                                         r"topics needs|sends without an end)")
+        self.assertRegex(
+            self.said()[0],
+            rf"\(pid {os.getpid()}, uid {os.getuid()}\): it (sent more subscriptions than a reader of three "
+            r"topics needs|sends without an end)",
+        )
 
     def test_asks_for_meta_for_ever(self):
         portion = (frame(b"\1meta") + frame(b"\0meta")) * 2_000

@@ -1,4 +1,5 @@
 """A trace in parts: log rotation by SIGHUP, and files that other programs remove, cut or compress while they are written."""
+
 import gzip
 import json
 import os
@@ -44,9 +45,13 @@ class Parts(Case):
     def verify_chain(self, paths):
         """Checks each part alone, and all of them as one; returns the rows, in order."""
         for path in paths:
-            alone = subprocess.run([MOETRACE, "verify", path], env=self.env, capture_output=True, text=True)
+            alone = subprocess.run(
+                [MOETRACE, "verify", path], env=self.env, capture_output=True, text=True
+            )
             self.assertEqual(alone.returncode, 0, f"{path}: {alone.stdout}{alone.stderr}")
-        whole = subprocess.run([MOETRACE, "verify", *paths], env=self.env, capture_output=True, text=True)
+        whole = subprocess.run(
+            [MOETRACE, "verify", *paths], env=self.env, capture_output=True, text=True
+        )
         self.assertEqual(whole.returncode, 0, whole.stderr)
         seqs = [line["seq"] for path in paths for line in lines_of(path) if line["type"] == "route"]
         self.assertEqual(seqs, list(range(len(seqs))))
@@ -121,15 +126,28 @@ class Parts(Case):
         self.wait_drained()
         self.assertEqual(collector.stop(), 0)
         said = collector.stderr()
-        self.assertRegex(said, rf"\Amoetraced: {self.output}: was removed or cut by another program[^\n]* {first} rows are lost "
-                               r"with it; the trace continues in [^\n]*\n\Z")
+        self.assertRegex(
+            said,
+            rf"\Amoetraced: {self.output}: was removed or cut by another program[^\n]* {first} rows are lost "
+            r"with it; the trace continues in [^\n]*\n\Z",
+        )
         return first, second
 
     def check_second_part(self, path, first, second):
         lines = lines_of(path)
-        self.assertEqual((lines[0]["type"], lines[1]["type"], lines[1]["part"]), ("meta", "part", 2))
-        self.assertEqual((lines[1]["delivered_total"], lines[-1]["delivered"], lines[-1]["status"]), (first, second, "closed"))
-        self.assertEqual(subprocess.run([MOETRACE, "verify", path], env=self.env, capture_output=True).returncode, 0)
+        self.assertEqual(
+            (lines[0]["type"], lines[1]["type"], lines[1]["part"]), ("meta", "part", 2)
+        )
+        self.assertEqual(
+            (lines[1]["delivered_total"], lines[-1]["delivered"], lines[-1]["status"]),
+            (first, second, "closed"),
+        )
+        self.assertEqual(
+            subprocess.run(
+                [MOETRACE, "verify", path], env=self.env, capture_output=True
+            ).returncode,
+            0,
+        )
 
     def test_removed(self):
         first, second = self.lose(lambda: self.output.unlink())
@@ -137,9 +155,11 @@ class Parts(Case):
 
     def test_cut_to_nothing(self):
         """Like copytruncate of logrotate."""
+
         def copy_and_cut():
             shutil.copy(self.output, self.traces / "copy")
             os.truncate(self.output, 0)
+
         first, second = self.lose(copy_and_cut)
         self.check_second_part(self.output, first, second)
         self.assertEqual(routes_in(self.traces / "copy"), first)
@@ -153,13 +173,25 @@ class Parts(Case):
             with gzip.open(f"{self.output}.gz", "wb") as file:
                 file.write(self.output.read_bytes())
             self.output.unlink()
+
         first, second = self.lose(compress)
         self.check_second_part(self.output, first, second)
 
     def test_what_it_says_at_the_end_is_in_files(self):
-        command = [os.environ["MOETRACED"], "--directory", self.rings, "--session", self.session, "--publish", "none", "--output",
-                   self.folder / "trace.jsonl"]
-        collector = subprocess.Popen(list(map(str, command)), env=self.env, stderr=subprocess.PIPE, text=True)
+        command = [
+            os.environ["MOETRACED"],
+            "--directory",
+            self.rings,
+            "--session",
+            self.session,
+            "--publish",
+            "none",
+            "--output",
+            self.folder / "trace.jsonl",
+        ]
+        collector = subprocess.Popen(
+            list(map(str, command)), env=self.env, stderr=subprocess.PIPE, text=True
+        )
         self.addCleanup(collector.communicate)
         self.addCleanup(collector.kill)
         self.output = self.folder / "trace.jsonl"
@@ -173,8 +205,10 @@ class Parts(Case):
         self.assertIn("removed or cut", collector.stderr.readline())
         second = self.feed_some(replay, self.steps) + self.last_step
         self.assertEqual(replay.wait(), 0, replay.stderr())
-        self.assertIn(f"has ended: closed, {second} delivered, 0 dropped, 0 torn, {first} lost with a file that was removed or cut",
-                      collector.stderr.readline())
+        self.assertIn(
+            f"has ended: closed, {second} delivered, 0 dropped, 0 torn, {first} lost with a file that was removed or cut",
+            collector.stderr.readline(),
+        )
 
     def test_killed_while_it_rotates(self):
         """SIGHUP and SIGKILL at random moments: the chain of parts has each row once."""
@@ -237,7 +271,9 @@ class Parts(Case):
             files = sorted(self.traces.iterdir())
             self.assertEqual(files, [self.traces / "trace.2.jsonl", self.output])
             for path in files:
-                self.assertEqual(len({line["trace_id"] for line in lines_of(path) if line["type"] == "meta"}), 1)
+                self.assertEqual(
+                    len({line["trace_id"] for line in lines_of(path) if line["type"] == "meta"}), 1
+                )
                 self.check(path)
 
 

@@ -1,4 +1,5 @@
 """Several segments, other sessions, hostile segments, and segments that are cut."""
+
 import contextlib
 import fcntl
 import os
@@ -18,8 +19,10 @@ ANNOUNCE_NS, HOOK_NS = 4096 + 40, 4096 + 48  # of the host counters: the second 
 class Segments(Case):
     def test_several_at_once(self):
         collector = self.start_collector()
-        sources = [self.write_log(seed, 30_000, name=f"source.{seed}.jsonl", layers=layers)
-                   for seed, layers in enumerate([(0, 1, 2, 5), (0,), (3, 4)])]
+        sources = [
+            self.write_log(seed, 30_000, name=f"source.{seed}.jsonl", layers=layers)
+            for seed, layers in enumerate([(0, 1, 2, 5), (0,), (3, 4)])
+        ]
         replays = [Replay(self, source) for source in sources]
         for replay in replays:
             self.assertEqual(replay.wait(), 0, replay.stderr())
@@ -48,14 +51,18 @@ class Segments(Case):
         new = uuid.uuid4()
         for kind, change in (("ring", change_ring), ("ctl", change_ctl)):
             content = bytearray((self.rings / f"moetrace.v1.spare.{trace_id}.{kind}").read_bytes())
-            content[TRACE_ID:TRACE_ID + 16] = new.bytes
+            content[TRACE_ID : TRACE_ID + 16] = new.bytes
             if change:
                 content = change(content)
             (self.rings / f"copy.{kind}").write_bytes(content)
         with open(self.rings / "copy.ctl", "r+b") as ctl:
-            fcntl.lockf(ctl, fcntl.LOCK_EX, 1)  # like a producer: a collector removes an unlocked .ctl without a .ring
+            fcntl.lockf(
+                ctl, fcntl.LOCK_EX, 1
+            )  # like a producer: a collector removes an unlocked .ctl without a .ring
             for kind in ("ctl", "ring"):  # .ring last: a live collector attaches when it appears
-                (self.rings / f"copy.{kind}").rename(self.rings / f"moetrace.v1.{self.session}.{new}.{kind}")
+                (self.rings / f"copy.{kind}").rename(
+                    self.rings / f"moetrace.v1.{self.session}.{new}.{kind}"
+                )
         return str(new)
 
     def test_hostile_segments_are_left_alone(self):
@@ -66,7 +73,7 @@ class Segments(Case):
 
         def put(offset, layout, value):
             field = struct.pack(layout, value)
-            return lambda content: content[:offset] + field + content[offset + len(field):]
+            return lambda content: content[:offset] + field + content[offset + len(field) :]
 
         rng = random.Random(4)
         bad = {
@@ -75,7 +82,9 @@ class Segments(Case):
             "endless ring": self.copy_segment(good, put(ROUTE_SLOTS, "<Q", 1 << 60)),
             "ring outside": self.copy_segment(good, put(ROUTE_OFFSET, "<Q", (1 << 64) - 64)),
             "random bytes": self.copy_segment(good, lambda content: rng.randbytes(len(content))),
-            "random control": self.copy_segment(good, None, lambda content: rng.randbytes(len(content))),
+            "random control": self.copy_segment(
+                good, None, lambda content: rng.randbytes(len(content))
+            ),
             "cut short": self.copy_segment(good, lambda content: content[:8192]),
             "empty": self.copy_segment(good, lambda content: b""),
             "no control": self.copy_segment(good, None, lambda content: content[:100]),
@@ -84,7 +93,9 @@ class Segments(Case):
         collector = self.start_collector()
         replay = Replay(self, source)
         self.assertEqual(replay.wait(), 0, replay.stderr())
-        wait_until(lambda: set(self.trace_ids()) == set(bad.values()), "a good segment is not served")
+        wait_until(
+            lambda: set(self.trace_ids()) == set(bad.values()), "a good segment is not served"
+        )
         self.assertEqual(collector.stop(), 1)
         lines = collector.stderr().splitlines()
         for what, trace_id in bad.items():
@@ -97,7 +108,13 @@ class Segments(Case):
 
     def test_what_tracing_cost(self):
         """The cost is the producer's, whatever its value; unknown for a segment of an older version."""
-        spare = Replay(self, self.write_log(3, 3_000), session="spare", rate=1e9, env={"MOETRACE_RING_MB": "0.5"})
+        spare = Replay(
+            self,
+            self.write_log(3, 3_000),
+            session="spare",
+            rate=1e9,
+            env={"MOETRACE_RING_MB": "0.5"},
+        )
         self.assertEqual(spare.wait(), 0, spare.stderr())
         [good] = self.trace_ids("spare")
 
@@ -106,11 +123,19 @@ class Segments(Case):
                 for offset, layout, value in fields:
                     struct.pack_into(layout, content, offset, value)
                 return content
+
             return change
 
-        expected = {self.copy_segment(good, put((ABI_MINOR, "<H", 1))): {"announce_ns": None, "hook_ns": None},
-                    self.copy_segment(good, put((ANNOUNCE_NS, "<Q", 0), (HOOK_NS, "<Q", 2**64 - 1))):
-                        {"announce_ns": 0, "hook_ns": 2**64 - 1}}
+        expected = {
+            self.copy_segment(good, put((ABI_MINOR, "<H", 1))): {
+                "announce_ns": None,
+                "hook_ns": None,
+            },
+            self.copy_segment(good, put((ANNOUNCE_NS, "<Q", 0), (HOOK_NS, "<Q", 2**64 - 1))): {
+                "announce_ns": 0,
+                "hook_ns": 2**64 - 1,
+            },
+        }
         as_it_was = self.copy_segment(good)
         self.start_collector()
         wait_until(lambda: not self.trace_ids(), "segments left")
@@ -154,7 +179,10 @@ class Segments(Case):
             with contextlib.suppress(FileNotFoundError):
                 os.truncate(ring, 4096)
                 cut[trace_id] = path
-            wait_until(lambda: trace_id in collector.stderr() or not ring.exists(), "neither cut nor drained")
+            wait_until(
+                lambda: trace_id in collector.stderr() or not ring.exists(),
+                "neither cut nor drained",
+            )
             if turn >= 9 and collector.stderr().count("\n") > 3:
                 break
         self.assertEqual(collector.stop(), 1, collector.stderr())
@@ -166,8 +194,12 @@ class Segments(Case):
             self.assertLessEqual(sum(trace_id in line for line in said), 1)
 
     def test_ring_that_does_not_fit(self):
-        result = subprocess.run([MOETRACE, "replay", self.write_log(9, 100)], capture_output=True, text=True,
-                                env={**self.env, "MOETRACE_RING_MB": "90000000"})
+        result = subprocess.run(
+            [MOETRACE, "replay", self.write_log(9, 100)],
+            capture_output=True,
+            text=True,
+            env={**self.env, "MOETRACE_RING_MB": "90000000"},
+        )
         self.assertEqual(result.returncode, 1)
         self.assertRegex(result.stderr, r"\Amoetrace: [^\n]+: [^\n]+; [^\n]+\n\Z")
         self.assertEqual(os.listdir(self.rings), [])

@@ -1,9 +1,9 @@
 """A subscriber that stops reading: it does not slow the collector, the file is complete, and it knows what it missed."""
+
 import json
 import unittest
 
 import zmq
-
 from harness import TIMEOUT_S, Case, Collector, Replay, make_steps, meta_line, routes_in, wait_until
 
 
@@ -70,8 +70,11 @@ class SlowSubscriber(Case):
         self.assertGreater(missed_by_number, 0, "nothing was missed: the test tests nothing")
         # Its numbers, from the headers alone, against the file.
         self.assertEqual(header["delivered"], done.delivered)
-        not_seen = sum(json.loads(line)["seq"] not in seqs for line in path.read_bytes().splitlines()
-                       if line.startswith(b'{"type":"route"'))
+        not_seen = sum(
+            json.loads(line)["seq"] not in seqs
+            for line in path.read_bytes().splitlines()
+            if line.startswith(b'{"type":"route"')
+        )
         self.assertEqual(header["delivered"] - got, not_seen)
 
 

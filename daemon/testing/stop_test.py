@@ -1,4 +1,5 @@
 """Stopping a collector and starting it again: every row is in the file."""
+
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ class Stop(Case):
         replay.feed(meta_line([0, 1, 2, 5]))
         [path] = wait_until(self.trace_files, "no trace file")
         for part in range(4):
-            lines = steps[part * len(steps) // 4:(part + 1) * len(steps) // 4]
+            lines = steps[part * len(steps) // 4 : (part + 1) * len(steps) // 4]
             replay.feed("".join(lines))
             self.assertEqual(collector.stop(), 0, collector.stderr())
             self.check(path, source, need_end=False, whole_source=False)
@@ -42,7 +43,12 @@ class Stop(Case):
         endpoints.mkdir()
         for number in (signal.SIGTERM, signal.SIGINT):
             with self.subTest(number.name):
-                collector = Collector(self, "--output-dir", self.traces, publish=f"ipc://{endpoints}/{self.session}.pub")
+                collector = Collector(
+                    self,
+                    "--output-dir",
+                    self.traces,
+                    publish=f"ipc://{endpoints}/{self.session}.pub",
+                )
                 replay, path = self.start_fed(seed=number)
                 self.assertEqual((collector.stop(number), collector.stderr()), (0, ""))
                 self.assertGreater(self.check(path, need_end=False).delivered, 0)
@@ -61,7 +67,7 @@ class Stop(Case):
         first = self.check(path, need_end=False)
         path.unlink()
         self.start_collector()
-        for step in list(make_steps(1, 20_000))[len(list(make_steps(1, 10_000))):]:
+        for step in list(make_steps(1, 20_000))[len(list(make_steps(1, 10_000))) :]:
             replay.feed(step)
         self.assertEqual(replay.wait(), 0, replay.stderr())
         self.wait_drained()

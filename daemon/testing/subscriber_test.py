@@ -1,4 +1,5 @@
 """Real ZeroMQ subscribers, with plain pyzmq and with the shipped example."""
+
 import collections
 import itertools
 import json
@@ -9,8 +10,17 @@ import threading
 import unittest
 
 import zmq
-
-from harness import SUBSCRIBER, TIMEOUT_S, Case, Collector, Replay, make_steps, meta_line, routes_in, wait_until
+from harness import (
+    SUBSCRIBER,
+    TIMEOUT_S,
+    Case,
+    Collector,
+    Replay,
+    make_steps,
+    meta_line,
+    routes_in,
+    wait_until,
+)
 
 LATE_SUBSCRIBERS = 1000
 
@@ -78,8 +88,12 @@ class Subscribers(Case):
         return replay, path
 
     def start_example(self, *arguments):
-        process = subprocess.Popen([sys.executable, "-B", SUBSCRIBER, self.endpoint, "--json", *arguments],
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-B", SUBSCRIBER, self.endpoint, "--json", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
         return process
@@ -118,9 +132,17 @@ class Subscribers(Case):
 
         file_lines = path.read_bytes().splitlines(keepends=True)
         routes = b"".join(line for line in file_lines if line.startswith(b'{"type":"route"'))
-        others = [line for line in file_lines if not line.startswith((b'{"type":"route"', b'{"type":"meta"'))]
+        others = [
+            line
+            for line in file_lines
+            if not line.startswith((b'{"type":"route"', b'{"type":"meta"'))
+        ]
         self.assertEqual(listener.lines(b"route"), routes)
-        published = [line for line in listener.lines(b"meta").splitlines(keepends=True) if b'"type":"meta"' not in line]
+        published = [
+            line
+            for line in listener.lines(b"meta").splitlines(keepends=True)
+            if b'"type":"meta"' not in line
+        ]
         self.assertEqual(published, others)
         self.assertEqual(end["delivered"], routes.count(b"\n"))
 
@@ -160,7 +182,10 @@ class Subscribers(Case):
         context = zmq.Context()
         self.addCleanup(context.destroy, 0)
         present = collections.deque()
-        for number, topics in zip(range(LATE_SUBSCRIBERS), itertools.cycle([(b"meta",), (b"",), (b"route", b"meta"), (b"m",)])):
+        for number, topics in zip(
+            range(LATE_SUBSCRIBERS),
+            itertools.cycle([(b"meta",), (b"",), (b"route", b"meta"), (b"m",)]),
+        ):
             Listener(self, self.endpoint, topics=topics, context=context).close()
             listener = Listener(self, self.endpoint, topics=topics, context=context)
             topic, header, payload = listener.read()
@@ -228,7 +253,9 @@ class Subscribers(Case):
         steps = make_steps(4, 1_000_000)
         self.feed_until_heard(replay, steps, rows_file)
         with rows_file.open(encoding="utf-8") as rows:
-            before = json.loads(rows.readline())["seq"]  # depends on how long the example takes to start
+            before = json.loads(rows.readline())[
+                "seq"
+            ]  # depends on how long the example takes to start
         for step in itertools.islice(steps, 800):
             replay.feed(step)
             behind = routes_in(path) - before - 1_000
@@ -236,10 +263,16 @@ class Subscribers(Case):
         self.assertEqual(replay.wait(), 0, replay.stderr())
         [said] = self.example_says(process)
         self.wait_drained()
-        routes = [line for line in path.read_bytes().splitlines(keepends=True) if line.startswith(b'{"type":"route"')]
+        routes = [
+            line
+            for line in path.read_bytes().splitlines(keepends=True)
+            if line.startswith(b'{"type":"route"')
+        ]
         # Its subscription to `meta` may begin one batch before that to `route`: it misses the rows of that batch.
         self.assertEqual(said["rows_before"] + said["rows_missed"], before)
-        self.assertEqual((said["rows"], said["messages_missed"], said["ended"]), (len(routes) - before, 0, True))
+        self.assertEqual(
+            (said["rows"], said["messages_missed"], said["ended"]), (len(routes) - before, 0, True)
+        )
         self.assertEqual((self.folder / "rows.jsonl").read_bytes(), b"".join(routes[before:]))
 
     def test_example_says_that_no_collector_publishes_and_waits(self):
@@ -247,8 +280,11 @@ class Subscribers(Case):
             self.endpoint = endpoint
             rows_file = self.folder / f"rows.{endpoint[:3]}"
             process = self.start_example("--output", str(rows_file), "--until-end")
-            self.assertEqual(process.stderr.readline(), f"subscriber: no collector publishes on {endpoint} yet; start moetraced, or "
-                                                        "give the endpoint that `moetrace status` shows; waiting\n")
+            self.assertEqual(
+                process.stderr.readline(),
+                f"subscriber: no collector publishes on {endpoint} yet; start moetraced, or "
+                "give the endpoint that `moetrace status` shows; waiting\n",
+            )
             collector = self.start_collector()
             replay = Replay(self)
             replay.feed(meta_line([0, 1, 2, 5]))
@@ -264,8 +300,14 @@ class Subscribers(Case):
             collector = Collector(self, "--output-dir", self.traces, publish=endpoint)
             self.endpoint = (self.folder / f"moetrace/{self.session}.endpoint").read_text().strip()
             process = self.start_example("--idle", "4")  # longer than CONNECT_PATIENCE_S
-            self.assertEqual(process.communicate(timeout=TIMEOUT_S), ("", f"subscriber: no trace was seen on {self.endpoint}; see "
-                                                                            "`moetrace status` for live traces\n"))
+            self.assertEqual(
+                process.communicate(timeout=TIMEOUT_S),
+                (
+                    "",
+                    f"subscriber: no trace was seen on {self.endpoint}; see "
+                    "`moetrace status` for live traces\n",
+                ),
+            )
             self.assertEqual(process.returncode, 69)
             self.assertEqual(collector.stop(), 0, collector.stderr())
 

@@ -2,6 +2,7 @@
 include(torch/libtorch.cmake)
 add_library(moetrace_torch SHARED torch/torch_op.cpp)
 # libtorch's headers take longer to read than all the rest: once, for all that include them (REUSE_FROM).
+set_target_properties(moetrace_torch PROPERTIES DEFINE_SYMBOL "")
 target_precompile_headers(moetrace_torch PRIVATE <ATen/ATen.h> <torch/library.h>)
 target_link_libraries(moetrace_torch PRIVATE moetrace_flags moetrace_libtorch moetrace_producer)
 if(MOETRACE_CUDA AND MOETRACE_LIB_c10_cuda)

@@ -4,6 +4,7 @@
 
 Exit code 77 and one line if there is no GPU.
 """
+
 import ctypes
 import os
 import sys
@@ -29,26 +30,53 @@ EXPERTS, TOP_K, HIDDEN, LAYERS = 16, 4, 64, 3
 class Options(ctypes.Structure):
     """The first fields of moetrace_options, as an older caller knows them."""
 
-    _fields_ = [("size", ctypes.c_size_t), ("directory", ctypes.c_char_p), ("session", ctypes.c_char_p),
-                ("ring_mb", ctypes.c_double), ("num_layers", ctypes.c_uint32), ("num_experts", ctypes.c_uint32),
-                ("top_k", ctypes.c_uint32), ("moe_layers", ctypes.c_void_p), ("layers", ctypes.c_char_p),
-                ("sample_every", ctypes.c_int64), ("strings", ctypes.c_char_p * 6), ("has_seed", ctypes.c_int),
-                ("seed", ctypes.c_int64), ("router_score", ctypes.c_char_p), ("router_renormalized", ctypes.c_int),
-                ("router_scaling", ctypes.c_double), ("ranks", ctypes.c_uint32 * 6), ("cuda_device", ctypes.c_int32)]
+    _fields_ = [
+        ("size", ctypes.c_size_t),
+        ("directory", ctypes.c_char_p),
+        ("session", ctypes.c_char_p),
+        ("ring_mb", ctypes.c_double),
+        ("num_layers", ctypes.c_uint32),
+        ("num_experts", ctypes.c_uint32),
+        ("top_k", ctypes.c_uint32),
+        ("moe_layers", ctypes.c_void_p),
+        ("layers", ctypes.c_char_p),
+        ("sample_every", ctypes.c_int64),
+        ("strings", ctypes.c_char_p * 6),
+        ("has_seed", ctypes.c_int),
+        ("seed", ctypes.c_int64),
+        ("router_score", ctypes.c_char_p),
+        ("router_renormalized", ctypes.c_int),
+        ("router_scaling", ctypes.c_double),
+        ("ranks", ctypes.c_uint32 * 6),
+        ("cuda_device", ctypes.c_int32),
+    ]
 
 
 class Totals(ctypes.Structure):
-    _fields_ = [("size", ctypes.c_size_t), ("steps", ctypes.c_uint64), ("attempted", ctypes.c_uint64),
-                ("recorded", ctypes.c_uint64), ("dropped", ctypes.c_uint64)]
+    _fields_ = [
+        ("size", ctypes.c_size_t),
+        ("steps", ctypes.c_uint64),
+        ("attempted", ctypes.c_uint64),
+        ("recorded", ctypes.c_uint64),
+        ("dropped", ctypes.c_uint64),
+    ]
 
 
 moetrace.moetrace_open.restype = ctypes.c_void_p
 moetrace.moetrace_failure.restype = ctypes.c_char_p
 for function in ("close", "get_totals", "step_begin_cuda", "failure"):
     getattr(moetrace, f"moetrace_{function}").argtypes = {
-        "close": [ctypes.c_void_p], "get_totals": [ctypes.c_void_p, ctypes.c_void_p],
-        "step_begin_cuda": [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p, ctypes.c_size_t],
-        "failure": [ctypes.c_void_p]}[function]
+        "close": [ctypes.c_void_p],
+        "get_totals": [ctypes.c_void_p, ctypes.c_void_p],
+        "step_begin_cuda": [
+            ctypes.c_void_p,
+            ctypes.c_void_p,
+            ctypes.c_uint32,
+            ctypes.c_void_p,
+            ctypes.c_size_t,
+        ],
+        "failure": [ctypes.c_void_p],
+    }[function]
 
 
 class Moe(torch.nn.Module):
@@ -66,7 +94,9 @@ class Moe(torch.nn.Module):
             torch.ops.moetrace.record_branch(weights, ids, self.layer, self.producer)
         else:
             torch.ops.moetrace.record(weights, ids, self.layer, self.producer)
-        out = torch.einsum("rkh,rkgh,rk->rg", x.unsqueeze(1).expand(-1, TOP_K, -1), self.expert[ids], weights)
+        out = torch.einsum(
+            "rkh,rkgh,rk->rg", x.unsqueeze(1).expand(-1, TOP_K, -1), self.expert[ids], weights
+        )
         if self.branch:
             torch.ops.moetrace.join(out, weights, ids, self.producer)
         return x + out
@@ -78,10 +108,17 @@ class TorchOpCuda(unittest.TestCase):
         self.folder = tempfile.TemporaryDirectory(prefix="moetrace-test.", dir="/dev/shm")
         self.addCleanup(self.folder.cleanup)
         options = Options()
-        moetrace.moetrace_options_init(ctypes.byref(options), ctypes.c_size_t(ctypes.sizeof(options)))
+        moetrace.moetrace_options_init(
+            ctypes.byref(options), ctypes.c_size_t(ctypes.sizeof(options))
+        )
         options.directory, options.session = self.folder.name.encode(), b"op-test"
         options.ring_mb, options.layers, options.sample_every = 16, b"all", 1
-        options.num_layers, options.num_experts, options.top_k, options.cuda_device = LAYERS, EXPERTS, TOP_K, 0
+        options.num_layers, options.num_experts, options.top_k, options.cuda_device = (
+            LAYERS,
+            EXPERTS,
+            TOP_K,
+            0,
+        )
         why = ctypes.create_string_buffer(256)
         self.producer = moetrace.moetrace_open(ctypes.byref(options), why, ctypes.c_size_t(256))
         self.assertTrue(self.producer, why.value)
@@ -91,7 +128,9 @@ class TorchOpCuda(unittest.TestCase):
     def model(self, branch, producer=None):
         torch.manual_seed(2)
         producer = self.producer if producer is None else producer
-        return torch.nn.Sequential(*(Moe(layer, producer, branch) for layer in range(LAYERS))).requires_grad_(False)
+        return torch.nn.Sequential(
+            *(Moe(layer, producer, branch) for layer in range(LAYERS))
+        ).requires_grad_(False)
 
     def announce(self, rows):
         stream = torch.cuda.current_stream().cuda_stream

@@ -6,6 +6,7 @@ Recording: `Producer` for an engine of your own, `trace` for a model of Hugging 
 """
 
 from ._version import __version__
+from .errors import ReadError, TracingError
 from .reading._lines import (
     BaseLine,
     ControlLine,
@@ -17,7 +18,6 @@ from .reading._lines import (
     Steps,
     TornLine,
 )
-from .errors import ReadError, TracingError
 from .reading._rows import Batch, RequestInfo
 from .reading.streaming import LiveTrace, Stream, default_endpoint, stream
 from .reading.trace import Routing, Trace, open

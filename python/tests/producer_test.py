@@ -233,9 +233,14 @@ class ProducerTest(harness.Case):
             producer.step(1)
             producer.record(2, *self.routing(1))
             self.assertEqual(producer.totals, (1, 1, 1, 0))
-        self.assertEqual([record.getMessage() for record in logs.records],
-                         ["moetrace: layers '0,2': left out layers without experts (0); the MoE layers are 1-2"])
-        with self.assertRaisesRegex(moetrace.TracingError, "^invalid value '0' for layers: none of .*; use some of 1-2, or all$"):
+        self.assertEqual(
+            [record.getMessage() for record in logs.records],
+            ["moetrace: layers '0,2': left out layers without experts (0); the MoE layers are 1-2"],
+        )
+        with self.assertRaisesRegex(
+            moetrace.TracingError,
+            "^invalid value '0' for layers: none of .*; use some of 1-2, or all$",
+        ):
             self.open(layers=[0], moe_layers=[1, 2])
 
     def test_a_full_ring_drops_and_counts(self):

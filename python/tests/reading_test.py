@@ -3,14 +3,14 @@
 MOETRACE_LIBRARY, MOETRACE_READER_LIBRARY, MOETRACED and MOETRACE_CLI name the libraries and the
 programs; the package is on PYTHONPATH.
 """
+
 import json
 import pathlib
 import unittest
 
-import numpy
-
-from reading_case import Case, harness
 import moetrace
+import numpy
+from reading_case import Case, harness
 
 LAYERS, EXPERTS, TOP_K = 3, 60, 4
 
@@ -19,8 +19,17 @@ class Collected(Case):
     """Traces of a producer and a collector."""
 
     def producer(self, **options):
-        options = {"num_layers": LAYERS, "num_experts": EXPERTS, "top_k": TOP_K, "ring_mb": 4, "directory": str(self.rings),
-                   "session": self.session, "layers": "all", "sample_every": 1, **options}
+        options = {
+            "num_layers": LAYERS,
+            "num_experts": EXPERTS,
+            "top_k": TOP_K,
+            "ring_mb": 4,
+            "directory": str(self.rings),
+            "session": self.session,
+            "layers": "all",
+            "sample_every": 1,
+            **options,
+        }
         producer = moetrace.Producer(**options)
         self.addCleanup(producer.close)
         return producer
@@ -41,57 +50,87 @@ class Collected(Case):
                 for n in range(entry.rows):
                     row = entry.first_row + n
                     given[entry.request.number, entry.first_position + n, layer] = (
-                        ids[row], gates[row] if weights else numpy.full(TOP_K, numpy.nan, "float32"))
+                        ids[row],
+                        gates[row] if weights else numpy.full(TOP_K, numpy.nan, "float32"),
+                    )
         return given
 
     def trace(self):
         """The one trace that was collected, opened, when it has ended."""
         self.wait_drained()
-        path, = self.trace_files()
+        (path,) = self.trace_files()
         return self.open(path)
 
     def assert_routing(self, trace, number, given):
         """`trace.request(number)` has what was given, and nothing else."""
         routing = trace.request(number)
-        own = {(position, layer): value for (request, position, layer), value in given.items() if request == number}
+        own = {
+            (position, layer): value
+            for (request, position, layer), value in given.items()
+            if request == number
+        }
         ids = numpy.full(routing.ids.shape, -1, "int32")
         weights = numpy.full(routing.ids.shape, numpy.nan, "float32")
         for place, (i, w) in own.items():
             ids[place], weights[place] = i, w
         numpy.testing.assert_array_equal(routing.ids, ids)
         numpy.testing.assert_array_equal(routing.weights, weights)
-        self.assertEqual({tuple(place) for place in numpy.argwhere(routing.recorded).tolist()}, set(own))
+        self.assertEqual(
+            {tuple(place) for place in numpy.argwhere(routing.recorded).tolist()}, set(own)
+        )
         self.assertEqual((routing.ids.dtype, routing.weights.dtype), ("int32", "float32"))
-        self.assertEqual(routing.ids.shape, (1 + max(position for position, _ in own), trace.num_layers, trace.top_k))
+        self.assertEqual(
+            routing.ids.shape,
+            (1 + max(position for position, _ in own), trace.num_layers, trace.top_k),
+        )
         return routing
 
     def test_everything_given_comes_back(self):
         harness.Collector(self, "--output-dir", self.traces)
         with self.producer(model_id="test/model") as producer:
             a, b = producer.request("a", prompt_tokens=5, cached_tokens=2), producer.request("b")
-            given = self.run_pass(producer, [(a, 2, 3), (b, 0, 6)])  # a begins after what its cache had
+            given = self.run_pass(
+                producer, [(a, 2, 3), (b, 0, 6)]
+            )  # a begins after what its cache had
             given.update(self.run_pass(producer, [(b, 6, 1), (a, 5, 1)], weights=False))
             a.end(2, "length")
             again = producer.request("a", prompt_tokens=1)  # another one of that name
-            given.update(self.run_pass(producer, [(again, 0, 1), (b, 4, 3)]))  # b was preempted: 4 to 6 come again
+            given.update(
+                self.run_pass(producer, [(again, 0, 1), (b, 4, 3)])
+            )  # b was preempted: 4 to 6 come again
         trace = self.trace()
         self.assertEqual(trace.meta["model_id"], "test/model")
-        self.assertEqual((trace.top_k, trace.num_experts, trace.num_layers), (TOP_K, EXPERTS, LAYERS))
-        self.assertEqual([tuple(request) for request in trace.requests()],
-                         [("a", a.number, 5, 2, 2, "length", 4 * LAYERS), ("b", b.number, None, 0, None, None, 10 * LAYERS),
-                          ("a", again.number, 1, 0, None, None, LAYERS)])
+        self.assertEqual(
+            (trace.top_k, trace.num_experts, trace.num_layers), (TOP_K, EXPERTS, LAYERS)
+        )
+        self.assertEqual(
+            [tuple(request) for request in trace.requests()],
+            [
+                ("a", a.number, 5, 2, 2, "length", 4 * LAYERS),
+                ("b", b.number, None, 0, None, None, 10 * LAYERS),
+                ("a", again.number, 1, 0, None, None, LAYERS),
+            ],
+        )
         for request in (a, b, again):
             routing = self.assert_routing(trace, request.number, given)
         self.assertEqual(trace.request(a.number).positions.tolist(), [2, 3, 4, 5])
-        self.assertEqual(repr(trace.request(a.number)), f"<moetrace.Routing of 'a', request {a.number}: 12 rows of top-4, positions "
-                                                        "2-5, layers 0-2; [6, 3, 4]>")
-        batch, = trace.batches()
-        self.assertEqual(repr(batch), f"<moetrace.Batch: 45 rows of top-4, requests {a.number}-{again.number}, steps 0-2, layers 0-2, "
-                                      "seq 0-44>")
+        self.assertEqual(
+            repr(trace.request(a.number)),
+            f"<moetrace.Routing of 'a', request {a.number}: 12 rows of top-4, positions "
+            "2-5, layers 0-2; [6, 3, 4]>",
+        )
+        (batch,) = trace.batches()
+        self.assertEqual(
+            repr(batch),
+            f"<moetrace.Batch: 45 rows of top-4, requests {a.number}-{again.number}, steps 0-2, layers 0-2, "
+            "seq 0-44>",
+        )
         numpy.testing.assert_array_equal(trace.request("b").ids, trace.request(b.number).ids)
         self.assertEqual(routing.request, trace.requests()[2])
-        with self.assertRaisesRegex(moetrace.ReadError, "2 requests are called 'a'; give the number of one: "
-                                                        f"{a.number}, {again.number}$"):
+        with self.assertRaisesRegex(
+            moetrace.ReadError,
+            f"2 requests are called 'a'; give the number of one: {a.number}, {again.number}$",
+        ):
             trace.request("a")
         with self.assertRaisesRegex(moetrace.ReadError, "no request 'c'; requests"):
             trace.request("c")
@@ -115,7 +154,9 @@ class Collected(Case):
                 column = numpy.concatenate([getattr(batch, name) for batch in batches])
                 self.assertEqual(column.tolist(), [line[name] for line in routes], name)
             weights = numpy.concatenate([batch.topk_weights for batch in batches])
-            numpy.testing.assert_array_equal(weights, numpy.array([line["topk_weights"] for line in routes], "float32"))
+            numpy.testing.assert_array_equal(
+                weights, numpy.array([line["topk_weights"] for line in routes], "float32")
+            )
         self.assertEqual(len(trace.read()), len(routes))
 
     def test_selected_layers_loss_and_torn_rows_are_gaps(self):
@@ -123,7 +164,9 @@ class Collected(Case):
         with self.producer(layers=[0, 2], ring_mb=1 / 128) as producer:
             request = producer.request("r")
             given = self.run_pass(producer, [(request, 0, 2)])
-            harness.wait_until(lambda: self.trace_files() and harness.routes_in(self.trace_files()[0]) == 4, "rows")
+            harness.wait_until(
+                lambda: self.trace_files() and harness.routes_in(self.trace_files()[0]) == 4, "rows"
+            )
             collector.stop()  # without a collector the ring runs full
             for position in range(2, 300):
                 given.update(self.run_pass(producer, [(request, position, 1)]))
@@ -131,7 +174,9 @@ class Collected(Case):
             harness.Collector(self, "--output-dir", self.traces)
             self.wait_emptied()  # from here on there is room
             producer.step(1, [(request, 300, 0, 1)])
-            given.update(self.run_pass(producer, [(request, 301, 1)]))  # the pass before has left nothing: torn
+            given.update(
+                self.run_pass(producer, [(request, 301, 1)])
+            )  # the pass before has left nothing: torn
         trace = self.trace()
         self.assertGreater(dropped, 0)
         self.assertEqual((trace.end["dropped"], trace.end["torn"]), (dropped, 2))
@@ -139,7 +184,10 @@ class Collected(Case):
         self.assertEqual({loss.cause for loss in trace.losses()}, {"ring_full"})
         self.assertEqual([(torn.first_seq, torn.count) for torn in trace.torn()], [(None, 2)])
         steps = trace.steps()
-        self.assertEqual((steps.step.tolist(), (steps.rows * steps.layers).sum()), (list(range(301)), trace.end["attempted"]))
+        self.assertEqual(
+            (steps.step.tolist(), (steps.rows * steps.layers).sum()),
+            (list(range(301)), trace.end["attempted"]),
+        )
         self.assertTrue((numpy.diff(steps.time_ns) >= 0).all())
         self.assertEqual(trace.cost, tuple(trace.end["cost"].values()))
         self.assertGreater(trace.cost.announce_ns, 0)
@@ -147,22 +195,35 @@ class Collected(Case):
         self.assertEqual(routing.layers.tolist(), [0, 2])
         self.assertEqual(int(routing.recorded.sum()), trace.end["delivered"])
         self.assertFalse(routing.recorded[300].any())
-        self.assertTrue((routing.ids[~routing.recorded] == -1).all() and numpy.isnan(routing.weights[~routing.recorded]).all())
+        self.assertTrue(
+            (routing.ids[~routing.recorded] == -1).all()
+            and numpy.isnan(routing.weights[~routing.recorded]).all()
+        )
         for position, layer in numpy.argwhere(routing.recorded).tolist():
-            numpy.testing.assert_array_equal(routing.ids[position, layer], given[request.number, position, layer][0])
+            numpy.testing.assert_array_equal(
+                routing.ids[position, layer], given[request.number, position, layer][0]
+            )
 
     def test_rows_at_positions_that_are_not_known(self):
         harness.Collector(self, "--output-dir", self.traces)
         producer = self.producer(num_layers=1)
-        known, unknown = producer.request("k", prompt_tokens=2), producer.request("u", prompt_tokens=2)
+        known, unknown = (
+            producer.request("k", prompt_tokens=2),
+            producer.request("u", prompt_tokens=2),
+        )
         producer.step(4, [(known, 0, 0, 2), (unknown, None, 2, 2)])
         producer.record(0, numpy.arange(4 * TOP_K).reshape(4, TOP_K))
         producer.close()
         trace = self.trace()
         batch = trace.read()
-        self.assertEqual((batch.request.tolist(), batch.token_idx.tolist()), ([0, 0, 1, 1], [0, 1, -1, -1]))
+        self.assertEqual(
+            (batch.request.tolist(), batch.token_idx.tolist()), ([0, 0, 1, 1], [0, 1, -1, -1])
+        )
         self.assertEqual(trace.request("k").ids.shape, (2, 1, TOP_K))
-        with self.assertRaisesRegex(moetrace.ReadError, "request 'u' has 2 rows, and it is not known at which positions; batches"):
+        with self.assertRaisesRegex(
+            moetrace.ReadError,
+            "request 'u' has 2 rows, and it is not known at which positions; batches",
+        ):
             trace.request("u")
 
     def test_a_killed_collector_leaves_a_trace_without_a_seam(self):
@@ -182,7 +243,10 @@ class Collected(Case):
         with self.producer() as producer:
             a = producer.request("a")
             given = self.run_pass(producer, [(a, 0, 2)])
-            [path] = harness.wait_until(lambda: [path for path in self.trace_files() if path.stat().st_size], "no trace file")
+            [path] = harness.wait_until(
+                lambda: [path for path in self.trace_files() if path.stat().st_size],
+                "no trace file",
+            )
             trace = self.open(path)
             harness.wait_until(lambda: len(trace.read()) == len(given), "rows")
             self.assertIsNone(trace.end)

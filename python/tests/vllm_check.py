@@ -371,8 +371,14 @@ class Vllm(VllmCase):
         self.compare(lines, answers["plain"], layers=(2,))
         said = [line for line in log.splitlines() if "moetrace: " in line]
         self.assertEqual(len(said), 2, log)
-        self.assertRegex(said[0], r"^[^\n]*WARNING .* moetrace: MOETRACE_LAYERS '1,2': left out [^\n]* \(1\); the MoE layers are 0,2-3$")
-        self.assertRegex(said[1], rf"^[^\n]*INFO .* moetrace: tracing {model_folder('Qwen2Moe')}: layers 2, session {self.session}, ring ")
+        self.assertRegex(
+            said[0],
+            r"^[^\n]*WARNING .* moetrace: MOETRACE_LAYERS '1,2': left out [^\n]* \(1\); the MoE layers are 0,2-3$",
+        )
+        self.assertRegex(
+            said[1],
+            rf"^[^\n]*INFO .* moetrace: tracing {model_folder('Qwen2Moe')}: layers 2, session {self.session}, ring ",
+        )
 
     def test_variables_of_the_public_patch(self):
         """VLLM_LOG_MOE names the file, VLLM_LOG_MOE_LAYER the one layer, through `moetrace run`."""

@@ -1,5 +1,6 @@
 """Where collectors keep their sockets and endpoint lists. The same rules as in
 daemon/runtime_folder.cpp, in the same order."""
+
 from __future__ import annotations
 
 import fcntl
@@ -53,7 +54,9 @@ def trusted(folder: str) -> bool:
             return False
         if _for_a_group(status):
             return not status.st_mode & stat.S_IWOTH
-        return status.st_uid == os.geteuid() and not status.st_mode & 0o022 and _trusted_parent(folder)
+        return (
+            status.st_uid == os.geteuid() and not status.st_mode & 0o022 and _trusted_parent(folder)
+        )
     except OSError:
         return False
 
@@ -68,7 +71,9 @@ def _for_a_group(folder: os.stat_result) -> bool:
 
 def _trusted_parent(folder: str) -> bool:
     status = os.stat(os.path.dirname(folder))
-    return _ours_or_root(status.st_uid) and (not status.st_mode & stat.S_IWOTH or bool(status.st_mode & stat.S_ISVTX))
+    return _ours_or_root(status.st_uid) and (
+        not status.st_mode & stat.S_IWOTH or bool(status.st_mode & stat.S_ISVTX)
+    )
 
 
 def _usable(folder: str) -> bool:
@@ -83,7 +88,10 @@ def _usable(folder: str) -> bool:
 
 def _read_list(folder: str, session: str) -> list[str]:
     try:
-        descriptor = os.open(f"{folder}/{session}.endpoint", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(
+            f"{folder}/{session}.endpoint",
+            os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK,
+        )
     except (OSError, ValueError):
         return []
     try:

@@ -1,18 +1,26 @@
 """The lines of a trace other than its rows: what was announced, selected, lost and torn.
 trace/FORMAT.md describes them."""
+
 from __future__ import annotations
 
 import collections
 import ctypes
 from typing import Any, Iterable, Iterator, NamedTuple, Optional, Union
 
+from ..recording.producer import Cost
 from . import _reader_library
 from ._reader_library import numpy
-from ..recording.producer import Cost
 
-CAUSES = {_reader_library.RING_FULL: "ring_full", _reader_library.EVENT_RING_FULL: "event_ring_full"}
-STATUSES = {_reader_library.CLOSED: "closed", _reader_library.PRODUCER_DIED: "producer died",
-            _reader_library.CONTINUED: "continued", _reader_library.BAD_SEGMENT: "bad segment"}
+CAUSES = {
+    _reader_library.RING_FULL: "ring_full",
+    _reader_library.EVENT_RING_FULL: "event_ring_full",
+}
+STATUSES = {
+    _reader_library.CLOSED: "closed",
+    _reader_library.PRODUCER_DIED: "producer died",
+    _reader_library.CONTINUED: "continued",
+    _reader_library.BAD_SEGMENT: "bad segment",
+}
 KEPT_LINES = 4096  # of each rare type, in a live trace
 KEPT_STEPS = 16384  # in a live trace; some 5 MB
 
@@ -66,7 +74,9 @@ class LossLine(NamedTuple):
     dropped: int  # rows, by this line
     dropped_total: int  # running total of the trace
     cause: Optional[str]
-    after_seq: Optional[int]  # the last row's number before this line; None: it is before the first row
+    after_seq: Optional[
+        int
+    ]  # the last row's number before this line; None: it is before the first row
     event_lost_total: Optional[int]
 
 
@@ -119,17 +129,27 @@ class EndLine(NamedTuple):
     filtered: int
     dropped: int
     torn: int
-    status: Optional[str]  # "closed", "producer died", "continued" or "bad segment"; None: one that this version does not know
+    status: Optional[
+        str
+    ]  # "closed", "producer died", "continued" or "bad segment"; None: one that this version does not know
     announce_ns: Optional[int]
     hook_ns: Optional[int]
     open: Optional[int]  # if "continued": announced rows that the next part has
 
 
-Line = Union[StepLine, RequestLine, RequestEndLine, LossLine, TornLine, BaseLine, ControlLine, EndLine]
+Line = Union[
+    StepLine, RequestLine, RequestEndLine, LossLine, TornLine, BaseLine, ControlLine, EndLine
+]
 KINDS: dict[type, int] = {
-    StepLine: _reader_library.STEP, RequestLine: _reader_library.REQUEST, RequestEndLine: _reader_library.REQUEST_END,
-    LossLine: _reader_library.LOSS, TornLine: _reader_library.TORN, BaseLine: _reader_library.BASE,
-    ControlLine: _reader_library.CONTROL, EndLine: _reader_library.END}
+    StepLine: _reader_library.STEP,
+    RequestLine: _reader_library.REQUEST,
+    RequestEndLine: _reader_library.REQUEST_END,
+    LossLine: _reader_library.LOSS,
+    TornLine: _reader_library.TORN,
+    BaseLine: _reader_library.BASE,
+    ControlLine: _reader_library.CONTROL,
+    EndLine: _reader_library.END,
+}
 _TYPES = {kind: type_ for type_, kind in KINDS.items()}
 # Where a field has another name in moetrace_reader_line.
 _COLUMNS = {LossLine: {"dropped": "count", "after_seq": "seq"}, TornLine: {"first_seq": "seq"}}
@@ -174,7 +194,9 @@ def kinds_of(types: Iterable[type]) -> int:
     kinds = 0
     for type_ in types:
         if type_ not in KINDS:
-            raise ValueError(f"{type_!r} is not a type of lines; use {', '.join(known.__name__ for known in KINDS)}")
+            raise ValueError(
+                f"{type_!r} is not a type of lines; use {', '.join(known.__name__ for known in KINDS)}"
+            )
         kinds |= KINDS[type_]
     return kinds or sum(KINDS.values())
 
@@ -205,8 +227,14 @@ class LineBuffer:
 
     def __init__(self, kinds: int, capacity: int = 4096):
         self._array = numpy().empty(capacity, numpy().dtype(_reader_library.Line))
-        self.struct = _reader_library.Lines(size=ctypes.sizeof(_reader_library.Lines), line_size=ctypes.sizeof(_reader_library.Line),
-                                            capacity=capacity, count=0, lines=self._array.ctypes.data, kinds=kinds)
+        self.struct = _reader_library.Lines(
+            size=ctypes.sizeof(_reader_library.Lines),
+            line_size=ctypes.sizeof(_reader_library.Line),
+            capacity=capacity,
+            count=0,
+            lines=self._array.ctypes.data,
+            kinds=kinds,
+        )
 
     @property
     def count(self) -> int:
@@ -218,7 +246,7 @@ class LineBuffer:
 
     @property
     def records(self) -> Any:
-        return self._array[:self.count]
+        return self._array[: self.count]
 
 
 class Kept:

@@ -1,4 +1,5 @@
 """Rows of a trace as numpy columns, and the library that makes them of the trace's text."""
+
 from __future__ import annotations
 
 import ctypes
@@ -6,17 +7,19 @@ import json
 import threading
 from typing import Any, NamedTuple, Optional, Union
 
+from ..errors import ReadError
 from . import _reader_library
 from ._lines import LineBuffer
 from ._reader_library import numpy
-from ..errors import ReadError
 
 
 class RequestInfo(NamedTuple):
     """A request of a trace. None: the trace does not say, or not yet."""
 
     req_id: Optional[str]
-    number: int  # never used again in its trace; in a plain log, which has none: names in their order
+    number: (
+        int  # never used again in its trace; in a plain log, which has none: names in their order
+    )
     prompt_tokens: Optional[int]
     cached_tokens: Optional[int]
     generated_tokens: Optional[int]
@@ -36,19 +39,32 @@ class Batch:
     trace: the `Trace` or `LiveTrace` that the rows are of.
     """
 
-    COLUMNS = {"request": "int64", "step": "int64", "token_idx": "int64", "layer": "int16", "seq": "int64"}
+    COLUMNS = {
+        "request": "int64",
+        "step": "int64",
+        "token_idx": "int64",
+        "layer": "int16",
+        "seq": "int64",
+    }
 
     def __init__(self, trace: Any, columns: dict[str, Any]):
         self.trace = trace
-        self.request, self.step, self.token_idx, self.layer, self.seq = (columns[name] for name in Batch.COLUMNS)
+        self.request, self.step, self.token_idx, self.layer, self.seq = (
+            columns[name] for name in Batch.COLUMNS
+        )
         self.topk_ids, self.topk_weights = columns["topk_ids"], columns["topk_weights"]
 
     def __len__(self) -> int:
         return len(self.request)
 
     def __repr__(self) -> str:
-        parts = [f"{len(self)} rows of top-{self.topk_ids.shape[1]}", extent("requests", self.request),
-                 extent("steps", self.step), extent("layers", self.layer), extent("seq", self.seq)]
+        parts = [
+            f"{len(self)} rows of top-{self.topk_ids.shape[1]}",
+            extent("requests", self.request),
+            extent("steps", self.step),
+            extent("layers", self.layer),
+            extent("seq", self.seq),
+        ]
         return f"<moetrace.Batch: {', '.join(filter(None, parts))}>"
 
     def columns(self) -> dict[str, Any]:
@@ -67,9 +83,15 @@ class Batch:
         """A DataFrame: req_id (categorical), the columns, and expert_0, weight_0, expert_1, … for
         each of the top k."""
         pandas = _module("pandas", "to_pandas")
-        table = {"req_id": pandas.Categorical(self.req_id), **{name: getattr(self, name) for name in Batch.COLUMNS}}
+        table = {
+            "req_id": pandas.Categorical(self.req_id),
+            **{name: getattr(self, name) for name in Batch.COLUMNS},
+        }
         for k in range(self.topk_ids.shape[1]):
-            table[f"expert_{k}"], table[f"weight_{k}"] = self.topk_ids[:, k], self.topk_weights[:, k]
+            table[f"expert_{k}"], table[f"weight_{k}"] = (
+                self.topk_ids[:, k],
+                self.topk_weights[:, k],
+            )
         return pandas.DataFrame(table)
 
     def to_arrow(self) -> Any:
@@ -77,10 +99,16 @@ class Batch:
         of fixed size."""
         arrow = _module("pyarrow", "to_arrow")
         k = self.topk_ids.shape[1]
-        lists = {name: arrow.FixedSizeListArray.from_arrays(arrow.array(getattr(self, name).reshape(-1)), k)
-                 for name in ("topk_ids", "topk_weights")}
+        lists = {
+            name: arrow.FixedSizeListArray.from_arrays(
+                arrow.array(getattr(self, name).reshape(-1)), k
+            )
+            for name in ("topk_ids", "topk_weights")
+        }
         names = arrow.array(self.req_id, arrow.string()).dictionary_encode()
-        return arrow.table({"req_id": names, **{name: getattr(self, name) for name in Batch.COLUMNS}, **lists})
+        return arrow.table(
+            {"req_id": names, **{name: getattr(self, name) for name in Batch.COLUMNS}, **lists}
+        )
 
 
 def extent(name: str, numbers: Any) -> str:
@@ -95,12 +123,22 @@ def extent(name: str, numbers: Any) -> str:
 def concatenate(trace: Any, top_k: int, batches: list[Batch]) -> Batch:
     """One batch of all rows."""
     parts = batches or [Batch(trace, empty_columns(0, top_k))]
-    return Batch(trace, {name: numpy().concatenate([part.columns()[name] for part in parts]) for name in parts[0].columns()})
+    return Batch(
+        trace,
+        {
+            name: numpy().concatenate([part.columns()[name] for part in parts])
+            for name in parts[0].columns()
+        },
+    )
 
 
 def empty_columns(rows: int, top_k: int) -> dict[str, Any]:
     columns = {name: numpy().empty(rows, kind) for name, kind in Batch.COLUMNS.items()}
-    return {**columns, "topk_ids": numpy().empty((rows, top_k), "int32"), "topk_weights": numpy().empty((rows, top_k), "float32")}
+    return {
+        **columns,
+        "topk_ids": numpy().empty((rows, top_k), "int32"),
+        "topk_weights": numpy().empty((rows, top_k), "float32"),
+    }
 
 
 class Wrong(NamedTuple):
@@ -121,8 +159,13 @@ class RowReader:
         self._lock = threading.Lock()
         self._meta: dict[str, Any] = {}
         why = ctypes.create_string_buffer(b"out of memory", _reader_library.ERROR_BYTES)
-        self._pointer = (self._library.moetrace_reader_begin(num_experts or 0) if meta is None else
-                         self._library.moetrace_reader_open(meta, len(meta), num_experts or 0, why, len(why)))
+        self._pointer = (
+            self._library.moetrace_reader_begin(num_experts or 0)
+            if meta is None
+            else self._library.moetrace_reader_open(
+                meta, len(meta), num_experts or 0, why, len(why)
+            )
+        )
         if not self._pointer:
             raise ReadError(why.value.decode(errors="replace"))
 
@@ -156,8 +199,15 @@ class RowReader:
         """Up to where the trace's text is in `requests`, `experts` and `end`."""
         return self._library.moetrace_reader_counted(self._pointer)
 
-    def read(self, address: int, size: int, place: _reader_library.Place, buffer: Union["RowBuffer", LineBuffer, None] = None,
-             only: int = _reader_library.ALL, last: bool = False) -> tuple[int, Optional[Wrong]]:
+    def read(
+        self,
+        address: int,
+        size: int,
+        place: _reader_library.Place,
+        buffer: Union["RowBuffer", LineBuffer, None] = None,
+        only: int = _reader_library.ALL,
+        last: bool = False,
+    ) -> tuple[int, Optional[Wrong]]:
         """Takes whole lines of the text at `address`, which begins at `place`, until `buffer` is
         full; None: only counts. `last`: the file ends with the text. Returns the bytes taken, and
         what is wrong with the line after them."""
@@ -165,12 +215,25 @@ class RowReader:
         to = ctypes.byref(buffer.struct) if buffer else None
         with self._lock:
             if isinstance(buffer, LineBuffer):
-                taken = library.moetrace_reader_read_lines(self._pointer, address, size, ctypes.byref(place), to, int(last))
+                taken = library.moetrace_reader_read_lines(
+                    self._pointer, address, size, ctypes.byref(place), to, int(last)
+                )
             else:
                 read = library.moetrace_reader_read_last if last else library.moetrace_reader_read
                 taken = read(self._pointer, address, size, ctypes.byref(place), to, only)
-            wrong = None if taken >= 0 else Wrong(*(text(self._pointer).decode(errors="replace") for text in
-                                                    (library.moetrace_reader_error, library.moetrace_reader_what_to_try)))
+            wrong = (
+                None
+                if taken >= 0
+                else Wrong(
+                    *(
+                        text(self._pointer).decode(errors="replace")
+                        for text in (
+                            library.moetrace_reader_error,
+                            library.moetrace_reader_what_to_try,
+                        )
+                    )
+                )
+            )
         return place.byte - begin, wrong
 
     def records(self) -> list[_reader_library.Request]:
@@ -190,7 +253,9 @@ class RowReader:
     def req_ids(self, first: int) -> dict[int, Optional[str]]:
         """Names by number, without the first `first` requests."""
         with self._lock:
-            infos = [_request_info(self._record(index)) for index in range(first, self.info().requests)]
+            infos = [
+                _request_info(self._record(index)) for index in range(first, self.info().requests)
+            ]
         return {info.number: info.req_id for info in infos}
 
     def experts(self) -> Any:
@@ -201,7 +266,9 @@ class RowReader:
         counts = numpy().zeros((info.num_layers, info.num_experts), "int64")
         with self._lock:
             for layer in range(info.num_layers):
-                self._library.moetrace_reader_get_counts(self._pointer, layer, counts[layer].ctypes.data)
+                self._library.moetrace_reader_get_counts(
+                    self._pointer, layer, counts[layer].ctypes.data
+                )
         return counts
 
     def end(self) -> Optional[dict]:
@@ -221,8 +288,13 @@ class RowBuffer:
     def __init__(self, capacity: int, top_k: int):
         self.columns = empty_columns(capacity, top_k)
         addresses = {name: column.ctypes.data for name, column in self.columns.items()}
-        addresses["ids"], addresses["weights"] = addresses.pop("topk_ids"), addresses.pop("topk_weights")
-        self.struct = _reader_library.Rows(size=ctypes.sizeof(_reader_library.Rows), capacity=capacity, count=0, **addresses)
+        addresses["ids"], addresses["weights"] = (
+            addresses.pop("topk_ids"),
+            addresses.pop("topk_weights"),
+        )
+        self.struct = _reader_library.Rows(
+            size=ctypes.sizeof(_reader_library.Rows), capacity=capacity, count=0, **addresses
+        )
 
     @property
     def count(self) -> int:
@@ -233,7 +305,7 @@ class RowBuffer:
         return self.struct.count == self.struct.capacity
 
     def batch(self, trace: Any) -> Batch:
-        return Batch(trace, {name: column[:self.count] for name, column in self.columns.items()})
+        return Batch(trace, {name: column[: self.count] for name, column in self.columns.items()})
 
 
 def load_json(text: bytes, what: str) -> Any:
@@ -251,9 +323,15 @@ def _request_info(record: _reader_library.Request) -> RequestInfo:
     def known(number: int) -> Optional[int]:
         return None if number < 0 else number
 
-    return RequestInfo(text(record.req_id, record.req_id_bytes), record.number, known(record.prompt_tokens),
-                       known(record.cached_tokens), known(record.generated_tokens), text(record.status, record.status_bytes),
-                       record.rows)
+    return RequestInfo(
+        text(record.req_id, record.req_id_bytes),
+        record.number,
+        known(record.prompt_tokens),
+        known(record.cached_tokens),
+        known(record.generated_tokens),
+        text(record.status, record.status_bytes),
+        record.rows,
+    )
 
 
 def _module(name: str, wanted_by: str) -> Any:

@@ -1,4 +1,5 @@
 """The bytes of a trace file: where they are, and how they are read at any place of its text."""
+
 from __future__ import annotations
 
 import builtins
@@ -9,8 +10,8 @@ import stat
 import tempfile
 from typing import Any, Optional
 
-from . import _reader_library
 from ..errors import ReadError
+from . import _reader_library
 
 SKIP_BYTES = 1 << 20  # unpacked at a time on the way to a place
 
@@ -66,7 +67,9 @@ class _Plain:
         try:
             return os.preadv(self._file.descriptor(), [room], offset)
         except OSError as error:
-            raise self._file.error(f"can't be read: {error.strerror}; copy the file to another disk") from None
+            raise self._file.error(
+                f"can't be read: {error.strerror}; copy the file to another disk"
+            ) from None
 
 
 class _Unpacked:
@@ -84,9 +87,14 @@ class _Unpacked:
         if self._pointer is None or offset < self._at:
             self._library.moetrace_reader_unpack_close(self._pointer)
             why = ctypes.create_string_buffer(_reader_library.ERROR_BYTES)
-            self._pointer, self._at = self._library.moetrace_reader_unpack(descriptor, why, len(why)), 0
+            self._pointer, self._at = (
+                self._library.moetrace_reader_unpack(descriptor, why, len(why)),
+                0,
+            )
             if not self._pointer:
-                raise self._file.error(f"can't be read: {why.value.decode(errors='replace')}; copy the file to another disk")
+                raise self._file.error(
+                    f"can't be read: {why.value.decode(errors='replace')}; copy the file to another disk"
+                )
         while self._at < offset:
             if self._some(bytearray(min(SKIP_BYTES, offset - self._at))) == 0:
                 return 0
@@ -95,9 +103,13 @@ class _Unpacked:
     def _some(self, room: Any) -> int:
         cut = ctypes.c_int()
         address = (ctypes.c_char * len(room)).from_buffer(room)
-        got = self._library.moetrace_reader_unpack_read(self._pointer, address, len(room), ctypes.byref(cut))
+        got = self._library.moetrace_reader_unpack_read(
+            self._pointer, address, len(room), ctypes.byref(cut)
+        )
         if got < 0:
-            raise self._file.error(self._library.moetrace_reader_unpack_error(self._pointer).decode(errors="replace"))
+            raise self._file.error(
+                self._library.moetrace_reader_unpack_error(self._pointer).decode(errors="replace")
+            )
         self._at, self.cut = self._at + got, bool(cut.value)
         return got
 
@@ -109,9 +121,13 @@ def _open(given: Any) -> tuple[str, int]:
     path = os.fspath(given)
     name = "standard input" if path == "-" else os.fsdecode(path)
     try:
-        descriptor = os.dup(0) if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC | _waiting(path))
+        descriptor = (
+            os.dup(0) if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC | _waiting(path))
+        )
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise ReadError(f"{name}: {getattr(error, 'strerror', None) or error}; give a trace file") from None
+        raise ReadError(
+            f"{name}: {getattr(error, 'strerror', None) or error}; give a trace file"
+        ) from None
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):
         return name, descriptor
@@ -152,5 +168,7 @@ def _copy(name: str, source: Any) -> int:
     except TypeError:
         raise ReadError(f"{name}: gives text, not bytes; open it in binary mode") from None
     except (OSError, ValueError) as error:
-        raise ReadError(f"{name}: can't be copied to a temporary file: {getattr(error, 'strerror', None) or error}; give a trace "
-                        "file by its name") from None
+        raise ReadError(
+            f"{name}: can't be copied to a temporary file: {getattr(error, 'strerror', None) or error}; give a trace "
+            "file by its name"
+        ) from None

@@ -1,4 +1,5 @@
 """`stream`: what a collector publishes, as numpy arrays, and exactly what was missed of it."""
+
 from __future__ import annotations
 
 import logging
@@ -7,12 +8,12 @@ import socket
 import time
 from typing import Any, Iterator, Optional, Sequence
 
+from ..errors import ReadError
+from ..recording.producer import Cost
 from . import _endpoints, _lines, _reader_library, _rows
 from ._lines import ControlLine, LossLine, Steps, TornLine
 from ._reader_library import numpy
 from ._rows import Batch, RequestInfo
-from ..errors import ReadError
-from ..recording.producer import Cost
 
 _log = logging.getLogger("moetrace")
 
@@ -31,8 +32,13 @@ def default_endpoint(session: Optional[str] = None) -> str:
     return _endpoints.listed(session) or _endpoints.default(session)
 
 
-def stream(endpoint: Optional[str] = None, *, timeout: Optional[float] = None, queue: int = 10000,
-           num_experts: Optional[int] = None) -> "Stream":
+def stream(
+    endpoint: Optional[str] = None,
+    *,
+    timeout: Optional[float] = None,
+    queue: int = 10000,
+    num_experts: Optional[int] = None,
+) -> "Stream":
     """Listens to a collector, which may also start later. endpoint: a collector's; None:
     `default_endpoint()`. timeout: seconds without a message after which the iteration ends; None:
     it waits. queue: how many messages, of up to about a thousand rows, may wait here before some
@@ -140,7 +146,9 @@ class LiveTrace:
         missed = delivered - rows - self._seen
         if missed >= 0:
             self.rows_missed += missed
-        elif rows:  # they were in the counts of a message before, though they had not been published yet
+        elif (
+            rows
+        ):  # they were in the counts of a message before, though they had not been published yet
             back = min(-missed, self.rows_missed)
             self.rows_missed -= back
             self.rows_before -= -missed - back
@@ -156,15 +164,23 @@ class LiveTrace:
         any."""
         generation, number = header["generation"], header["message"]
         if generation not in self._generations:
-            self._next_message = dict.fromkeys(("meta", "route", "stats"), 0) if self._generations else {}
+            self._next_message = (
+                dict.fromkeys(("meta", "route", "stats"), 0) if self._generations else {}
+            )
             self._generations.add(generation)
         self.messages_missed += max(0, number - self._next_message.get(topic, number))
         self._next_message[topic] = number + 1
 
     def _take_lines(self, rows: int, payload: bytes) -> Optional[Batch]:
-        if payload.startswith(b'{"type":"meta"'):  # always the first; it comes again for every new subscriber
-            payload = payload[payload.find(b"\n") + 1 or len(payload):]
-        buffer = _rows.RowBuffer(rows, self.top_k) if rows else _lines.LineBuffer(_lines.kinds_of(()), payload.count(b"\n"))
+        if payload.startswith(
+            b'{"type":"meta"'
+        ):  # always the first; it comes again for every new subscriber
+            payload = payload[payload.find(b"\n") + 1 or len(payload) :]
+        buffer = (
+            _rows.RowBuffer(rows, self.top_k)
+            if rows
+            else _lines.LineBuffer(_lines.kinds_of(()), payload.count(b"\n"))
+        )
         text = numpy().frombuffer(payload, "uint8")
         place = _reader_library.Place(self._reader.counted().byte, 1)
         before = self._reader.end()
@@ -175,7 +191,9 @@ class LiveTrace:
             self._kept.take(buffer.records)
         if wrong or taken < len(payload) or came < rows:
             self.rows_missed += rows - came
-            raise ReadError(wrong.why if wrong else f"it has other rows than the {rows} that its header says")
+            raise ReadError(
+                wrong.why if wrong else f"it has other rows than the {rows} that its header says"
+            )
         last = self._reader.end()
         if last is not None and before is None:
             self._last, self._last_came = last, time.monotonic()
@@ -186,7 +204,12 @@ class LiveTrace:
         there. Internal."""
         if self._last is None or self.end is not None:
             return False
-        final = self.totals["attempted"] - self.totals["filtered"] - self.totals["dropped"] - self.totals["torn"]
+        final = (
+            self.totals["attempted"]
+            - self.totals["filtered"]
+            - self.totals["dropped"]
+            - self.totals["torn"]
+        )
         late = silent and time.monotonic() - self._last_came > LAST_ROWS_S
         if final > self._seen and not late:
             return False
@@ -209,7 +232,9 @@ class Stream:
     may iterate; `stop` may be called from any, and from a signal handler.
     """
 
-    def __init__(self, endpoint: str, timeout: Optional[float], queue: int, num_experts: Optional[int]):
+    def __init__(
+        self, endpoint: str, timeout: Optional[float], queue: int, num_experts: Optional[int]
+    ):
         self.endpoint, self.timeout = endpoint, timeout
         self.traces: dict[str, LiveTrace] = {}
         self._num_experts = num_experts
@@ -221,7 +246,9 @@ class Stream:
         try:
             import zmq
         except ImportError:
-            raise ReadError("moetrace: live traces need pyzmq, which is not installed; pip install pyzmq") from None
+            raise ReadError(
+                "moetrace: live traces need pyzmq, which is not installed; pip install pyzmq"
+            ) from None
         self._zmq_error = zmq.ZMQError
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
@@ -238,7 +265,11 @@ class Stream:
             raise ReadError(f"{endpoint}: {error}; `moetrace status` shows the endpoint") from None
         why = _unheard(endpoint)
         if why:
-            _log.warning("moetrace: %s: %s; waiting for a collector; `moetrace status` shows its endpoint", endpoint, why)
+            _log.warning(
+                "moetrace: %s: %s; waiting for a collector; `moetrace status` shows its endpoint",
+                endpoint,
+                why,
+            )
 
     def __enter__(self) -> "Stream":
         return self
@@ -253,10 +284,16 @@ class Stream:
         silent, silent_since = False, time.monotonic()
         poll_ms = POLL_MS if self.timeout is None else min(POLL_MS, self.timeout * 1000)
         while True:
-            over = next((trace for trace in list(self.traces.values()) if trace.is_over(silent)), None)
+            over = next(
+                (trace for trace in list(self.traces.values()) if trace.is_over(silent)), None
+            )
             if over is not None:
                 return Batch(over, _rows.empty_columns(0, over.top_k))
-            late = silent and self.timeout is not None and time.monotonic() - silent_since >= self.timeout
+            late = (
+                silent
+                and self.timeout is not None
+                and time.monotonic() - silent_since >= self.timeout
+            )
             if late or self._stopped or self._socket is None:
                 self._stopped = False
                 raise StopIteration
@@ -286,18 +323,22 @@ class Stream:
             trace = self._trace_of(topic, header, payload)
             return trace.take(topic, header, payload) if trace else None
         except ReadError as error:
-            raise ReadError(f"{self.endpoint}: not a message of a collector: {error}; `moetrace status` shows the "
-                            "endpoint") from None
+            raise ReadError(
+                f"{self.endpoint}: not a message of a collector: {error}; `moetrace status` shows the "
+                "endpoint"
+            ) from None
 
     def _trace_of(self, topic: str, header: dict, payload: bytes) -> Optional[LiveTrace]:
         """The message's trace; None as long as its meta line has not come."""
         trace = self.traces.get(header["trace_id"])
         if trace is None and topic == "meta" and payload.startswith(b'{"type":"meta"'):
-            trace = LiveTrace(header["trace_id"], payload[:payload.find(b"\n")], self._num_experts)
+            trace = LiveTrace(header["trace_id"], payload[: payload.find(b"\n")], self._num_experts)
             self.traces[header["trace_id"]] = trace
         if trace is None and time.monotonic() - self._asked > ASK_AGAIN_S:
             self._asked = time.monotonic()
-            self._socket.setsockopt(self._subscribe_option, b"meta")  # each new one makes the meta lines go out again
+            self._socket.setsockopt(
+                self._subscribe_option, b"meta"
+            )  # each new one makes the meta lines go out again
         return trace
 
 

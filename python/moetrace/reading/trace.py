@@ -1,22 +1,25 @@
 """`open`: a trace file as numpy arrays."""
+
 from __future__ import annotations
 
 import logging
 import os
 from typing import Any, BinaryIO, Callable, Iterator, Optional, Union
 
+from ..errors import ReadError
+from ..recording.producer import Cost
 from . import _lines, _reader_library, _rows
 from ._lines import ControlLine, Line, LossLine, StepLine, Steps, TornLine
 from ._reader_library import numpy
 from ._rows import Batch, RequestInfo
 from ._trace_file import TraceFile
-from ..errors import ReadError
-from ..recording.producer import Cost
 
 _log = logging.getLogger("moetrace")
 
 BLOCK_BYTES = 512 * 1024  # a read; fits a level 2 cache
-MOST_UNRECORDED = 1 << 20  # positions of a request that have no row: a prefix cache may hold that many
+MOST_UNRECORDED = (
+    1 << 20
+)  # positions of a request that have no row: a prefix cache may hold that many
 
 
 Source = Union[str, os.PathLike, BinaryIO]
@@ -58,15 +61,24 @@ class Routing:
         self._rows += len(batch)
         known = batch.token_idx >= 0
         where = batch.token_idx[known], batch.layer[known]
-        self.ids[where], self.weights[where] = batch.topk_ids[known], batch.topk_weights[known]  # the last of equal places stays
+        self.ids[where], self.weights[where] = (
+            batch.topk_ids[known],
+            batch.topk_weights[known],
+        )  # the last of equal places stays
         self.recorded[where] = True
 
     def __repr__(self) -> str:
         tokens, layers, top_k = self.ids.shape
-        parts = [f"{self.recorded.sum()} rows of top-{top_k}", _rows.extent("positions", self.positions),
-                 _rows.extent("layers", self.layers), f"{self.left_out} left out" if self.left_out else ""]
-        return (f"<moetrace.Routing of {self.request.req_id!r}, request {self.request.number}: {', '.join(filter(None, parts))}; "
-                f"[{tokens}, {layers}, {top_k}]>")
+        parts = [
+            f"{self.recorded.sum()} rows of top-{top_k}",
+            _rows.extent("positions", self.positions),
+            _rows.extent("layers", self.layers),
+            f"{self.left_out} left out" if self.left_out else "",
+        ]
+        return (
+            f"<moetrace.Routing of {self.request.req_id!r}, request {self.request.number}: {', '.join(filter(None, parts))}; "
+            f"[{tokens}, {layers}, {top_k}]>"
+        )
 
     @property
     def left_out(self) -> int:
@@ -98,14 +110,23 @@ class Trace:
         self.path = self._file.name
         self._reader = _rows.RowReader(None, num_experts)
         self._names: dict[int, Optional[str]] = {}
-        self._rest = (0, 0, False)  # after the last whole line, at the last look: line, bytes, compressed data cut
+        self._rest = (
+            0,
+            0,
+            False,
+        )  # after the last whole line, at the last look: line, bytes, compressed data cut
         self._warned = False
         self._counted_size = -1  # of a compressed file when all of it was counted
-        for _ in self._passes(_reader_library.Place(0, 1), None, _reader_library.ALL, None, until=self._reader.begun):
+        for _ in self._passes(
+            _reader_library.Place(0, 1), None, _reader_library.ALL, None, until=self._reader.begun
+        ):
             pass
         if not self._reader.begun():
-            raise self._error("its first line has no end, as yet; wait until its writer has ended it" if self._rest[1] else
-                              "is empty, as yet; wait until its collector has written to it, or give another file")
+            raise self._error(
+                "its first line has no end, as yet; wait until its writer has ended it"
+                if self._rest[1]
+                else "is empty, as yet; wait until its collector has written to it, or give another file"
+            )
         _ = self.meta  # ReadError where it is more than Python's json takes
 
     def __enter__(self) -> "Trace":
@@ -214,31 +235,49 @@ class Trace:
         speculative decoding.
         """
         self._count()
-        found = [(info, record) for info, record in zip(self._reader.requests(), self._reader.records())
-                 if which == (info.req_id if isinstance(which, str) else info.number)]
+        found = [
+            (info, record)
+            for info, record in zip(self._reader.requests(), self._reader.records())
+            if which == (info.req_id if isinstance(which, str) else info.number)
+        ]
         if len(found) != 1:
             numbers = ", ".join(str(info.number) for info, _ in found[:10])
-            raise self._error(f"{len(found)} requests are called {which!r}; give the number of one: {numbers}" if found else
-                              f"no request {which!r}; requests() lists them")
+            raise self._error(
+                f"{len(found)} requests are called {which!r}; give the number of one: {numbers}"
+                if found
+                else f"no request {which!r}; requests() lists them"
+            )
         info, record = found[0]
         if info.rows and not record.positions:
-            raise self._error(f"request {which!r} has {record.rows} rows, and it is not known at which positions; batches() gives "
-                              "them as they are")
+            raise self._error(
+                f"request {which!r} has {record.rows} rows, and it is not known at which positions; batches() gives "
+                "them as they are"
+            )
         if record.positions > record.rows + MOST_UNRECORDED:
-            raise self._error(f"request {which!r} has {record.rows} rows and a token_idx of {record.positions - 1}; batches() "
-                              "gives them as they are")
+            raise self._error(
+                f"request {which!r} has {record.rows} rows and a token_idx of {record.positions - 1}; batches() "
+                "gives them as they are"
+            )
         try:
             routing = Routing(info, record.positions, self.num_layers, self.top_k)
         except MemoryError:
-            raise self._error(f"request {which!r}: [{record.positions}, {self.num_layers}, {self.top_k}] needs more memory than there "
-                              "is; batches() gives its rows as they are") from None
+            raise self._error(
+                f"request {which!r}: [{record.positions}, {self.num_layers}, {self.top_k}] needs more memory than there "
+                "is; batches() gives its rows as they are"
+            ) from None
         if info.rows:
             place = _reader_library.Place(record.first.byte, record.first.line)
             for batch in self._batches(65536, place, info.number, record.end_byte):
                 routing.put(batch)
         if routing.left_out and self._reader.info().plain:
-            _log.warning("moetrace: %s: request %r: left out %d of its %d rows, whose positions are not known or come again, as names "
-                         "do in a plain log; batches() has them all", self.path, which, routing.left_out, info.rows)
+            _log.warning(
+                "moetrace: %s: request %r: left out %d of its %d rows, whose positions are not known or come again, as names "
+                "do in a plain log; batches() has them all",
+                self.path,
+                which,
+                routing.left_out,
+                info.rows,
+            )
         return routing
 
     def batches(self, rows: int = 65536) -> Iterator[Batch]:
@@ -270,19 +309,27 @@ class Trace:
         return self._file.error(why)
 
     def _wrong(self, wrong: _rows.Wrong, line: int) -> ReadError:
-        show = f"{self._file.unpacks_with} FILE | sed -n {line}p" if self._file.packed else f"sed -n {line}p FILE"
+        show = (
+            f"{self._file.unpacks_with} FILE | sed -n {line}p"
+            if self._file.packed
+            else f"sed -n {line}p FILE"
+        )
         return self._error(f"{wrong.why}; {wrong.remedy or 'look at it: ' + show}")
 
     def _count(self) -> None:
         """Reads what has not been counted yet, if there is anything."""
         size = self._file.size()
-        if self._file.packed and size == self._counted_size:  # else it would be unpacked to see that there is nothing
+        if (
+            self._file.packed and size == self._counted_size
+        ):  # else it would be unpacked to see that there is nothing
             return
         for _ in self._passes(self._reader.counted(), None, _reader_library.ALL, None):
             pass
         self._counted_size = size
 
-    def _batches(self, rows: int, place: _reader_library.Place, only: int, end: Optional[int]) -> Iterator[Batch]:
+    def _batches(
+        self, rows: int, place: _reader_library.Place, only: int, end: Optional[int]
+    ) -> Iterator[Batch]:
         if not self.top_k:
             self._count()  # no row has come: perhaps one has now
         if self.top_k:
@@ -290,11 +337,19 @@ class Trace:
                 yield buffer.batch(self)
 
     def _records(self, kinds: int) -> Iterator[Any]:
-        for buffer in self._passes(_reader_library.Place(0, 1), lambda: _lines.LineBuffer(kinds), _reader_library.ALL, None):
+        for buffer in self._passes(
+            _reader_library.Place(0, 1), lambda: _lines.LineBuffer(kinds), _reader_library.ALL, None
+        ):
             yield buffer.records
 
-    def _passes(self, place: _reader_library.Place, make: Optional[Callable[[], Any]], only: int, end: Optional[int],
-                until: Optional[Callable[[], bool]] = None) -> Iterator[Any]:
+    def _passes(
+        self,
+        place: _reader_library.Place,
+        make: Optional[Callable[[], Any]],
+        only: int,
+        end: Optional[int],
+        until: Optional[Callable[[], bool]] = None,
+    ) -> Iterator[Any]:
         """Reads lines from `place` to the byte `end`, or the file's, or a block at a time `until`
         that is true. Fills one buffer of `make` after the other and yields each when it is full;
         None: only counts."""
@@ -304,7 +359,9 @@ class Trace:
         last = False  # the file ends with the text
         buffer = None if make is None else make()
         while True:
-            taken, wrong = self._reader.read(text.ctypes.data + begin, have - begin, place, buffer, only, last)
+            taken, wrong = self._reader.read(
+                text.ctypes.data + begin, have - begin, place, buffer, only, last
+            )
             begin += taken
             if until is not None and until():
                 return
@@ -322,8 +379,14 @@ class Trace:
             else:
                 text[:left] = text[begin:have].copy()
             begin, have = 0, left
-            wanted = len(text) - have if end is None else min(len(text) - have, end - place.byte - have)
-            got = source.read(memoryview(text)[have:have + wanted], place.byte + have) if wanted > 0 else 0
+            wanted = (
+                len(text) - have if end is None else min(len(text) - have, end - place.byte - have)
+            )
+            got = (
+                source.read(memoryview(text)[have : have + wanted], place.byte + have)
+                if wanted > 0
+                else 0
+            )
             last = got == 0
             have += got
         if end is None:
@@ -338,8 +401,18 @@ class Trace:
         self._warned = True
         in_bytes = f"{size} byte" if size == 1 else f"{size} bytes"
         if cut:
-            _log.warning("moetrace: %s: the compressed data end early, in line %d, of which %s were left out; copy the file again, or "
-                         "wait until its writer has ended", self.path, line, in_bytes)
+            _log.warning(
+                "moetrace: %s: the compressed data end early, in line %d, of which %s were left out; copy the file again, or "
+                "wait until its writer has ended",
+                self.path,
+                line,
+                in_bytes,
+            )
         else:
-            _log.warning("moetrace: %s: left out 1 unfinished line: line %d has %s and no newline; wait until its writer has ended the "
-                         "line", self.path, line, in_bytes)
+            _log.warning(
+                "moetrace: %s: left out 1 unfinished line: line %d has %s and no newline; wait until its writer has ended the "
+                "line",
+                self.path,
+                line,
+                in_bytes,
+            )
