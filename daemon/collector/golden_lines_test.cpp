@@ -49,9 +49,15 @@ moetrace_layer_mask mask_of(std::initializer_list<std::uint32_t> layers) {
   return mask;
 }
 
-// 800 delivered, 99 filtered, 50 + 6 dropped, 12 + 3 torn.
-Totals totals(std::uint64_t attempted, std::uint64_t delivered = 800) {
-  return {attempted, delivered, 99, 50, 6, 12, 3};
+// 99 filtered, 50 + 6 dropped, 1 + 14 torn; the next slot is 900 if 800 were delivered.
+RunningTotals totals(std::uint64_t attempted, std::uint64_t delivered = 800) {
+  return *RunningTotals::from_line({.seq = delivered + 100,
+                                    .attempted = attempted,
+                                    .delivered = delivered,
+                                    .filtered = 99,
+                                    .dropped = 56,
+                                    .torn = 15,
+                                    .event_lost = 6});
 }
 
 moetrace_ring_header full_header() {
@@ -116,11 +122,11 @@ TEST(GoldenLines, Meta) {
 
 TEST(GoldenLines, StartOfAFile) {
   LineBuffer base;
-  append_start(base, 1, totals(1000), 900, 41, 17);
-  append_start(base, 1, totals(970), 900, 41, std::nullopt);
+  append_start(base, 1, totals(1000), 41, 17);
+  append_start(base, 1, totals(970), 41, std::nullopt);
   EXPECT_EQ(base.view(), golden("base.jsonl"));
   LineBuffer part;
-  append_start(part, 2, totals(1000), 900, 41, 17);
+  append_start(part, 2, totals(1000), 41, 17);
   EXPECT_EQ(part.view(), golden("part.jsonl"));
 }
 
@@ -140,9 +146,9 @@ TEST(GoldenLines, Requests) {
 TEST(GoldenLines, Steps) {
   LineBuffer out;
   append_step(out, {.step = 17, .time_ns = 9'000'000'000'001, .rows = 57, .layers = 24},
-              totals(2338), 900, 41);
+              totals(2338), 41);
   append_step(out, {.step = 18, .time_ns = 9'000'000'000'002, .rows = 1, .layers = 0}, totals(2338),
-              900, 43);
+              43);
   EXPECT_EQ(out.view(), golden("step.jsonl"));
 }
 
@@ -169,7 +175,9 @@ TEST(GoldenLines, Controls) {
 TEST(GoldenLines, LossAndTorn) {
   LineBuffer loss;
   append_loss(loss, 50, totals(1000), "ring_full", 899);
-  append_loss(loss, 6, {.event_lost = 6}, "event_ring_full", std::nullopt);
+  RunningTotals lost;
+  EXPECT_TRUE(lost.lose_events_up_to(6));
+  append_loss(loss, 6, lost, "event_ring_full", std::nullopt);
   EXPECT_EQ(loss.view(), golden("loss.jsonl"));
   LineBuffer torn;
   append_torn(torn, 880, 12);
