@@ -157,7 +157,8 @@ class Command(unittest.TestCase):
         first, last = result.stderr.decode().splitlines()
         self.assertRegex(
             first,
-            r"\Amoetrace-engine: no collector serves this trace yet: the ring keeps the first \d+ records; "
+            r"\Amoetrace-engine: no collector serves this trace yet: "
+            r"the ring keeps the first \d+ records; "
             rf"start moetraced --session nobodys --directory {self.model}\Z",
         )
         self.assertRegex(last, r", traced: \d+ records, 0 dropped\Z")

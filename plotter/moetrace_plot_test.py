@@ -106,16 +106,21 @@ class MoetracePlot(unittest.TestCase):
             self.assertEqual(done.stderr.count("\n"), 1 if why else 0, done.stderr)
 
     def peak_memory(self, steps):
-        """Of a run over a trace that is `steps` long, each step with its request and a loss, in KiB."""
+        """Returns the peak memory in KiB of a run over a trace of `steps` steps.
+
+        Each step has its own request and a loss."""
         path = os.path.join(self.folder.name, f"{steps}.jsonl")
         with open(path, "w") as file:
             file.write(json.dumps({**META, "trace_id": str(steps)}) + "\n")
             for n in range(steps):
                 file.write(
-                    f'{{"type":"request","req_id":"r{n}","prompt_tokens":1,"cached_tokens":0,"request":{n},"event":{n}}}\n'
-                    f'{{"type":"route","req_id":"r{n}","token_idx":0,"layer":0,"topk_ids":[{n % 8},null],'
+                    f'{{"type":"request","req_id":"r{n}","prompt_tokens":1,"cached_tokens":0,'
+                    f'"request":{n},"event":{n}}}\n'
+                    f'{{"type":"route","req_id":"r{n}","token_idx":0,"layer":0,'
+                    f'"topk_ids":[{n % 8},null],'
                     f'"topk_weights":[0.5,null],"request":{n},"step":{n},"seq":{n}}}\n'
-                    f'{{"type":"loss","dropped":1,"dropped_total":{n + 1},"cause":"ring_full","after_seq":{n}}}\n'
+                    f'{{"type":"loss","dropped":1,"dropped_total":{n + 1},'
+                    f'"cause":"ring_full","after_seq":{n}}}\n'
                 )
         with subprocess.Popen([PLOT, path, "-o", self.out], stdout=subprocess.DEVNULL) as process:
             _, status, usage = os.wait4(process.pid, 0)
@@ -181,14 +186,16 @@ class MoetracePlot(unittest.TestCase):
         log = self.trace(meta, ROUTE)
         self.fails(
             1,
-            "t.jsonl: it does not state the model's number of experts, only that it is at least 4; give --num-experts N\n",
+            "t.jsonl: it does not state the model's number of experts, only that it is at least 4; "
+            "give --num-experts N\n",
             log,
             "-o",
             self.out,
         )
         self.fails(
             1,
-            "line 2: expert id 3 is out of range (0 to 1, as given): the model has at least 4 experts; "
+            "line 2: expert id 3 is out of range (0 to 1, as given): "
+            "the model has at least 4 experts; "
             "give a larger --num-experts\n",
             log,
             "-o",
@@ -219,7 +226,7 @@ class MoetracePlot(unittest.TestCase):
             return json.load(file)
 
     def test_a_trace_that_is_being_written(self):
-        """A trace that is cut at any byte after its meta line is drawn; one line says what was left out."""
+        """Draws a trace cut at any byte after its meta line; one line says what was left out."""
         whole = "".join(json.dumps(line) + "\n" for line in (META, ROUTE, ROUTE))
         first = len(json.dumps(META)) + 1
         for size in range(first, len(whole) + 1, 7):
@@ -229,7 +236,8 @@ class MoetracePlot(unittest.TestCase):
             path = self.trace(text, end="")
             said = (
                 (
-                    f"moetrace-plot: {path}: left out 1 unfinished line: line {text.count(chr(10)) + 1} has {len(last)} bytes and no "
+                    f"moetrace-plot: {path}: left out 1 unfinished line: "
+                    f"line {text.count(chr(10)) + 1} has {len(last)} bytes and no "
                     "newline; wait until its writer has ended the line\n"
                 ).replace(" 1 bytes", " 1 byte")
                 if last and not last.endswith("]}")
@@ -242,7 +250,10 @@ class MoetracePlot(unittest.TestCase):
         path = self.trace(META, ROUTE)
         other = os.path.join(self.folder.name, "other.jsonl")
         os.link(path, other)
-        said = f"moetrace-plot: {other}: is the same file as {path}: counted once; give each file once\n"
+        said = (
+            f"moetrace-plot: {other}: is the same file as {path}: counted once; "
+            "give each file once\n"
+        )
         self.assertEqual(self.metrics_of(path, other, said=said)["rows"], 1)
         self.fails(
             1,

@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Finds an include that leads where no arrow of the architecture does. Exit code 1 and a line for each."""
+"""Finds includes that no arrow of the architecture allows.
+
+Prints a line for each, with exit code 1."""
 
 import pathlib
 import re
@@ -17,8 +19,8 @@ ARROWS = {
     "plotter": {"trace"},
     "python": {"producer", "shm"},
 }
-# The arrows that few may use: the engine needs the layer mask alone (its tests a folder), and of the daemon only what replays, tests or measures
-# writes rings.
+# The arrows that only some files may use: the engine needs the layer mask (its tests a folder), and
+# of the daemon only replay, tests and benchmarks write rings.
 NARROW = {
     ("engine", "shm"): lambda file, header: (
         header in {"shm/layer_mask.hpp", "shm/test_directory.hpp"}

@@ -24,9 +24,13 @@ from tokenizers import (
 from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
 from transformers.models.qwen2_moe.modeling_qwen2_moe import Qwen2MoeTopKRouter
 
-QWEN2_PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+QWEN2_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
-# Written for these tests: digits, white space of every kind, contractions, emoji with joiners, scripts, marks, special tokens.
+# Written for these tests: digits, white space of every kind, contractions, emoji with joiners,
+# scripts, marks, special tokens.
 SENTENCES = [
     "Hello, world!",
     "I'll say it: WE'VE got 1234567890 apples, don't we? They're Anna's.",
@@ -35,14 +39,23 @@ SENTENCES = [
     "3.14159 + 2.71828 = 5.85987; 1/2 is 50%; x² + y³ ≤ 10⁻⁶; Ⅷ ½",
     "emoji: 😀 👩‍👩‍👧‍👦 🇩🇪 👍🏽 and text",
     "中文字符和日本語のテキスト、한국어 문장도 있습니다。",
-    "combining: e\u0301 n\u0303 a\u030a; composed: é ñ å; Hangul: \u1112\u1161\u11ab; order: q\u0323\u0307 q\u0307\u0323",
+    (
+        "combining: e\u0301 n\u0303 a\u030a; composed: é ñ å; "
+        "Hangul: \u1112\u1161\u11ab; order: q\u0323\u0307 q\u0307\u0323"
+    ),
     "Здравствуй, мир! Γειά σου Κόσμε! مرحبا بالعالم שלום עולם",
-    "no-break\u00a0space, ideographic\u3000space, next\u0085line, line\u2028separator, zero\u200bwidth",
+    (
+        "no-break\u00a0space, ideographic\u3000space, next\u0085line, "
+        "line\u2028separator, zero\u200bwidth"
+    ),
     "a special token<|endoftext|>in the middle, <|im_start|>user\nhi<|im_end|>  and after",
     "<|endoftext|><|endoftext|>",
     "def f(x):\n    return x ** 2  # comment\n\n\tprint(f(3))\n",
     "ligature ﬁ, fullwidth ＡＢＣ１２３, Å (angstrom) and Ω (ohm), ſ",
-    "hyphen-ated under_score CamelCase snake_case ALLCAPS 'quoted' \"double\" (paren) [brack] {brace} <tag/>",
+    (
+        "hyphen-ated under_score CamelCase snake_case ALLCAPS "
+        "'quoted' \"double\" (paren) [brack] {brace} <tag/>"
+    ),
     "supplementary: 𝒳 𐍈 𠜎 and controls: \x01\x7f",
     "\n",
     " ",
@@ -109,7 +122,7 @@ def write_tokenizers(out):
 
 @torch.no_grad()
 def run_reference(model, prompts, new_tokens):
-    """Greedy generation, each prompt alone, with a cache. Returns tokens and the routing of each row."""
+    """Greedy generation with a cache, each prompt alone. Returns tokens and each row's routing."""
     model = model.float().eval()
     seen = []
     hooks = [
@@ -141,8 +154,10 @@ def run_reference(model, prompts, new_tokens):
 
 
 def write_reference(path, requests, prompts):
-    """The file: the length of a JSON header in 8 bytes, the header, then for each request ids uint8
-    and weights float32 [rows, layers, top_k], and logits float32 [rows, vocab]; rows = tokens - 1."""
+    """The file: the length of a JSON header in 8 bytes, then the header.
+
+    For each request follow ids uint8 and weights float32 [rows, layers, top_k], and logits float32
+    [rows, vocab]; rows = tokens - 1."""
     gaps = [np.min(-np.diff(weights, axis=-1)) for *_, weights in requests]
     header = {
         "requests": [
@@ -169,8 +184,9 @@ def write_reference(path, requests, prompts):
 
 
 def write_random_model(engine, out):
-    """The model of `moetrace-engine init-model`. Every machine makes the same weights, so that only the
-    answers are stored."""
+    """The model of `moetrace-engine init-model`.
+
+    Every machine makes the same weights, so that only the answers are stored."""
     prompts = [list(b"How many eggs are left?"), list("Zwölf, sagte er.\n".encode())]
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([engine, "init-model", folder], check=True)
@@ -181,8 +197,10 @@ def write_random_model(engine, out):
 
 
 def write_small_model(out):
-    """What the random model leaves out: bfloat16 shards with an index, grouped heads, a dense layer,
-    tied embeddings, renormalised weights, rope_parameters."""
+    """Covers what the random model leaves out.
+
+    These are bfloat16 shards with an index, grouped heads, a dense layer, tied embeddings,
+    renormalised weights and rope_parameters."""
     torch.manual_seed(7)
     config = Qwen2MoeConfig(
         vocab_size=96,

@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Prints the translation units that clang-tidy reads: of the project, without CUDA. usage: tidy_units.py BUILD_DIR"""
+"""Prints the translation units that clang-tidy reads: those of the project, without CUDA.
+
+usage: tidy_units.py BUILD_DIR"""
 
 import json
 import pathlib

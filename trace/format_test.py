@@ -1,5 +1,7 @@
 #!/usr/bin/python3
-"""What trace/FORMAT.md shows is true: its check runs on its whole trace and finds what is wrong, and its examples are golden lines.
+"""What trace/FORMAT.md shows is true.
+
+Its check runs on its whole trace and finds what is wrong; its examples are golden lines.
 
 format_test.py TRACE_FOLDER
 """
@@ -75,7 +77,10 @@ class Format(unittest.TestCase):
             '{"type":"torn","first_seq":6,"count":1}',
             '{"type":"torn","first_seq":null,"count":1}',
         ]
-        lost = '{"type":"loss","dropped":7,"dropped_total":7,"cause":"event_ring_full","after_seq":6,"event_lost_total":7}'
+        lost = (
+            '{"type":"loss","dropped":7,"dropped_total":7,"cause":"event_ring_full","after_seq":6,'
+            '"event_lost_total":7}'
+        )
         end = {
             "type": "end",
             "attempted": 10,
@@ -104,7 +109,7 @@ class Format(unittest.TestCase):
             self.assertIn(list(line), shapes[line["type"]])
 
     def test_every_key_has_its_place(self):
-        """Each key of each golden line stands in a table, or in the text of the type that it belongs to."""
+        """Each key of each golden line stands in a table, or in the text of its type."""
         tables = "\n".join(re.findall(r"^\|.*\|$", TEXT, re.M))
         for line in map(json.loads, golden("*.json*")):
             for key, value in line.items():

@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""moetrace clean, and the files that the next start removes: those of killed collectors and engines, never of live ones.
+"""moetrace clean, and what the next start removes: the files of killed collectors and engines.
+
+Files of live collectors and engines stay.
 
 usage: clean_test.py BIN_DIR    (unittest options may follow)
 """
@@ -31,7 +33,7 @@ class CleanTest(CliTest):
         )
 
     def killed_run(self):
-        """The files of a `moetrace run` whose processes were all killed before its command made a ring."""
+        """The files of a `moetrace run` that was killed, processes and all, before its ring."""
         run = self.start(
             "moetrace",
             "run",

@@ -1,4 +1,4 @@
-"""Shared by the tests of the command line: a private ring directory and folder, the programs, a made-up log.
+"""Shared by the tests of the command line: a private ring directory, the programs, a made-up log.
 
 Shares no code with the project.
 """
@@ -41,7 +41,9 @@ def lines_of(path, kind):
 
 
 def plain_log(path, passes=4, layers=(0, 2), requests=("a", "ü b", None)):
-    """A plain log: a prefill of 5 tokens a request, then decode steps; unknown ids and weights among them."""
+    """A plain log: a prefill of 5 tokens a request, then decode steps.
+
+    Some expert ids and weights are unknown."""
     state = 1
     with open(path, "w", encoding="utf-8") as file:
         meta = {
@@ -166,7 +168,7 @@ class CliTest(unittest.TestCase):
 
 
 def main():
-    """Runs the tests of the program that calls it. BIN_DIR [DATA_DIR], then unittest's own options."""
+    """Runs the tests of the calling program. BIN_DIR [DATA_DIR], then unittest's own options."""
     global BIN, DATA
     BIN = os.path.abspath(sys.argv[1])
     DATA = sys.argv[2] if len(sys.argv) > 2 and not sys.argv[2].startswith("-") else None

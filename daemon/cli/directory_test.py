@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""--directory: every command that looks for rings finds them in another directory than MOETRACE_DIR.
+"""--directory: each command looks for rings in the given directory instead of MOETRACE_DIR.
 
 usage: directory_test.py BIN_DIR    (unittest options may follow)
 """

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""If standard output can't be written: one line and exit code 1. A closed one changes no other file.
+"""A full standard output gives one line and exit code 1. A closed one changes no other file.
 
 usage: full_output_test.py BIN_DIR    (unittest options may follow)
 """
@@ -11,7 +11,10 @@ import cli_case
 from cli_case import CliTest, plain_log, program
 
 # The reason is unknown if the text was longer than the output buffer.
-NO_ROOM = r"standard output: can't write all of it(: No space left on device)?; redirect it to a disk with space\n\Z"
+NO_ROOM = (
+    r"standard output: can't write all of it(: No space left on device)?; "
+    r"redirect it to a disk with space\n\Z"
+)
 
 
 class FullOutputTest(CliTest):

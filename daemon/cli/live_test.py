@@ -59,7 +59,8 @@ class LiveTest(CliTest):
         text = self.moetrace("status")
         self.assertRegex(
             text,
-            r"\n  cost       \d+\.\d ms in announcements, \d+\.\d ms in the hook; \d+\.\d\d us a step\n",
+            r"\n  cost       \d+\.\d ms in announcements, \d+\.\d ms in the hook; "
+            r"\d+\.\d\d us a step\n",
         )
         self.assertIn("\n  recording  on, layers 0,2, every step\n", text)
         self.assertEqual(
@@ -226,7 +227,8 @@ class LiveTest(CliTest):
             done = as_user(engine, *words)
             self.assertEqual(
                 done.stderr,
-                f"moetrace: left out 1 segment of uid {stranger}: can't be opened; run this as their user\n",
+                f"moetrace: left out 1 segment of uid {stranger}: can't be opened; "
+                "run this as their user\n",
             )
             self.assertTrue(done.stdout)
         # A file that only looks like a ring does not disturb root, either.
@@ -272,7 +274,7 @@ class LiveTest(CliTest):
         replay.kill()
 
     def test_top_fits_with_many_experts_and_layers(self):
-        """Three long ids with shares of two digits in each layer, and a model name that is too long."""
+        """Three long ids with two-digit shares in each layer, and a model name that is too long."""
         with open(self.path("wide.jsonl"), "w", encoding="utf-8") as file:
             file.write(
                 json.dumps(
@@ -378,7 +380,8 @@ class LiveTest(CliTest):
             file.seek(8)  # abi_major
             file.write(struct.pack("<H", 9))
         said = (
-            f"moetrace: {ring}: ABI version 9, this program supports version 1; use the collector of the producer's version; "
+            f"moetrace: {ring}: ABI version 9, this program supports version 1; "
+            "use the collector of the producer's version; "
             "remove the segment's two files if no producer uses them\n"
         )
         self.env["MOETRACE_SESSION"] = "live"
@@ -457,7 +460,8 @@ class LiveTest(CliTest):
         tail = self.start("moetrace", "tail", "--endpoint", endpoint, "--count", "3")
         self.assertEqual(
             tail.stderr.readline(),
-            f"moetrace: tail: no collector publishes on {endpoint} yet; start moetraced --publish {endpoint}, "
+            f"moetrace: tail: no collector publishes on {endpoint} yet; "
+            f"start moetraced --publish {endpoint}, "
             "or check the endpoint; waiting\n",
         )
         self.start("moetraced", "--output", "out.jsonl", "--publish", endpoint)

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""All readers of traces give one answer: moetrace verify and replay, moetrace-plot, and moetrace.open in Python.
+"""All readers of traces agree: moetrace verify, moetrace replay, moetrace-plot and moetrace.open.
 
 usage: readers_test.py BIN_DIR    (unittest options may follow)
 
-MOETRACE_READER_LIBRARY and PYTHONPATH are those of the Python package; without the former it is left out.
+MOETRACE_READER_LIBRARY and PYTHONPATH select the Python package. Without
+MOETRACE_READER_LIBRARY the test leaves out moetrace.open.
 """
 
 import bz2
@@ -54,7 +55,9 @@ def text_of(*lines):
 
 class ReadersTest(CliTest):
     def readers(self, text, *options):
-        """{reader: (exit code, rows and selections or None, lines of standard error)} of a file with this text."""
+        """Reads a file with this text with each reader.
+
+        Returns {reader: (exit code, rows and selections or None, lines of standard error)}."""
         with open(self.path("log.jsonl"), "wb") as file:
             file.write(text)
         experts = ["--num-experts", options[0]] if options else []

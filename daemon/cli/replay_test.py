@@ -87,13 +87,14 @@ class ReplayTest(CliTest):
                 "ranks",
             ),
         }.items():
-            pick = lambda name: [
-                [line[key] for key in keys] for line in lines_of(self.path(name), kind)
-            ]
+
+            def pick(name, kind=kind, keys=keys):
+                return [[line[key] for key in keys] for line in lines_of(self.path(name), kind)]
+
             self.assertEqual(pick("out.jsonl"), pick("rich.jsonl"))
 
     def test_positions_that_are_not_known_stay_so(self):
-        """In a trace, which has request lines, and in a plain log, where the ids of rows make requests."""
+        """In a trace, which has request lines, and in a plain log, where ids of rows imply them."""
         plain_log(self.path("plain.jsonl"))
         first = self.round_trip("plain.jsonl", "--num-experts", "16")
         for source, name in ((first, "trace.jsonl"), (self.path("plain.jsonl"), "log.jsonl")):
@@ -187,7 +188,9 @@ class ReplayTest(CliTest):
         self.assertFalse(os.path.exists(self.path("nowhere")))
 
     def replay_cut(self, source, rows, *options):
-        """Replays `source`, cut in the middle of the row after `rows`: all whole rows come out, and one line reports the cut."""
+        """Replays `source`, cut in the middle of the row after `rows`.
+
+        All whole rows come out, and one line reports the cut."""
         with open(source, encoding="utf-8") as file:
             lines = file.read().splitlines(keepends=True)
         at = [n for n, line in enumerate(lines) if json.loads(line)["type"] == "route"][rows]
@@ -197,7 +200,8 @@ class ReplayTest(CliTest):
             "run", "-o", "out.jsonl", "--", program("moetrace"), "replay", *options, "cut.jsonl"
         )
         self.assertIn(
-            f"moetrace: cut.jsonl: left out 1 unfinished line: line {at + 1} has 20 bytes and no newline; wait until its writer "
+            "moetrace: cut.jsonl: left out 1 unfinished line: "
+            f"line {at + 1} has 20 bytes and no newline; wait until its writer "
             "has ended the line\n",
             self.err,
         )
@@ -213,7 +217,7 @@ class ReplayTest(CliTest):
         plain_log(plain)
         ours = self.path("ours.jsonl")
         os.rename(self.round_trip("plain.jsonl", "--num-experts", "16"), ours)
-        # Two layers of 15 rows, then of 3: in the middle of the second step's first layer, and of its second.
+        # Two layers of 15 rows, then of 3: cut in each layer of the second step.
         for rows in (31, 34):
             self.replay_cut(plain, rows, "--num-experts", "16")
             self.replay_cut(ours, rows)
@@ -239,7 +243,8 @@ class ReplayTest(CliTest):
         )
         self.assertRegex(
             self.err,
-            "moetrace: wrong.jsonl: line 33: its req_id has .* carries at most 255; the lines before it were replayed; "
+            "moetrace: wrong.jsonl: line 33: its req_id has .* carries at most 255; "
+            "the lines before it were replayed; "
             "look at it: sed -n 33p FILE\n",
         )
         self.moetrace("verify", "out.jsonl")
@@ -318,7 +323,8 @@ class ReplayTest(CliTest):
         self.moetrace("verify", "thing", code=1)
         self.assertEqual(
             self.err,
-            "moetrace: thing: line 1: unfinished: it has no newline; wait until its writer has ended the line\n",
+            "moetrace: thing: line 1: unfinished: it has no newline; "
+            "wait until its writer has ended the line\n",
         )
         # A bad line in the middle: the error says how to see it.
         with open(self.path("thing"), "wb") as file:
@@ -343,7 +349,8 @@ class ReplayTest(CliTest):
         # The trace leaves unknown what the log leaves unknown.
         self.moetrace("verify", "out.jsonl")
         self.assertIn(
-            'moetrace: warning: out.jsonl: request 0 ("a") has no request_end line, the first of 2; ',
+            "moetrace: warning: out.jsonl: "
+            'request 0 ("a") has no request_end line, the first of 2; ',
             self.err,
         )
         said = self.moetrace("verify", "out.jsonl", "wrong.jsonl", "plain.jsonl", code=1)

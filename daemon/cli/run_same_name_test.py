@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Traces that begin at the same instant under the same file name: each file holds one complete trace.
+"""Traces that begin at one instant under one file name: each file holds one complete trace.
 
 usage: run_same_name_test.py BIN_DIR    (unittest options may follow)
 """
@@ -25,7 +25,7 @@ class RunSameNameTest(RunCase):
         self.replay = f"{program('moetrace')} replay --num-experts 16"
 
     def rows_of_good_traces(self):
-        """The rows of each file t*.jsonl; checks that each holds one trace, and removes the files."""
+        """Checks that each file t*.jsonl holds one trace, removes it, and returns its rows."""
         found = {}
         for path in sorted(glob.glob(self.path("t*.jsonl"))):
             [meta] = lines_of(path, "meta")

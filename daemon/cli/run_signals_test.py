@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""moetrace run: each signal reaches COMMAND once, from any sender, and COMMAND's exit code comes out.
+"""moetrace run: COMMAND gets each signal once, from any sender, and the run has its exit code.
 
 usage: run_signals_test.py BIN_DIR    (unittest options may follow)
 """
@@ -21,7 +21,8 @@ from run_case import RunCase
 # Prints each signal and each line of its input; "end N" ends it with that exit code.
 COUNTER = """
 import signal, sys
-for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, \
+signal.SIGUSR2):
     if signal.getsignal(number) != signal.SIG_IGN:
         signal.signal(number, lambda number, frame: print(signal.Signals(number).name, flush=True))
 print("up", flush=True)
@@ -81,7 +82,7 @@ class RunSignalsTest(RunCase):
         self.end(run, 7)
 
     def test_a_signal_to_the_run_and_then_to_its_group(self):
-        """Like timeout(1). The run is stopped meanwhile, so it finds both signals at once, on any machine."""
+        """Like timeout(1). The run is stopped meanwhile, so it finds both signals at once."""
         run = self.counter()
         for number in 5 * (signal.SIGINT, signal.SIGTERM):
             os.kill(run.pid, signal.SIGSTOP)
@@ -133,11 +134,17 @@ class RunSignalsTest(RunCase):
         self.end(run, 7)
 
     def test_a_signal_to_all_by_their_numbers(self):
-        """Like a service manager: to the run, its collector and COMMAND, one by one. The trace is complete."""
+        """Like a service manager: one by one to the run, its collector and COMMAND.
+
+        The trace is complete."""
         plain_log(self.path("plain.jsonl"), passes=50)
         script = (
-            f"import signal, subprocess, sys\nsubprocess.run([{program('moetrace')!r}, 'replay', '--num-experts', '16', 'plain.jsonl'])\n"
-            "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\nprint('up', flush=True)\nwhile True: signal.pause()\n"
+            "import signal, subprocess, sys\n"
+            f"subprocess.run([{program('moetrace')!r}, "
+            "'replay', '--num-experts', '16', 'plain.jsonl'])\n"
+            "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
+            "print('up', flush=True)\n"
+            "while True: signal.pause()\n"
         )
         for order in (1, -1, 1, -1):
             run = self.start(

@@ -52,9 +52,11 @@ class RunTest(RunCase):
         self.moetrace("run", "--", "true", code=1)
         self.assertEqual(
             self.err,
-            "moetrace: run: no trace, because COMMAND made no ring; look for a line of the engine that "
-            'begins with "moetrace:" or "moetrace-engine:", it says why; install the moetrace package in the engine\'s '
-            "environment; check that the model has MoE layers; add --wait before -- if COMMAND starts its engine in the "
+            "moetrace: run: no trace, because COMMAND made no ring; look for a line of the engine "
+            'that begins with "moetrace:" or "moetrace-engine:", it says why; '
+            "install the moetrace package in the engine's environment; "
+            "check that the model has MoE layers; "
+            "add --wait before -- if COMMAND starts its engine in the "
             "background\n",
         )
 
@@ -73,7 +75,8 @@ class RunTest(RunCase):
             self.moetrace("run", "-o", output, "--", "touch", "ran", code=1)
             self.assertEqual(
                 self.err,
-                f"moetrace: {output}: can't write the trace there: {why}; give -o a file that can be written\n",
+                f"moetrace: {output}: can't write the trace there: {why}; "
+                "give -o a file that can be written\n",
             )
         self.moetrace("run", "--plot", "file/pictures", "--", "touch", "ran", code=1)
         self.assertEqual(
@@ -117,7 +120,9 @@ class RunTest(RunCase):
         self.assertEqual(done.stdout, "in\n1 --help\n")
 
     def test_run_whose_collector_does_not_end(self):
-        """After COMMAND's end the first signal asks the collector to end, the second kills it. No process stays."""
+        """After COMMAND's end the first signal asks the collector to end, the second kills it.
+
+        No process stays."""
         run = self.start(
             "moetrace", "run", "--", "sh", "-c", "echo up; read go", stdin=subprocess.PIPE
         )
@@ -132,7 +137,8 @@ class RunTest(RunCase):
             run.send_signal(signal.SIGINT)
             self.assertEqual(
                 run.stderr.readline(),
-                "moetrace: run: got SIGINT: ending the trace as it is; send it again to kill the collector\n",
+                "moetrace: run: got SIGINT: ending the trace as it is; "
+                "send it again to kill the collector\n",
             )
             run.send_signal(signal.SIGINT)
             _, err = run.communicate(timeout=60)
@@ -147,14 +153,15 @@ class RunTest(RunCase):
         self.moetrace("run", "--publish", "nonsense", "--", "touch", "ran", code=2)
         self.assertRegex(
             self.err,
-            r"\Amoetrace: run: publish nonsense: it lacks ipc:// or tcp:// at its beginning; [^\n]*\n\Z",
+            r"\Amoetrace: run: publish nonsense: it lacks ipc:// or tcp:// at its beginning; "
+            r"[^\n]*\n\Z",
         )
         endpoint = f"ipc://{self.path('no folder')}/x.pub"
         self.moetrace("run", "--publish", endpoint, "--", "touch", "ran", code=1)
         self.assertRegex(
             self.err,
-            rf"\Amoetraced: publish {endpoint}: .*\nmoetrace: run: COMMAND was not started: moetraced: "
-            r"it did not start; correct --publish, or leave it out\n\Z",
+            rf"\Amoetraced: publish {endpoint}: .*\nmoetrace: run: COMMAND was not started: "
+            r"moetraced: it did not start; correct --publish, or leave it out\n\Z",
         )
         self.assertFalse(os.path.exists(self.path("ran")))
         self.assertEqual(os.listdir(self.rings), [])
@@ -196,7 +203,8 @@ class RunTest(RunCase):
             ),
             (
                 "replay --num-experts 0 x",
-                "replay: --num-experts: '0': expected an integer from 1 to 65535; see moetrace replay --help",
+                "replay: --num-experts: '0': expected an integer from 1 to 65535; "
+                "see moetrace replay --help",
             ),
             (
                 "tail --topic x",
@@ -208,7 +216,8 @@ class RunTest(RunCase):
             ),
             (
                 "set --sample x",
-                "set: --sample: 'x': expected an integer from 0 to 4294967295; see moetrace set --help",
+                "set: --sample: 'x': expected an integer from 0 to 4294967295; "
+                "see moetrace set --help",
             ),
             ("set --sample", "set: --sample: its value is missing; see moetrace set --help"),
             ("status --json=x", "status: --json takes no value; see moetrace status --help"),

@@ -54,7 +54,7 @@ class RunTracesTest(RunCase):
         self.assertIn("run: no trace", err)
 
     def test_run_survives_its_collectors_death(self):
-        """A collector that is killed while COMMAND runs is restarted at once, and the trace is complete."""
+        """A collector killed while COMMAND runs is restarted at once, and the trace is complete."""
         plain_log(self.path("plain.jsonl"), passes=1000)
         run = self.gated_replay("plain.jsonl", "-o", "out.jsonl")
         [daemon] = self.collectors_of(run)
@@ -96,7 +96,8 @@ class RunTracesTest(RunCase):
     def assert_ring_is_kept(self, error_text, rows):
         """A kept ring has one line; its command completes the trace."""
         [(path, held, command)] = re.findall(
-            r"^moetrace: (\S+\.ring): holds (\S+) rows that are in no file, because the collector failed; "
+            r"^moetrace: (\S+\.ring): "
+            r"holds (\S+) rows that are in no file, because the collector failed; "
             r"fix the cause above, then run: (.*)$",
             error_text,
             re.MULTILINE,
@@ -191,7 +192,8 @@ class RunTracesTest(RunCase):
         self.assertEqual(done.returncode, 1, done.stderr)
         self.assertRegex(
             done.stderr,
-            r"\Amoetrace: .*: no room for its 3 MiB: File too large; set MOETRACE_RING_MB lower or raise the file "
+            r"\Amoetrace: .*: no room for its 3 MiB: File too large; "
+            "set MOETRACE_RING_MB lower or raise the file "
             r"size limit \(ulimit -f\)\n\Z",
         )
         self.assertEqual(os.listdir(self.rings), [])
@@ -213,7 +215,7 @@ class RunTracesTest(RunCase):
                 pipe.flush()
                 begun = collector.stderr.readline()
                 file = begun[begun.index(", file ") + 7 :].strip()
-                self.wait_for(lambda: os.path.getsize(self.path(file)), "the first lines")
+                self.wait_for(lambda file=file: os.path.getsize(self.path(file)), "the first lines")
                 self.moetrace("verify", file, code=1)
                 self.assertIn("a collector writes it; wait until the trace has ended\n", self.err)
                 collector.kill()
@@ -226,7 +228,7 @@ class RunTracesTest(RunCase):
             os.unlink(feed)
 
     def background(self, *options):
-        """A run whose COMMAND ends at once and leaves a replay that reads from the returned pipe."""
+        """A run whose COMMAND ends at once and leaves a replay that reads the returned pipe."""
         feed = self.path("feed")
         os.mkfifo(feed)
         run = self.start(
@@ -247,7 +249,8 @@ class RunTracesTest(RunCase):
         run, feed = self.background("--wait")
         self.assertRegex(
             run.stderr.readline(),
-            r"COMMAND has ended; waiting for its engine in the background \(session run-\w+\); Ctrl-C stops the wait",
+            r"COMMAND has ended; waiting for its engine in the background \(session run-\w+\); "
+            "Ctrl-C stops the wait",
         )
         with (
             open(feed, "w", encoding="utf-8") as pipe,

@@ -30,7 +30,8 @@ try:
     import zmq
 except ImportError:
     sys.exit(
-        "subscriber: this Python has no pyzmq; run it with Debian's (python3-zmq): /usr/bin/python3, or pip install pyzmq"
+        "subscriber: this Python has no pyzmq; "
+        "run it with Debian's (python3-zmq): /usr/bin/python3, or pip install pyzmq"
     )
 
 POLL_MS = 100
@@ -93,7 +94,7 @@ def runtime_folders():
 
 
 def locked(descriptor):
-    """Whether the list's collector is alive: the kernel drops its lock on the first byte with it."""
+    """Whether the list's collector is alive: its lock on the first byte ends with the process."""
     question = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
     try:
         answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, question)
@@ -167,7 +168,7 @@ class Received:
                 self.model_id = line.get("model_id", self.model_id)
 
     def _count_message(self, topic, header):
-        """Numbers start at 0 with each collector; our first message of a trace may have any number."""
+        """Numbers start at 0 with each collector; our first message of a trace may have any."""
         generation, number = header["generation"], header["message"]
         if generation not in self.generations:
             first = number if not self.generations else 0
@@ -195,13 +196,14 @@ class Received:
 def text_of(summary):
     before = f", {summary['rows_before']} before it came" if summary["rows_before"] else ""
     return (
-        f"subscriber: trace {summary['trace_id']}: got {summary['rows']} rows, missed {summary['rows_missed']}{before}"
+        f"subscriber: trace {summary['trace_id']}: got {summary['rows']} rows, "
+        f"missed {summary['rows_missed']}{before}"
         f" ({'ended' if summary['ended'] else 'still running'})"
     )
 
 
 def is_dead_socket(endpoint):
-    """Whether the endpoint is a socket file without a listener. For other transports only time can tell."""
+    """Whether the endpoint is a socket file without a listener. False for other transports."""
     path = endpoint.removeprefix("ipc://")
     if path == endpoint or path.startswith("@"):
         return False
@@ -231,7 +233,8 @@ class ConnectionWatch:
         self._done = connected or time.monotonic() >= self._patience_ends
         if self._done and not connected:
             print(
-                f"subscriber: no collector publishes on {self._endpoint} yet; start moetraced, or give the endpoint that "
+                f"subscriber: no collector publishes on {self._endpoint} yet; "
+                "start moetraced, or give the endpoint that "
                 "`moetrace status` shows; waiting",
                 file=sys.stderr,
                 flush=True,
@@ -239,7 +242,7 @@ class ConnectionWatch:
 
 
 def listen(socket, watch, options, stopped):
-    """Takes messages until a signal or an option stops it; returns what it received of each trace."""
+    """Takes messages until a signal or an option stops it; returns what each trace received."""
     traces = {}
     silent_ms = 0
     output = (

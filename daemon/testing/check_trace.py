@@ -1,13 +1,19 @@
 #!/usr/bin/python3
-"""Checks a trace file against its format, from the file alone. Shares no code with the programs that write and verify traces.
+"""Checks a trace file against its format, from the file alone. Shares no code with the programs
+that write and verify traces.
 
 Checked:
-  - every line is one whole JSON object; `meta` is the first, `end` the last; keys of the public format come first, in order;
-  - conservation: attempted = delivered + filtered + dropped + torn, at the end and, with the running totals, at each step line;
-  - once: seq and event rise strictly, no (request, position, layer) twice in a step, every gap in seq has its reason;
-  - sense: a route belongs to the step announced before it, to a live request, to a logged layer, and a step has no more routes
-    than it announced; loss totals add up; positions of a request have no gap (--contiguous).
-  - with --source FILE: the routes are those of that file, one by one (ids, float32 weights, request ids, positions, layers).
+  - every line is one whole JSON object; `meta` is the first, `end` the last; keys of the public
+    format come first, in order;
+  - conservation: attempted = delivered + filtered + dropped + torn, at the end and, with the
+    running totals, at each step line;
+  - once: seq and event rise strictly, no (request, position, layer) twice in a step, every gap in
+    seq has its reason;
+  - sense: a route belongs to the step announced before it, to a live request, to a logged layer,
+    and a step has no more routes than it announced; loss totals add up; positions of a request
+    have no gap (--contiguous).
+  - with --source FILE: the routes are those of that file, one by one (ids, float32 weights,
+    request ids, positions, layers).
 
 Exit code 0 and a line of counts, or 1 and the first line that is wrong.
 """
@@ -165,7 +171,7 @@ class Checker:
             self.check_length(request, end)
 
     def check_length(self, request, end):
-        """A request that ended well has rows for its prompt and for every generated token but the last."""
+        """A request that ended well has rows for all its tokens but the last generated one."""
         if None in (request["prompt_tokens"], end["generated_tokens"]):
             return
         expected = request["prompt_tokens"] + end["generated_tokens"] - 1
@@ -367,7 +373,8 @@ def main():
         print(f"{options.file}: {error}", file=sys.stderr)
         return 1
     print(
-        f"{options.file}: {done.lines} lines hold: attempted {done.attempted} = delivered {done.delivered} + filtered "
+        f"{options.file}: {done.lines} lines hold: attempted {done.attempted} = "
+        f"delivered {done.delivered} + filtered "
         f"{done.filtered} + dropped {done.dropped} + torn {done.torn}"
     )
     return 0

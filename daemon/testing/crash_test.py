@@ -1,6 +1,7 @@
-"""SIGKILL of either side at random moments under load: every row once, none torn, each with its outcome.
+"""SIGKILL of either side at random moments under load: every row once, none torn, all counted.
 
-MOETRACE_SEED repeats a run (moments still differ by what the machine does meanwhile); MOETRACE_KILLS sets the number.
+MOETRACE_SEED repeats a run, except that its moments also depend on what the machine does meanwhile.
+MOETRACE_KILLS sets the number of kills.
 """
 
 import os
@@ -72,7 +73,7 @@ class Crash(Case):
         self.assertEqual((done.dropped, done.torn, done.filtered), (0, 0, 3 * done.delivered))
 
     def test_collector_is_killed_while_writes_come_short(self):
-        """A file size limit makes the kernel cut a write() in the middle of a line: the worst possible end of a file."""
+        """A file size limit cuts a write() in the middle of a line: the worst end of a file."""
         source = self.write_log(self.seed, 150_000)
         replay = Replay(self, source, rate=RATE)
         moments, torn_ends, limit = 12, 0, 0
@@ -85,7 +86,7 @@ class Crash(Case):
                 collector.process.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY)
             )
             wait_until(
-                lambda: (
+                lambda path=path, limit=limit, collector=collector: (
                     path.stat().st_size >= limit
                     or collector.process.poll() is not None
                     or replay.process.poll() is not None
@@ -108,7 +109,9 @@ class Crash(Case):
         for _ in range(KILLS):
             known = set(self.trace_files())
             replay = Replay(self, source, rate=RATE)  # 6 s, so that it is killed before its end
-            wait_until(lambda: set(self.trace_files()) - known, "the segment is not found")
+            wait_until(
+                lambda known=known: set(self.trace_files()) - known, "the segment is not found"
+            )
             self.run_until_moment(0.25)
             replay.kill()
         self.wait_drained()
@@ -131,8 +134,10 @@ class Crash(Case):
             known = set(self.trace_files())
             collector = self.start_collector()
             replay = Replay(self, source, rate=RATE)
-            [path] = wait_until(lambda: set(self.trace_files()) - known, "the segment is not found")
-            wait_until(lambda: routes_in(path), "no rows")
+            [path] = wait_until(
+                lambda known=known: set(self.trace_files()) - known, "the segment is not found"
+            )
+            wait_until(lambda path=path: routes_in(path), "no rows")
             self.run_until_moment(0.1)
             for child in self.rng.sample([collector, replay], 2):
                 child.kill()

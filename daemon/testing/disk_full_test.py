@@ -1,4 +1,6 @@
-"""A full disk: the collector says so once, the ring holds the rows meanwhile, and none is lost once there is room again."""
+"""A full disk: the collector says so once. The ring holds the rows until there is room again.
+
+No row is lost."""
 
 import os
 import pathlib
@@ -24,7 +26,7 @@ class DiskFull(Case):
         self.ballast = self.traces / "ballast"
 
     def fill(self):
-        """Fills the disk to the last byte, at the end page by page, so that the collector finds no room."""
+        """Fills the disk to the last byte, at the end page by page: the collector finds no room."""
         with self.ballast.open("wb", buffering=0) as file:
             for size in (1 << 20, 1 << 12):
                 try:
@@ -105,7 +107,9 @@ class DiskFull(Case):
 
 
 def in_own_mount_namespace():
-    """Runs this file again in a mount namespace with a small tmpfs; without root where users may make one."""
+    """Runs this file again in a mount namespace with a small tmpfs.
+
+    Needs no root where users may make namespaces."""
     command = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
     if subprocess.run([*command, "true"], capture_output=True).returncode != 0:
         print("skipped: a tmpfs can't be mounted here")

@@ -1,4 +1,7 @@
-"""Where a collector publishes: runtime folders of other users, paths that are too long, sockets and lists that others delete."""
+"""Where a collector publishes.
+
+Covers runtime folders of other users, paths that are too long, and sockets and lists that another
+program deletes."""
 
 import json
 import os
@@ -19,7 +22,7 @@ SERVICE = os.access("/run/moetrace", os.W_OK)
 class Endpoints(Case):
     def setUp(self):
         super().setUp()
-        # A private one, so that tests share only /tmp/moetrace-<uid>, where session names keep them apart.
+        # A private session. Tests share only /tmp/moetrace-<uid>, where its name keeps them apart.
         self.session = f"test-{os.getpid()}-{self.folder.name[-8:].replace('.', '-')}"
         self.env["MOETRACE_SESSION"] = self.session
         self.last = pathlib.Path(f"/tmp/moetrace-{os.getuid()}")
@@ -71,7 +74,8 @@ class Endpoints(Case):
         path = f"{long}/moetrace-{os.getuid()}"
         self.falls_back(
             {"XDG_RUNTIME_DIR": "", "TMPDIR": str(long)},
-            f"{path}: a socket's path there has {len(path) + len(self.session) + 5} bytes; the limit is 107",
+            f"{path}: a socket's path there has {len(path) + len(self.session) + 5} bytes; "
+            "the limit is 107",
         )
 
     def test_a_folder_that_others_can_write(self):
@@ -163,7 +167,8 @@ class Endpoints(Case):
         for words, said in (
             (
                 ["tcp://*:99999"],
-                "publish tcp://*:99999: invalid port '99999': expected * or a number from 0 to 65535",
+                "publish tcp://*:99999: invalid port '99999': "
+                "expected * or a number from 0 to 65535",
             ),
             (
                 ["tcp://*:-1"],
@@ -230,7 +235,10 @@ class Endpoints(Case):
         self.assertEqual(stat.S_IMODE(folder.stat().st_mode), 0o700)
         self.assertEqual(listed.read_text(), endpoint + "\n")
         self.hears(endpoint)
-        said = f"moetraced: publish {endpoint}: its socket file was deleted; made again, subscribers connect anew\n"
+        said = (
+            f"moetraced: publish {endpoint}: its socket file was deleted; "
+            "made again, subscribers connect anew\n"
+        )
         self.assertEqual(collector.stderr(), 2 * said)
         self.assertEqual(replay.wait(), 0, replay.stderr())
         self.assertEqual(collector.stop(), 0, collector.stderr())
@@ -247,7 +255,8 @@ class Endpoints(Case):
             wait_until(lambda: not listed.exists(), "it is still listed")
             self.assertEqual(
                 collector.stderr(),
-                f"moetraced: publish ipc://{socket_file}: its socket file was deleted; not made again: another program "
+                f"moetraced: publish ipc://{socket_file}: its socket file was deleted; "
+                "not made again: another program "
                 "has the name; start moetraced again to publish there\n",
             )
             self.assertEqual(collector.stop(), 0, collector.stderr())
@@ -255,7 +264,7 @@ class Endpoints(Case):
 
     @unittest.skipUnless(os.geteuid() == 0, "only root can run it as another user")
     def test_it_runs_where_nothing_can_be_published(self):
-        """The last folder belongs to another user, too: one line, and the collector still writes traces."""
+        """If the last folder has another owner, too: one line, and the collector writes traces."""
         user = 64002
         trap = pathlib.Path(f"/tmp/moetrace-{user}")
         trap.mkdir()
@@ -273,7 +282,8 @@ class Endpoints(Case):
         self.assertEqual(
             done.stderr.readline(),
             "moetraced: publish: /missing/moetrace: can't make it: No such file or directory; "
-            f"{trap}: it belongs to uid 0; traces are written but not published; give --publish ENDPOINT\n",
+            f"{trap}: it belongs to uid 0; traces are written but not published; "
+            "give --publish ENDPOINT\n",
         )
         self.assertIn("ready: ", done.stderr.readline())
         done.terminate()

@@ -1,4 +1,6 @@
-"""The whole path with a real model: engine, ring, collector, file. Every token of every request has its row in every layer."""
+"""The whole path with a real model: engine, ring, collector, file.
+
+Every token of every request has its row in every layer."""
 
 import collections
 import json

@@ -1,5 +1,7 @@
-"""Every read and write of a trace file fails, comes short or is interrupted: no written row is lost or repeated. The collector
-names the fault in one line, and continues when the fault is over."""
+"""Every read and write of a trace file fails, comes short or is interrupted.
+
+No written row is lost or repeated. The collector names the fault in one line, and continues when
+the fault is over."""
 
 import errno
 import os
@@ -71,7 +73,7 @@ class Faults(Case):
                 )
                 first = self.start()
                 path = wait_until(self.trace_files, "no trace file")[-1]
-                wait_until(lambda: routes_in(path) > 500, "no rows")
+                wait_until(lambda path=path: routes_in(path) > 500, "no rows")
                 first.kill()
                 collector = self.start()
                 replay.feed(self.rest)
@@ -89,7 +91,7 @@ class Faults(Case):
                     replay = self.begin_trace()
                     first = self.start()
                     [path] = wait_until(self.trace_files, "no trace file")
-                    wait_until(lambda: routes_in(path) > 500, "no rows")
+                    wait_until(lambda path=path: routes_in(path) > 500, "no rows")
                     self.wait_emptied()
                     first.kill()
                     before = path.read_bytes()
@@ -109,7 +111,7 @@ class Faults(Case):
                 replay = self.begin_trace()
                 collector = self.start()
                 [path] = wait_until(self.trace_files, "no trace file")
-                wait_until(lambda: routes_in(path) > 500, "no rows")
+                wait_until(lambda path=path: routes_in(path) > 500, "no rows")
                 self.set_faults(f"write {number}")
                 replay.feed(self.rest)
                 self.rest = ""

@@ -1,6 +1,9 @@
-"""SIGKILL of either side while a GPU writes the ring: every row once, each with its outcome, no segment left.
+"""SIGKILL of either side while a GPU writes the ring.
 
-MOETRACE_CUDA_LOAD names the program moetrace-cuda-load, or its like that needs no GPU. MOETRACE_KILLS sets the number of kills.
+Every row comes once, each has its outcome, and no segment is left.
+
+MOETRACE_CUDA_LOAD names the program moetrace-cuda-load, or a replacement that needs no GPU.
+MOETRACE_KILLS sets the number of kills.
 """
 
 import os
@@ -111,7 +114,7 @@ class GpuCrash(Case):
         for n in range(KILLS):
             load = Load(self, 0, "--lossless", shape=LONG_STEP) if n % 2 else Load(self, 0)
             path = self.traces / f"{load.trace_id}.jsonl"
-            wait_until(lambda: routes_in(path), "no rows")
+            wait_until(lambda path=path: routes_in(path), "no rows")
             self.run_until_moment(0.1)
             load.kill()
             self.wait_drained()
@@ -126,7 +129,7 @@ class GpuCrash(Case):
             collector = self.start_collector()
             load = Load(self, 0)
             path = self.traces / f"{load.trace_id}.jsonl"
-            wait_until(lambda: routes_in(path), "no rows")
+            wait_until(lambda path=path: routes_in(path), "no rows")
             self.run_until_moment(0.05)
             for child in self.rng.sample([collector, load], 2):
                 child.kill()

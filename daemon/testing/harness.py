@@ -1,7 +1,7 @@
-"""Shared by the end-to-end tests: a private ring directory, a collector, a producer that is fed through a pipe, made-up logs.
+"""Shared by the end-to-end tests: private directories, a collector, a producer, made-up logs.
 
-Every test has directories, a session and endpoints of its own, so that tests can run side by side. Nothing waits for a time to
-pass: `wait_until` looks at a condition until it holds.
+The producer reads a pipe. Every test has its own directories, session and endpoints, so that tests
+can run side by side. Tests wait for conditions with `wait_until`, never for a fixed time.
 """
 
 import errno
@@ -59,7 +59,9 @@ def meta_line(layers, model="test/model"):
 
 
 def make_steps(seed, rows, layers=(0, 1, 2, 5), requests=3, prompt=17):
-    """Texts of a plain public log, one for each step: up to `requests` live requests, about `rows` routes in all."""
+    """Texts of a plain public log, one for each step.
+
+    Up to `requests` requests are live at a time; all steps together have about `rows` routes."""
     rng = random.Random(seed)
     # Exact float32 weights, in a table: making them is most of the work.
     weights = [struct.unpack("<f", struct.pack("<f", rng.random()))[0] for _ in range(997)]
@@ -79,8 +81,10 @@ def make_steps(seed, rows, layers=(0, 1, 2, 5), requests=3, prompt=17):
                 first = rng.randrange(NUM_EXPERTS - TOP_K)
                 at = rng.randrange(900)
                 lines.append(
-                    f'{{"type":"route","req_id":"{request}","token_idx":{position},"layer":{layer},"topk_ids":'
-                    f'[{first},{first + 1},{first + 2},{first + 3}],"topk_weights":{weights[at : at + TOP_K]}}}\n'
+                    f'{{"type":"route","req_id":"{request}","token_idx":{position},'
+                    f'"layer":{layer},"topk_ids":'
+                    f"[{first},{first + 1},{first + 2},{first + 3}],"
+                    f'"topk_weights":{weights[at : at + TOP_K]}}}\n'
                 )
         made += len(lines)
         yield "".join(lines)
@@ -144,7 +148,7 @@ class Collector:
 
 
 class Replay:
-    """`moetrace replay` of a file, or, without one, of the text that `feed` sends through a pipe, until `wait`."""
+    """`moetrace replay` of a file, or of the text that `feed` sends through a pipe until `wait`."""
 
     def __init__(self, case, source=None, *, rate=None, session=None, env=None):
         number = next(case.numbers)
@@ -282,7 +286,7 @@ class Case(unittest.TestCase):
         wait_until(lambda: not self.segment_files(), f"segments left: {self.segment_files()}")
 
     def wait_emptied(self):
-        """Waits until every ring is empty: a collector releases a slot only when its row is in the file."""
+        """Waits until every ring is empty: a collector frees a slot once its row is in the file."""
 
         def fills():
             done = subprocess.run(

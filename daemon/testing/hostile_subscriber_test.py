@@ -1,4 +1,6 @@
-"""Hostile subscribers: the file still grows, memory stays bounded, honest readers are served, one line reports it."""
+"""Hostile subscribers: the file still grows, and memory stays bounded.
+
+Honest readers are served, and one line reports each hostile subscriber."""
 
 import itertools
 import os
@@ -45,7 +47,7 @@ def greet_2_0(connection):
 
 
 class Hostile(threading.Thread):
-    """Connects, sends the bytes of `make`, and reconnects after each disconnect, until it is stopped."""
+    """Until it is stopped: connects, sends the bytes of `make`, reconnects when disconnected."""
 
     def __init__(self, path, make, greet=greet_3_0):
         super().__init__()
@@ -98,7 +100,9 @@ class HostileSubscribers(Case):
         return attackers
 
     def feed_all_the_while(self, rows=ROWS):
-        """Feeds rows portion by portion, each into the file before the next. Memory must not grow."""
+        """Feeds rows in portions, each once the previous one is in the file.
+
+        Memory must not grow."""
         before = self.memory_kb()
         end = self.fed + rows
         while self.fed < end:
@@ -163,7 +167,8 @@ class HostileSubscribers(Case):
         # It breaks both limits, and a busy collector may see the second one first.
         self.assertRegex(
             self.said()[0],
-            rf"\(pid {os.getpid()}, uid {os.getuid()}\): it (sent more subscriptions than a reader of three "
+            rf"\(pid {os.getpid()}, uid {os.getuid()}\): "
+            "it (sent more subscriptions than a reader of three "
             r"topics needs|sends without an end)",
         )
 

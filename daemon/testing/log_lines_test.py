@@ -81,7 +81,8 @@ class LogLines(Case):
         pid = replay.process.pid
         self.assertEqual(replay.wait(), 0, replay.stderr())
         begun = re.fullmatch(
-            r'moetraced: trace (\S+) begins: model "test/model", pid (\d+), file traces/(\S+)\.jsonl\n',
+            r"moetraced: trace (\S+) begins: "
+            r'model "test/model", pid (\d+), file traces/(\S+)\.jsonl\n',
             collector.stderr.readline(),
         )
         self.assertEqual((begun[1], int(begun[2])), (begun[3], pid))
@@ -91,7 +92,7 @@ class LogLines(Case):
             ended,
             f"moetraced: trace {begun[1]} has ended: closed, {rows} delivered, 0 dropped, 0 torn\n",
         )
-        # A killed producer, and a collector that comes late. A line break in a name stays in the one line.
+        # A killed producer and a collector that starts late. A line break in a name adds no line.
         replay = Replay(self)
         replay.feed(meta_line([0, 1, 2, 5], model="odd\nname"))
         replay.feed("".join(make_steps(3, 500)))
@@ -122,7 +123,8 @@ class LogLines(Case):
         self.assertRegex(
             late.stderr,
             rf"\Amoetraced: ready[^\n]+\nmoetraced: trace {trace} continues: model [^\n]+\n"
-            rf"moetraced: trace {trace} has ended: producer died, \d+ delivered, 0 dropped, \d+ torn\n\Z",
+            f"moetraced: trace {trace} has ended: "
+            r"producer died, \d+ delivered, 0 dropped, \d+ torn\n\Z",
         )
 
     def test_quiet(self):

@@ -1,4 +1,4 @@
-"""A trace in parts: log rotation by SIGHUP, and files that other programs remove, cut or compress while they are written."""
+"""A trace in parts: rotation by SIGHUP, and files that others remove, cut or compress meanwhile."""
 
 import gzip
 import json
@@ -23,7 +23,7 @@ class Parts(Case):
         return Collector(self, "--output", self.output, *arguments)
 
     def feed_some(self, replay, steps, rows=400):
-        """Feeds steps; returns how many rows that adds. `replay` ends a step when the next one begins."""
+        """Feeds steps; returns their number of rows. `replay` ends a step when the next begins."""
         fed = 0
         while fed < rows:
             step = next(steps)
@@ -75,7 +75,10 @@ class Parts(Case):
             self.wait_rows(moved, rows + late)
             collector.process.send_signal(signal.SIGHUP)
             wait_until(self.output.exists, "no new file after SIGHUP")
-            wait_until(lambda: lines_of(moved)[-1]["type"] == "end", "the moved file has no end")
+            wait_until(
+                lambda moved=moved: lines_of(moved)[-1]["type"] == "end",
+                "the moved file has no end",
+            )
             self.assertEqual(lines_of(moved)[-1]["status"], "continued")
         fed += self.last_step
         self.assertEqual(replay.wait(), 0, replay.stderr())
@@ -113,7 +116,7 @@ class Parts(Case):
         self.assertEqual(self.verify_chain([self.output]), fed)
 
     def lose(self, how):
-        """The file vanishes while it is written: the collector counts its rows as lost and says so."""
+        """The file vanishes while it is written: the collector reports its rows as lost."""
         collector = self.start()
         replay = self.begin_trace()
         first = self.feed_some(replay, self.steps)
@@ -128,7 +131,8 @@ class Parts(Case):
         said = collector.stderr()
         self.assertRegex(
             said,
-            rf"\Amoetraced: {self.output}: was removed or cut by another program[^\n]* {first} rows are lost "
+            rf"\Amoetraced: {self.output}: "
+            rf"was removed or cut by another program[^\n]* {first} rows are lost "
             r"with it; the trace continues in [^\n]*\n\Z",
         )
         return first, second
@@ -206,7 +210,8 @@ class Parts(Case):
         second = self.feed_some(replay, self.steps) + self.last_step
         self.assertEqual(replay.wait(), 0, replay.stderr())
         self.assertIn(
-            f"has ended: closed, {second} delivered, 0 dropped, 0 torn, {first} lost with a file that was removed or cut",
+            f"has ended: closed, {second} delivered, 0 dropped, 0 torn, "
+            f"{first} lost with a file that was removed or cut",
             collector.stderr.readline(),
         )
 
@@ -231,10 +236,10 @@ class Parts(Case):
                 before, written = count(), rows()
                 fed += self.feed_some(replay, self.steps, 1_000)
                 # SIGHUP does not end a part without rows.
-                wait_until(lambda: rows() > written, "nothing is written")
+                wait_until(lambda written=written: rows() > written, "nothing is written")
                 collector.process.send_signal(signal.SIGHUP)
                 if rng.random() < 0.7:
-                    wait_until(lambda: count() > before, "no new part")
+                    wait_until(lambda before=before: count() > before, "no new part")
             fed += self.feed_some(replay, self.steps, rng.randrange(1_000))
             collector.kill()
         fed += self.last_step

@@ -107,7 +107,7 @@ class Segments(Case):
         self.check(self.traces / f"{harmless}.jsonl")
 
     def test_what_tracing_cost(self):
-        """The cost is the producer's, whatever its value; unknown for a segment of an older version."""
+        """The cost is the producer's, whatever its value; unknown if the segment's ABI is older."""
         spare = Replay(
             self,
             self.write_log(3, 3_000),
@@ -161,7 +161,7 @@ class Segments(Case):
         self.check(path, need_end=False)
 
     def test_segments_cut_in_the_middle_of_a_pass(self):
-        """The collector may be reading those very slots: it survives, and writes only recorded rows."""
+        """The collector may be reading those slots: it survives, and writes only recorded rows."""
         source = self.write_log(3, 60_000)
         spare = Replay(self, source, session="spare", rate=1e9, env={"MOETRACE_RING_MB": "8"})
         self.assertEqual(spare.wait(), 0, spare.stderr())
@@ -175,12 +175,17 @@ class Segments(Case):
             ring = self.rings / f"moetrace.v1.{self.session}.{trace_id}.ring"
             # Cut the first one at its beginning.
             enough = max(1, turn % 10 * len(source.read_bytes()) // 10)
-            wait_until(lambda: path.exists() and path.stat().st_size >= enough, "not drained")
+            wait_until(
+                lambda path=path, enough=enough: path.exists() and path.stat().st_size >= enough,
+                "not drained",
+            )
             with contextlib.suppress(FileNotFoundError):
                 os.truncate(ring, 4096)
                 cut[trace_id] = path
             wait_until(
-                lambda: trace_id in collector.stderr() or not ring.exists(),
+                lambda trace_id=trace_id, ring=ring: (
+                    trace_id in collector.stderr() or not ring.exists()
+                ),
                 "neither cut nor drained",
             )
             if turn >= 9 and collector.stderr().count("\n") > 3:

@@ -19,13 +19,14 @@ class Sessions(Case):
             said = self.refused("--output-dir", self.folder / "untouched", "--publish", publish)
             self.assertEqual(
                 said,
-                f"moetraced: a collector (pid {first.process.pid}) already serves session '{self.session}' in "
+                f"moetraced: a collector (pid {first.process.pid}) already serves "
+                f"session '{self.session}' in "
                 f"{self.rings}; stop it, or set another --session\n",
             )
         self.assertEqual(endpoint_file.read_text(), listed)
         self.assertFalse((self.folder / "untouched").exists())
         self.assertFalse((self.folder / "second.pub").exists())
-        # Collectors of another session or another ring directory may run, and leave its endpoints alone.
+        # Collectors of other sessions or ring directories may run. They leave its endpoints alone.
         elsewhere = self.folder / "rings"
         elsewhere.mkdir()
         others = [Collector(self, session="other"), Collector(self, directory=elsewhere)]
@@ -114,7 +115,9 @@ class Sessions(Case):
 
     @unittest.skipUnless(os.geteuid() == 0, "running as another user needs root")
     def test_users_of_one_ring_directory(self):
-        """Users of one group share one collector a session; other users, and users who can't write the directory, do not."""
+        """Users of one group share one collector a session.
+
+        Other users don't, nor do users who can't write the directory."""
         try:
             subprocess.run(
                 [MOETRACED, "--version"], user=64001, cwd="/", stdout=subprocess.DEVNULL, check=True
@@ -148,7 +151,7 @@ class Sessions(Case):
 
     @unittest.skipUnless(os.geteuid() == 0, "running as another user needs root")
     def test_rings_of_another_user(self):
-        """A service drains the rings of its group. It reports each ring once that it can't remove or open."""
+        """A service drains its group's rings. It reports each ring that it can't remove or open."""
         engine, service, group = 64001, 64002, 64003
         try:
             subprocess.run(
@@ -199,7 +202,7 @@ class Sessions(Case):
                 record(rings, service)
                 lines = [process.stderr.readline() for _ in range(4)]
                 wait_until(
-                    lambda: (
+                    lambda rings=rings, left=left: (
                         len([file for file in rings.iterdir() if file.suffix == ".ring"]) == left
                     ),
                     "not drained",

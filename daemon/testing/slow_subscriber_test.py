@@ -1,4 +1,6 @@
-"""A subscriber that stops reading: it does not slow the collector, the file is complete, and it knows what it missed."""
+"""A subscriber that stops reading does not slow the collector, and knows what it missed.
+
+The file is complete."""
 
 import json
 import unittest
@@ -45,7 +47,8 @@ class SlowSubscriber(Case):
         got, seqs, missed_by_number, numbers = 0, set(), 0, {b"meta": header["message"] + 1}
         ended = False
         while True:
-            # While its queue counts as full, new messages are dropped for it; the end of the trace would be, too.
+            # While its queue counts as full, the collector drops new messages for it, even the
+            # end of the trace.
             while not ended and self.socket.poll(100) == 0:
                 replay.feed(next(steps))
             topic, header, payload = self.read()

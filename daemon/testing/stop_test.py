@@ -38,7 +38,7 @@ class Stop(Case):
         self.check(path, source, need_end=False)
 
     def test_either_signal_ends_it_cleanly(self):
-        """In the middle of a live trace: every recorded row is in the file, and the collector leaves no file of its own."""
+        """In a live trace: every recorded row is in the file, and the collector cleans up."""
         endpoints = self.folder / "moetrace"
         endpoints.mkdir()
         for number in (signal.SIGTERM, signal.SIGINT):

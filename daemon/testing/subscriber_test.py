@@ -173,7 +173,7 @@ class Subscribers(Case):
         self.addCleanup(stop.set)
 
     def test_late_subscribers_get_meta_first(self):
-        """They come while rows flow: some read, some leave at once, several are connected at a time."""
+        """They come while rows flow: some read, some leave at once, several connect at a time."""
         self.start_collector()
         replay, path = self.start_fed_trace()
         meta = path.read_bytes().splitlines(keepends=True)[0]
@@ -259,7 +259,10 @@ class Subscribers(Case):
         for step in itertools.islice(steps, 800):
             replay.feed(step)
             behind = routes_in(path) - before - 1_000
-            wait_until(lambda: rows_file.read_bytes().count(b"\n") >= behind, "rows do not come")
+            wait_until(
+                lambda behind=behind: rows_file.read_bytes().count(b"\n") >= behind,
+                "rows do not come",
+            )
         self.assertEqual(replay.wait(), 0, replay.stderr())
         [said] = self.example_says(process)
         self.wait_drained()
@@ -268,7 +271,8 @@ class Subscribers(Case):
             for line in path.read_bytes().splitlines(keepends=True)
             if line.startswith(b'{"type":"route"')
         ]
-        # Its subscription to `meta` may begin one batch before that to `route`: it misses the rows of that batch.
+        # Its subscription to `meta` may begin one batch before that to `route`. Then it misses the
+        # rows of that batch.
         self.assertEqual(said["rows_before"] + said["rows_missed"], before)
         self.assertEqual(
             (said["rows"], said["messages_missed"], said["ended"]), (len(routes) - before, 0, True)

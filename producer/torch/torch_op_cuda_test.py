@@ -1,4 +1,6 @@
-"""The operators on a GPU, from Python: eager, torch.compile, torch.cuda.graph with 1,000 replays. Needs PyTorch with CUDA.
+"""The operators on a GPU, from Python: eager, torch.compile, torch.cuda.graph with 1,000 replays.
+
+Needs PyTorch with CUDA.
 
     python3 torch_op_cuda_test.py LIBMOETRACE_TORCH.so
 
@@ -186,7 +188,7 @@ class TorchOpCuda(unittest.TestCase):
                     for _ in range(3):
                         model(self.x)
                     before, _ = self.totals()
-                    for n in range(50):
+                    for _ in range(50):
                         self.announce(8)
                         out = model(self.x)
                     self.assertEqual(self.totals(), (before + 50 * 8 * LAYERS, 0))

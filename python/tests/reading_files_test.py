@@ -80,7 +80,8 @@ class Written(Case):
             self.assertEqual(
                 [record.getMessage() for record in log.records],
                 [
-                    f"moetrace: {trace.path}: left out 1 unfinished line: line 3 has {size} byte{'s' * (size > 1)} and no "
+                    f"moetrace: {trace.path}: left out 1 unfinished line: "
+                    f"line 3 has {size} byte{'s' * (size > 1)} and no "
                     "newline; wait until its writer has ended the line"
                 ],
             )
@@ -185,7 +186,8 @@ class Written(Case):
         trace = self.open(self.write(bare, late, bare, late))
         self.assertEqual((trace.experts().tolist(), trace.meta), ([[0] * 4, [2, 0, 0, 2]], late))
         self.assert_wrong(
-            'line 4: the meta line says "model_id" is "n", before it was "m"; give each log as a file of its own',
+            'line 4: the meta line says "model_id" is "n", before it was "m"; '
+            "give each log as a file of its own",
             self.write(bare, late, bare, {**late, "model_id": "n"}),
         )
         # A meta line without top_k, and a row only later.
@@ -268,7 +270,10 @@ class Written(Case):
             "gives text, not bytes; open it in binary mode", io.StringIO(text.decode())
         )
         self.assert_wrong("is not a regular file; give a trace file", "/dev/null")
-        script = "import moetrace; t = moetrace.open('-'); print(len(t.read()), t.requests()[0].rows, t.path)"
+        script = (
+            "import moetrace; t = moetrace.open('-'); "
+            "print(len(t.read()), t.requests()[0].rows, t.path)"
+        )
         for given in (text, *(packed for _, packed in packings(text))):
             done = subprocess.run(
                 [sys.executable, "-c", script],

@@ -122,8 +122,8 @@ class Collected(Case):
         (batch,) = trace.batches()
         self.assertEqual(
             repr(batch),
-            f"<moetrace.Batch: 45 rows of top-4, requests {a.number}-{again.number}, steps 0-2, layers 0-2, "
-            "seq 0-44>",
+            f"<moetrace.Batch: 45 rows of top-4, requests {a.number}-{again.number}, "
+            "steps 0-2, layers 0-2, seq 0-44>",
         )
         numpy.testing.assert_array_equal(trace.request("b").ids, trace.request(b.number).ids)
         self.assertEqual(routing.request, trace.requests()[2])

@@ -124,7 +124,7 @@ class Live(Case):
             # for those that follow them.
             self.pump(
                 stream,
-                lambda: sum(live.rows for _, live in traces) >= fed - 3000,
+                lambda fed=fed: sum(live.rows for _, live in traces) >= fed - 3000,
                 "rows do not come",
                 batches,
             )
@@ -150,7 +150,9 @@ class Live(Case):
             numpy.testing.assert_array_equal(live.experts(), file.experts())
             self.pump(
                 stream,
-                lambda: live.stats and live.stats["counts"].sum() == file.experts().sum(),
+                lambda live=live, file=file: (
+                    live.stats and live.stats["counts"].sum() == file.experts().sum()
+                ),
                 "no last statistics",
             )
             numpy.testing.assert_array_equal(live.stats["counts"], file.experts())
@@ -250,7 +252,7 @@ class Live(Case):
             had = live.rows
             self.pump(
                 stream,
-                lambda: live.rows > had or replay.feed(next(steps)),
+                lambda had=had: live.rows > had or replay.feed(next(steps)),
                 "nothing comes",
                 batches,
             )
@@ -358,7 +360,10 @@ class Live(Case):
         return [record.getMessage() for record in logs.records][1:]
 
     def test_no_collector_publishes_yet(self):
-        line = f"moetrace: {self.endpoint}: no collector publishes there yet; waiting for a collector; `moetrace status` shows its endpoint"
+        line = (
+            f"moetrace: {self.endpoint}: no collector publishes there yet; "
+            "waiting for a collector; `moetrace status` shows its endpoint"
+        )
         self.assertEqual(self.said(self.endpoint), [line])
         with socket.socket(socket.AF_UNIX) as left_behind:
             left_behind.bind(str(self.folder / "pub"))
@@ -495,7 +500,10 @@ class Hostile(Case):
 
     def test_the_end_comes_before_the_last_rows(self):
         """A batch's other lines are published before its rows."""
-        end = b'{"type":"end","attempted":5,"delivered":5,"filtered":0,"dropped":0,"torn":0,"status":"closed"}\n'
+        end = (
+            b'{"type":"end","attempted":5,"delivered":5,"filtered":0,"dropped":0,"torn":0,'
+            b'"status":"closed"}\n'
+        )
         self.send(b"meta", META)
         self.send_rows(3, 3)
         self.send(b"meta", end, attempted=5, delivered=3)
@@ -506,7 +514,10 @@ class Hostile(Case):
         self.assertEqual((live.rows, live.rows_missed, live.end["delivered"]), (5, 0, 5))
 
     def test_the_last_rows_are_lost(self):
-        end = b'{"type":"end","attempted":5,"delivered":5,"filtered":0,"dropped":0,"torn":0,"status":"closed"}\n'
+        end = (
+            b'{"type":"end","attempted":5,"delivered":5,"filtered":0,"dropped":0,"torn":0,'
+            b'"status":"closed"}\n'
+        )
         self.send(b"meta", META, delivered=1)
         self.send(b"meta", end, attempted=6, delivered=3, dropped=1)
         batch = next(self.open)
@@ -527,11 +538,18 @@ class Hostile(Case):
         self.assertEqual((len(batch), batch.trace.rows_before, batch.trace.rows_missed), (1, 2, 0))
 
     def test_what_was_lost_torn_and_selected(self):
-        loss = b'{"type":"loss","dropped":3,"dropped_total":%d,"cause":"ring_full","after_seq":null,"event_lost_total":0}\n'
+        loss = (
+            b'{"type":"loss","dropped":3,"dropped_total":%d,"cause":"ring_full","after_seq":null,'
+            b'"event_lost_total":0}\n'
+        )
         torn = b'{"type":"torn","first_seq":4,"count":2}\n'
-        control = b'{"type":"control","layers":[0,2],"sample_every":5,"from_step":6,"enabled":false,"event":7}\n'
+        control = (
+            b'{"type":"control","layers":[0,2],"sample_every":5,"from_step":6,"enabled":false,'
+            b'"event":7}\n'
+        )
         step = (
-            b'{"type":"step","step":%d,"rows":1,"layers":1,"time_ns":5,"seq":0,"dropped_total":0,"event":%d,"attempted_total":0,'
+            b'{"type":"step","step":%d,"rows":1,"layers":1,"time_ns":5,"seq":0,"dropped_total":0,'
+            b'"event":%d,"attempted_total":0,'
             b'"delivered_total":0,"filtered_total":0,"torn_total":0,"event_lost_total":0}\n'
         )
         self.send(b"meta", META)
@@ -540,7 +558,7 @@ class Hostile(Case):
         )
         for n in range(20):
             self.send(b"meta", b"".join(step % (1 + 1000 * n + k, 2) for k in range(1000)))
-        for n in range(5):
+        for _ in range(5):
             self.send(b"meta", b"".join(loss % k for k in range(1000)))
         self.send_rows(1)
         live = next(self.open).trace

@@ -373,11 +373,13 @@ class Vllm(VllmCase):
         self.assertEqual(len(said), 2, log)
         self.assertRegex(
             said[0],
-            r"^[^\n]*WARNING .* moetrace: MOETRACE_LAYERS '1,2': left out [^\n]* \(1\); the MoE layers are 0,2-3$",
+            r"^[^\n]*WARNING .* moetrace: MOETRACE_LAYERS '1,2': left out [^\n]* \(1\); "
+            "the MoE layers are 0,2-3$",
         )
         self.assertRegex(
             said[1],
-            rf"^[^\n]*INFO .* moetrace: tracing {model_folder('Qwen2Moe')}: layers 2, session {self.session}, ring ",
+            rf"^[^\n]*INFO .* moetrace: tracing {model_folder('Qwen2Moe')}: "
+            f"layers 2, session {self.session}, ring ",
         )
 
     def test_variables_of_the_public_patch(self):

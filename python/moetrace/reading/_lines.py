@@ -86,7 +86,7 @@ class TornLine(NamedTuple):
 
     line: int
     first_seq: Optional[int]
-    count: int
+    count: int  # type: ignore[assignment]  # public; hides tuple.count()
 
 
 class BaseLine(NamedTuple):
@@ -129,9 +129,9 @@ class EndLine(NamedTuple):
     filtered: int
     dropped: int
     torn: int
-    status: Optional[
-        str
-    ]  # "closed", "producer died", "continued" or "bad segment"; None: one that this version does not know
+    # "closed", "producer died", "continued" or "bad segment"; None: one that this version does not
+    # know
+    status: Optional[str]
     announce_ns: Optional[int]
     hook_ns: Optional[int]
     open: Optional[int]  # if "continued": announced rows that the next part has
@@ -140,7 +140,7 @@ class EndLine(NamedTuple):
 Line = Union[
     StepLine, RequestLine, RequestEndLine, LossLine, TornLine, BaseLine, ControlLine, EndLine
 ]
-KINDS: dict[type, int] = {
+KINDS: dict[type[Line], int] = {
     StepLine: _reader_library.STEP,
     RequestLine: _reader_library.REQUEST,
     RequestEndLine: _reader_library.REQUEST_END,
@@ -155,11 +155,11 @@ _TYPES = {kind: type_ for type_, kind in KINDS.items()}
 _COLUMNS = {LossLine: {"dropped": "count", "after_seq": "seq"}, TornLine: {"first_seq": "seq"}}
 
 
-def _column(type_: type, field: str) -> str:
+def _column(type_: type[Line], field: str) -> str:
     return _COLUMNS.get(type_, {}).get(field, field.removesuffix("_total"))
 
 
-def _value(type_: type, field: str, record: Any, live: bool) -> Any:
+def _value(type_: type[Line], field: str, record: Any, live: bool) -> Any:
     if field == "line":
         return 0 if live else int(record["place"]["line"])
     if field == "cause":
@@ -189,14 +189,13 @@ def cost_of(end: Optional[dict]) -> Optional[Cost]:
     return None if announce_ns is None or hook_ns is None else Cost(announce_ns, hook_ns)
 
 
-def kinds_of(types: Iterable[type]) -> int:
+def kinds_of(types: Iterable[type[Line]]) -> int:
     """As bits; of no types: all. ValueError for a class that is not one of lines."""
     kinds = 0
     for type_ in types:
         if type_ not in KINDS:
-            raise ValueError(
-                f"{type_!r} is not a type of lines; use {', '.join(known.__name__ for known in KINDS)}"
-            )
+            names = ", ".join(known.__name__ for known in KINDS)
+            raise ValueError(f"{type_!r} is not a type of lines; use {names}")
         kinds |= KINDS[type_]
     return kinds or sum(KINDS.values())
 
@@ -206,6 +205,18 @@ class Steps:
     the fields of `StepLine`; a number that the file does not give is -1."""
 
     COLUMNS = StepLine._fields[1:]
+    step: Any
+    rows: Any
+    layers: Any
+    time_ns: Any
+    seq: Any
+    event: Any
+    attempted_total: Any
+    delivered_total: Any
+    filtered_total: Any
+    dropped_total: Any
+    torn_total: Any
+    event_lost_total: Any
 
     def __init__(self, records: Any):
         for name in Steps.COLUMNS:
@@ -266,7 +277,11 @@ class Kept:
             self._step_count += int(steps.sum())
         while self._steps and self._step_count - len(self._steps[0]) >= KEPT_STEPS:
             self._step_count -= len(self._steps.popleft())
-        kept = {LossLine: self.losses, TornLine: self.torn, ControlLine: self.controls}
+        kept: dict[type[Line], collections.deque[Any]] = {
+            LossLine: self.losses,
+            TornLine: self.torn,
+            ControlLine: self.controls,
+        }
         for line in of_records(records[~steps], live=True):
             if type(line) in kept:
                 kept[type(line)].append(line)

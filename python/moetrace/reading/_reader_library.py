@@ -177,8 +177,9 @@ def load() -> ctypes.CDLL:
             function.restype, function.argtypes = result, arguments
     except (OSError, AttributeError) as error:
         raise ReadError(
-            f"libmoetrace_reader: {error}; install the package from its wheel, or set MOETRACE_READER_LIBRARY to the "
-            "path of libmoetrace_reader.so"
+            f"libmoetrace_reader: {error}; "
+            "install the package from its wheel, "
+            "or set MOETRACE_READER_LIBRARY to the path of libmoetrace_reader.so"
         ) from None
     return library
 

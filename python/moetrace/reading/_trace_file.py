@@ -93,7 +93,8 @@ class _Unpacked:
             )
             if not self._pointer:
                 raise self._file.error(
-                    f"can't be read: {why.value.decode(errors='replace')}; copy the file to another disk"
+                    f"can't be read: {why.value.decode(errors='replace')}; "
+                    "copy the file to another disk"
                 )
         while self._at < offset:
             if self._some(bytearray(min(SKIP_BYTES, offset - self._at))) == 0:
@@ -169,6 +170,6 @@ def _copy(name: str, source: Any) -> int:
         raise ReadError(f"{name}: gives text, not bytes; open it in binary mode") from None
     except (OSError, ValueError) as error:
         raise ReadError(
-            f"{name}: can't be copied to a temporary file: {getattr(error, 'strerror', None) or error}; give a trace "
-            "file by its name"
+            f"{name}: can't be copied to a temporary file: "
+            f"{getattr(error, 'strerror', None) or error}; give a trace file by its name"
         ) from None

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import time
-from typing import Any, Iterator, Optional, Sequence
+from typing import Any, Iterator, Optional, Sequence, Union
 
 from ..errors import ReadError
 from ..recording.producer import Cost
@@ -19,7 +19,8 @@ _log = logging.getLogger("moetrace")
 
 POLL_MS = 100
 ASK_AGAIN_S = 1.0  # for the meta line of a trace that has sent rows without one
-LAST_ROWS_S = 1.0  # a trace's end may come just before its last rows; without a message for so long, these are lost
+# A trace's end may come just before its last rows. Without a message for so long, these are lost.
+LAST_ROWS_S = 1.0
 MOST_MESSAGE_BYTES = 64 << 20  # a collector's have some 200 kB
 TOTALS = ("attempted", "delivered", "filtered", "dropped", "torn")
 
@@ -102,7 +103,9 @@ class LiveTrace:
 
     @property
     def cost(self) -> Optional[Cost]:
-        """What tracing took of the engine's threads; None: the trace has not ended, or does not say."""
+        """What tracing took of the engine's threads.
+
+        None: the trace has not ended, or does not say."""
         return _lines.cost_of(self.end)
 
     @property
@@ -176,7 +179,7 @@ class LiveTrace:
             b'{"type":"meta"'
         ):  # always the first; it comes again for every new subscriber
             payload = payload[payload.find(b"\n") + 1 or len(payload) :]
-        buffer = (
+        buffer: Union[_rows.RowBuffer, _lines.LineBuffer] = (
             _rows.RowBuffer(rows, self.top_k)
             if rows
             else _lines.LineBuffer(_lines.kinds_of(()), payload.count(b"\n"))
@@ -187,7 +190,7 @@ class LiveTrace:
         taken, wrong = self._reader.read(text.ctypes.data, len(payload), place, buffer)
         came = buffer.count if rows else 0
         self.rows += came
-        if not rows:
+        if isinstance(buffer, _lines.LineBuffer):
             self._kept.take(buffer.records)
         if wrong or taken < len(payload) or came < rows:
             self.rows_missed += rows - came
@@ -197,12 +200,12 @@ class LiveTrace:
         last = self._reader.end()
         if last is not None and before is None:
             self._last, self._last_came = last, time.monotonic()
-        return buffer.batch(self) if rows else None
+        return buffer.batch(self) if isinstance(buffer, _rows.RowBuffer) else None
 
     def is_over(self, silent: bool) -> bool:
         """True once: it has ended, and its last rows have come or are lost. `silent`: no message is
         there. Internal."""
-        if self._last is None or self.end is not None:
+        if self._last is None or self._seen is None or self.end is not None:
             return False
         final = (
             self.totals["attempted"]
@@ -240,7 +243,7 @@ class Stream:
         self._num_experts = num_experts
         self._stopped = False
         self._asked = time.monotonic()
-        self._context = self._socket = None
+        self._socket: Any = None  # a zmq.Socket; None: closed
         numpy()
         _reader_library.load()
         try:
@@ -250,7 +253,7 @@ class Stream:
                 "moetrace: live traces need pyzmq, which is not installed; pip install pyzmq"
             ) from None
         self._zmq_error = zmq.ZMQError
-        self._context = zmq.Context()
+        self._context: Any = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.RCVHWM, queue)
@@ -324,8 +327,8 @@ class Stream:
             return trace.take(topic, header, payload) if trace else None
         except ReadError as error:
             raise ReadError(
-                f"{self.endpoint}: not a message of a collector: {error}; `moetrace status` shows the "
-                "endpoint"
+                f"{self.endpoint}: not a message of a collector: {error}; "
+                "`moetrace status` shows the endpoint"
             ) from None
 
     def _trace_of(self, topic: str, header: dict, payload: bytes) -> Optional[LiveTrace]:

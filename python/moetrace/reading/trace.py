@@ -75,8 +75,9 @@ class Routing:
             _rows.extent("layers", self.layers),
             f"{self.left_out} left out" if self.left_out else "",
         ]
+        said = ", ".join(filter(None, parts))
         return (
-            f"<moetrace.Routing of {self.request.req_id!r}, request {self.request.number}: {', '.join(filter(None, parts))}; "
+            f"<moetrace.Routing of {self.request.req_id!r}, request {self.request.number}: {said}; "
             f"[{tokens}, {layers}, {top_k}]>"
         )
 
@@ -125,7 +126,8 @@ class Trace:
             raise self._error(
                 "its first line has no end, as yet; wait until its writer has ended it"
                 if self._rest[1]
-                else "is empty, as yet; wait until its collector has written to it, or give another file"
+                else "is empty, as yet; wait until its collector has written to it, "
+                "or give another file"
             )
         _ = self.meta  # ReadError where it is more than Python's json takes
 
@@ -186,7 +188,7 @@ class Trace:
         or does not say."""
         return _lines.cost_of(self.end)
 
-    def lines(self, *types: type) -> Iterator[Line]:
+    def lines(self, *types: type[Line]) -> Iterator[Line]:
         """The lines other than rows, in the file's order, in bounded memory. types: only of these
         classes, such as `moetrace.StepLine, moetrace.LossLine`. Reads the file once. ReadError,
         after the lines before it, at a line that is wrong."""
@@ -201,15 +203,15 @@ class Trace:
     def losses(self) -> list[LossLine]:
         """The rows that were dropped, in the file's order. Reads the file once; `lines` gives
         several types at once."""
-        return list(self.lines(LossLine))
+        return [line for line in self.lines(LossLine) if isinstance(line, LossLine)]
 
     def torn(self) -> list[TornLine]:
         """The rows that never became whole, as after a crash. Reads the file once."""
-        return list(self.lines(TornLine))
+        return [line for line in self.lines(TornLine) if isinstance(line, TornLine)]
 
     def controls(self) -> list[ControlLine]:
         """The changes of the selection. Reads the file once."""
-        return list(self.lines(ControlLine))
+        return [line for line in self.lines(ControlLine) if isinstance(line, ControlLine)]
 
     def requests(self) -> list[RequestInfo]:
         """All requests, in the order in which they appear."""
@@ -250,20 +252,20 @@ class Trace:
         info, record = found[0]
         if info.rows and not record.positions:
             raise self._error(
-                f"request {which!r} has {record.rows} rows, and it is not known at which positions; batches() gives "
-                "them as they are"
+                f"request {which!r} has {record.rows} rows, and it is not known at which "
+                "positions; batches() gives them as they are"
             )
         if record.positions > record.rows + MOST_UNRECORDED:
             raise self._error(
-                f"request {which!r} has {record.rows} rows and a token_idx of {record.positions - 1}; batches() "
-                "gives them as they are"
+                f"request {which!r} has {record.rows} rows and "
+                f"a token_idx of {record.positions - 1}; batches() gives them as they are"
             )
         try:
             routing = Routing(info, record.positions, self.num_layers, self.top_k)
         except MemoryError:
             raise self._error(
-                f"request {which!r}: [{record.positions}, {self.num_layers}, {self.top_k}] needs more memory than there "
-                "is; batches() gives its rows as they are"
+                f"request {which!r}: [{record.positions}, {self.num_layers}, {self.top_k}] needs "
+                "more memory than there is; batches() gives its rows as they are"
             ) from None
         if info.rows:
             place = _reader_library.Place(record.first.byte, record.first.line)
@@ -271,7 +273,8 @@ class Trace:
                 routing.put(batch)
         if routing.left_out and self._reader.info().plain:
             _log.warning(
-                "moetrace: %s: request %r: left out %d of its %d rows, whose positions are not known or come again, as names "
+                "moetrace: %s: request %r: left out %d of its %d rows, "
+                "whose positions are not known or come again, as names "
                 "do in a plain log; batches() has them all",
                 self.path,
                 which,
@@ -357,7 +360,8 @@ class Trace:
         source = self._file.text()
         begin = have = 0  # of the text, that is there and not yet taken: [begin, have)
         last = False  # the file ends with the text
-        buffer = None if make is None else make()
+        new_buffer = make or (lambda: None)
+        buffer = new_buffer()
         while True:
             taken, wrong = self._reader.read(
                 text.ctypes.data + begin, have - begin, place, buffer, only, last
@@ -367,7 +371,7 @@ class Trace:
                 return
             if buffer is not None and (buffer.full or wrong and buffer.count):
                 yield buffer
-                buffer = make()
+                buffer = new_buffer()
                 continue
             if wrong:
                 raise self._wrong(wrong, place.line)
@@ -402,16 +406,17 @@ class Trace:
         in_bytes = f"{size} byte" if size == 1 else f"{size} bytes"
         if cut:
             _log.warning(
-                "moetrace: %s: the compressed data end early, in line %d, of which %s were left out; copy the file again, or "
-                "wait until its writer has ended",
+                "moetrace: %s: the compressed data end early, in line %d, "
+                "of which %s were left out; copy the file again, "
+                "or wait until its writer has ended",
                 self.path,
                 line,
                 in_bytes,
             )
         else:
             _log.warning(
-                "moetrace: %s: left out 1 unfinished line: line %d has %s and no newline; wait until its writer has ended the "
-                "line",
+                "moetrace: %s: left out 1 unfinished line: line %d has %s and no newline; "
+                "wait until its writer has ended the line",
                 self.path,
                 line,
                 in_bytes,
