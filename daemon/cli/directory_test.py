@@ -39,17 +39,22 @@ class DirectoryTest(CliTest):
             "long.jsonl",
         )
 
-        def segment():
-            done = subprocess.run(
-                [program("moetrace"), "status", "--json", "--directory", self.elsewhere],
-                env=self.env,
-                capture_output=True,
-                text=True,
-            )
-            segments = json.loads(done.stdout or "[]")
-            return segments and segments[0]["recorded"] > 0 and segments[0]
+        def recorded():
+            segment = self.segment()
+            return segment and segment["recorded"] > 0 and segment
 
-        return replay, self.wait_for(segment, "the replay's segment")
+        return replay, self.wait_for(recorded, "the replay's segment")
+
+    def segment(self):
+        """What `moetrace status` says of the ring in the other directory; None without one."""
+        done = subprocess.run(
+            [program("moetrace"), "status", "--json", "--directory", self.elsewhere],
+            env=self.env,
+            capture_output=True,
+            text=True,
+        )
+        segments = json.loads(done.stdout or "[]")
+        return segments[0] if segments else None
 
     def test_live_segments_are_found_and_controlled(self):
         replay, segment = self.live_replay()
@@ -97,9 +102,14 @@ class DirectoryTest(CliTest):
             lambda: os.path.exists(self.path("cut.jsonl")) and rows_of(self.path("cut.jsonl")),
             "the first rows",
         )
-        for process in (collector, replay):
-            process.kill()
-            process.wait()
+        collector.kill()
+        collector.wait()
+        # The ring is kept for the rows that no collector has drained.
+        self.wait_for(
+            lambda: self.segment()["recorded"] > self.segment()["consumed"], "undelivered rows"
+        )
+        replay.kill()
+        replay.wait()
         self.moetrace("verify", "cut.jsonl", code=1)
         self.assertIn(f"its ring is not in {self.rings}; give --directory", self.err)
         self.moetrace(

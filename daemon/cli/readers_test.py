@@ -265,7 +265,7 @@ class ReadersTest(CliTest):
                 [program("moetrace"), "verify", "-"], input=given, capture_output=True, timeout=60
             )
             self.assertEqual(
-                (done.returncode, done.stdout.split(b",")[0]),
+                (done.returncode, done.stdout.split(b";")[0]),
                 (0, b"standard input: good: 10 rows of a plain log"),
             )
             with open(self.path("given"), "wb") as file:

@@ -167,7 +167,7 @@ class ReplayTest(CliTest):
         self.moetrace("replay", "--num-experts", "10", "plain.jsonl", code=1)
         self.assertRegex(
             self.err,
-            r"out of range \(0 to 9, as was given\): there are at least 1\d experts; "
+            r"out of range \(0 to 9, as given\): the model has at least 1\d experts; "
             r"the lines before it were replayed; give a larger --num-experts\n",
         )
         self.moetrace("replay", "nowhere.jsonl", code=1)
