@@ -1,8 +1,11 @@
 #include "common/utf8.hpp"
 
+#include <cassert>
+
 namespace moetrace {
 
 CodePoint decode_utf8(std::string_view text, size_t at) {
+  assert(at < text.size());
   const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
   const uint8_t lead = byte(at);
   if (lead < 0x80) return {lead, 1, true};

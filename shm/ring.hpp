@@ -25,6 +25,7 @@
 
 #include <atomic>
 #include <bit>
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -90,7 +91,9 @@ class RingWriter {
   using Seq = typename Memory::Seq;
 
   // `capacity` is a power of two, at most half of what Index and Seq can count.
-  RingWriter(Memory memory, Index capacity) : memory_(memory), capacity_(capacity) {}
+  RingWriter(Memory memory, Index capacity) : memory_(memory), capacity_(capacity) {
+    assert(std::has_single_bit(capacity));
+  }
 
   const Memory& memory() const { return memory_; }
   Index position() const { return position_; }
@@ -111,6 +114,7 @@ class RingWriter {
   // Takes the next `count` slots and returns the number of the first. Call room() first: `count`
   // must not exceed what it returned.
   Index claim(Index count) {
+    assert(count <= static_cast<Index>(capacity_ - static_cast<Index>(position_ - consumed_)));
     const Index first = position_;
     position_ = static_cast<Index>(position_ + count);
     return first;
@@ -146,7 +150,9 @@ class RingReader {
   using Seq = typename Memory::Seq;
 
   RingReader(Memory memory, Index capacity, Index position = 0)
-      : memory_(memory), capacity_(capacity), published_(position) {}
+      : memory_(memory), capacity_(capacity), published_(position) {
+    assert(std::has_single_bit(capacity));
+  }
 
   const Memory& memory() const { return memory_; }
 
@@ -174,6 +180,7 @@ class RingReader {
   // when you have caught up: otherwise a writer that finds the ring full never finds room again.
   void publish(Index position) {
     if (position == published_) return;
+    assert(static_cast<Index>(position - published_) <= capacity_);
     published_ = position;
     // release: synchronizes with the acquire load in RingWriter::room. Our reads of the slots come
     // before the writer's next stores to them.

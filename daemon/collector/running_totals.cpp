@@ -1,5 +1,7 @@
 #include "daemon/collector/running_totals.hpp"
 
+#include <cassert>
+
 namespace moetrace {
 
 std::optional<RunningTotals> RunningTotals::from_line(const LineTotals& line) {
@@ -36,6 +38,7 @@ std::optional<RunningTotals> RunningTotals::from_ledger(const LedgerTotals& ledg
 bool RunningTotals::deliver(std::uint64_t seq) {
   if (seq >= kMostRecords || !filter_up_to(seq)) return false;
   ++delivered_;
+  assert(next_seq() == seq + 1);
   return true;
 }
 
@@ -48,6 +51,7 @@ bool RunningTotals::filter_up_to(std::uint64_t seq) {
 bool RunningTotals::tear_slots(std::uint64_t first, std::uint64_t count) {
   if (count > kMostRecords || first > kMostRecords - count || !filter_up_to(first)) return false;
   holes_ += count;
+  assert(next_seq() == first + count);
   return true;
 }
 
@@ -99,6 +103,7 @@ RunningTotals RunningTotals::without_open() const {
 
 RunningTotals RunningTotals::before_delivery_of(std::uint64_t count) const {
   RunningTotals before = *this;
+  assert(count <= delivered_);
   before.delivered_ -= count;
   return before;
 }
