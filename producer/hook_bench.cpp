@@ -25,6 +25,7 @@
 #include "producer/ring_producer.hpp"
 #include "shm/collector_segment.hpp"
 #include "shm/layer_mask.hpp"
+#include "shm/route_layout.hpp"
 
 namespace moetrace::bench {
 

@@ -9,6 +9,7 @@
 #include "producer/clock.hpp"
 #include "shm/counts_words.hpp"
 #include "shm/layer_mask.hpp"
+#include "shm/route_layout.hpp"
 #include "shm/snapshot.hpp"
 
 namespace moetrace {

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "producer/test_hooked.hpp"
+#include "shm/route_layout.hpp"
 
 namespace moetrace {
 namespace {

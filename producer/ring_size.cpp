@@ -7,6 +7,8 @@
 #include <cmath>
 #include <optional>
 
+#include "shm/route_layout.hpp"
+
 namespace moetrace {
 namespace {
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "producer/ring_producer.hpp"
+#include "shm/route_layout.hpp"
 #include "shm/snapshot.hpp"
 #include "shm/test_directory.hpp"
 

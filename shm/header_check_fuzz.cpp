@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "shm/header_check.hpp"
+#include "shm/route_layout.hpp"
 
 namespace {
 

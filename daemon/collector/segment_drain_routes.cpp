@@ -4,6 +4,7 @@
 
 #include "daemon/collector/segment_drain.hpp"
 #include "shm/layer_mask.hpp"
+#include "shm/route_layout.hpp"
 
 namespace moetrace {
 
