@@ -21,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/cuda/cuda_error.hpp"
 #include "engine/cuda/cuda_model.hpp"
 #include "engine/cuda/cuda_tracer.hpp"
 #include "engine/cuda/json_lines_hook.hpp"
