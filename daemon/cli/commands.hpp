@@ -15,7 +15,7 @@ void add_clean(CLI::App& app, Command& chosen);
 // start, stop and set.
 void add_control(CLI::App& app, Command& chosen);
 void add_replay(CLI::App& app, Command& chosen);
-// `command`: the words after `--`; nothing if there is no `--`.
+// `command`: the words after `--`; nothing without `--`.
 void add_run(CLI::App& app, const std::optional<std::vector<std::string>>& command,
              Command& chosen);
 void add_status(CLI::App& app, Command& chosen);

@@ -143,7 +143,8 @@ class RunTest(RunCase):
             run.send_signal(signal.SIGINT)
             _, err = run.communicate(timeout=60)
         finally:
-            if run.poll() is None:  # after a failure the stopped collector would outlive the test
+            # After a failure the stopped collector would outlive the test.
+            if run.poll() is None:
                 os.kill(daemon, signal.SIGCONT)
         self.assertEqual(run.returncode, 1, err)
         self.assertIn("moetraced: ended with signal 9", err)

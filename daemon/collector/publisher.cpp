@@ -6,7 +6,7 @@
 namespace moetrace {
 namespace {
 
-// Binds the default endpoint in the first usable runtime folder; nullptr if there is none. An error
+// Binds the default endpoint in the first usable runtime folder; nullptr without one. An error
 // if another collector has it.
 Result<std::unique_ptr<XpubSocket>> bind_default(const std::string& session,
                                                  const Publisher::Say& say) {

@@ -28,7 +28,7 @@ class SubscriberLimits {
   static constexpr int kMostUnread = 4096;
   static constexpr int kMostUnreadLooks = 3;
   static constexpr std::chrono::milliseconds kLookEvery{20};
-  // After a check that found so many.
+  // The interval while a subscriber counts towards kMostUnreadLooks.
   static constexpr std::chrono::milliseconds kLookAgain{10};
 
   // `say` prints one line.
