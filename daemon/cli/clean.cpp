@@ -83,13 +83,13 @@ Outcome clean(const CleanOptions& options) {
 
 void add_clean(CLI::App& app, Command& chosen) {
   auto* sub = app.add_subcommand(
-      "clean", "Remove the files that your dead collectors and engines have left, and list them");
+      "clean", "Remove and list the files that your dead collectors and engines have left");
   auto options = std::make_shared<CleanOptions>();
   sub->add_option("--session", options->session, "Only this session; without it, all");
   add_directory_option(sub, options->directory);
   sub->add_flag("--dry-run", options->dry_run, "List the files, and remove nothing");
   sub->add_flag("--discard-rows", options->discard_rows,
-                "Also remove rings with rows that are in no trace");
+                "Also remove rings whose rows are not in a trace file yet");
   sub->callback([options, &chosen] { chosen = [options] { return clean(*options); }; });
 }
 

@@ -119,7 +119,7 @@ void add_control(CLI::App& app, Command& chosen) {
   CLI::App* sub = nullptr;
   add(app, chosen, "start", "Record again after a stop", &sub)->enabled = true;
   add(app, chosen, "stop", "Record and count nothing until the next start", &sub)->enabled = false;
-  const auto change = add(app, chosen, "set", "Choose what live segments record", &sub);
+  const auto change = add(app, chosen, "set", "Choose what running engines record", &sub);
   sub->add_option("--layers", change->layers, "Layers to record: 0,5-7, or all");
   sub->add_option("--sample", change->sample_every, "Record every n-th step; 0: only count")
       ->check(command_line::integer<std::uint32_t>());

@@ -38,7 +38,7 @@ void add_replay(CLI::App& app, Command& chosen) {
          "it: as fast as the collector takes them")
       ->check(command_line::positive_number());
   sub->add_option("--num-experts", options->num_experts,
-                  "Experts of a layer, for a file that does not say it")
+                  "Experts of a layer, for a file that does not state it")
       ->check(command_line::integer<std::uint32_t>(1, MOETRACE_MAX_EXPERTS));
   add_directory_option(sub, options->directory);
   sub->callback([options, &chosen] { chosen = [options] { return replay(*options); }; });

@@ -47,12 +47,12 @@ void add_run(CLI::App& app, const std::optional<std::vector<std::string>>& comma
                   "The trace file; without it, $VLLM_LOG_MOE or trace.jsonl");
   sub->add_option("--plot", options->plot_dir, "Draw pictures into this folder at the end");
   sub->add_option("--publish", options->publish,
-                  "Publish the live stream on this endpoint; none: do not publish")
+                  "Publish the live stream on this ZeroMQ endpoint; none: publish nothing")
       ->take_all();
   sub->add_flag(
       "--wait", options->wait,
-      "After COMMAND, wait for the engine that it left in the background, until the engine "
-      "has made its ring and has ended, or until Ctrl-C");
+      "After COMMAND, also wait for an engine that it started in the background, until that "
+      "engine has made its ring and has ended, or until Ctrl-C");
   add_directory_option(sub, options->directory);
   sub->callback([sub, options, command, &chosen] {
     chosen = [words = sub->remaining(), options, command]() -> Outcome {

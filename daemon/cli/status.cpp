@@ -161,7 +161,7 @@ Outcome status(const StatusOptions& options) {
 }  // namespace
 
 void add_status(CLI::App& app, Command& chosen) {
-  auto* sub = app.add_subcommand("status", "Show the live segments and their counters");
+  auto* sub = app.add_subcommand("status", "Show the rings, what they record, and their counters");
   auto options = std::make_shared<StatusOptions>();
   sub->add_option("--session", options->filter.session, "Only this session; without it, all");
   sub->add_option("--trace", options->filter.trace, "Only the traces whose id begins like this");

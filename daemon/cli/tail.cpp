@@ -204,7 +204,7 @@ void add_tail(CLI::App& app, Command& chosen) {
   sub->add_option("--session", options->session,
                   "The session; without it, $MOETRACE_SESSION or default");
   sub->add_option("--endpoint", options->endpoint,
-                  "The endpoint to listen on; without it, that of the session's collector");
+                  "The ZeroMQ endpoint to read; without it, that of the session's collector");
   sub->add_option("--topic", options->topics,
                   "route, meta or stats; repeat it for more. Without it: route and meta")
       ->check(command_line::one_of({"route", "meta", "stats"}));

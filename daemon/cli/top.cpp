@@ -179,7 +179,7 @@ Outcome top(const TopOptions& options) {
 }  // namespace
 
 void add_top(CLI::App& app, Command& chosen) {
-  auto* sub = app.add_subcommand("top", "Watch how the load spreads over the experts");
+  auto* sub = app.add_subcommand("top", "Show live how the load spreads over the experts");
   auto options = std::make_shared<TopOptions>();
   sub->add_option("--session", options->filter.session, "Only this session; without it, all");
   sub->add_option("--trace", options->filter.trace, "Only the traces whose id begins like this");

@@ -65,7 +65,7 @@ Outcome verify(const VerifyOptions& options) {
 
 void add_verify(CLI::App& app, Command& chosen) {
   auto* sub = app.add_subcommand(
-      "verify", "Check a trace: its schema, its sequence, and that every row has its outcome");
+      "verify", "Check a trace: its schema, its sequence, and that its totals count every row");
   auto options = std::make_shared<VerifyOptions>();
   sub->add_option("FILE", options->files,
                   "Trace files or plain logs, also .gz or .zst, or - for standard input; the parts "

@@ -76,7 +76,7 @@ std::optional<Error> read_config(const std::string& path, CollectorOptions& opti
 }  // namespace
 
 Result<ParsedOptions> parse_collector_options(int argc, const char* const* argv) {
-  CLI::App app("moetraced: drains the rings of a session into trace files, ZeroMQ and pictures",
+  CLI::App app("moetraced: writes the rings of a session to trace files, ZeroMQ and pictures",
                "moetraced");
   app.set_version_flag("--version", "moetraced " MOETRACE_VERSION);
   CollectorOptions given;
@@ -98,7 +98,7 @@ Result<ParsedOptions> parse_collector_options(int argc, const char* const* argv)
   output_dir->excludes(output);
   auto* publish =
       app.add_option("--publish", given.publish,
-                     "publish on this ZeroMQ endpoint; repeat it for more; none: do not publish")
+                     "publish on this ZeroMQ endpoint; repeat it for more; none: publish nothing")
           ->take_all();
   auto* plot_dir = app.add_option("--plot-dir", given.plot_dir,
                                   "draw each ended trace into <plot-dir>/<trace id>/");
@@ -106,7 +106,7 @@ Result<ParsedOptions> parse_collector_options(int argc, const char* const* argv)
       "--layers", layers, "write only these layers, such as 0,5-7; the others count as filtered");
   app.add_flag("--once", given.once, "end when the first trace has ended");
   app.add_flag("--quiet", given.quiet,
-               "print only errors and warnings, not the begin and end of traces");
+               "print only errors and warnings, not when a trace begins or ends");
   app.add_option("--ready-fd", given.ready_fd,
                  "write a line \"ready ENDPOINT...\" to this descriptor when ready, then a line "
                  "\"trace PATH\" for each trace file that is begun or continued")
