@@ -7,7 +7,7 @@ import collections
 import ctypes
 from typing import Any, Iterable, Iterator, NamedTuple, Optional, Union
 
-from ..recording.producer import Cost
+from ..recording._counts import Cost
 from . import _reader_library
 from ._reader_library import numpy
 
