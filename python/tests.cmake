@@ -18,7 +18,7 @@ if(MOETRACE_PROGRAMS)
   set(moetrace_python_tests
     main producer reading reading_files reading_lines streaming streaming_endpoints streaming_messages)
   if(MOETRACE_PYTHON)
-    list(APPEND moetrace_python_tests vllm_steps)
+    list(APPEND moetrace_python_tests vllm_steps vllm_steps_module)
   endif()
   foreach(name ${moetrace_python_tests})
     add_test(NAME python.${name} COMMAND /usr/bin/python3 -B ${CMAKE_CURRENT_SOURCE_DIR}/tests/${name}_test.py)
