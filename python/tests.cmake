@@ -29,6 +29,12 @@ if(MOETRACE_PROGRAMS)
   endforeach()
 endif()
 
+# The libtorch operators on a GPU. The python3 in PATH must have this PyTorch.
+if(TARGET moetrace_torch AND MOETRACE_CUDA AND MOETRACE_LIB_c10_cuda)
+  add_test(NAME gpu.torch_op COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/tests/torch_op_cuda_test.py $<TARGET_FILE:moetrace_torch>)
+  set_tests_properties(gpu.torch_op PROPERTIES LABELS gpu SKIP_RETURN_CODE 77 TIMEOUT 300)
+endif()
+
 # The library that an engine loads, under the same name, and beside it the compiled module: for Python's side of it.
 if(MOETRACE_PROGRAMS AND TARGET moetrace_cuda_hook_emulated)
   add_library(moetrace_emulated SHARED $<TARGET_OBJECTS:moetrace_producer_core>)
