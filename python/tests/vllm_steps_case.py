@@ -1,16 +1,10 @@
 """What the tests of moetrace_steps share: an engine that schedules as vLLM does, and its trace."""
 
-import json
-import pathlib
-import sys
 import types
 
 import numpy
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "daemon/testing"))
-import harness  # noqa: E402  (in the folder just named)
-import moetrace  # noqa: E402
-from moetrace.recording import _library  # noqa: E402
+from moetrace.recording import _library
+from producer_case import harness, open_producer
 
 Steps = _library.load_compiled("moetrace_steps").Steps
 
@@ -56,26 +50,13 @@ class Engine:
 class StepsCase(harness.Case):
     def engine(self, **modes):
         harness.Collector(self, "--output-dir", self.traces)
-        producer = moetrace.Producer(
-            num_layers=1,
-            num_experts=8,
-            top_k=1,
-            ring_mb=4,
-            directory=str(self.rings),
-            session=self.session,
-            layers="all",
-            sample_every=1,
-        )
-        self.addCleanup(producer.close)
+        producer = open_producer(self, num_layers=1, num_experts=8, top_k=1)
         return Engine(producer, **modes)
 
     def lines(self, engine):
         engine.steps.close()
         engine.producer.close()
-        self.wait_drained()
-        (path,) = self.trace_files()
-        self.check(path)
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        return self.lines_of_trace()
 
     @staticmethod
     def ends(lines):
