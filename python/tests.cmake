@@ -15,9 +15,10 @@ foreach(name adapters imports modules plugins)
   set_tests_properties(python.${name} PROPERTIES TIMEOUT 180 ENVIRONMENT "${moetrace_python_environment}")
 endforeach()
 if(MOETRACE_PROGRAMS)
-  set(moetrace_python_tests main producer reading reading_files reading_lines streaming)
+  set(moetrace_python_tests
+    main producer reading reading_files reading_lines streaming streaming_endpoints streaming_messages)
   if(MOETRACE_PYTHON)
-    list(APPEND moetrace_python_tests vllm_steps)
+    list(APPEND moetrace_python_tests vllm_steps vllm_steps_module)
   endif()
   foreach(name ${moetrace_python_tests})
     add_test(NAME python.${name} COMMAND /usr/bin/python3 -B ${CMAKE_CURRENT_SOURCE_DIR}/tests/${name}_test.py)
@@ -26,6 +27,12 @@ if(MOETRACE_PROGRAMS)
       TIMEOUT 600
       ENVIRONMENT "${moetrace_python_environment};MOETRACED=$<TARGET_FILE:moetraced>;MOETRACE_CLI=$<TARGET_FILE:moetrace>;CC=${CMAKE_C_COMPILER}")
   endforeach()
+endif()
+
+# The libtorch operators on a GPU. The python3 in PATH must have this PyTorch.
+if(TARGET moetrace_torch AND MOETRACE_CUDA AND MOETRACE_LIB_c10_cuda)
+  add_test(NAME gpu.torch_op COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/tests/torch_op_cuda_test.py $<TARGET_FILE:moetrace_torch>)
+  set_tests_properties(gpu.torch_op PROPERTIES LABELS gpu SKIP_RETURN_CODE 77 TIMEOUT 300)
 endif()
 
 # The library that an engine loads, under the same name, and beside it the compiled module: for Python's side of it.

@@ -35,14 +35,19 @@ class DiskFull(Case):
                 except OSError:
                     pass
 
-    def test_nothing_is_lost(self):
-        source = self.write_log(7, 240_000)
+    def fill_while_live(self, seed):
+        """A collector that has said that the disk is full, its replay, source and trace file."""
+        source = self.write_log(seed, 240_000)
         collector = Collector(self, "--output-dir", self.traces)
         replay = Replay(self, source, rate=RATE)
         [path] = wait_until(self.trace_files, "no trace file")
         wait_until(lambda: routes_in(path) > 1_000, "no rows")
         self.fill()
         wait_until(collector.stderr, "the collector does not say that the disk is full")
+        return collector, replay, source, path
+
+    def test_nothing_is_lost(self):
+        collector, replay, source, path = self.fill_while_live(7)
         stuck_at = path.stat().st_size
         time.sleep(FULL_FOR_S)  # the test needs a full disk for this long
         self.assertEqual(path.stat().st_size, stuck_at)
@@ -55,13 +60,7 @@ class DiskFull(Case):
         self.assertEqual((done.dropped, done.torn), (0, 0))
 
     def test_collector_stopped_while_full_goes_on_later(self):
-        source = self.write_log(8, 240_000)
-        collector = Collector(self, "--output-dir", self.traces)
-        replay = Replay(self, source, rate=RATE)
-        [path] = wait_until(self.trace_files, "no trace file")
-        wait_until(lambda: routes_in(path) > 1_000, "no rows")
-        self.fill()
-        wait_until(collector.stderr, "the collector does not say that the disk is full")
+        collector, replay, source, path = self.fill_while_live(8)
         self.assertEqual(collector.stop(), 1)
         self.ballast.unlink()
         Collector(self, "--output-dir", self.traces)

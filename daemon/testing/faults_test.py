@@ -50,14 +50,30 @@ class Faults(Case):
         self.rest = "".join(lines[3_000:])
         return replay
 
-    def end_trace(self, replay, collector):
+    def end_feed(self, replay):
         replay.feed(self.rest)
         self.assertEqual(replay.wait(), 0, replay.stderr())
+
+    def drained(self, collector):
+        """The check of the trace, once the collector has written all of it and is stopped."""
         self.wait_drained()
         self.assertEqual(collector.stop(), 0, collector.stderr())
         [path] = self.trace_files()
-        done = self.check(path, self.source)
+        return self.check(path, self.source)
+
+    def end_trace(self, replay, collector):
+        self.end_feed(replay)
+        done = self.drained(collector)
         self.assertEqual((done.dropped, done.torn, done.base), (0, 0, None))
+
+    def start_unsynced(self):
+        """A collector with a whole trace, which it can't sync to the disk, as it has said."""
+        replay = self.begin_trace()
+        self.set_faults(f"fdatasync {errno.EIO}")
+        collector = self.start()
+        self.end_feed(replay)
+        wait_until(collector.stderr, "the collector says nothing")
+        return collector
 
     def said_once(self, collector, call):
         said = collector.stderr().splitlines()
@@ -122,38 +138,21 @@ class Faults(Case):
                 path.unlink()
 
     def test_the_ring_stays_until_the_data_is_on_the_disk(self):
-        replay = self.begin_trace()
-        self.set_faults(f"fdatasync {errno.EIO}")
-        collector = self.start()
-        replay.feed(self.rest)
-        self.assertEqual(replay.wait(), 0, replay.stderr())
-        wait_until(collector.stderr, "the collector says nothing")
+        collector = self.start_unsynced()
         self.assertEqual(len(self.segment_files()), 2)
         # The bytes that the kernel counts as written are written again, and that fails, too.
         self.set_faults(f"fdatasync {errno.EIO}", f"pwrite {errno.ENOSPC}")
         wait_until(lambda: "can't write it again" in collector.stderr(), "it does not write again")
         self.assertEqual(len(self.segment_files()), 2)
         self.set_faults()
-        self.wait_drained()
-        self.assertEqual(collector.stop(), 0, collector.stderr())
-        [path] = self.trace_files()
-        self.check(path, self.source)
+        self.drained(collector)
 
     def test_stopped_before_the_data_is_on_the_disk(self):
-        replay = self.begin_trace()
-        self.set_faults(f"fdatasync {errno.EIO}")
-        collector = self.start()
-        replay.feed(self.rest)
-        self.assertEqual(replay.wait(), 0, replay.stderr())
-        wait_until(collector.stderr, "the collector says nothing")
+        collector = self.start_unsynced()
         self.assertEqual(collector.stop(), 1)
         self.assertEqual(len(self.segment_files()), 2)
         self.set_faults()
-        later = self.start()
-        self.wait_drained()
-        self.assertEqual(later.stop(), 0, later.stderr())
-        [path] = self.trace_files()
-        self.check(path, self.source)
+        self.drained(self.start())
 
     def test_a_file_that_can_not_be_made(self):
         replay = self.begin_trace()

@@ -303,6 +303,13 @@ class Case(unittest.TestCase):
     def trace_files(self):
         return sorted(self.traces.glob("*.jsonl"))
 
+    def lines_of_trace(self):
+        """The lines of the only trace, checked, once it has ended."""
+        self.wait_drained()
+        [path] = self.trace_files()
+        self.check(path)
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
     def write_log(self, seed, rows, name="source.jsonl", **shape):
         path = self.folder / name
         with path.open("w") as file:

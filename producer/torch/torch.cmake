@@ -19,9 +19,4 @@ if(MOETRACE_TESTS)
   target_link_libraries(moetrace-torch-op-test PRIVATE moetrace_flags moetrace_torch moetrace_producer moetrace_libtorch
                         GTest::gtest_main)
   gtest_discover_tests(moetrace-torch-op-test DISCOVERY_TIMEOUT 60)
-  if(MOETRACE_CUDA AND MOETRACE_LIB_c10_cuda)
-    # The python3 in PATH must have this PyTorch.
-    add_test(NAME gpu.torch_op COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/torch/torch_op_cuda_test.py $<TARGET_FILE:moetrace_torch>)
-    set_tests_properties(gpu.torch_op PROPERTIES LABELS gpu SKIP_RETURN_CODE 77 TIMEOUT 300)
-  endif()
 endif()

@@ -4,19 +4,12 @@ MOETRACE_LIBRARY, MOETRACED and MOETRACE_CLI name the library and the programs; 
 PYTHONPATH.
 """
 
-import json
 import os
-import pathlib
-import sys
 import unittest
 
+import moetrace
 import numpy
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "daemon/testing"))
-import harness  # noqa: E402  (in the folder just named)
-import moetrace  # noqa: E402
-
-LAYERS, EXPERTS, TOP_K = 3, 60, 4
+from producer_case import EXPERTS, LAYERS, TOP_K, harness, open_producer
 
 
 class ProducerTest(harness.Case):
@@ -25,31 +18,11 @@ class ProducerTest(harness.Case):
         self.random = numpy.random.default_rng(7)
 
     def open(self, **options):
-        options = {
-            "num_layers": LAYERS,
-            "num_experts": EXPERTS,
-            "top_k": TOP_K,
-            "ring_mb": 4,
-            "directory": str(self.rings),
-            "session": self.session,
-            "layers": "all",
-            "sample_every": 1,
-            **options,
-        }
-        producer = moetrace.Producer(**options)
-        self.addCleanup(producer.close)
-        return producer
+        return open_producer(self, **options)
 
     def routing(self, rows, id_type="int64", weight_type="float32"):
         ids = numpy.stack([self.random.permutation(EXPERTS)[:TOP_K] for _ in range(rows)])
         return ids.astype(id_type), self.random.random((rows, TOP_K)).astype(weight_type)
-
-    def lines(self):
-        """The trace's lines, checked, once it has ended."""
-        self.wait_drained()
-        (path,) = self.trace_files()
-        self.check(path)
-        return [json.loads(line) for line in path.read_text().splitlines()]
 
     def collect(self):
         return harness.Collector(self, "--output-dir", self.traces)
@@ -104,7 +77,7 @@ class ProducerTest(harness.Case):
             for negative in ({"announce_ns": -1}, {"hook_ns": -1}):
                 with self.assertRaises(ValueError):
                     producer.add_cost(**negative)
-        lines = self.lines()
+        lines = self.lines_of_trace()
         self.assertEqual(lines[-1]["cost"]["announce_ns"], producer.cost.announce_ns)
         self.assertGreaterEqual(lines[-1]["cost"]["hook_ns"], producer.cost.hook_ns)
         self.assertEqual(
@@ -176,7 +149,7 @@ class ProducerTest(harness.Case):
                 r["topk_ids"],
                 [w if w is None else float(numpy.float32(w)) for w in r["topk_weights"]],
             )
-            for r in self.lines()
+            for r in self.lines_of_trace()
             if r["type"] == "route"
         ]
         self.assertEqual(got, expected)
@@ -194,7 +167,7 @@ class ProducerTest(harness.Case):
             producer.abort()
             producer.record(1, ids, weights)
             self.assertEqual(producer.totals.recorded, 2 * LAYERS + 3)
-        end = self.lines()[-1]
+        end = self.lines_of_trace()[-1]
         self.assertEqual((end["delivered"], end["torn"]), (2 * LAYERS + 3, 3 * (LAYERS - 1)))
 
     def test_selected_layers_and_sampling(self):
@@ -265,7 +238,7 @@ class ProducerTest(harness.Case):
             self.assertEqual(os.waitpid(child, 0)[1], 0)
             producer.step(1)
             producer.record(0, *routing)
-        self.assertEqual(self.lines()[-1]["attempted"], 1)
+        self.assertEqual(self.lines_of_trace()[-1]["attempted"], 1)
 
     def test_wrong_arrays(self):
         producer = self.open()

@@ -274,24 +274,21 @@ class Written(Case):
             "import moetrace; t = moetrace.open('-'); "
             "print(len(t.read()), t.requests()[0].rows, t.path)"
         )
-        for given in (text, *(packed for _, packed in packings(text))):
+
+        def read(**standard_input):
             done = subprocess.run(
                 [sys.executable, "-c", script],
-                input=given,
                 capture_output=True,
                 timeout=60,
                 check=True,
+                **standard_input,
             )
             self.assertEqual((done.stdout, done.stderr), (b"2 2 standard input\n", b""))
+
+        for given in (text, *(packed for _, packed in packings(text))):
+            read(input=given)
         with path.open("rb") as file:
-            done = subprocess.run(
-                [sys.executable, "-c", script],
-                stdin=file,
-                capture_output=True,
-                timeout=60,
-                check=True,
-            )
-        self.assertEqual(done.stdout, b"2 2 standard input\n")
+            read(stdin=file)
         fifo = self.folder / "fifo"
         os.mkfifo(fifo)
         writer = threading.Thread(target=fifo.write_bytes, args=(text,))

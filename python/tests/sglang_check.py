@@ -147,10 +147,7 @@ class Sglang(harness.Case):
         return answers
 
     def lines_and_routes(self):
-        self.wait_drained()
-        (path,) = self.trace_files()
-        self.check(path)
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        lines = self.lines_of_trace()
         routes = {
             (r["req_id"], r["token_idx"], r["layer"]): r for r in lines if r["type"] == "route"
         }

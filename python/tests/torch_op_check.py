@@ -3,16 +3,11 @@
 scripts/check-transformers runs this.
 """
 
-import pathlib
-import sys
 import unittest
 
 import torch
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "daemon/testing"))
-import harness  # noqa: E402  (in the folder just named)
-import moetrace  # noqa: E402
-from moetrace.recording import _torch_op  # noqa: E402
+from moetrace.recording import _torch_op
+from producer_case import harness, open_producer
 
 LAYERS, EXPERTS, TOP_K, HIDDEN = 4, 16, 2, 8
 
@@ -40,18 +35,7 @@ class Model(torch.nn.Module):
 
 class TorchOp(harness.Case):
     def open(self):
-        producer = moetrace.Producer(
-            num_layers=LAYERS,
-            num_experts=EXPERTS,
-            top_k=TOP_K,
-            ring_mb=4,
-            layers="all",
-            directory=str(self.rings),
-            session=self.session,
-            sample_every=1,
-        )
-        self.addCleanup(producer.close)
-        return producer
+        return open_producer(self, num_layers=LAYERS, num_experts=EXPERTS, top_k=TOP_K)
 
     def setUp(self):
         super().setUp()

@@ -5,7 +5,6 @@ sets, with the top-k of the router logits that the model itself returns, and its
 1e-5. scripts/check-transformers runs this; CTest does not, because PyTorch is large.
 """
 
-import json
 import logging
 import os
 import pathlib
@@ -111,11 +110,8 @@ class Checks(harness.Case):
         )
 
     def lines(self):
-        self.wait_drained()
-        (path,) = self.trace_files()
-        self.check(path)
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
-        path.unlink()
+        lines = self.lines_of_trace()
+        self.trace_files()[0].unlink()
         return lines
 
     def compare(self, model, renormalized, lines, tokens):

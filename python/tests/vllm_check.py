@@ -2,97 +2,26 @@
 
 In float32. Every recorded row's experts are compared, as sets, with those of transformers on the
 same tokens, and its weights within 1e-5; the tokens with those of an untraced engine.
-scripts/check-vllm runs this; CTest does not, because vLLM is large.
+scripts/check-vllm runs this; CTest does not, because vLLM is large. The checks of the server and of
+modes are in files of their own, and run with these.
 """
 
 import collections
-import concurrent.futures
-import contextlib
-import functools
 import json
 import os
-import pathlib
-import signal
-import socket
 import subprocess
 import sys
-import types
 import unittest
-import urllib.error
-import urllib.request
 
 import small_models
 import torch
-import vllm_child
-import vllm_cpu_collectives
-from vllm_case import CHILD, ENGINE_TIMEOUT_S, VllmCase, harness, model_folder
+from vllm_case import CHILD, ENGINE_TIMEOUT_S, harness, model_folder
+from vllm_modes_check import VllmModes  # noqa: F401  (unittest finds it here)
+from vllm_reference_case import ReferenceCase, print_figures
+from vllm_server_check import VllmServer  # noqa: F401
 
 
-@functools.cache
-def reference(kind):
-    return small_models.load(model_folder(kind))
-
-
-def routing(kind, tokens):
-    """{layer: (ids, weights)} of transformers for one sequence: what the routers return."""
-    model, seen, handles = reference(kind), {}, []
-    for index, layer in enumerate(model.model.layers):
-        experts = getattr(layer.mlp, "experts", None)
-        if experts is not None:
-
-            def keep(_module, args, kwargs, index=index):
-                values = [*args, *kwargs.values()]
-                seen[index] = (values[1], values[2])
-
-            handles.append(experts.register_forward_pre_hook(keep, with_kwargs=True))
-    with torch.no_grad():
-        model(torch.tensor([tokens]))
-    for handle in handles:
-        handle.remove()
-    return seen
-
-
-class Vllm(VllmCase):
-    figures = collections.Counter()
-    worst = 0.0
-
-    def compare(self, lines, answers, kind="Qwen2Moe", layers=(0, 2, 3), factor=1.0):
-        """Checks each row of `answers` in a trace. Returns {request: its route lines}. factor: of
-        transformers' weights."""
-        self.assertEqual(tuple(lines[0]["layers_logged"]), tuple(layers))
-        self.assertEqual(lines[-1]["status"], "closed")
-        rows = collections.defaultdict(list)
-        for line in lines:
-            if line["type"] == "route":
-                rows[line["req_id"]].append(line)
-        self.assertEqual(set(rows), {answer["id"] for answer in answers})
-        for answer in answers:
-            self.compare_request(kind, layers, answer, rows[answer["id"]], factor)
-        return rows
-
-    def compare_request(self, kind, layers, answer, rows, factor):
-        known = answer["prompt"] + answer["tokens"]
-        last = len(known) - 2  # the last token is never fed
-        expected = routing(kind, known)
-        for layer in layers:
-            positions = sorted({row["token_idx"] for row in rows if row["layer"] == layer})
-            if answer["whole"]:
-                self.assertEqual(positions, list(range(answer["cached"], last + 1)), answer["id"])
-            else:
-                self.assertEqual(positions, list(range(len(positions))), answer["id"])
-                self.assertGreaterEqual(len(positions), len(known) - 1)
-        for row in rows:
-            if row["token_idx"] > last:
-                self.assertFalse(answer["whole"])
-                continue  # sampled after the last token that the client saw
-            ids, weights = (values[row["token_idx"]] for values in expected[row["layer"]])
-            got = dict(zip(row["topk_ids"], row["topk_weights"]))
-            self.assertEqual(set(got), set(ids.tolist()), f"{answer['id']} {row}")
-            for expert, weight in zip(ids.tolist(), (factor * weights).tolist()):
-                Vllm.worst = max(Vllm.worst, abs(got[expert] - weight))
-                self.assertLess(abs(got[expert] - weight), 1e-5)
-        self.figures["rows"] += len(rows)
-
+class Vllm(ReferenceCase):
     def rows_per_layer(self, rows, layer=0):
         return collections.Counter(row["token_idx"] for row in rows if row["layer"] == layer)
 
@@ -198,141 +127,6 @@ class Vllm(VllmCase):
         [lines] = self.lines()
         self.compare(lines, answers["streams"])
 
-    @contextlib.contextmanager
-    def server(self, *options, traced=True, **environment):
-        """vLLM's server and its log. At the end the server is stopped, and has ended."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        log = self.enterContext(open(self.folder / "server.log", "w+"))
-        server = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "vllm.entrypoints.openai.api_server",
-                "--model",
-                model_folder("Qwen2Moe"),
-                "--dtype",
-                "float32",
-                "--host",
-                "127.0.0.1",
-                "--port",
-                str(self.port),
-                "--max-model-len",
-                "512",
-                "--seed",
-                "1234",
-                "--enforce-eager",
-                "--no-enable-prefix-caching",
-                *options,
-            ],
-            env=self.environment(MOETRACE="1" if traced else "0", **environment),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        self.addCleanup(server.wait)
-        self.addCleanup(server.kill)
-
-        def ready():
-            self.assertIsNone(
-                server.poll(), "the server has ended; its log ends with\n" + self.tail(log)
-            )
-            with contextlib.suppress(OSError):
-                return (
-                    urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5).status
-                    == 200
-                )
-
-        harness.wait_until(ready, "the server does not answer", ENGINE_TIMEOUT_S)
-        yield log
-        server.send_signal(signal.SIGTERM)
-        server.wait(ENGINE_TIMEOUT_S)
-
-    def ask(self, number, tokens):
-        body = {
-            "model": str(model_folder("Qwen2Moe")),
-            "prompt": tokens,
-            "max_tokens": 8,
-            "temperature": 0,
-            "ignore_eos": True,
-            "return_token_ids": True,
-        }
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/v1/completions",
-            json.dumps(body).encode(),
-            {"Content-Type": "application/json", "X-Request-Id": f"mine-{number}"},
-        )
-        answer = json.load(urllib.request.urlopen(request, timeout=ENGINE_TIMEOUT_S))
-        return dict(
-            id=answer["id"] + "-0",
-            prompt=tokens,
-            tokens=answer["choices"][0]["token_ids"],
-            cached=0,
-            whole=True,
-        )
-
-    def test_server(self):
-        """The request ids of the API, and a trace that ends well when the server is stopped."""
-        self.collect()
-        with self.server() as log:
-            answers = [
-                self.ask(number, tokens)
-                for number, tokens in enumerate(vllm_child.prompts(3, 5, 30))
-            ]
-        [lines] = self.lines()
-        self.assertNotIn("force killing", self.tail(log))
-        self.compare(lines, answers)
-
-    def two_ranks_answer(self, traced=True):
-        plugins = self.folder / f"plugins-{traced}"
-        plugins.mkdir()
-        vllm_cpu_collectives.install(plugins)
-        path = os.pathsep.join(filter(None, (str(plugins), os.environ.get("PYTHONPATH"))))
-        texts = vllm_child.prompts(15, 5, 30)
-        with (
-            self.server(
-                "--data-parallel-size",
-                "2",
-                traced=traced,
-                PYTHONPATH=path,
-                VLLM_CPU_OMP_THREADS_BIND="0|1",
-                VLLM_CPU_SIM_MULTI_NUMA="0",
-            ),  # set: else 0.33 wants a memory node for each rank
-            concurrent.futures.ThreadPoolExecutor(8) as pool,
-        ):
-            return [*map(self.ask, range(3), texts), *pool.map(self.ask, range(3, 15), texts[3:])]
-
-    def test_data_parallel(self):
-        """Each rank has a trace with its requests. An idle rank computes dummy passes, so that the
-        other can go on; they leave no rows. A vLLM that gathers the rows of all ranks before it
-        routes them is refused, in one line."""
-        self.collect()
-        try:
-            answers = self.two_ranks_answer()
-        except (AssertionError, urllib.error.HTTPError):
-            with self.assertRaises((AssertionError, urllib.error.HTTPError)):
-                self.two_ranks_answer(traced=False)
-            self.skipTest("this vLLM can't on a CPU, traced or not")
-        traces = self.lines()
-        log = (self.folder / "server.log").read_text()
-        if "not traced: this all2all backend gathers the rows of all data-parallel ranks" in log:
-            self.assertEqual(traces, [])
-            return
-        self.assertEqual(
-            sorted((lines[0]["ranks"]["dp"], lines[0]["world_size"]) for lines in traces),
-            [(0, 2), (1, 2)],
-        )
-        for lines in traces:
-            own = {line["req_id"] for line in lines if line["type"] == "request"}
-            self.assertTrue(own)
-            self.compare(lines, [answer for answer in answers if answer["id"] in own])
-            answers = [answer for answer in answers if answer["id"] not in own]
-        self.assertEqual(answers, [])
-
-    def tail(self, log):
-        log.flush()
-        return pathlib.Path(log.name).read_text()[-4000:]
-
     def test_tensor_parallel(self):
         """Two ranks see the same rows: one trace, of rank 0."""
         self.collect()
@@ -423,80 +217,6 @@ class Vllm(VllmCase):
         self.run_vllm("plain", traced=False)
         self.assertEqual(list(self.rings.iterdir()), [])
 
-    def test_modes_that_lose_rows(self):
-        """Each mode is refused for one reason. The configurations and models here have only what
-        the refusal looks at."""
-        from moetrace.vllm._refusals import refusal
-
-        def why(config=(), parallel=(), module=(), beside=(), layer=(), **model):
-            network = torch.nn.Sequential(torch.nn.Sequential(torch.nn.Module()), torch.nn.Module())
-            (
-                bound(network, **model),
-                bound(network[0], **dict(module)),
-                bound(network[1], **dict(beside)),
-            )
-            space = types.SimpleNamespace
-            return refusal(
-                space(parallel_config=space(**dict(parallel)), cache_config=space(**dict(config))),
-                network,
-                [space(module=bound(network[0][0], **dict(layer)))],
-            )
-
-        def bound(module, **more):
-            for name, value in more.items():
-                setattr(module, name, value)
-            return module
-
-        self.assertIsNone(why())
-        self.assertIsNone(
-            why(
-                module={"use_sequence_parallel": False, "bf16_decode": None},
-                decoder_replay_layers=None,
-            )
-        )
-        reasons = [
-            why(parallel={"use_ubatching": True}),
-            why(parallel={"prefill_context_parallel_size": 2}),
-            why(layer={"moe_config": types.SimpleNamespace(is_sequence_parallel=True)}),
-            why(layer={"do_naive_dispatch_combine": True}),
-            why({"kv_sharing_fast_prefill": True}),
-            why(decoder_replay_layers=object()),
-            why(module={"specialized_decode_config": object()}),
-        ]
-        self.assertEqual(
-            len({reason for reason in reasons if reason and "\n" not in reason}),
-            len(reasons),
-            reasons,
-        )
-        self.assertEqual(why(module={"use_sequence_parallel": True}), reasons[2])
-        self.assertIsNone(why(beside={"use_sequence_parallel": True}), "a module without experts")
-        self.assertEqual(why(module={"bf16_decode": object()}), reasons[-1])
-        self.assertEqual(why(module={"nvfp4_input_global_scale": torch.ones(1)}), reasons[-1])
-
-    def test_what_is_overwritten_is_recorded_at_once(self):
-        """Substituted experts' ids overwrite the router's, which must be read before."""
-        from moetrace.vllm import _layers
-
-        class Runner(torch.nn.Module):
-            is_monolithic, layer_name = False, "model.layers.3.mlp.experts"
-
-            def _apply_quant_method(self):
-                pass
-
-        def found(**more):
-            network = torch.nn.Sequential(Runner())
-            network[0].router = types.SimpleNamespace(_compute_routing=None, top_k=2)
-            for name, value in more.items():
-                setattr(network[0], name, value)
-            return _layers.find(network, False)
-
-        (layer,), missed = found(routed_experts=types.SimpleNamespace())
-        self.assertEqual((layer.number, layer.keeps, missed), (3, True, {}))
-        (layer,), _ = found(routed_experts=types.SimpleNamespace(expert_substitution=None))
-        self.assertFalse(layer.keeps)
-        RoutingSimulatorRouter = type("RoutingSimulatorRouter", (), {"_compute_routing": None})
-        self.assertEqual(list(found(is_monolithic=True, router=RoutingSimulatorRouter())[1]), [3])
-
     def test_no_ring_to_be_had(self):
         """The engine runs, and one line says why it is not traced."""
         untraced, _ = self.run_vllm("plain", traced=False)
@@ -506,13 +226,8 @@ class Vllm(VllmCase):
         self.assertEqual(len(said), 1, log)
         self.assertIn("nowhere", said[0])
 
-    @classmethod
-    def tearDownClass(cls):
-        print(
-            f"{cls.figures['rows']:,} rows compared; weights differ by at most {cls.worst:.1e}",
-            file=sys.stderr,
-        )
-
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    result = unittest.main(exit=False, verbosity=2).result
+    print_figures()
+    sys.exit(not result.wasSuccessful())

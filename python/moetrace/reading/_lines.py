@@ -7,7 +7,7 @@ import collections
 import ctypes
 from typing import Any, Iterable, Iterator, NamedTuple, Optional, Union
 
-from ..recording.producer import Cost
+from ..recording._counts import Cost
 from . import _reader_library
 from ._reader_library import numpy
 
@@ -233,7 +233,7 @@ class Steps:
         return {name: getattr(self, name) for name in Steps.COLUMNS}
 
 
-class LineBuffer:
+class LineBuffer(_reader_library.Buffer):
     """Room for lines of some kinds."""
 
     def __init__(self, kinds: int, capacity: int = 4096):
@@ -246,14 +246,6 @@ class LineBuffer:
             lines=self._array.ctypes.data,
             kinds=kinds,
         )
-
-    @property
-    def count(self) -> int:
-        return self.struct.count
-
-    @property
-    def full(self) -> bool:
-        return self.struct.count == self.struct.capacity
 
     @property
     def records(self) -> Any:

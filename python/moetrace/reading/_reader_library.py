@@ -6,6 +6,7 @@ import ctypes
 import functools
 import os
 import pathlib
+from typing import Any
 
 from ..errors import ReadError
 
@@ -134,6 +135,20 @@ class Lines(ctypes.Structure):
         ("lines", _P),
         ("kinds", _U32),
     ]
+
+
+class Buffer:
+    """Room that the library fills: `struct`, a Rows or a Lines, says how much there is."""
+
+    struct: Any
+
+    @property
+    def count(self) -> int:
+        return self.struct.count
+
+    @property
+    def full(self) -> bool:
+        return self.struct.count == self.struct.capacity
 
 
 # Result and arguments of each function of the API, without the prefix.

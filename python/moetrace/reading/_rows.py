@@ -282,7 +282,7 @@ class RowReader:
             return ctypes.string_at(text, size.value) if text else None
 
 
-class RowBuffer:
+class RowBuffer(_reader_library.Buffer):
     """Room for rows of a batch."""
 
     def __init__(self, capacity: int, top_k: int):
@@ -295,14 +295,6 @@ class RowBuffer:
         self.struct = _reader_library.Rows(
             size=ctypes.sizeof(_reader_library.Rows), capacity=capacity, count=0, **addresses
         )
-
-    @property
-    def count(self) -> int:
-        return self.struct.count
-
-    @property
-    def full(self) -> bool:
-        return self.struct.count == self.struct.capacity
 
     def batch(self, trace: Any) -> Batch:
         return Batch(trace, {name: column[: self.count] for name, column in self.columns.items()})

@@ -9,7 +9,7 @@ import time
 from typing import Any, Iterator, Optional, Sequence, Union
 
 from ..errors import ReadError
-from ..recording.producer import Cost
+from ..recording._counts import Cost
 from . import _endpoints, _lines, _reader_library, _rows
 from ._lines import ControlLine, LossLine, Steps, TornLine
 from ._reader_library import numpy

@@ -7,7 +7,7 @@ import os
 from typing import Any, BinaryIO, Callable, Iterator, Optional, Union
 
 from ..errors import ReadError
-from ..recording.producer import Cost
+from ..recording._counts import Cost
 from . import _lines, _reader_library, _rows
 from ._lines import ControlLine, Line, LossLine, StepLine, Steps, TornLine
 from ._reader_library import numpy

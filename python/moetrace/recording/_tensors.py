@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any, Callable, NamedTuple, Optional
 
+from . import _library
+
 
 class ArrayView(NamedTuple):
     """A contiguous [rows, top_k] array, as the C API takes it."""
@@ -16,7 +18,30 @@ class ArrayView(NamedTuple):
     owner: Any  # keeps the memory alive
 
 
-def view_of(what: str, array: Any, types: dict[str, int], top_k: int) -> ArrayView:
+def views_of(
+    ids: Any, weights: Any, top_k: int, cuda_device: Optional[int]
+) -> tuple[ArrayView, Optional[ArrayView]]:
+    """Views of a layer's ids and weights; weights may be None.
+
+    Both must be in the memory that the producer was opened for: that of the GPU `cuda_device`, or
+    with None the host's. Raises TypeError or ValueError for arrays that don't fit.
+    """
+    i = _view_of("ids", ids, _library.ID_TYPES, top_k)
+    w = None if weights is None else _view_of("weights", weights, _library.WEIGHT_TYPES, top_k)
+    if w is not None and w.rows != i.rows:
+        raise ValueError(
+            f"record: ids has {i.rows} rows and weights {w.rows}; they must have the same"
+        )
+    for what, array in (("ids", i), ("weights", w)):
+        if array is not None and array.cuda_device != cuda_device:
+            raise TypeError(
+                f"record: {what} is {_place(array.cuda_device)}, but the producer was opened "
+                f"for arrays {_place(cuda_device)}"
+            )
+    return i, w
+
+
+def _view_of(what: str, array: Any, types: dict[str, int], top_k: int) -> ArrayView:
     """A view of `array` [rows, top_k], whose dtype is one of `types`.
 
     An array in host memory that is not contiguous is copied. `what` names the argument in errors.
@@ -50,6 +75,10 @@ def _view_of_tensor(what: str, tensor: Any, type_: int) -> ArrayView:
         tensor = tensor.contiguous()
     cuda_device = device.index if device.type == "cuda" else None
     return ArrayView(tensor.data_ptr(), type_, tensor.shape[0], cuda_device, tensor)
+
+
+def _place(cuda_device: Optional[int]) -> str:
+    return "in host memory" if cuda_device is None else f"on GPU {cuda_device}"
 
 
 def stream_address(stream: Any, cuda_device: int) -> Optional[int]:

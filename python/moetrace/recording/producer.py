@@ -4,67 +4,22 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import operator
 import os
-import reprlib
 import time
-from typing import Any, Iterable, NamedTuple, Optional, Sequence, Union
+from typing import Any, Iterable, Optional, Sequence, Union
 
 from ..errors import TracingError
-from . import _library, _tensors
+from . import _arguments, _library, _tensors
+from ._counts import Cost, Totals
+from ._options import options_of
+from ._request import Request
+from ._spans import SPAN_FIELDS, Span, span_array
+
+__all__ = ["SPAN_FIELDS", "Cost", "Producer", "Request", "Span", "Totals", "enabled"]
 
 _log = logging.getLogger("moetrace")
 
-# The fields of a numpy array of spans, the form that `Producer.step` takes fastest.
-SPAN_FIELDS = [("request", "u8"), ("first_position", "u8"), ("first_row", "u4"), ("rows", "u4")]
-
-_MOST_U32, _MOST_U64 = 2**32 - 1, 2**64 - 1
-
 _REPORT_NS = 1_000_000  # report the time spent in Python to the library after this much of it
-
-_TEXTS = (
-    "directory",
-    "session",
-    "layers",
-    "model_id",
-    "engine",
-    "engine_version",
-    "vllm_version",
-    "torch_version",
-    "device",
-    "router_score",
-)
-
-
-class Totals(NamedTuple):
-    """The counters of a trace.
-
-    attempted: rows announced times layers selected. recorded: in the ring. dropped: the ring was
-    full.
-    """
-
-    steps: int = 0
-    attempted: int = 0
-    recorded: int = 0
-    dropped: int = 0
-
-
-class Cost(NamedTuple):
-    """Nanoseconds of the engine's threads: in announcements, and in calls of the hook (for host
-    memory an estimate)."""
-
-    announce_ns: int = 0
-    hook_ns: int = 0
-
-
-class Span(NamedTuple):
-    """Rows [first_row, first_row + rows) of a step are tokens of a request, from position
-    first_position on; None: unknown positions."""
-
-    request: Union["Request", int]
-    first_position: Optional[int]
-    first_row: int
-    rows: int
 
 
 def enabled() -> bool:
@@ -74,25 +29,6 @@ def enabled() -> bool:
     TracingError if MOETRACE is set and the library can't be loaded.
     """
     return bool(os.environ.get("MOETRACE")) and bool(_library.load().moetrace_enabled())
-
-
-class Request:
-    """A request, live from `Producer.request` until `end`."""
-
-    def __init__(self, producer: "Producer", number: int):
-        self._producer = producer
-        self.number = number  # never reused within a trace
-
-    def __repr__(self) -> str:
-        return f"<moetrace.Request {self.number}>"
-
-    def end(self, generated_tokens: Optional[int] = None, status: str = "stop") -> None:
-        """Ends the request. A second call is ignored.
-
-        generated_tokens: 0 or more; None: unknown. status: such as "stop", "length" or "cancelled",
-        at most 31 bytes of UTF-8.
-        """
-        self._producer._end_request(self.number, generated_tokens, status)
 
 
 class Producer:
@@ -184,41 +120,7 @@ class Producer:
             self._open(given)
 
     def _open(self, given: dict[str, Any]) -> None:
-        options = _library.Options()
-        self._library.moetrace_options_init(ctypes.byref(options), ctypes.sizeof(options))
-        if given["layers"] is not None and not isinstance(given["layers"], str):
-            given["layers"] = ",".join(map(str, sorted(given["layers"])))
-        if given["device"] is None:
-            given["device"] = "cpu" if self._cuda_device is None else "cuda"
-        for name in _TEXTS:
-            if given[name] is not None:
-                setattr(options, name, given[name].encode())
-        options.notes = "\n".join(" ".join(note.split()) for note in given["notes"]).encode()
-        for name in (
-            "num_layers",
-            "num_experts",
-            "top_k",
-            "router_renormalized",
-            "router_scaling",
-            "router_biased",
-            "router_groups",
-            "router_topk_groups",
-            "rank",
-            "world_size",
-            "tp_rank",
-            "dp_rank",
-            "pp_rank",
-            "ep_rank",
-            "sample_every",
-            "ring_mb",
-            "cuda_device",
-        ):
-            if given[name] is not None:
-                setattr(options, name, given[name])
-        if given["seed"] is not None:
-            options.has_seed, options.seed = 1, given["seed"]
-        if given["moe_layers"] is not None:
-            options.moe_layers = ctypes.pointer(_layer_mask(given["moe_layers"]))
+        options = options_of(given)
         why = ctypes.create_string_buffer(_library.ERROR_BYTES)
         self._pointer = self._library.moetrace_open(ctypes.byref(options), why, len(why))
         if not self._pointer:
@@ -245,9 +147,9 @@ class Producer:
         """
         number = self._library.moetrace_request_begin(
             self._pointer,
-            _text("request: id", id),
-            _tokens("request: prompt_tokens", prompt_tokens),
-            _tokens("request: cached_tokens", cached_tokens),
+            _arguments.text("request: id", id),
+            _arguments.tokens("request: prompt_tokens", prompt_tokens),
+            _arguments.tokens("request: cached_tokens", cached_tokens),
         )
         return Request(self, number)
 
@@ -255,8 +157,8 @@ class Producer:
         self._library.moetrace_request_end(
             self._pointer,
             number,
-            _tokens("end: generated_tokens", generated_tokens),
-            _text("end: status", status),
+            _arguments.tokens("end: generated_tokens", generated_tokens),
+            _arguments.text("end: status", status),
         )
 
     def step(self, rows: int, spans: Sequence[tuple] = (), stream: Any = None) -> bool:
@@ -272,9 +174,9 @@ class Producer:
         TypeError or ValueError, with one line, for a wrong number, span or request.
         """
         started = time.perf_counter_ns()
-        if type(rows) is not int or not 0 <= rows <= _MOST_U32:
-            rows = _number("step: rows", rows, _MOST_U32)
-        array, count = _span_array(spans)
+        if type(rows) is not int or not 0 <= rows <= _arguments.MOST_U32:
+            rows = _arguments.number("step: rows", rows, _arguments.MOST_U32)
+        array, count = span_array(spans)
         if self._cuda_device is None:
             self._announce_ns += time.perf_counter_ns() - started
             return bool(self._library.moetrace_step_begin(self._pointer, rows, array, count))
@@ -322,23 +224,8 @@ class Producer:
             return
         started = time.perf_counter_ns()
         if type(layer) is not int or not 0 <= layer < self._num_layers:
-            layer = _number("record: layer", layer, self._num_layers - 1)
-        i = _tensors.view_of("ids", ids, _library.ID_TYPES, self._top_k)
-        w = (
-            None
-            if weights is None
-            else _tensors.view_of("weights", weights, _library.WEIGHT_TYPES, self._top_k)
-        )
-        if w is not None and w.rows != i.rows:
-            raise ValueError(
-                f"record: ids has {i.rows} rows and weights {w.rows}; they must have the same"
-            )
-        for what, array in (("ids", i), ("weights", w)):
-            if array is not None and array.cuda_device != self._cuda_device:
-                raise TypeError(
-                    f"record: {what} is {_place(array.cuda_device)}, but the producer was opened "
-                    f"for arrays {_place(self._cuda_device)}"
-                )
+            layer = _arguments.number("record: layer", layer, self._num_layers - 1)
+        i, w = _tensors.views_of(ids, weights, self._top_k, self._cuda_device)
         routing = (layer, i.address, i.type, w.address if w else None, w.type if w else 0, i.rows)
         if self._cuda_device is None:
             self._hook_ns += time.perf_counter_ns() - started
@@ -441,111 +328,3 @@ class Producer:
 
     def __exit__(self, *error: Any) -> None:
         self.close()
-
-
-_span_dtype: Any = None  # a dtype that is equal to SPAN_FIELDS: comparing objects is faster
-
-
-def _span_array(spans: Any) -> tuple[Any, int]:
-    """`spans` as the C API takes them, and their number. A numpy array is not copied."""
-    global _span_dtype
-    if hasattr(spans, "dtype"):
-        if spans.dtype is not _span_dtype or not spans.flags.c_contiguous:
-            if spans.dtype != SPAN_FIELDS or not spans.flags.c_contiguous:
-                raise ValueError(
-                    f"step: spans has dtype {spans.dtype}; it must be contiguous, with the fields "
-                    "SPAN_FIELDS"
-                )
-            _span_dtype = spans.dtype
-        return spans.ctypes.data, len(spans)
-    try:
-        array = _filled(spans)
-    except (TypeError, ValueError):
-        array = _filled(_checked_spans(spans))
-    return array, len(array)
-
-
-def _filled(spans: Sequence[tuple]) -> Any:
-    array = (_library.Span * len(spans))()
-    for entry, (request, first_position, first_row, span_rows) in zip(array, spans):
-        entry.request = request.number if isinstance(request, Request) else request
-        entry.first_position, entry.first_row, entry.rows = first_position, first_row, span_rows
-    return array
-
-
-def _checked_spans(spans: Any) -> list[tuple]:
-    """`spans` with plain ints. Raises TypeError or ValueError for what can't be one."""
-    try:
-        spans = [tuple(span) for span in spans]
-    except TypeError:
-        raise TypeError(
-            f"step: spans is {_shown(spans)}; "
-            "give a list of (request, first position, first row, rows)"
-        ) from None
-    for n, span in enumerate(spans):
-        if len(span) != 4:
-            raise TypeError(
-                f"step: span {n} is {_shown(span)}; give (request, first position, first row, rows)"
-            )
-        request, first_position, first_row, rows = span
-        if isinstance(request, Request):
-            number = request.number
-        else:
-            number = _number(
-                f"step: the request of span {n}",
-                request,
-                _MOST_U64,
-                "what Producer.request gave, or its number",
-            )
-        if first_position is None:
-            position = _library.UNKNOWN_POSITION
-        else:
-            position = _number(
-                f"step: the first position of span {n}", first_position, _MOST_U64 - 1
-            )
-        spans[n] = (
-            number,
-            position,
-            _number(f"step: the first row of span {n}", first_row, _MOST_U32),
-            _number(f"step: the rows of span {n}", rows, _MOST_U32),
-        )
-    return spans
-
-
-def _layer_mask(layers: Iterable[int]) -> _library.LayerMask:
-    mask = _library.LayerMask()
-    for layer in layers:
-        if not 0 <= layer < 256:
-            raise ValueError(f"moe_layers: {layer} is not a layer; expected 0 to 255")
-        mask.words[layer // 64] |= 1 << layer % 64
-    return mask
-
-
-def _tokens(what: str, count: Optional[int]) -> int:
-    return _library.UNKNOWN_TOKENS if count is None else _number(what, count, _MOST_U32)
-
-
-def _text(what: str, value: Any) -> bytes:
-    if not isinstance(value, str):
-        raise TypeError(f"{what} is {_shown(value)}; give a str")
-    return value.encode()
-
-
-def _number(what: str, value: Any, most: int, give: str = "an integer") -> int:
-    """`value` as an int from 0 to `most`. Raises TypeError or ValueError."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{what} is {_shown(value)}; give {give}") from None
-    if not 0 <= number <= most:
-        raise ValueError(f"{what} is {number}; it must be from 0 to {most}")
-    return number
-
-
-def _shown(value: Any) -> str:
-    """`value` in one short line."""
-    return " ".join(reprlib.repr(value).split())
-
-
-def _place(cuda_device: Optional[int]) -> str:
-    return "in host memory" if cuda_device is None else f"on GPU {cuda_device}"

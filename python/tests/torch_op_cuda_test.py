@@ -7,8 +7,8 @@ Needs PyTorch with CUDA.
 Exit code 77 and one line if there is no GPU.
 """
 
-import ctypes
 import os
+import pathlib
 import sys
 import tempfile
 import unittest
@@ -22,63 +22,14 @@ if not torch.cuda.is_available():
     print("torch_op_cuda_test: skipped; found no GPU")
     sys.exit(77)
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import moetrace  # noqa: E402  (in the folder just named)
+
 LIBRARY = sys.argv.pop(1)
 torch.ops.load_library(LIBRARY)
-moetrace = ctypes.CDLL(LIBRARY)  # it contains the C API too
+os.environ["MOETRACE_LIBRARY"] = LIBRARY  # it contains the C API too
 
 EXPERTS, TOP_K, HIDDEN, LAYERS = 16, 4, 64, 3
-
-
-class Options(ctypes.Structure):
-    """The first fields of moetrace_options, as an older caller knows them."""
-
-    _fields_ = [
-        ("size", ctypes.c_size_t),
-        ("directory", ctypes.c_char_p),
-        ("session", ctypes.c_char_p),
-        ("ring_mb", ctypes.c_double),
-        ("num_layers", ctypes.c_uint32),
-        ("num_experts", ctypes.c_uint32),
-        ("top_k", ctypes.c_uint32),
-        ("moe_layers", ctypes.c_void_p),
-        ("layers", ctypes.c_char_p),
-        ("sample_every", ctypes.c_int64),
-        ("strings", ctypes.c_char_p * 6),
-        ("has_seed", ctypes.c_int),
-        ("seed", ctypes.c_int64),
-        ("router_score", ctypes.c_char_p),
-        ("router_renormalized", ctypes.c_int),
-        ("router_scaling", ctypes.c_double),
-        ("ranks", ctypes.c_uint32 * 6),
-        ("cuda_device", ctypes.c_int32),
-    ]
-
-
-class Totals(ctypes.Structure):
-    _fields_ = [
-        ("size", ctypes.c_size_t),
-        ("steps", ctypes.c_uint64),
-        ("attempted", ctypes.c_uint64),
-        ("recorded", ctypes.c_uint64),
-        ("dropped", ctypes.c_uint64),
-    ]
-
-
-moetrace.moetrace_open.restype = ctypes.c_void_p
-moetrace.moetrace_failure.restype = ctypes.c_char_p
-for function in ("close", "get_totals", "step_begin_cuda", "failure"):
-    getattr(moetrace, f"moetrace_{function}").argtypes = {
-        "close": [ctypes.c_void_p],
-        "get_totals": [ctypes.c_void_p, ctypes.c_void_p],
-        "step_begin_cuda": [
-            ctypes.c_void_p,
-            ctypes.c_void_p,
-            ctypes.c_uint32,
-            ctypes.c_void_p,
-            ctypes.c_size_t,
-        ],
-        "failure": [ctypes.c_void_p],
-    }[function]
 
 
 class Moe(torch.nn.Module):
@@ -109,41 +60,31 @@ class TorchOpCuda(unittest.TestCase):
         torch.manual_seed(1)
         self.folder = tempfile.TemporaryDirectory(prefix="moetrace-test.", dir="/dev/shm")
         self.addCleanup(self.folder.cleanup)
-        options = Options()
-        moetrace.moetrace_options_init(
-            ctypes.byref(options), ctypes.c_size_t(ctypes.sizeof(options))
+        self.producer = moetrace.Producer(
+            num_layers=LAYERS,
+            num_experts=EXPERTS,
+            top_k=TOP_K,
+            ring_mb=16,
+            directory=self.folder.name,
+            session="op-test",
+            layers="all",
+            sample_every=1,
+            cuda_device=0,
         )
-        options.directory, options.session = self.folder.name.encode(), b"op-test"
-        options.ring_mb, options.layers, options.sample_every = 16, b"all", 1
-        options.num_layers, options.num_experts, options.top_k, options.cuda_device = (
-            LAYERS,
-            EXPERTS,
-            TOP_K,
-            0,
-        )
-        why = ctypes.create_string_buffer(256)
-        self.producer = moetrace.moetrace_open(ctypes.byref(options), why, ctypes.c_size_t(256))
-        self.assertTrue(self.producer, why.value)
-        self.addCleanup(moetrace.moetrace_close, self.producer)
+        self.addCleanup(self.producer.close)
         self.x = torch.randn(8, HIDDEN, device="cuda")
 
     def model(self, branch, producer=None):
         torch.manual_seed(2)
-        producer = self.producer if producer is None else producer
+        producer = self.producer._pointer if producer is None else producer
         return torch.nn.Sequential(
             *(Moe(layer, producer, branch) for layer in range(LAYERS))
         ).requires_grad_(False)
 
-    def announce(self, rows):
-        stream = torch.cuda.current_stream().cuda_stream
-        return moetrace.moetrace_step_begin_cuda(self.producer, stream, rows, None, 0)
-
     def totals(self):
         torch.cuda.synchronize()
-        self.assertIsNone(moetrace.moetrace_failure(self.producer))
-        totals = Totals(size=ctypes.sizeof(Totals))
-        moetrace.moetrace_get_totals(self.producer, ctypes.byref(totals))
-        return totals.recorded, totals.dropped
+        self.assertIsNone(self.producer.failure)
+        return self.producer.totals.recorded, self.producer.totals.dropped
 
     def test_eager_gives_the_same_values_and_records(self):
         expected = self.model(False, producer=0)(self.x)
@@ -152,7 +93,7 @@ class TorchOpCuda(unittest.TestCase):
                 before, _ = self.totals()
                 self.model(branch)(self.x)  # not announced
                 self.assertEqual(self.totals(), (before, 0))
-                self.announce(5)
+                self.producer.step(5)
                 out = self.model(branch)(self.x)
                 self.assertEqual(self.totals(), (before + 5 * LAYERS, 0))
                 self.assertTrue(torch.equal(out, expected))
@@ -172,7 +113,7 @@ class TorchOpCuda(unittest.TestCase):
                 graph.replay()  # not announced
                 self.assertEqual(self.totals(), (before, 0))
                 for n in range(1000):
-                    self.announce(1 + n % 8)
+                    self.producer.step(1 + n % 8)
                     graph.replay()
                 rows = sum(1 + n % 8 for n in range(1000)) * LAYERS
                 self.assertEqual(self.totals(), (before + rows, 0))
@@ -189,7 +130,7 @@ class TorchOpCuda(unittest.TestCase):
                         model(self.x)
                     before, _ = self.totals()
                     for _ in range(50):
-                        self.announce(8)
+                        self.producer.step(8)
                         out = model(self.x)
                     self.assertEqual(self.totals(), (before + 50 * 8 * LAYERS, 0))
                     self.assertTrue(torch.allclose(out, expected, atol=1e-4))
