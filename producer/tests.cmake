@@ -19,6 +19,7 @@ endif()
 # works.
 add_executable(moetrace-hook-bench hook_bench.cpp hook_bench_rivals.cpp)
 find_package(nlohmann_json REQUIRED)
+moetrace_unoptimized(moetrace-hook-bench)
 target_link_libraries(moetrace-hook-bench PRIVATE moetrace_producer moetrace_flags nlohmann_json::nlohmann_json)
 add_test(NAME hook_bench.works COMMAND moetrace-hook-bench --quick)
 

@@ -19,8 +19,8 @@
 namespace moetrace::trace {
 namespace {
 
-const std::string kMeta = R"({"type": "meta", "top_k": 2, "num_experts": 8})"
-                          "\n";
+const std::string kPackedMeta = R"({"type": "meta", "top_k": 2, "num_experts": 8})"
+                                "\n";
 
 std::string rows(int count) {
   std::string text;
@@ -77,25 +77,25 @@ INSTANTIATE_TEST_SUITE_P(Gzip, PackedTest, testing::Values(&gzip));
 INSTANTIATE_TEST_SUITE_P(Zstd, PackedTest, testing::Values(&zstd));
 
 TEST_P(PackedTest, IsReadWhateverItsName) {
-  EXPECT_EQ(read(pack(kMeta + rows(20000))), "20000 rows");
+  EXPECT_EQ(read(pack(kPackedMeta + rows(20000))), "20000 rows");
   EXPECT_EQ(
       read(pack("")),
       "not a trace: it is empty; wait until its collector has written to it, or give another file");
   EXPECT_EQ(read(pack("nonsense\n")).substr(0, 52),
             "not a trace: its first line is not a JSON object; gi");
-  EXPECT_EQ(read(pack(kMeta) + pack(rows(2)) + pack("") + pack(rows(3))),
+  EXPECT_EQ(read(pack(kPackedMeta) + pack(rows(2)) + pack("") + pack(rows(3))),
             "5 rows");  // cat a.gz b.gz
-  EXPECT_EQ(read(pack(pack(kMeta))),
+  EXPECT_EQ(read(pack(pack(kPackedMeta))),
             "not a trace: it is compressed twice; unpack it once: gzip -dk FILE, or zstd -dk FILE");
-  EXPECT_NE(read(pack(kMeta + "nonsense\n")).find("FILE | sed -n 2p"), std::string::npos);
+  EXPECT_NE(read(pack(kPackedMeta + "nonsense\n")).find("FILE | sed -n 2p"), std::string::npos);
 }
 
 TEST_P(PackedTest, CutAnywhere) {
-  const std::string text = kMeta + rows(300);
+  const std::string text = kPackedMeta + rows(300);
   const std::string packed = pack(text);
   for (size_t size = 0; size < packed.size(); ++size) {
     const std::string said = read(packed.substr(0, size));
-    if (size < kMeta.size() / 2) continue;  // perhaps nothing of the text
+    if (size < kPackedMeta.size() / 2) continue;  // perhaps nothing of the text
     EXPECT_TRUE(said.find("the compressed data end early") != std::string::npos ||
                 said.starts_with("not a trace") || said.starts_with("line 1: unfinished"))
         << size << ": " << said;
@@ -103,7 +103,7 @@ TEST_P(PackedTest, CutAnywhere) {
 }
 
 TEST_P(PackedTest, DamagedAnywhere) {
-  const std::string packed = pack(kMeta + rows(300));
+  const std::string packed = pack(kPackedMeta + rows(300));
   for (size_t at = 0; at < packed.size(); ++at) {
     std::string bytes = packed;
     bytes[at] = static_cast<char>(bytes[at] ^ 0x55);
@@ -116,7 +116,7 @@ TEST_P(PackedTest, DamagedAnywhere) {
 // A line of 256 MB in 256 kB.
 TEST_P(PackedTest, BombsTakeBoundedMemory) {
   const std::string megabytes = pack(std::string(16 << 20, ' '));
-  std::string bomb = pack(kMeta);
+  std::string bomb = pack(kPackedMeta);
   for (int n = 0; n < 16; ++n) bomb += megabytes;
   struct rusage before {};
   ::getrusage(RUSAGE_SELF, &before);
@@ -127,7 +127,7 @@ TEST_P(PackedTest, BombsTakeBoundedMemory) {
 }
 
 TEST_P(PackedTest, OfAPipe) {
-  const std::string packed = pack(kMeta + rows(3000));
+  const std::string packed = pack(kPackedMeta + rows(3000));
   int ends[2];
   ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
   std::thread writer([&] {
@@ -143,7 +143,7 @@ TEST_P(PackedTest, OfAPipe) {
 }
 
 TEST_P(PackedTest, ThroughTheCApi) {
-  const std::string text = kMeta + rows(5000);
+  const std::string text = kPackedMeta + rows(5000);
   const std::string packed = pack(text);
   const int fd = ::open(folder_.write("t", packed).c_str(), O_RDONLY | O_CLOEXEC);
   EXPECT_EQ(moetrace_reader_is_packed(packed.data(), 4), 1);

@@ -10,7 +10,7 @@
 
 namespace {
 
-const std::string kMeta =
+const std::string kLinesMeta =
     R"({"type":"meta","layers_logged":[0,2],"top_k":2,"num_experts":8,"schema":"moetrace/1","trace_id":"t","num_layers":256})"
     "\n";
 const std::string kBase =
@@ -39,7 +39,7 @@ const std::string kRequestEnd =
 const std::string kEnd =
     R"({"type":"end","attempted":5,"delivered":1,"filtered":0,"dropped":3,"torn":1,"status":"continued","cost":{"announce_ns":21,"hook_ns":null},"open":17})"
     "\n";
-const std::string kAll = kMeta + kBase + kRequest + kStep + kRoute + kLoss + kTorn +
+const std::string kAll = kLinesMeta + kBase + kRequest + kStep + kRoute + kLoss + kTorn +
                          "{\"type\":\"later\",\"x\":1}\n" + kControl + kRequestEnd + kEnd;
 constexpr uint32_t kEveryKind = 0xFF;
 
@@ -72,7 +72,7 @@ TEST_F(Lines, EveryKindWithAllItsNumbers) {
 
   const auto& base = lines_[0];
   EXPECT_EQ(base.kind, MOETRACE_READER_BASE);
-  EXPECT_EQ(base.place.byte, kMeta.size());
+  EXPECT_EQ(base.place.byte, kLinesMeta.size());
   EXPECT_EQ(base.place.line, 2U);
   EXPECT_EQ(base.part, -1);
   EXPECT_EQ(base.seq, 7);
@@ -180,10 +180,10 @@ TEST_F(Lines, CountsWhatTheRowsSay) {
 }
 
 TEST_F(Lines, TheLastLineMayLackItsNewline) {
-  const std::string text = kMeta + kTorn.substr(0, kTorn.size() - 1);
-  EXPECT_EQ(read(text), static_cast<int64_t>(kMeta.size()));
+  const std::string text = kLinesMeta + kTorn.substr(0, kTorn.size() - 1);
+  EXPECT_EQ(read(text), static_cast<int64_t>(kLinesMeta.size()));
   EXPECT_EQ(lines_.size(), 0U);
-  EXPECT_EQ(read(text.substr(kMeta.size()), kEveryKind, 16, true),
+  EXPECT_EQ(read(text.substr(kLinesMeta.size()), kEveryKind, 16, true),
             static_cast<int64_t>(kTorn.size()) - 1);
   ASSERT_EQ(lines_.size(), 1U);
   EXPECT_EQ(lines_[0].count, 2);
@@ -214,13 +214,14 @@ TEST_F(Lines, TheSizeOfALineIsTheCallers) {
 }
 
 TEST_F(Lines, ANumberThatDoesNotFitIsRefused) {
-  const std::string text = kMeta + R"({"type":"torn","first_seq":18446744073709551615,"count":1})";
+  const std::string text =
+      kLinesMeta + R"({"type":"torn","first_seq":18446744073709551615,"count":1})";
   EXPECT_EQ(read(text + "\n"), -1);
   EXPECT_STREQ(moetrace_reader_error(reader_.get()), "line 2: a number is 2^63 or larger");
 }
 
 TEST_F(Lines, ALineThatIsWrong) {
-  EXPECT_EQ(read(kMeta + kTorn +
+  EXPECT_EQ(read(kLinesMeta + kTorn +
                  R"({"type":"control","layers":[0],"sample_every":1,)"
                  R"("from_step":1,"enabled":1,"event":2})"
                  "\n"),

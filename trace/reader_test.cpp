@@ -13,7 +13,7 @@ namespace {
 
 using Strings = std::vector<std::string>;
 
-const std::string kMeta =
+const std::string kTwoLayers =
     R"({"type":"meta","layers_logged":[0,2],"top_k":2,"num_experts":8,"schema":"moetrace/1","trace_id":"t","num_layers":3})";
 const std::string kPlainMeta = R"({"type": "meta", "layers_logged": [0, 2], "top_k": 2})";
 
@@ -105,7 +105,7 @@ std::string name_of(const moetrace_reader_request& request) {
 }
 
 TEST(Reader, FillsColumns) {
-  Reader reader(kMeta);
+  Reader reader(kTwoLayers);
   const std::string text = route(4, 7, 2) + route(9, 0, 0, "[null,7]", "[null,1]");
   EXPECT_EQ(reader.read(text), text.size());
   ASSERT_EQ(reader.rows_.count, 2U);
@@ -122,18 +122,18 @@ TEST(Reader, FillsColumns) {
 }
 
 TEST(Reader, TakesWholeLinesAndNoMoreThanThereIsRoom) {
-  Reader reader(kMeta, 3);
+  Reader reader(kTwoLayers, 3);
   const std::string line = route(0, 0, 0);
   EXPECT_EQ(reader.read(line + line.substr(0, 30)), line.size());
   EXPECT_EQ(reader.read(line + line + line), 2 * line.size());
   EXPECT_EQ(reader.rows_.count, 3U);
   EXPECT_EQ(reader.read(line), 0);
   EXPECT_EQ(reader.place_.line, 5U);
-  EXPECT_EQ(reader.place_.byte, kMeta.size() + 1 + 3 * line.size());
+  EXPECT_EQ(reader.place_.byte, kTwoLayers.size() + 1 + 3 * line.size());
 }
 
 TEST(Reader, KnowsRequestsByTheirNumber) {
-  Reader reader(kMeta);
+  Reader reader(kTwoLayers);
   const std::string text =
       R"({"type":"request","req_id":"same","prompt_tokens":3,"cached_tokens":1,"request":0,"event":0})"
       "\n" +
@@ -155,9 +155,9 @@ TEST(Reader, KnowsRequestsByTheirNumber) {
   EXPECT_EQ(by_rows.rows, 2);
   EXPECT_EQ(by_rows.positions, 10);
   EXPECT_EQ(by_rows.first.line, 3U);
-  EXPECT_EQ(
-      by_rows.end_byte,
-      kMeta.size() + 1 + text.find(R"({"type":"request","req_id":"same","prompt_tokens":null)"));
+  EXPECT_EQ(by_rows.end_byte,
+            kTwoLayers.size() + 1 +
+                text.find(R"({"type":"request","req_id":"same","prompt_tokens":null)"));
   const auto second = reader.request(2);
   EXPECT_EQ(second.number, 1);
   EXPECT_EQ(second.prompt_tokens, -1);
@@ -165,7 +165,7 @@ TEST(Reader, KnowsRequestsByTheirNumber) {
 }
 
 TEST(Reader, CountsEachLineOnceHoweverOftenItIsRead) {
-  Reader reader(kMeta);
+  Reader reader(kTwoLayers);
   const std::string one = route(0, 0, 2);
   const auto start = reader.place_;
   reader.look(one);
@@ -182,7 +182,7 @@ TEST(Reader, CountsEachLineOnceHoweverOftenItIsRead) {
 }
 
 TEST(Reader, GivesTheRowsOfOneRequest) {
-  Reader reader(kMeta);
+  Reader reader(kTwoLayers);
   reader.read(route(1, 0, 0) + route(2, 1, 0) + route(1, 2, 0), 1);
   ASSERT_EQ(reader.rows_.count, 2U);
   EXPECT_EQ(reader.token_idx_[1], 2);
@@ -221,7 +221,7 @@ TEST(Reader, ReadsAgainWhatWasBeforeAMetaLineThatContradictsIt) {
 }
 
 TEST(Reader, KeepsTheEnd) {
-  Reader reader(kMeta);
+  Reader reader(kTwoLayers);
   size_t bytes = 1;
   EXPECT_EQ(moetrace_reader_end(reader.get(), &bytes), nullptr);
   const std::string end =
@@ -234,9 +234,9 @@ TEST(Reader, KeepsTheEnd) {
 
 TEST(Reader, SaysWhatIsWrongAndWhere) {
   EXPECT_EQ(Reader("nonsense").why_, "line 1: not a meta line");
-  EXPECT_EQ(Reader(kMeta, 1, 9).why_, "line 1: the trace has 8 experts, not 9");
+  EXPECT_EQ(Reader(kTwoLayers, 1, 9).why_, "line 1: the trace has 8 experts, not 9");
 
-  Reader reader(kMeta);
+  Reader reader(kTwoLayers);
   const std::string good = route(0, 0, 0);
   EXPECT_EQ(reader.error(good + route(0, 0, 0, "[8,0]")),
             "line 3: expert id 8 is out of range (0 to 7)");
@@ -247,7 +247,7 @@ TEST(Reader, SaysWhatIsWrongAndWhere) {
   EXPECT_EQ(reader.error(std::string(9, '\0') + "\n"),
             "line 3: not JSON: invalid UTF-8 or a control character");
   EXPECT_EQ(reader.error(route(INT64_MAX, 0, 0)), "line 3: a number is 2^63 - 1 or larger");
-  EXPECT_EQ(reader.error(kMeta + "\n"), "line 3: a second trace begins here");
+  EXPECT_EQ(reader.error(kTwoLayers + "\n"), "line 3: a second trace begins here");
   EXPECT_EQ(reader.error(good.substr(0, 60) + "\n"),
             "line 3: not JSON: the line ends in the middle");
   EXPECT_EQ(reader.error(std::string((16 << 20) + 1, ' ')),

@@ -15,7 +15,7 @@ target_link_libraries(moetrace_engine_cuda
 add_executable(moetrace-decode-bench cuda/decode_bench.cpp cuda/json_lines_hook.cpp)
 target_link_libraries(moetrace-decode-bench PRIVATE moetrace_engine_cuda moetrace_flags CLI11::CLI11)
 # As moetrace-engine.
-target_compile_options(moetrace-decode-bench PRIVATE $<$<CONFIG:Release>:-O1>)
+target_compile_options(moetrace-decode-bench PRIVATE $<IF:$<CONFIG:Release>,-O1,-O0>)
 
 if(MOETRACE_TESTS)
   add_executable(moetrace-engine-cuda-test
@@ -24,7 +24,7 @@ if(MOETRACE_TESTS)
     MOETRACE_ENGINE_TESTDATA="${CMAKE_CURRENT_SOURCE_DIR}/testdata")
   target_link_libraries(moetrace-engine-cuda-test
     PRIVATE moetrace_engine_cuda moetrace_flags GTest::gtest)
-  target_compile_options(moetrace-engine-cuda-test PRIVATE $<$<CONFIG:Release>:-O1>)
+  target_compile_options(moetrace-engine-cuda-test PRIVATE $<IF:$<CONFIG:Release>,-O1,-O0>)
   # Without a GPU the program exits with 77, and CTest counts it as skipped.
   add_test(NAME gpu.engine COMMAND moetrace-engine-cuda-test)
   set_tests_properties(gpu.engine PROPERTIES LABELS gpu SKIP_RETURN_CODE 77 TIMEOUT 300)

@@ -4,6 +4,7 @@ add_executable(moetrace-cuda-hook-test cuda/cuda_test_main.cpp cuda/cuda_record_
                                        cuda/cuda_capi_test.cpp cuda/cuda_deferred_test.cpp
                                        cuda/cuda_limits_test.cpp)
 target_link_libraries(moetrace-cuda-hook-test PRIVATE moetrace_producer moetrace_flags CUDA::cudart_static GTest::gtest)
+moetrace_unoptimized(moetrace-cuda-hook-test)
 # Without a GPU the program exits with 77, and CTest counts it as skipped.
 add_test(NAME gpu.hook COMMAND moetrace-cuda-hook-test)
 set_tests_properties(gpu.hook PROPERTIES LABELS gpu SKIP_RETURN_CODE 77)
