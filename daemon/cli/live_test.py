@@ -444,7 +444,7 @@ class LiveTest(CliTest):
         daemon.communicate(timeout=60)
         self.assertEqual(daemon.returncode, 0)
 
-    def test_tail_sees_a_socket_that_nobody_serves(self):
+    def test_tail_sees_a_socket_without_a_server(self):
         self.env["MOETRACE_SESSION"] = "live"
         daemon = self.start("moetraced", "--output", "out.jsonl")
         self.wait_for(lambda: os.path.exists(self.path("moetrace/live.endpoint")), "the endpoint")
