@@ -9,19 +9,13 @@ import ctypes
 import gc
 import itertools
 import os
-import pathlib
-import sys
 import types
 import unittest
 
+import moetrace
 import numpy
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "daemon/testing"))
-import harness  # noqa: E402  (in the folder just named)
-import moetrace  # noqa: E402
-from moetrace.recording import _library  # noqa: E402
-
-LAYERS, EXPERTS, TOP_K = 3, 60, 4
+from moetrace.recording import _library
+from producer_case import EXPERTS, LAYERS, TOP_K, harness, open_producer
 
 
 class OnGpu:
@@ -56,21 +50,7 @@ class CudaProducer(harness.Case):
         harness.Collector(self, "--output-dir", self.traces)
 
     def producer(self, **options):
-        producer = moetrace.Producer(
-            num_layers=LAYERS,
-            num_experts=EXPERTS,
-            top_k=TOP_K,
-            ring_mb=4,
-            directory=str(self.rings),
-            session=self.session,
-            layers="all",
-            sample_every=1,
-            cuda_device=0,
-            device="cuda",
-            **options,
-        )
-        self.addCleanup(producer.close)
-        return producer
+        return open_producer(self, cuda_device=0, device="cuda", **options)
 
     def synchronize(self):
         self.assertEqual(LIBRARY.cudaDeviceSynchronize(), 0)

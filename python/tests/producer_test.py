@@ -6,17 +6,11 @@ PYTHONPATH.
 
 import json
 import os
-import pathlib
-import sys
 import unittest
 
+import moetrace
 import numpy
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "daemon/testing"))
-import harness  # noqa: E402  (in the folder just named)
-import moetrace  # noqa: E402
-
-LAYERS, EXPERTS, TOP_K = 3, 60, 4
+from producer_case import EXPERTS, LAYERS, TOP_K, harness, open_producer
 
 
 class ProducerTest(harness.Case):
@@ -25,20 +19,7 @@ class ProducerTest(harness.Case):
         self.random = numpy.random.default_rng(7)
 
     def open(self, **options):
-        options = {
-            "num_layers": LAYERS,
-            "num_experts": EXPERTS,
-            "top_k": TOP_K,
-            "ring_mb": 4,
-            "directory": str(self.rings),
-            "session": self.session,
-            "layers": "all",
-            "sample_every": 1,
-            **options,
-        }
-        producer = moetrace.Producer(**options)
-        self.addCleanup(producer.close)
-        return producer
+        return open_producer(self, **options)
 
     def routing(self, rows, id_type="int64", weight_type="float32"):
         ids = numpy.stack([self.random.permutation(EXPERTS)[:TOP_K] for _ in range(rows)])

@@ -10,29 +10,15 @@ import unittest
 
 import moetrace
 import numpy
+from producer_case import EXPERTS, LAYERS, TOP_K, open_producer
 from reading_case import Case, harness
-
-LAYERS, EXPERTS, TOP_K = 3, 60, 4
 
 
 class Collected(Case):
     """Traces of a producer and a collector."""
 
     def producer(self, **options):
-        options = {
-            "num_layers": LAYERS,
-            "num_experts": EXPERTS,
-            "top_k": TOP_K,
-            "ring_mb": 4,
-            "directory": str(self.rings),
-            "session": self.session,
-            "layers": "all",
-            "sample_every": 1,
-            **options,
-        }
-        producer = moetrace.Producer(**options)
-        self.addCleanup(producer.close)
-        return producer
+        return open_producer(self, **options)
 
     def run_pass(self, producer, spans, layers=range(LAYERS), weights=True):
         """A pass of (request, position, rows); what was given: {(request number, position, layer):
