@@ -149,9 +149,9 @@ class Command(unittest.TestCase):
         )
         self.expect_failure(compared, 1)
 
-    def test_says_once_that_nobody_collects(self):
+    def test_says_once_that_no_collector_is_attached(self):
         result = self.generate(
-            MOETRACE="1", MOETRACE_DIR=str(self.model), MOETRACE_SESSION="nobodys"
+            MOETRACE="1", MOETRACE_DIR=str(self.model), MOETRACE_SESSION="uncollected"
         )
         self.assertEqual(result.returncode, 0, result.stderr)
         first, last = result.stderr.decode().splitlines()
@@ -159,7 +159,7 @@ class Command(unittest.TestCase):
             first,
             r"\Amoetrace-engine: no collector serves this trace yet: "
             r"the ring keeps the first \d+ records; "
-            rf"start moetraced --session nobodys --directory {self.model}\Z",
+            rf"start moetraced --session uncollected --directory {self.model}\Z",
         )
         self.assertRegex(last, r", traced: \d+ records, 0 dropped\Z")
         with open(self.model / "moetrace.v1.served.0.collector", "w", encoding="ascii") as claim:

@@ -1,9 +1,13 @@
 // The C API: checks its arguments, completes options from older callers, and times the GPU's calls.
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdio>
 #include <cstring>
-#include <new>
+#include <exception>
+#include <memory>
+#include <string>
+#include <utility>
 
 #include "producer/clock.hpp"
 #include "producer/producer.h"
@@ -107,13 +111,16 @@ moetrace_producer* moetrace_open(const moetrace_options* options, char* error, s
       give_error(error, error_bytes, settings.error().message.c_str());
       return nullptr;
     }
-    auto producer = moetrace::RingProducer::open(*settings);
-    if (!producer) {
-      give_error(error, error_bytes, producer.error().message.c_str());
+    // First, because an open producer keeps its GPU memory until the process ends.
+    auto producer = std::make_unique<moetrace_producer>();
+    auto opened = moetrace::RingProducer::open(*settings);
+    if (!opened) {
+      give_error(error, error_bytes, opened.error().message.c_str());
       return nullptr;
     }
+    producer->impl = std::move(*opened);
     give_error(error, error_bytes, settings->warning.c_str());
-    return new moetrace_producer{std::move(*producer)};
+    return producer.release();
   } catch (const std::exception& failure) {
     give_error(error, error_bytes, failure.what());
     return nullptr;

@@ -19,12 +19,16 @@ class DeviceHook {
   // that stream, or by one kernel for many layers later.
   enum class Where { kBranch, kInLine, kDeferred };
 
-  // `device`: the GPU's ordinal. Its kernels write through the mapping of `map`: never unmap it,
-  // because captured graphs hold its addresses. kSystem if the GPU is missing or can't map the
-  // ring; kBadArgument if this build has no GPU code. After an error nothing stays allocated on the
-  // GPU.
+  // `device`: the GPU's ordinal. Its kernels write through the mapping of `map`: unmap it only
+  // after this hook's destruction, and never after keep(). kSystem if the GPU is missing or can't
+  // map the ring; kBadArgument if this build has no GPU code. After an error nothing stays
+  // allocated on the GPU.
   static Result<std::unique_ptr<DeviceHook>> open(const SegmentMap& map, int device);
+  // Frees what the hook has on the GPU, unless keep() was called.
   virtual ~DeviceHook() = default;
+  // Call it before the engine gets the hook. What it has on the GPU then stays until the process
+  // ends, because captured graphs hold its addresses.
+  virtual void keep() = 0;
 
   // Whether `stream` is being captured; true as well if CUDA can't tell.
   virtual bool captures(moetrace_cuda_stream stream) const = 0;

@@ -57,18 +57,17 @@ Result<std::unique_ptr<RingProducer>> RingProducer::open(const Settings& setting
   // Holds off forks until the guard knows the producer that owns the lock's descriptor.
   const std::lock_guard lock(guard.mutex);
   guard.producers.reserve(guard.producers.size() + 1);
+  auto segment =
+      ProducerSegment::build(settings.directory, settings.session, settings.header, settings.sizes);
+  if (!segment) return segment.error();
+  // After the segment: if anything below fails, the GPU lets go of the mappings first.
   std::unique_ptr<DeviceHook> device_hook;
-  const auto open_device = [&](const SegmentMap& map) -> std::optional<Error> {
-    auto opened = DeviceHook::open(map, settings.cuda_device);
+  if (settings.header.claimer == MOETRACE_CLAIMER_GPU) {
+    auto opened = DeviceHook::open(segment->map(), settings.cuda_device);
     if (!opened) return opened.error();
     device_hook = std::move(*opened);
-    return std::nullopt;
-  };
-  const bool gpu = settings.header.claimer == MOETRACE_CLAIMER_GPU;
-  auto segment =
-      ProducerSegment::create(settings.directory, settings.session, settings.header, settings.sizes,
-                              gpu ? open_device : ProducerSegment::Prepare());
-  if (!segment) return segment.error();
+  }
+  if (const auto failed = segment->publish()) return *failed;
   std::unique_ptr<RingProducer> producer(
       new RingProducer(settings, std::move(*segment), std::move(device_hook)));
   guard.producers.push_back(producer.get());
@@ -78,13 +77,18 @@ Result<std::unique_ptr<RingProducer>> RingProducer::open(const Settings& setting
 RingProducer::RingProducer(const Settings& settings, ProducerSegment segment,
                            std::unique_ptr<DeviceHook> device_hook)
     : segment_(std::move(segment)),
+      device_hook_(std::move(device_hook)),
       directory_(settings.directory),
       summary_(summarise(settings, segment_.name())),
       events_(map().event_ring(), map().header().event_slots),
       requests_(map(), events_),
       announcer_(map(), events_, requests_),
-      hook_(map()),
-      device_hook_(std::move(device_hook)) {}
+      hook_(map()) {
+  if (device_hook_ == nullptr) return;
+  // From here on the engine may capture graphs.
+  device_hook_->keep();
+  segment_.keep_mapped();
+}
 
 RingProducer::~RingProducer() {
   if (usable()) {

@@ -80,6 +80,8 @@ class RingProducer {
   friend struct ForkGuard;
 
   ProducerSegment segment_;
+  // nullptr if a CPU thread writes the ring. After segment_: it lets go of the mappings first.
+  std::unique_ptr<DeviceHook> device_hook_;
   const std::string directory_;
   const std::string summary_;
   std::string no_collector_;
@@ -87,7 +89,6 @@ class RingProducer {
   RequestTable requests_;
   Announcer announcer_;
   HostHook hook_;
-  std::unique_ptr<DeviceHook> device_hook_;
   // Without the host hook's time, which hook_ estimates itself.
   Cost cost_;
   bool forked_ = false;

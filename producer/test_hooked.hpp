@@ -30,6 +30,12 @@ struct Hooked : Bench {
     const std::uint64_t* table = map().counts();
     return {table, table + 24};
   }
+  // Of all layers and experts.
+  std::uint64_t counted() const {
+    std::uint64_t sum = 0;
+    for (const std::uint64_t count : counts()) sum += count;
+    return sum;
+  }
 };
 
 }  // namespace moetrace

@@ -1,20 +1,12 @@
 #include "shm/abandoned_files.hpp"
 
-#include <fstream>
-
 #include "shm/test_segment_files.hpp"
 
 namespace moetrace {
 namespace {
 
-constexpr const char* kId = "01234567-89ab-cdef-0123-456789abcdef";
-
-void touch(const std::string& path) {
-  std::ofstream(path) << "x";
-}
-
 TEST(RemoveAbandoned, TakesEveryHalfBuiltState) {
-  const SegmentName name{"default", kId};
+  const SegmentName name{"default", kTraceId};
   const std::string hidden = ".building.";
   const std::vector<std::vector<std::string>> left_behind = {
       {hidden + name.ctl_file()},
@@ -35,7 +27,7 @@ TEST(RemoveAbandoned, TakesEveryHalfBuiltState) {
 
 TEST(RemoveAbandoned, LeavesTheLivingAndTheWhole) {
   const TestDirectory directory;
-  const SegmentName name{"default", kId};
+  const SegmentName name{"default", kTraceId};
   const std::string ctl = directory.file(".building." + name.ctl_file());
   touch(ctl);
   touch(directory.file(".building." + name.ring_file()));

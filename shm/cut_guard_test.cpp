@@ -41,7 +41,8 @@ TEST(CutGuard, CutPagesAreZerosAndNoSignal) {
   EXPECT_EQ(first[0], 'M');
   EXPECT_EQ(first[8192], 0);
   EXPECT_EQ(first[bytes - 1], 0);
-  // Made whole again, what was read stays suspect; who has not touched it is none the worse.
+  // Restoring the length does not clear the reader that met the gap. Its neighbour never touched
+  // the gap, and stays intact.
   ASSERT_EQ(::truncate(ring.c_str(), static_cast<off_t>(bytes)), 0);
   EXPECT_FALSE(collector->intact());
   EXPECT_TRUE(neighbour->intact());

@@ -61,6 +61,10 @@ Result<UniqueFd> make_file(const std::string& path, std::uint64_t bytes, const R
   return fd;
 }
 
+std::string building_name(const std::string& file) {
+  return std::string(kBuildingPrefix) + file;
+}
+
 // A new trace id, and its .ctl under the hidden name, with the producer's lock held.
 struct LockedCtl {
   boost::uuids::uuid id;
@@ -86,7 +90,7 @@ Result<LockedCtl> make_locked_ctl(const std::string& directory, const std::strin
                    std::string("trace id: ") + error.what() + "; make /dev/urandom readable"};
     }
     ctl.name = {session, boost::uuids::to_string(ctl.id)};
-    path = directory + "/" + std::string(kBuildingPrefix) + ctl.name.ctl_file();
+    path = directory + "/" + building_name(ctl.name.ctl_file());
     auto fd = make_file(path, sizeof(moetrace_ctl), access, access.ctl_mode);
     if (!fd) {
       ::unlink(path.c_str());
@@ -108,20 +112,12 @@ Result<LockedCtl> make_locked_ctl(const std::string& directory, const std::strin
                path + ": removed by other processes in each of 16 tries; try again"};
 }
 
-// Unlinks half-built files; clear `files` once the segment is complete.
-struct Cleanup {
-  std::vector<std::string> files;
-  ~Cleanup() {
-    for (const std::string& file : files) ::unlink(file.c_str());
-  }
-};
-
 }  // namespace
 
-Result<ProducerSegment> ProducerSegment::create(const std::string& directory,
-                                                const std::string& session,
-                                                moetrace_ring_header header,
-                                                const SegmentSizes& sizes, const Prepare& prepare) {
+Result<ProducerSegment> ProducerSegment::build(const std::string& directory,
+                                               const std::string& session,
+                                               moetrace_ring_header header,
+                                               const SegmentSizes& sizes) {
   if (!is_session_name(session)) {
     return Error{
         ErrorCode::kBadArgument,
@@ -147,13 +143,10 @@ Result<ProducerSegment> ProducerSegment::create(const std::string& directory,
   ProducerSegment segment;
   segment.name_ = locked->name;
   segment.lock_ = std::move(locked->lock);
-  const std::string root = directory + "/";
-  const std::string ctl_path = root + segment.name_.ctl_file();
-  const std::string ring_path = root + segment.name_.ring_file();
+  segment.directory_ = directory;
   const std::string& hidden_ctl = locked->hidden_path;
-  const std::string hidden_ring = root + std::string(kBuildingPrefix) + segment.name_.ring_file();
-
-  Cleanup cleanup{{hidden_ring, hidden_ctl}};
+  const std::string hidden_ring = directory + "/" + building_name(segment.name_.ring_file());
+  segment.unpublished_.files = {hidden_ring, hidden_ctl};
   const auto ring_fd = make_file(hidden_ring, header.ring_bytes, access, access.ring_mode);
   if (!ring_fd) return ring_fd.error();
 
@@ -176,24 +169,40 @@ Result<ProducerSegment> ProducerSegment::create(const std::string& directory,
   std::memcpy(shared_ctl->trace_id, header.trace_id, sizeof header.trace_id);
   write_control(segment.map_, {true, header.sample_every, header.layers_logged});
   std::memcpy(segment.map_.ring_.get_address(), &header, sizeof header);
-
-  if (prepare) {
-    if (auto failed = prepare(segment.map_)) return *failed;
-  }
-
-  // A collector finds a segment by its .ring, so rename .ring last.
-  if (::rename(hidden_ctl.c_str(), ctl_path.c_str()) != 0)
-    return system_error(ctl_path, "can't rename to it", errno, RingFile::kOwn);
-  cleanup.files.back() = ctl_path;
-  if (::rename(hidden_ring.c_str(), ring_path.c_str()) != 0) {
-    return system_error(ring_path, "can't rename to it", errno, RingFile::kOwn);
-  }
-  cleanup.files.clear();
   return segment;
 }
 
+std::optional<Error> ProducerSegment::publish() {
+  const auto rename = [&](std::string& file, const std::string& name) -> std::optional<Error> {
+    std::string path = directory_ + "/" + name;
+    if (::rename(file.c_str(), path.c_str()) != 0)
+      return system_error(path, "can't rename to it", errno, RingFile::kOwn);
+    file = std::move(path);
+    return std::nullopt;
+  };
+  // A collector finds a segment by its .ring, so rename .ring last.
+  if (auto failed = rename(unpublished_.files.back(), name_.ctl_file())) return failed;
+  if (auto failed = rename(unpublished_.files.front(), name_.ring_file())) return failed;
+  unpublished_.files.clear();
+  return std::nullopt;
+}
+
+Result<ProducerSegment> ProducerSegment::create(const std::string& directory,
+                                                const std::string& session,
+                                                moetrace_ring_header header,
+                                                const SegmentSizes& sizes) {
+  auto segment = build(directory, session, header, sizes);
+  if (!segment) return segment;
+  if (auto failed = segment->publish()) return *failed;
+  return segment;
+}
+
+ProducerSegment::Unpublished::~Unpublished() {
+  for (const std::string& file : files) ::unlink(file.c_str());
+}
+
 ProducerSegment::~ProducerSegment() {
-  if (!in_child_ && map_.header_.claimer != MOETRACE_CLAIMER_GPU) return;
+  if (!keep_mapped_) return;
   // Never unmapped. The list keeps them reachable for a leak checker.
   static std::mutex mutex;
   static auto* kept = new std::vector<SegmentMap>;
@@ -202,7 +211,7 @@ ProducerSegment::~ProducerSegment() {
 }
 
 void ProducerSegment::release_in_child() {
-  in_child_ = true;
+  keep_mapped();
   lock_.release();
 }
 

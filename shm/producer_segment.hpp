@@ -1,9 +1,9 @@
 // The producer's side of a segment.
 #pragma once
 
-#include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "shm/errors.hpp"
 #include "shm/file_lock.hpp"
@@ -14,28 +14,31 @@
 namespace moetrace {
 
 // Creates both files and holds the producer's lock. Their names stay until a collector unlinks
-// them.
+// them; destruction before publish() removes them.
 //
-// Destruction releases the lock. Where a GPU claims the slots, it keeps the mappings, because
-// captured CUDA graphs hold their addresses. A CPU producer's mappings are unmapped: they would
-// keep the tmpfs pages of a closed ring for as long as the engine runs.
+// Destruction releases the lock and unmaps the files, unless keep_mapped() was called: mappings
+// would keep the tmpfs pages of a closed ring for as long as the engine runs.
 class ProducerSegment {
  public:
   ProducerSegment(ProducerSegment&&) = default;
   ProducerSegment& operator=(ProducerSegment&&) = delete;
   ~ProducerSegment();
 
-  // A step that must succeed before a collector can find the segment. The SegmentMap object moves
-  // afterwards; the addresses in it stay valid.
-  using Prepare = std::function<std::optional<Error>(const SegmentMap&)>;
-
-  // `header` describes the model and the process. create() fills in sizes, offsets, ids and clocks.
+  // `header` describes the model and the process. build() fills in sizes, offsets, ids and clocks.
+  // No collector finds the segment before publish().
+  static Result<ProducerSegment> build(const std::string& directory, const std::string& session,
+                                       moetrace_ring_header header, const SegmentSizes& sizes);
+  // Lets collectors find the segment. Call it once.
+  std::optional<Error> publish();
+  // build() and publish().
   static Result<ProducerSegment> create(const std::string& directory, const std::string& session,
-                                        moetrace_ring_header header, const SegmentSizes& sizes,
-                                        const Prepare& prepare = nullptr);
+                                        moetrace_ring_header header, const SegmentSizes& sizes);
 
+  // Moves with the segment; the addresses in it stay valid.
   const SegmentMap& map() const { return map_; }
   const SegmentName& name() const { return name_; }
+  // Keeps the mappings until the process ends: captured CUDA graphs hold their addresses.
+  void keep_mapped() { keep_mapped_ = true; }
   // Gives up the lock: from here on the collector takes the producer for dead.
   void release() { lock_.release(); }
   // Call in a forked child. Closes its copy of the lock's descriptor. Leaves the mappings alone:
@@ -45,10 +48,23 @@ class ProducerSegment {
  private:
   ProducerSegment() = default;
 
+  // Unlinks its files.
+  struct Unpublished {
+    Unpublished() = default;
+    Unpublished(Unpublished&&) = default;
+    Unpublished& operator=(Unpublished&&) = delete;
+    ~Unpublished();
+    // .ring and .ctl until they are published; then empty.
+    std::vector<std::string> files;
+  };
+
   SegmentMap map_;
   SegmentName name_;
   FileLock lock_;
-  bool in_child_ = false;
+  std::string directory_;
+  // After lock_: unlinked while the lock is held.
+  Unpublished unpublished_;
+  bool keep_mapped_ = false;
 };
 
 }  // namespace moetrace

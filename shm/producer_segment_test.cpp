@@ -51,25 +51,40 @@ bool is_mapped(const void* page) {
   return ::mincore(const_cast<void*>(page), 1, &resident) == 0;
 }
 
-TEST(ProducerSegment, OnlyAGpusMappingsStayAfterClose) {
+TEST(ProducerSegment, OnlyKeptMappingsStayAfterClose) {
   const TestDirectory directory;
-  for (const bool gpu : {true, false}) {
-    moetrace_ring_header header = small_header();
-    header.claimer = gpu ? MOETRACE_CLAIMER_GPU : MOETRACE_CLAIMER_CPU;
+  for (const bool kept : {true, false}) {
     const void* parts[3];
     {
-      const auto producer =
-          ProducerSegment::create(directory.path(), "default", header, kSmallSizes);
+      auto producer =
+          ProducerSegment::create(directory.path(), "default", small_header(), kSmallSizes);
       ASSERT_TRUE(producer);
+      if (kept) producer->keep_mapped();
       const SegmentMap& map = producer->map();
       parts[0] = map.state();
       parts[1] = map.counts();
       parts[2] = map.ctl();
       for (const void* part : parts) ASSERT_TRUE(is_mapped(part));
     }
-    // Captured CUDA graphs hold a GPU's addresses; no other code holds a CPU's.
-    for (const void* part : parts) EXPECT_EQ(is_mapped(part), gpu);
+    for (const void* part : parts) EXPECT_EQ(is_mapped(part), kept);
   }
+}
+
+TEST(ProducerSegment, IsHiddenUntilItIsPublished) {
+  const TestDirectory directory;
+  const auto build = [&] {
+    return ProducerSegment::build(directory.path(), "default", small_header(), kSmallSizes);
+  };
+  {
+    auto segment = build();
+    ASSERT_TRUE(segment);
+    EXPECT_TRUE(list_segments(directory.path(), "default")->empty());
+    EXPECT_FALSE(segment->publish());
+    EXPECT_EQ(list_segments(directory.path(), "default")->size(), 1u);
+  }
+  EXPECT_EQ(directory.files().size(), 2u) << "a published segment stays for its collector";
+  ASSERT_TRUE(build());
+  EXPECT_EQ(directory.files().size(), 2u) << "one that was not published is removed";
 }
 
 TEST(ProducerSegment, WrongLimitsAreNamed) {

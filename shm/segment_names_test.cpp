@@ -1,19 +1,12 @@
 #include "shm/segment_names.hpp"
 
 #include <cstdlib>
-#include <fstream>
 
 #include "common/names.hpp"
-#include "shm/test_directory.hpp"
+#include "shm/test_segment_files.hpp"
 
 namespace moetrace {
 namespace {
-
-constexpr const char* kId = "01234567-89ab-cdef-0123-456789abcdef";
-
-void touch(const std::string& path) {
-  std::ofstream(path) << "x";
-}
 
 TEST(SessionName, LettersDigitsDashUnderscore) {
   EXPECT_TRUE(is_session_name("default"));
@@ -37,10 +30,10 @@ TEST(ListSegments, LeavesOutWhatOnlyLooksSimilar) {
     touch(directory.file(file));
   }
   EXPECT_TRUE(list_segments(directory.path(), "default")->empty());
-  touch(directory.file(SegmentName{"default", kId}.ring_file()));
+  touch(directory.file(SegmentName{"default", kTraceId}.ring_file()));
   const auto found = list_segments(directory.path(), "default");
   ASSERT_EQ(found->size(), 1u);
-  EXPECT_EQ(found->front().trace_id, kId);
+  EXPECT_EQ(found->front().trace_id, kTraceId);
 }
 
 TEST(ListSegments, WithoutADirectoryIsAnError) {

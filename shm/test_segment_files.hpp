@@ -1,4 +1,4 @@
-// A producer's segment in a test's directory, and how a collector opens it.
+// A producer's segment in a test's directory, how a collector opens it, and files like it.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -13,6 +13,13 @@
 #include "shm/test_directory.hpp"
 
 namespace moetrace {
+
+inline constexpr const char* kTraceId = "01234567-89ab-cdef-0123-456789abcdef";
+
+// Makes a file that is no segment's.
+inline void touch(const std::string& path) {
+  std::ofstream(path) << "x";
+}
 
 inline ProducerSegment make_segment(const TestDirectory& directory,
                                     const SegmentSizes& sizes = kSmallSizes) {

@@ -10,7 +10,7 @@ namespace moetrace::trace {
 enum class ErrorCode {
   kOpen,           // the file is missing, is a folder, or may not be read
   kRead,           // the operating system failed while reading
-  kEmpty,          // the file has no line at all
+  kEmpty,          // the file is empty
   kNoEnd,          // the only line is unfinished: a writer was cut off, or is still writing
   kTooLong,        // a line is longer than kMaxLineBytes
   kBadJson,        // a line is not a JSON object
@@ -20,8 +20,8 @@ enum class ErrorCode {
   kNoExperts,      // neither the file nor the user says how many experts the model has
   kMismatch,       // files that do not belong together
   kNoLayer,        // a layer was asked for that the trace does not have
-  kOtherExperts,   // it was said how many experts the model has, and the trace says otherwise
-  kTooFewExperts,  // it was said how many experts the model has, and a line has one beyond them
+  kOtherExperts,   // the user gave a number of experts, and the trace states another
+  kTooFewExperts,  // the user gave a number of experts, and a line has an id beyond it
   kWrongTrace,     // a trace that verification refuses
   kDraw,           // Cairo could not draw
   kWrite,          // an output file could not be written

@@ -63,6 +63,15 @@ void expect_totals(const Totals& totals, uint64_t attempted) {
   EXPECT_EQ(totals.event_lost, 6U);
 }
 
+// Within a step, after 1,000 announced rows.
+void expect_under_way(const Base& base) {
+  EXPECT_EQ(base.seq, 900U);
+  EXPECT_EQ(base.event, 41U);
+  EXPECT_EQ(base.step, 17U);
+  EXPECT_EQ(base.open, 30U);
+  expect_totals(base.totals, 1000);
+}
+
 void expect_end(const End& end, uint64_t attempted, uint64_t delivered, const char* status) {
   EXPECT_EQ(end.attempted, attempted);
   EXPECT_EQ(end.delivered, delivered);
@@ -147,11 +156,7 @@ TEST_F(Golden, Base) {
   read("base.jsonl", 2);
   const auto under_way = line<Base>(0);
   EXPECT_EQ(under_way.part, std::nullopt);
-  EXPECT_EQ(under_way.seq, 900U);
-  EXPECT_EQ(under_way.event, 41U);
-  EXPECT_EQ(under_way.step, 17U);
-  EXPECT_EQ(under_way.open, 30U);
-  expect_totals(under_way.totals, 1000);
+  expect_under_way(under_way);
   const auto between_steps = line<Base>(1);
   EXPECT_EQ(between_steps.step, std::nullopt);
   EXPECT_EQ(between_steps.open, 0U);
@@ -162,11 +167,7 @@ TEST_F(Golden, Part) {
   read("part.jsonl", 1);
   const auto part = line<Base>(0);
   EXPECT_EQ(part.part, 2U);
-  EXPECT_EQ(part.seq, 900U);
-  EXPECT_EQ(part.event, 41U);
-  EXPECT_EQ(part.step, 17U);
-  EXPECT_EQ(part.open, 30U);
-  expect_totals(part.totals, 1000);
+  expect_under_way(part);
 }
 
 TEST_F(Golden, Request) {

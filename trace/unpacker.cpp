@@ -44,7 +44,7 @@ class GzipUnpacker : public Unpacker {
       ::inflateReset(&stream_);
     } else if (result == Z_MEM_ERROR) {
       progress.wrong = "out of memory";
-    } else if (result != Z_OK && result != Z_BUF_ERROR) {  // Z_BUF_ERROR: nothing to do as yet
+    } else if (result != Z_OK && result != Z_BUF_ERROR) {  // Z_BUF_ERROR: nothing to do yet
       progress.wrong = stream_.msg != nullptr ? stream_.msg : "not gzip data";
     }
     return progress;

@@ -89,6 +89,22 @@ class VerifierTest : public testing::Test {
     return line.insert(line.size() - 1, ",\"cost\":" + cost);
   }
 
+  // The rest of the good trace below, after three rows that went to another file. `begin`: the line
+  // that says where it begins.
+  static std::vector<std::string> from_the_fourth_row(const std::string& begin) {
+    return {
+        meta(),
+        begin,
+        R"({"type":"request","req_id":"r0","prompt_tokens":2,"cached_tokens":0,"request":0,"event":null})",
+        route(1, 1, 0, 3),
+        step(1, 1, 2, 4, 3, 6, 4),
+        route(2, 0, 1, 4),
+        route(2, 1, 1, 5),
+        R"({"type":"request_end","req_id":"r0","generated_tokens":2,"status":"stop","request":0,"event":5})",
+        end(3, 3, 0, 0, 0),
+    };
+  }
+
   // A good trace: a prefill of 2 rows and a decode step of 1, in 2 layers.
   std::vector<std::string> lines_ = {
       meta(),  // 1

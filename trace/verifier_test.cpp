@@ -271,16 +271,8 @@ TEST_F(VerifierTest, RowsAtUnknownPositionsCountAgainstTheStepsRows) {
 
 TEST_F(VerifierTest, FileThatStartsLate) {
   // Step 0 was announced to an earlier file, which got three of its four rows.
-  lines_ = {
-      meta(),
-      R"({"type":"base","seq":3,"event":3,"step":0,"open":1,"dropped_total":0,"attempted_total":4,"delivered_total":3,"filtered_total":0,"torn_total":0,"event_lost_total":0})",
-      R"({"type":"request","req_id":"r0","prompt_tokens":2,"cached_tokens":0,"request":0,"event":null})",
-      route(1, 1, 0, 3),
-      step(1, 1, 2, 4, 3, 6, 4),
-      route(2, 0, 1, 4),
-      route(2, 1, 1, 5),
-      R"({"type":"request_end","req_id":"r0","generated_tokens":2,"status":"stop","request":0,"event":5})",
-      end(3, 3, 0, 0, 0)};
+  lines_ = from_the_fourth_row(
+      R"({"type":"base","seq":3,"event":3,"step":0,"open":1,"dropped_total":0,"attempted_total":4,"delivered_total":3,"filtered_total":0,"torn_total":0,"event_lost_total":0})");
   EXPECT_EQ(verdict(), "good");
   edit(2, R"("open":1)", R"("open":2)");
   EXPECT_EQ(blamed(), 2u);

@@ -39,7 +39,7 @@ class TailTest(LiveCase):
         daemon.communicate(timeout=60)
         self.assertEqual(daemon.returncode, 0)
 
-    def test_tail_sees_a_socket_that_nobody_serves(self):
+    def test_tail_sees_a_socket_without_a_server(self):
         daemon = self.publishing_collector()
         daemon.kill()
         daemon.wait()

@@ -140,12 +140,7 @@ TEST_F(ResumeTest, NewCollectorAfterEveryPassNeitherLosesNorRepeats) {
     auto collector = attach(directory, name, path);
     ASSERT_TRUE(collector) << collector.error().message;
     ASSERT_TRUE((*collector)->pass());
-    if (step % 2 == 0) {
-      producer->map().ctl()->route_consumed = before.route_consumed;
-      producer->map().ctl()->event_consumed = before.event_consumed;
-      std::copy(std::begin(before.ledger), std::end(before.ledger),
-                std::begin(producer->map().ctl()->ledger));
-    }
+    if (step % 2 == 0) take_positions_back(producer->map(), before);
   }
   producer->requests().end(request, 1, "stop");
   producer.reset();

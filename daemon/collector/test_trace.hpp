@@ -3,8 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -70,6 +72,14 @@ inline Result<std::unique_ptr<SegmentDrain>> attach(
   if (!place) return place.error();
   return SegmentDrain::attach(std::move(*segment), std::move(*place), filter,
                               [](const LineBatch&) {});
+}
+
+// As if the collector had died after its writes and before it gave the slots back: `before` is the
+// control page of that time.
+inline void take_positions_back(const SegmentMap& map, const moetrace_ctl& before) {
+  map.ctl()->route_consumed = before.route_consumed;
+  map.ctl()->event_consumed = before.event_consumed;
+  std::copy(std::begin(before.ledger), std::end(before.ledger), std::begin(map.ctl()->ledger));
 }
 
 // Passes until the drain is idle or the trace has ended.

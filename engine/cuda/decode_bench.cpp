@@ -21,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "common/usage.hpp"
 #include "engine/cuda/cuda_error.hpp"
 #include "engine/cuda/cuda_model.hpp"
 #include "engine/cuda/cuda_tracer.hpp"
@@ -29,6 +30,8 @@
 
 namespace moetrace::engine {
 namespace {
+
+constexpr int kExitUsage = 2;  // as moetrace-engine
 
 struct Arguments {
   std::vector<int64_t> batches = {1, 32, 256};
@@ -282,7 +285,7 @@ int parse_and_run(int argc, char** argv) {
   Arguments arguments;
   app.add_option("--batch", arguments.batches, "Sequences in a step")
       ->delimiter(',')
-      ->check(CLI::Range(int64_t{1}, int64_t{4096}))
+      ->check(command_line::integer<int64_t>(1, 4096))
       ->capture_default_str();
   app.add_option(
          "--modes", arguments.modes,
@@ -292,22 +295,29 @@ int parse_and_run(int argc, char** argv) {
          "eager: no tracing and no graph; public_one, public_all: one layer, or all layers, "
          "copied to the host and written as JSON lines (fprintf) to a file on tmpfs")
       ->delimiter(',')
-      ->check(
-          CLI::IsMember({"off", "on", "in_graph", "in_line", "eager", "public_one", "public_all"}))
+      ->check(command_line::one_of(
+          {"off", "on", "in_graph", "in_line", "eager", "public_one", "public_all"}))
       ->capture_default_str();
   app.add_option("--repeats", arguments.repeats, "Runs of each mode")
-      ->check(CLI::PositiveNumber)
+      ->check(command_line::integer<int64_t>(1))
       ->capture_default_str();
   app.add_option("--steps", arguments.steps, "Decode steps of a run")
-      ->check(CLI::PositiveNumber)
+      ->check(command_line::integer<int64_t>(1))
       ->capture_default_str();
   app.add_option("--context", arguments.context, "Positions of each sequence before the first step")
-      ->check(CLI::Range(int64_t{1}, int64_t{4096}))
+      ->check(command_line::integer<int64_t>(1, 4096))
       ->capture_default_str();
   app.add_option("--shape", arguments.shape, "Shape of the model: Qwen1.5-MoE-A2.7B, or small")
-      ->check(CLI::IsMember({"full", "small"}))
+      ->check(command_line::one_of({"full", "small"}))
       ->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
+  try {
+    command_line::parse(app, {argv + 1, argv + argc});
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);
+    std::fprintf(stderr, "moetrace-decode-bench: %s\n",
+                 command_line::usage_line(app, error).c_str());
+    return kExitUsage;
+  }
   return run_all(arguments);
 }
 

@@ -28,4 +28,8 @@ if(MOETRACE_TESTS)
   # Without a GPU the program exits with 77, and CTest counts it as skipped.
   add_test(NAME gpu.engine COMMAND moetrace-engine-cuda-test)
   set_tests_properties(gpu.engine PROPERTIES LABELS gpu SKIP_RETURN_CODE 77 TIMEOUT 300)
+  # Needs no GPU.
+  add_test(NAME moetrace-decode-bench-usage COMMAND moetrace-decode-bench --repeats many)
+  set_tests_properties(moetrace-decode-bench-usage PROPERTIES PASS_REGULAR_EXPRESSION
+    "^moetrace-decode-bench: --repeats: 'many': expected an integer >= 1; see moetrace-decode-bench --help\n$")
 endif()

@@ -1,6 +1,9 @@
 // Host side of the CUDA hook: streams, branches, and the order of launches.
 #include <algorithm>
+#include <memory>
 #include <span>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "producer/cuda/gpu_state.hpp"
@@ -51,12 +54,22 @@ bool same(const cuda::RouteShape& a, const cuda::RouteShape& b) {
 
 class CudaHook final : public DeviceHook {
  public:
-  CudaHook(const SegmentMap& map, int device, const GpuState& gpu)
+  CudaHook(const SegmentMap& map, int device, GpuState gpu)
       : consumed_(&map.ctl()->route_consumed),
         num_layers_(map.header().num_layers),
         last_moe_layer_(static_cast<std::uint32_t>(last_layer(map.header().moe_layers))),
         device_(device),
-        gpu_(gpu) {}
+        gpu_(std::move(gpu)) {}
+  CudaHook(const CudaHook&) = delete;
+  CudaHook& operator=(const CudaHook&) = delete;
+  ~CudaHook() override {
+    // After keep() it calls no CUDA, which a forked child must not do.
+    if (gpu_.made.empty()) return;
+    const OnDevice here(device_);
+    gpu_.made.take_back();
+  }
+
+  void keep() override { gpu_.made.keep(); }
 
   bool captures(cudaStream_t stream) const override {
     cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
@@ -252,7 +265,7 @@ class CudaHook final : public DeviceHook {
   const std::uint32_t num_layers_;
   const std::uint32_t last_moe_layer_;
   const int device_;
-  const GpuState gpu_;
+  GpuState gpu_;
   Unjoined unjoined_;
   Deferred deferred_;
   std::uint64_t mirrors_ = 0;
@@ -272,9 +285,9 @@ Result<std::unique_ptr<DeviceHook>> DeviceHook::open(const SegmentMap& map, int 
                                          " GPUs; use a number below that"};
   }
   const OnDevice here(device);
-  const auto gpu = make_gpu_state(map);
+  auto gpu = make_gpu_state(map);
   if (!gpu) return gpu.error();
-  return std::unique_ptr<DeviceHook>(new CudaHook(map, device, *gpu));
+  return std::make_unique<CudaHook>(map, device, std::move(*gpu));
 }
 
 }  // namespace moetrace

@@ -1,9 +1,7 @@
 #include "producer/cuda/gpu_state.hpp"
 
 #include <algorithm>
-#include <functional>
 #include <optional>
-#include <vector>
 
 #include "producer/cuda/kernels.hpp"
 
@@ -18,22 +16,15 @@ using cuda::HookView;
 constexpr std::uint64_t kPublishEvery = 4096;
 constexpr std::uint64_t kPublishEveryPartOfRing = 4;
 
-// Allocates what a GpuState needs. After the first failure it does nothing more, and its destructor
-// takes back everything that it made, unless keep() was called.
+// Allocates what a GpuState needs. After the first failure it does nothing more.
 class GpuBuilder {
  public:
-  GpuBuilder() = default;
-  GpuBuilder(const GpuBuilder&) = delete;
-  GpuBuilder& operator=(const GpuBuilder&) = delete;
-  ~GpuBuilder() {
-    for (auto undo = undo_.rbegin(); undo != undo_.rend(); ++undo) {
-      // Clear its error: only the first failure counts, and it is reported.
-      if ((*undo)() != cudaSuccess) cudaGetLastError();
-    }
-  }
+  // At least the number of its calls that make something.
+  static constexpr std::size_t kMostMade = 8;
+
+  explicit GpuBuilder(GpuObjects& made) : made_(made) { made_.reserve(kMostMade); }
 
   const std::optional<Error>& error() const { return error_; }
-  void keep() { undo_.clear(); }
 
   bool run(const char* doing, cudaError_t result) {
     if (result != cudaSuccess) error_ = cuda_error(doing, result);
@@ -45,7 +36,7 @@ class GpuBuilder {
     void* address = nullptr;
     if (error_ || !run("registering the ring", cudaHostRegister(host, bytes, kFlags)))
       return nullptr;
-    undo_.emplace_back([host] { return cudaHostUnregister(host); });
+    made_.add([host] { return cudaHostUnregister(host); });
     run("mapping the ring", cudaHostGetDevicePointer(&address, host, 0));
     return address;
   }
@@ -53,7 +44,7 @@ class GpuBuilder {
   void* zeroed(std::size_t bytes) {
     void* address = nullptr;
     if (error_ || !run("allocating memory", cudaMalloc(&address, bytes))) return nullptr;
-    undo_.emplace_back([address] { return cudaFree(address); });
+    made_.add([address] { return cudaFree(address); });
     run("clearing memory", cudaMemset(address, 0, bytes));
     return address;
   }
@@ -64,7 +55,7 @@ class GpuBuilder {
     if (error_ ||
         !run("creating a stream", cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking)))
       return nullptr;
-    undo_.emplace_back([made] { return cudaStreamDestroy(made); });
+    made_.add([made] { return cudaStreamDestroy(made); });
     return made;
   }
   cudaEvent_t event() {
@@ -72,16 +63,23 @@ class GpuBuilder {
     if (error_ ||
         !run("creating an event", cudaEventCreateWithFlags(&made, cudaEventDisableTiming)))
       return nullptr;
-    undo_.emplace_back([made] { return cudaEventDestroy(made); });
+    made_.add([made] { return cudaEventDestroy(made); });
     return made;
   }
 
  private:
+  GpuObjects& made_;
   std::optional<Error> error_;
-  std::vector<std::function<cudaError_t()>> undo_;
 };
 
 }  // namespace
+
+void GpuObjects::take_back() {
+  for (; !undo_.empty(); undo_.pop_back()) {
+    // Clear its error: the engine must not find it.
+    if (undo_.back()() != cudaSuccess) cudaGetLastError();
+  }
+}
 
 Error cuda_error(const std::string& doing, cudaError_t error) {
   cudaGetLastError();
@@ -91,8 +89,8 @@ Error cuda_error(const std::string& doing, cudaError_t error) {
 Result<GpuState> make_gpu_state(const SegmentMap& map) {
   const moetrace_ring_header& header = map.header();
   const std::size_t cells = std::size_t{header.num_layers} * header.num_experts;
-  GpuBuilder make;
   GpuState gpu;
+  GpuBuilder make(gpu.made);
   void* const ring = make.map(map.ring_address(), map.ring_bytes());
   void* const ctl = make.map(map.ctl(), sizeof(moetrace_ctl));
   void* const control = make.zeroed(sizeof(ControlBlock));
@@ -105,7 +103,6 @@ Result<GpuState> make_gpu_state(const SegmentMap& map) {
       !make.run("loading the kernels", cuda::load_step_kernels()) ||
       !make.run("loading the kernels", cuda::load_record_kernels()))
     return *make.error();
-  make.keep();
   HookView& view = gpu.view;
   const auto in_ring = [&](std::uint64_t offset) { return static_cast<std::byte*>(ring) + offset; };
   view.control = static_cast<ControlBlock*>(control);

@@ -301,9 +301,9 @@ class Written(Case):
         self.assert_wrong("is a folder, not a trace file; give the files in it", self.folder)
         self.assert_wrong("embedded null byte; give", "a\0b")
         for nothing in (b"", b"\n", b" \n\t\n  "):
-            self.assert_wrong("is empty, as yet; wait", self.write(nothing, end=""))
+            self.assert_wrong("is still empty; wait", self.write(nothing, end=""))
         self.assert_wrong(
-            "its first line has no end, as yet; wait", self.write(b'{"type":"meta","top', end="")
+            "its first line has no end yet; wait", self.write(b'{"type":"meta","top', end="")
         )
         for first in (b"nonsense", b"[" * 100_000, b"[1]", b"\n5"):
             self.assert_wrong(

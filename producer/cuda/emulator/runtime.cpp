@@ -6,6 +6,7 @@
 #include <cstring>
 #include <set>
 #include <unordered_set>
+#include <utility>
 
 #include "cuda_runtime.h"
 #include "producer/cuda/emulator/device.hpp"
@@ -71,6 +72,8 @@ CUstream_st legacy_stream;
 
 // Setup calls until one fails; negative: none fails.
 int calls_until_failure = -1;
+// For the next setup call; empty: nothing to do.
+std::function<void()> act_at_setup_call;
 Live live_objects;
 
 cudaStream_t stream_of(cudaStream_t stream) {
@@ -85,6 +88,7 @@ cudaError_t answer(cudaError_t error) {
 
 // Whether this setup call must fail (faults.hpp).
 bool fails_now() {
+  if (const auto act = std::exchange(act_at_setup_call, nullptr)) act();
   return calls_until_failure >= 0 && calls_until_failure-- == 0;
 }
 
@@ -140,6 +144,9 @@ bool cancel_failure() {
   const bool pending = calls_until_failure >= 0;
   calls_until_failure = -1;
   return pending;
+}
+void at_next_setup_call(std::function<void()> act) {
+  act_at_setup_call = std::move(act);
 }
 Live live() {
   return live_objects;

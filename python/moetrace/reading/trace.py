@@ -124,9 +124,9 @@ class Trace:
             pass
         if not self._reader.begun():
             raise self._error(
-                "its first line has no end, as yet; wait until its writer has ended it"
+                "its first line has no end yet; wait until its writer has ended it"
                 if self._rest[1]
-                else "is empty, as yet; wait until its collector has written to it, "
+                else "is still empty; wait until its collector has written to it, "
                 "or give another file"
             )
         _ = self.meta  # ReadError where it is more than Python's json takes
@@ -154,13 +154,13 @@ class Trace:
 
     @property
     def unfinished(self) -> int:
-        """Bytes of the last line, which were left out because it is not whole, as yet."""
+        """Bytes of the last line, which is left out because it is not complete yet."""
         self._count()
         return self._rest[1]
 
     @property
     def top_k(self) -> int:
-        """0: a plain log has neither rows nor a meta line that says it, as yet."""
+        """0: a plain log that has neither rows yet nor a meta line that says it."""
         return self._reader.top_k
 
     @property
