@@ -92,7 +92,7 @@ int run(int argc, char** argv) {
     return kFailed;
   }
   for (const std::string& note : load->notes) say(note);
-  plot::use_bundled_fonts();
+  plot::use_bundled_fonts(load->model_id);
   const auto written = plot::write_report(*load, arguments.report);
   if (!written) {
     fail(written.error());

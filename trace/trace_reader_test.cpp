@@ -196,7 +196,7 @@ TEST_F(TraceReaderTest, KeysMayComeInAnyOrderAndUnknownOnesAreIgnored) {
 // A space more and a line takes the general way through the parser instead of the short one.
 TEST_F(TraceReaderTest, BothWaysGiveTheSame) {
   std::string spaced = kRoute;
-  spaced.replace(spaced.find("{"), 1, "{  ");
+  spaced.replace(spaced.find('{'), 1, "{  ");
   auto reader = open(kMeta + kRoute + spaced + kRoute);
   ASSERT_TRUE(reader);
   const auto read_route = [&] {
