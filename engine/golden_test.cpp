@@ -4,7 +4,10 @@
 #include <ATen/core/Tensor.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <filesystem>
+#include <string>
 #include <utility>
 #include <vector>
 

@@ -1,3 +1,7 @@
+#include <filesystem>
+#include <memory>
+#include <utility>
+
 #include "engine/model.hpp"
 #include "engine/torch_model.hpp"
 #ifdef MOETRACE_ENGINE_CUDA

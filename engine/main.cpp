@@ -1,7 +1,10 @@
 // moetrace-engine: a small inference engine for Qwen2MoeForCausalLM that can trace its routing.
 #include <CLI/CLI.hpp>
+#include <cstdint>
 #include <cstdio>
+#include <exception>
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "common/program.hpp"

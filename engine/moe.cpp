@@ -1,5 +1,7 @@
 #include "engine/moe.hpp"
 
+#include <cstdint>
+
 namespace moetrace::engine {
 
 namespace {

@@ -4,6 +4,8 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/version.h>
 
+#include <cstdint>
+
 #include "producer/torch/torch_op.hpp"
 
 namespace moetrace::engine {

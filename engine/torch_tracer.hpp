@@ -1,6 +1,7 @@
 // The trace of a model on the CPU: each layer's routing goes through the operator moetrace::record.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <vector>
 

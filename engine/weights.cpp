@@ -1,5 +1,6 @@
 #include "engine/weights.hpp"
 
+#include <cstdint>
 #include <cstring>
 #include <fstream>
 

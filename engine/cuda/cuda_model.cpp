@@ -2,7 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <map>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "engine/cuda/caught.hpp"
 #include "engine/cuda/cuda_tracer.hpp"

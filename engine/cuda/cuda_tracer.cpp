@@ -2,6 +2,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstdint>
+
 namespace moetrace::engine::gpu {
 
 Result<std::unique_ptr<Tracer>> CudaTracer::open(const ModelConfig& config, int64_t seed,

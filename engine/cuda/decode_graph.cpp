@@ -1,5 +1,7 @@
 #include "engine/cuda/decode_graph.hpp"
 
+#include <cstdint>
+
 namespace moetrace::engine::gpu {
 
 DecodeGraph::DecodeGraph(const ModelConfig& config, const ForwardPass& forward, int64_t rows,

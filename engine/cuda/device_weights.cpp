@@ -2,9 +2,11 @@
 
 #include <bit>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <functional>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "engine/cuda/attention_kernels.hpp"

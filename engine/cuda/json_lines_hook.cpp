@@ -1,6 +1,7 @@
 #include "engine/cuda/json_lines_hook.hpp"
 
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <stdexcept>
 

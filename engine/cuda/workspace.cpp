@@ -1,6 +1,7 @@
 #include "engine/cuda/workspace.hpp"
 
 #include <algorithm>
+#include <cstdint>
 
 namespace moetrace::engine::gpu {
 
