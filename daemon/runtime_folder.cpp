@@ -61,7 +61,7 @@ std::string prepare_runtime_folder(const std::string& folder) {
     return std::strerror(errno);
   if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST)
     return std::string("can't make it: ") + std::strerror(errno);
-  const std::string why = distrust(folder);
+  std::string why = distrust(folder);
   if (!why.empty()) return why;
   return ::access(folder.c_str(), W_OK | X_OK) == 0 ? "" : std::strerror(errno);
 }

@@ -192,6 +192,7 @@ Result<void> claim(const fs::path& folder) {
 Result<void> write_weights(const fs::path& path, uint64_t seed, Dtype dtype) {
   const std::vector<Spec> specs = tensor_list(dtype);
   std::vector<TensorEntry> entries;
+  entries.reserve(specs.size());
   for (const Spec& spec : specs) entries.push_back(spec.entry);
   errno = 0;
   std::ofstream out(path, std::ios::binary | std::ios::trunc);

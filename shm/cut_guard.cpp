@@ -25,7 +25,7 @@ struct Entry {
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free, "a signal handler reads it");
 
 constinit std::array<Entry, 512> table;
-const auto page_bytes = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+const auto kPageBytes = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
 
 std::uint64_t pack(const boost::interprocess::mapped_region& region) {
   const auto begin = reinterpret_cast<std::uintptr_t>(region.get_address());
@@ -48,7 +48,7 @@ void on_bus_error(int signal, siginfo_t* info, void*) {
     entry.hit.store(true, std::memory_order_relaxed);
     // Replace everything up to the region's end, because the file ends before this page. mmap is a
     // plain system call, so it is safe in a handler.
-    const std::uintptr_t first = address & ~(page_bytes - 1);
+    const std::uintptr_t first = address & ~(kPageBytes - 1);
     if (::mmap(reinterpret_cast<void*>(first), end - first, PROT_READ | PROT_WRITE,
                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED)
       return;

@@ -205,6 +205,7 @@ ProducerSegment::~ProducerSegment() {
   if (!keep_mapped_) return;
   // Never unmapped. The list keeps them reachable for a leak checker.
   static std::mutex mutex;
+  // NOLINTNEXTLINE(bugprone-unhandled-exception-at-new): without memory for it nothing goes on
   static auto* kept = new std::vector<SegmentMap>;
   const std::lock_guard guard(mutex);
   kept->push_back(std::move(map_));

@@ -49,7 +49,7 @@ Result<ByteSource> ByteSource::of(int fd) {
 ByteSource::ByteSource(ByteSource&& other) noexcept
     : fd_(std::exchange(other.fd_, -1)),
       offset_(other.offset_),
-      identity_(other.identity_),
+      identity_(std::move(other.identity_)),
       packing_(other.packing_),
       unpacker_(std::move(other.unpacker_)),
       packed_(std::move(other.packed_)),

@@ -104,7 +104,7 @@ bool JsonCursor::at_end() {
 }
 
 std::string_view JsonCursor::token() {
-  if (at_end()) return {at_, 0};
+  if (at_end()) return {at_, at_};
   const char* last = at_ + 1;
   if (*at_ == '"') {
     while (last != end() && *last != '"') last += *last == '\\' && last + 1 != end() ? 2 : 1;

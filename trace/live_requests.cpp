@@ -167,7 +167,7 @@ void LiveRequests::finish(bool closed, bool complete) {
   if (!closed || live_.empty()) return;
   const auto& [number, request] = *std::min_element(
       live_.begin(), live_.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-  const std::string what = named(number, request.id) + " has no request_end line";
+  std::string what = named(number, request.id) + " has no request_end line";
   warnings_.add(
       Strange::kRequestNotEnded, 0, [&] { return what; }, live_.size());
 }

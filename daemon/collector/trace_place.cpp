@@ -90,8 +90,8 @@ Result<TracePlace> place_trace(const OutputNames& names, const std::string& trac
                         ": ends before rows that were already written to it, so it was "
                         "cut");
   }
-  if (position.continued())
-    return new_part(names, meta, position.part + 1, std::move(position), "");
+  const auto next = position.part + 1;
+  if (position.continued()) return new_part(names, meta, next, std::move(position), "");
   return TracePlace{std::move(*file), position.part, std::move(position), ""};
 }
 

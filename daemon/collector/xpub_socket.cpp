@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
 #include <utility>
 
 #include "daemon/endpoints.hpp"
@@ -70,8 +71,13 @@ Result<std::unique_ptr<XpubSocket>> XpubSocket::bind(const std::vector<std::stri
 }
 
 XpubSocket::~XpubSocket() {
-  unlink_files();
-  close(kLinger);
+  try {
+    unlink_files();
+    close(kLinger);
+  } catch (const std::exception&) {
+    // Only without memory, or if libzmq refused to set an option; the process ends or goes on
+    // without this socket.
+  }
 }
 
 // libzmq does not remove its socket files.
