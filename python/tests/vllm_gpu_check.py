@@ -57,7 +57,8 @@ class VllmOnGpu(VllmCase):
     def run_traced(self, workload, **environment):
         if not self.collectors:
             self.collect()
-        answers, _ = self.run_vllm(workload, model=self.model(), **environment)
+        answers, log = self.run_vllm(workload, model=self.model(), **environment)
+        self.assertNotIn("recorded in line", log)  # these layers have tensors of their own
         *_, lines = self.lines()
         end = lines[-1]
         self.assertEqual((end["status"], end["dropped"], end["torn"]), ("closed", 0, 0))

@@ -113,8 +113,10 @@ class RunnerTracer:
         join: Optional[_layers.Join] = None
         if self._on_gpu:
             record, join = self._launch, self._join
-            self._deferred = all(layer.keeps for layer in layers)
-            self._first_layer = layers[0].index
+            self._deferred = True  # one kernel records all layers of a pass
+            if not all(layer.keeps for layer in layers):
+                self._record_in_line()
+            self._first_layer = layers[0].number
             self._addresses: set[int] = set()  # of the ids of this pass
         else:
             key = _torch_op.new_key()
@@ -147,8 +149,8 @@ class RunnerTracer:
             ids, weights = _adapter.routed_columns(ids, weights, self._top_k)
             if layer == self._first_layer:
                 self._addresses.clear()
-            elif ids.data_ptr() in self._addresses:
-                self._deferred = False
+            elif self._deferred and ids.data_ptr() in self._addresses:
+                self._record_in_line()
             self._addresses.add(ids.data_ptr())
             self._producer.record(layer, ids, weights, deferred=self._deferred)
         except Exception as error:
@@ -157,6 +159,13 @@ class RunnerTracer:
             _log.warning(
                 "moetrace: recording has stopped: layer %d: %s", layer, _adapter.in_one_line(error)
             )
+
+    def _record_in_line(self) -> None:
+        self._deferred = False
+        _log.info(
+            "moetrace: the layers share a buffer, so that each is recorded in line: "
+            "about 2 us a layer in each pass"
+        )
 
     def _join(self) -> None:
         if self._producer is not None:
