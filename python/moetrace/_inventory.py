@@ -200,13 +200,29 @@ def _why_torch() -> Optional[str]:
     return None
 
 
+def _installed_program(name: str) -> Optional[str]:
+    """The path of a program that pip installed with this package: beside `python` or, with --user
+    or --target, elsewhere. The package's record of its files has it."""
+    try:
+        distribution = importlib.metadata.distribution("moetrace")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    package = pathlib.Path(str(distribution.locate_file("moetrace"))).resolve()
+    if package != pathlib.Path(__file__).resolve().parent:
+        return None  # that of another copy
+    for file in distribution.files or []:
+        path = pathlib.Path(str(file.locate()))
+        if file.name == name and os.access(path, os.X_OK) and path.is_file():
+            return str(path.resolve().parent / name)
+    return None
+
+
 def _program(name: str, problems: list[str]) -> dict[str, Any]:
-    beside = pathlib.Path(__file__).parent / "bin" / name
-    path = str(beside) if os.access(beside, os.X_OK) else shutil.which(name)
+    path = _installed_program(name) or shutil.which(name)
     if path is None:
         problems.append(
-            f"{name}: not found in {beside.parent} or PATH; install the programs, or add their "
-            "folder to PATH"
+            f"{name}: neither installed with this package nor found in PATH; install a wheel that "
+            "has the programs, or add their folder to PATH"
         )
         return {"path": None, "version": None}
     try:

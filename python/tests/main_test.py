@@ -111,8 +111,9 @@ class Main(unittest.TestCase):
         (line,) = self.problems("libmoetrace_reader: ", MOETRACE_READER_LIBRARY="/nowhere.so")
         self.assertIn("/nowhere.so", line)
 
-    def test_programs_beside_the_package_come_first(self):
-        """The version of an installed package is that of its metadata; its programs are in bin/."""
+    def test_programs_of_the_package_come_first(self):
+        """The version of an installed package is that of its metadata, which also lists its
+        programs, wherever pip put them."""
         ignored = shutil.ignore_patterns("__pycache__", "*.so")
         shutil.copytree(PACKAGE, self.site / "moetrace", ignore=ignored)
         described = self.site / "moetrace-9.8.7.dist-info"
@@ -120,9 +121,12 @@ class Main(unittest.TestCase):
         (described / "METADATA").write_text(
             "Metadata-Version: 2.1\nName: moetrace\nVersion: 9.8.7\n"
         )
-        beside = self.site / "moetrace" / "bin"
+        (described / "RECORD").write_text(
+            "moetrace/__init__.py,,\n../programs/moetrace,,\n../programs/moetraced,,\n"
+        )
+        beside = self.site.parent / "programs"
         beside.mkdir()
-        (beside / "moetrace").symlink_to(BIN / "moetrace")
+        shutil.copy(BIN / "moetrace", beside)
         failing = beside / "moetraced"
         failing.write_text("#!/bin/sh\nexit 3\n")
         failing.chmod(0o755)
