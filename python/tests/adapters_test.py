@@ -14,6 +14,7 @@ import moetrace
 from moetrace.recording import _adapter
 from moetrace.sglang import _batches
 from moetrace.sglang._process_tracer import ProcessTracer
+from moetrace.vllm import _layers
 
 
 class Config(types.SimpleNamespace):
@@ -41,6 +42,23 @@ class ConfigLookup(unittest.TestCase):
         for config in (Config(), Config(num_experts=None), Config(num_experts=True)):
             with self.assertRaisesRegex(moetrace.TracingError, "^the number of experts of small"):
                 _adapter.num_experts_of(config, "try")
+
+
+class Buffers(unittest.TestCase):
+    def shared(self, *passes, keeps=True):
+        """Whether layers 3 and 5 are taken to share a buffer, by pass and layer."""
+        layers = [_layers.Layer(n, None, None, None, None, keeps) for n in (3, 5)]
+        buffers = _layers.Buffers(layers)
+        return [[buffers.shared(n, at) for n, at in zip((3, 5), at_layer)] for at_layer in passes]
+
+    def test_the_addresses_of_the_last_pass_come_again(self):
+        self.assertEqual(self.shared((1, 2), (1, 2), (2, 1)), [[False] * 2] * 3)
+
+    def test_one_address_in_a_pass(self):
+        self.assertEqual(self.shared((1, 1), (1, 2)), [[False, True], [True, True]])
+
+    def test_tensors_that_do_not_last(self):
+        self.assertEqual(self.shared((1, 2), keeps=False), [[True, True]])
 
 
 class Lines(unittest.TestCase):

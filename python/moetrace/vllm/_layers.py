@@ -27,6 +27,27 @@ class Layer(NamedTuple):
     keeps: bool = True  # its tensors, if held, keep their values until the end of the pass
 
 
+class Buffers:
+    """Whether layers write their routing over that of an earlier layer of the same pass.
+
+    While a pass's tensors are held, two layers with one address share a buffer. The first pass
+    shows it; it is vLLM's own, to profile memory. What is once shared stays shared.
+    """
+
+    def __init__(self, layers: list[Layer]):
+        self._first = layers[0].number
+        self._seen: set[int] = set()  # addresses of this pass
+        self._shared = not all(layer.keeps for layer in layers)
+
+    def shared(self, layer: int, address: int) -> bool:
+        """To be asked for each layer of a pass, in ascending order, with its ids' address."""
+        if layer == self._first:
+            self._seen.clear()
+        self._shared |= address in self._seen
+        self._seen.add(address)
+        return self._shared
+
+
 def find(model: Any, callbacks_taken: bool) -> tuple[list[Layer], dict[int, str]]:
     """The layers of `model` that can be recorded, in order, and why the others can't.
 

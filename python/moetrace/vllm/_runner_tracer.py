@@ -113,11 +113,8 @@ class RunnerTracer:
         join: Optional[_layers.Join] = None
         if self._on_gpu:
             record, join = self._launch, self._join
-            self._deferred = True  # one kernel records all layers of a pass
-            if not all(layer.keeps for layer in layers):
-                self._record_in_line()
-            self._first_layer = layers[0].number
-            self._addresses: set[int] = set()  # of the ids of this pass
+            self._buffers = _layers.Buffers(layers)
+            self._say_in_line = _adapter.SayOnce()
         else:
             key = _torch_op.new_key()
             token = _torch_op.token_on(device)
@@ -139,33 +136,26 @@ class RunnerTracer:
         """On a GPU, just before the layer's experts are enqueued: Python runs in eager mode and
         under capture.
 
-        The producer holds every layer's tensors until the end of the pass. Two layers with one
-        address therefore share a buffer that the engine writes again. The first pass shows this; it
-        is vLLM's own, to profile memory.
+        The producer holds every layer's tensors until the end of the pass, so that one kernel can
+        record all of them. Layers that share a buffer are recorded in line.
         """
         if self._producer is None or self._failed:
             return
         try:
             ids, weights = _adapter.routed_columns(ids, weights, self._top_k)
-            if layer == self._first_layer:
-                self._addresses.clear()
-            elif self._deferred and ids.data_ptr() in self._addresses:
-                self._record_in_line()
-            self._addresses.add(ids.data_ptr())
-            self._producer.record(layer, ids, weights, deferred=self._deferred)
+            deferred = not self._buffers.shared(layer, ids.data_ptr())
+            if not deferred:
+                self._say_in_line(
+                    "the layers share a buffer, so that each is recorded in line, which takes "
+                    "about 2 us a layer in each pass"
+                )
+            self._producer.record(layer, ids, weights, deferred=deferred)
         except Exception as error:
             # The engine must go on, and its capture must stay whole: the next step gives up.
             self._failed = True
             _log.warning(
                 "moetrace: recording has stopped: layer %d: %s", layer, _adapter.in_one_line(error)
             )
-
-    def _record_in_line(self) -> None:
-        self._deferred = False
-        _log.info(
-            "moetrace: the layers share a buffer, so that each is recorded in line: "
-            "about 2 us a layer in each pass"
-        )
 
     def _join(self) -> None:
         if self._producer is not None:
