@@ -147,7 +147,7 @@ class RunnerTracer:
             if not deferred:
                 self._say_in_line(
                     "the layers share a buffer, so that each is recorded in line, which takes "
-                    "about 2 us a layer in each pass"
+                    "2 to 5 us a layer in each pass"
                 )
             self._producer.record(layer, ids, weights, deferred=deferred)
         except Exception as error:
