@@ -73,7 +73,7 @@ std::string plot_folder_error(const std::string& folder) {
   fs::path there = folder;
   std::error_code failed;
   while (!there.empty() && !fs::exists(there, failed)) there = there.parent_path();
-  const std::string why = unwritable_folder(there.empty() ? "." : there);
+  std::string why = unwritable_folder(there.empty() ? "." : there);
   if (why.empty()) return why;
   return folder + ": can't draw pictures there: " + why +
          "; give --plot a folder that can be written";

@@ -22,6 +22,7 @@ bool PlotJobs::start(const std::vector<std::string>& trace_files, const std::str
   words.insert(words.end(), trace_files.begin(), trace_files.end());
   words.insert(words.end(), {"-o", output_dir});
   std::vector<char*> arguments;
+  arguments.reserve(words.size() + 1);
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
   // The collector blocks its signals and reads them from a descriptor; a child must not inherit the
