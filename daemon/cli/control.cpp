@@ -40,7 +40,7 @@ boost::system::result<moetrace_layer_mask, Failure> wanted_layers(const Collecto
   }
   return Failure{kUsage, "layers '" + text + "': trace " + segment.name().trace_id +
                              " has the MoE layers " + format_layers(header.moe_layers) +
-                             "; give some of these, or all"};
+                             "; give some of these in ascending ranges, such as 0,5-7, or all"};
 }
 
 Result<FileLock> lock_words(const CollectorSegment& segment) {

@@ -63,8 +63,11 @@ class DirectoryTest(CliTest):
         for words in (["status"], ["top", "--once"], ["stop"], ["set", "--sample", "2"]):
             self.moetrace(*words, code=69)
             self.one_line_error()
-            self.assertIn(f"moetrace: {self.rings}: no segment", self.err)
+            self.assertIn(f"moetrace: {self.rings}: no ring", self.err)
             self.assertIn("give --directory", self.err)
+            self.moetrace(*words, "--directory", "/nowhere", code=69)
+            self.one_line_error()
+            self.assertIn("moetrace: /nowhere: no such directory; ", self.err)
         there = ["--directory", self.elsewhere]
         self.assertIn(segment["trace_id"], self.moetrace("top", "--once", *there))
         self.assertIn(": off, layers 0,2, every step\n", self.moetrace("stop", *there))
@@ -112,6 +115,7 @@ class DirectoryTest(CliTest):
         replay.wait()
         self.moetrace("verify", "cut.jsonl", code=1)
         self.assertIn(f"its ring is not in {self.rings}; give --directory", self.err)
+        self.assertIn("the end of the file was cut off, or the ring was lost", self.err)
         self.moetrace(
             "verify", "--directory", os.path.relpath(self.elsewhere, self.dir), "cut.jsonl", code=1
         )

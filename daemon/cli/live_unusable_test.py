@@ -72,8 +72,8 @@ class UnusableTest(LiveCase):
         self.wait_for(rings, "the stranger's ring")
         for words in (["status"], ["stop"], ["top", "--once"]):
             alone = as_user(engine, *words, code=69)
-            self.assertIn("no segment", alone.stderr)
-            self.assertIn(f"only 1 segment of uid {stranger}", alone.stderr)
+            self.assertIn("no ring", alone.stderr)
+            self.assertIn(f"only 1 ring of uid {stranger}", alone.stderr)
             self.assertEqual(alone.stderr.count("\n"), 1)
         replay_of(engine)
         self.wait_for(lambda: len(rings()) == 2, "the ring")
@@ -88,7 +88,7 @@ class UnusableTest(LiveCase):
             done = as_user(engine, *words)
             self.assertEqual(
                 done.stderr,
-                f"moetrace: left out 1 segment of uid {stranger}: can't be opened; "
+                f"moetrace: left out 1 ring of uid {stranger}: can't be opened; "
                 "run this as their user\n",
             )
             self.assertTrue(done.stdout)
@@ -99,7 +99,7 @@ class UnusableTest(LiveCase):
                 file.write(bytes(8192))
             os.chown(bad + suffix, stranger, stranger)
         self.assertEqual(len(json.loads(self.moetrace("status", "--json"))), 2)
-        self.assertIn(f"left out 1 segment of uid {stranger}", self.err)
+        self.assertIn(f"left out 1 ring of uid {stranger}", self.err)
 
     def test_segment_of_another_version(self):
         """Each command prints the same line for it and serves the others."""

@@ -96,8 +96,7 @@ std::string how_to_finish(const std::string& directory, const std::string& file,
   if (!name) {
     return "its ring is not in " + directory +
            "; give --directory (or MOETRACE_DIR) if the ring is in another directory; otherwise "
-           "the "
-           "file has all its rows";
+           "the end of the file was cut off, or the ring was lost, and rows may be missing";
   }
   const auto segment = CollectorSegment::open(directory, *name, CollectorSegment::Access::kObserve);
   if (segment && segment->collector_alive())

@@ -63,8 +63,8 @@ void say(const std::string& line) {
 bool report_run(const std::string& directory, const std::string& session, const std::string& output,
                 const std::vector<std::string>& files, const std::vector<RingLeft>& left) {
   if (files.empty() && left.empty()) {
-    say("run: no trace, because COMMAND made no ring; look for a line of the engine that "
-        "begins with \"moetrace:\" or \"moetrace-engine:\", it says why; install the moetrace "
+    say("run: no trace, because COMMAND made no ring; look for an error of COMMAND, or for a line "
+        "that begins with \"moetrace:\" or \"moetrace-engine:\", it says why; install the moetrace "
         "package "
         "in the engine's environment; check that the model has MoE layers; add --wait before -- if "
         "COMMAND starts its engine in the background");

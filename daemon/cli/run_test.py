@@ -52,8 +52,9 @@ class RunTest(RunCase):
         self.moetrace("run", "--", "true", code=1)
         self.assertEqual(
             self.err,
-            "moetrace: run: no trace, because COMMAND made no ring; look for a line of the engine "
-            'that begins with "moetrace:" or "moetrace-engine:", it says why; '
+            "moetrace: run: no trace, because COMMAND made no ring; look for an error of "
+            'COMMAND, or for a line that begins with "moetrace:" or "moetrace-engine:", it '
+            "says why; "
             "install the moetrace package in the engine's environment; "
             "check that the model has MoE layers; "
             "add --wait before -- if COMMAND starts its engine in the "

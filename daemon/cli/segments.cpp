@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 
 #include "common/names.hpp"
@@ -38,6 +39,11 @@ boost::system::result<OpenedSegments, Failure> open_segments(const SegmentFilter
   if (filter.session) {
     if (auto wrong = session_error(*filter.session)) return *wrong;
   }
+  if (::access(directory.c_str(), F_OK) != 0 && errno == ENOENT) {
+    return Failure{kNothingThere, directory +
+                                      ": no such directory; give --directory (or MOETRACE_DIR) "
+                                      "with the directory of the engine's ring"};
+  }
   const std::vector<std::string> sessions =
       filter.session ? std::vector{*filter.session} : sessions_in(directory);
   OpenedSegments opened;
@@ -65,7 +71,7 @@ boost::system::result<OpenedSegments, Failure> open_segments(const SegmentFilter
     const std::string others = left_out_text(opened);
     return Failure{
         kNothingThere,
-        directory + ": no segment" + which +
+        directory + ": no ring" + which +
             (others.empty() ? "" : " that can be opened, only " + others) +
             "; start an engine with MOETRACE=1, or give --directory (or MOETRACE_DIR) with the "
             "directory of its ring"};
@@ -77,7 +83,7 @@ std::string left_out_text(const OpenedSegments& opened) {
   std::string text;
   for (const auto& [owner, count] : opened.left_out) {
     text +=
-        (text.empty() ? "" : ", ") + counted(count, "segment") + " of uid " + std::to_string(owner);
+        (text.empty() ? "" : ", ") + counted(count, "ring") + " of uid " + std::to_string(owner);
   }
   return text;
 }

@@ -85,7 +85,7 @@ Result<ParsedOptions> parse_collector_options(int argc, const char* const* argv)
   app.add_option("--config", config, "JSON file with the same settings (output_dir, publish, ...)");
   auto* session = app.add_option(
       "--session", given.session,
-      "serve the segments of this session (default: $MOETRACE_SESSION, else \"default\")");
+      "collect the rings of this session (default: $MOETRACE_SESSION, else \"default\")");
   auto* directory =
       app.add_option("--directory", given.directory,
                      "the ring directory; without it, $MOETRACE_DIR, /run/moetrace or /dev/shm");
