@@ -5,8 +5,9 @@ compared, as sets, with the top-k of the router logits that transformers compute
 on a GPU, with CUDA graphs, in bfloat16, with SGLang's own capture.
 
 The environment needs SGLang, transformers and moetrace as an installed package, because SGLang
-finds the plugin by its entry point. On a CPU SGLang 0.5.23 imports
-vllm._custom_ops.rotary_embedding, without calling it here: a stub will do.
+finds the plugin by its entry point. On a CPU SGLang 0.5.23 also imports
+vllm._custom_ops.rotary_embedding, and this check never calls it: install vLLM, or an empty function
+of this name.
 """
 
 import base64
