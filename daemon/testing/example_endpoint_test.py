@@ -129,7 +129,9 @@ class Session(Case):
             replay.feed(next(steps))
         out, err = example.communicate(timeout=TIMEOUT_S)
         self.assertEqual((example.returncode, err), (0, ""))
-        self.assertRegex(out, r"^subscriber: trace [0-9a-f-]{36}: got \d+ rows, missed 0")
+        # ZeroMQ passes on the subscription to `meta` before that to `route`: rows that are published
+        # between the two are counted as missed.
+        self.assertRegex(out, r"^subscriber: trace [0-9a-f-]{36}: got \d+ rows, missed \d+")
         self.assertGreater(rows_file.read_bytes().count(b"\n"), 0)
 
 
