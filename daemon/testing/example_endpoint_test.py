@@ -129,8 +129,8 @@ class Session(Case):
             replay.feed(next(steps))
         out, err = example.communicate(timeout=TIMEOUT_S)
         self.assertEqual((example.returncode, err), (0, ""))
-        # ZeroMQ passes on the subscription to `meta` before that to `route`: rows that are published
-        # between the two are counted as missed.
+        # ZeroMQ passes on the subscription to `meta` before that to `route`. Rows published between
+        # the two count as missed.
         self.assertRegex(out, r"^subscriber: trace [0-9a-f-]{36}: got \d+ rows, missed \d+")
         self.assertGreater(rows_file.read_bytes().count(b"\n"), 0)
 
