@@ -143,7 +143,7 @@ class Received:
         self.messages_missed = 0
         self.generations = set()
         self.ended = False
-        self._rows_before = None  # of the trace, before the first message
+        self._rows_before = None  # of the trace, before the first rows came
         self._rows_so_far = 0
         self._next_message = {}  # topic -> number
 
@@ -157,11 +157,13 @@ class Received:
 
     def take(self, topic, header, payload):
         arrived = header["count"] if topic == "route" else 0
-        if self._rows_before is None:
+        self._count_message(topic, header)
+        # A late subscription to `route` may begin a moment after that to `meta`.
+        came_late = self._rows_before and arrived and not self.rows and len(self.generations) == 1
+        if self._rows_before is None or came_late:
             self._rows_before = header["delivered"] - arrived
         self._rows_so_far = header["delivered"]
         self.rows += arrived
-        self._count_message(topic, header)
         if topic == "meta":
             for line in map(json.loads, payload.splitlines()):
                 self.ended = self.ended or line["type"] == "end"

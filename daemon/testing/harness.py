@@ -5,6 +5,7 @@ can run side by side. Tests wait for conditions with `wait_until`, never for a f
 """
 
 import errno
+import importlib.util
 import json
 import os
 import pathlib
@@ -30,6 +31,14 @@ TIMEOUT_S = 120
 RING_FILE = re.compile(r"moetrace\.v1\..*\.(ring|ctl)$")
 NUM_EXPERTS = 60
 TOP_K = 4
+
+
+def load_module(path):
+    """A Python file that is no part of a package, as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def wait_until(holds, what, timeout_s=TIMEOUT_S):

@@ -145,6 +145,20 @@ class Hostile(Case):
         batch = next(self.open)
         self.assertEqual((len(batch), batch.trace.rows_before, batch.trace.rows_missed), (0, 1, 4))
 
+    def test_rows_between_the_two_subscriptions(self):
+        """The one to `route` begins after that to `meta`: these rows are no loss."""
+        self.send(b"meta", META, delivered=50)
+        self.send_rows(64, 2)
+        self.send_rows(67, 1)
+        live = [next(self.open) for _ in range(2)][0].trace
+        self.assertEqual((live.rows_before, live.rows, live.rows_missed), (62, 3, 2))
+
+    def test_the_first_rows_of_a_trace_are_lost(self):
+        self.send(b"meta", META)
+        self.send_rows(64, 2)
+        live = next(self.open).trace
+        self.assertEqual((live.rows_before, live.rows, live.rows_missed), (0, 2, 62))
+
     def test_rows_before_their_meta_line(self):
         """It asks for the line, and counts from there."""
         self.send_rows(1)

@@ -55,9 +55,11 @@ def stream(
 class LiveTrace:
     """A trace that is being published, from when the stream has come to know its meta line.
 
-    meta: a dict. rows: that have come. rows_before: that the trace had before. rows_missed: that
-    were published, or written by a collector that died before it could publish them, and did not
-    come: rows_before + rows + rows_missed is what is in the trace's file as of the last message.
+    meta: a dict. rows: that have come. rows_before: that the trace had before the first of them
+    came, or, if none have, before its meta line; 0 if the stream has seen the trace begin.
+    rows_missed: that were published, or written by a collector that died before it could publish
+    them, and did not come: rows_before + rows + rows_missed is what is in the trace's file as of
+    the last message.
     messages_missed: without those of a collector's last moments. collectors: how many have
     published it. totals: attempted, delivered, filtered, dropped and torn rows of the trace as of
     the last message. stats: the collector's last statistics, once a second, with counts int64
@@ -155,6 +157,10 @@ class LiveTrace:
             back = min(-missed, self.rows_missed)
             self.rows_missed -= back
             self.rows_before -= -missed - back
+        if rows and not self.rows and self.rows_before and self.collectors == 1:
+            # A late subscription to `route` may begin a moment after that to `meta`.
+            self.rows_before += self.rows_missed
+            self.rows_missed = 0
         self._seen = max(self._seen, delivered)
         self.totals = {name: header[name] for name in TOTALS}
         if topic == "stats":
