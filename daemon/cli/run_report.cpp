@@ -65,9 +65,8 @@ bool report_run(const std::string& directory, const std::string& session, const 
   if (files.empty() && left.empty()) {
     say("run: no trace, because COMMAND made no ring; look for an error of COMMAND, or for a line "
         "that begins with \"moetrace:\" or \"moetrace-engine:\", it says why; install the moetrace "
-        "package "
-        "in the engine's environment; check that the model has MoE layers; add --wait before -- if "
-        "COMMAND starts its engine in the background");
+        "package in the engine's environment; check that the model has MoE layers; add --wait "
+        "before -- if COMMAND starts its engine in the background");
     return false;
   }
   // With --once, engines that still run would lose their collector after the first trace.

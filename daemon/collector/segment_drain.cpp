@@ -169,8 +169,7 @@ std::string SegmentDrain::take_warning() {
   forgetting_said_ = true;
   return segment_.name().ring_file() +
          ": too many requests never end; their oldest ones are forgotten, and rows of those have "
-         "no "
-         "req_id; let the engine end its requests";
+         "no req_id; let the engine end its requests";
 }
 
 void SegmentDrain::mark(bool route, std::size_t begin, std::optional<std::uint64_t> seq) {

@@ -294,20 +294,23 @@ class Case(unittest.TestCase):
         """Waits until every segment has ended and is removed."""
         wait_until(lambda: not self.segment_files(), f"segments left: {self.segment_files()}")
 
+    def status(self):
+        """What `moetrace status` says of each live trace."""
+        done = subprocess.run(
+            [MOETRACE, "status", "--json", "--session", self.session],
+            env=self.env,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return json.loads(done.stdout)
+
     def wait_emptied(self):
         """Waits until every ring is empty: a collector frees a slot once its row is in the file."""
-
-        def fills():
-            done = subprocess.run(
-                [MOETRACE, "status", "--json", "--session", self.session],
-                env=self.env,
-                check=True,
-                capture_output=True,
-                text=True,
-            )
-            return [segment["ring_fill_percent"] for segment in json.loads(done.stdout)]
-
-        wait_until(lambda: not any(fills()), "rings are not empty")
+        wait_until(
+            lambda: not any(trace["ring_fill_percent"] for trace in self.status()),
+            "rings are not empty",
+        )
 
     def trace_files(self):
         return sorted(self.traces.glob("*.jsonl"))
