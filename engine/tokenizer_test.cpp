@@ -63,18 +63,16 @@ TEST_P(TokenizerGolden, EncodesAndDecodesAsTheLibrary) {
   }
 }
 
-TEST_P(TokenizerGolden, EncodesGsm8kAsTheLibrary) {
-  const std::filesystem::path data =
-      std::filesystem::path(MOETRACE_SHARED_DATA) / "gsm8k_test.jsonl";
-  if (!std::filesystem::exists(data)) GTEST_SKIP() << data << " is missing";
+TEST_P(TokenizerGolden, EncodesTheDemosPromptsAsTheLibrary) {
   const auto tokenizer = Tokenizer::parse(tokenizer_file(GetParam()));
   ASSERT_TRUE(tokenizer);
-  const auto questions = read_gsm8k(data, 25).value();
-  const json expected = golden()["tokenizers"][GetParam()]["gsm8k_fnv1a"];
-  for (size_t i = 0; i < questions.size(); ++i) {
-    const auto ids = tokenizer->encode(questions[i]).value();
-    EXPECT_EQ(fnv1a(ids), expected[i].get<std::string>()) << "question " << i;
-    EXPECT_EQ(tokenizer->decode(ids), questions[i]);  // the questions are in normal form
+  const auto prompts = read_prompts(MOETRACE_DEMO_PROMPTS).value();
+  const json expected = golden()["tokenizers"][GetParam()]["demo_prompts_fnv1a"];
+  ASSERT_EQ(prompts.size(), expected.size());
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    const auto ids = tokenizer->encode(prompts[i]).value();
+    EXPECT_EQ(fnv1a(ids), expected[i].get<std::string>()) << "prompt " << i;
+    EXPECT_EQ(tokenizer->decode(ids), prompts[i]);  // the prompts are in normal form
   }
 }
 

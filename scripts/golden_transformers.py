@@ -95,10 +95,9 @@ def fnv1a(ids):
     return f"{value:016x}"
 
 
-def write_tokenizers(out):
-    data = pathlib.Path("../shared/data")
-    train = [json.loads(line)["question"] for line in open(data / "gsm8k_train.jsonl")]
-    questions = [json.loads(line)["question"] for line in open(data / "gsm8k_test.jsonl")][:25]
+def write_tokenizers(questions, out):
+    train = [json.loads(line)["question"] for line in questions.open()]
+    prompts = pathlib.Path("scripts/demo-prompts.txt").read_text().strip().split("\n\n---\n\n")
     golden = {"texts": SENTENCES + ["one <sep> two<sep>three"], "tokenizers": {}}
     for kind in ("qwen2", "gpt2"):
         tokenizer = train_tokenizer(kind, train + SENTENCES)
@@ -115,7 +114,7 @@ def write_tokenizers(out):
             "decoded_plain": [tokenizer.decode(one, skip_special_tokens=True) for one in ids],
             # any subset of ids: characters may be incomplete
             "decoded_tails": [tokenizer.decode(one[1::2], skip_special_tokens=True) for one in ids],
-            "gsm8k_fnv1a": [fnv1a(tokenizer.encode(question).ids) for question in questions],
+            "demo_prompts_fnv1a": [fnv1a(tokenizer.encode(prompt).ids) for prompt in prompts],
         }
     (out / "tokenizers.json").write_text(json.dumps(golden, ensure_ascii=False, indent=1) + "\n")
 
@@ -241,11 +240,11 @@ def write_small_model(out):
 
 
 def main():
-    engine, out = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2])
+    engine, questions, out = map(pathlib.Path, sys.argv[1:4])
     out.mkdir(parents=True, exist_ok=True)
     torch.use_deterministic_algorithms(True)
     torch.set_num_threads(1)
-    write_tokenizers(out)
+    write_tokenizers(questions, out)
     write_random_model(engine, out)
     write_small_model(out)
 

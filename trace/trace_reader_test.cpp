@@ -1,7 +1,6 @@
 #include "trace/trace_reader.hpp"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <bit>
 #include <cmath>
@@ -269,9 +268,8 @@ TEST_F(TraceReaderTest, TopKUpTo32) {
   EXPECT_EQ(as<Route>(line).weights[31], 248.0F);
 }
 
-TEST(RealVllmLog, IsReadToItsEnd) {
-  if (::access(MOETRACE_REAL_VLLM_LOG, R_OK) != 0) GTEST_SKIP() << "not on this machine";
-  auto reader = TraceReader::open(MOETRACE_REAL_VLLM_LOG, {.num_experts = 60});
+TEST(VllmLog, IsReadToItsEnd) {
+  auto reader = TraceReader::open(MOETRACE_VLLM_LOG, {.num_experts = 60});
   ASSERT_TRUE(reader) << reader.error().message;
   uint64_t routes = 0;
   for (;;) {
@@ -280,7 +278,7 @@ TEST(RealVllmLog, IsReadToItsEnd) {
     if (*line == nullptr) break;
     routes += std::holds_alternative<Route>((*line)->content) ? 1 : 0;
   }
-  EXPECT_EQ(routes, 12'805U);
+  EXPECT_EQ(routes, 400U);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@ Shares no code with the project.
 
 import json
 import os
+import pathlib
 import shutil
 import struct
 import subprocess
@@ -13,8 +14,8 @@ import tempfile
 import time
 import unittest
 
-BIN = DATA = None
-LOG = "vllm_qwen_moe_layer0.jsonl"
+BIN = None
+VLLM_LOG = str(pathlib.Path(__file__).parents[2] / "trace/testdata/plain/vllm.jsonl")
 
 
 def float32(value):
@@ -168,8 +169,7 @@ class CliTest(unittest.TestCase):
 
 
 def main():
-    """Runs the tests of the calling program. BIN_DIR [DATA_DIR], then unittest's own options."""
-    global BIN, DATA
+    """Runs the tests of the calling program. BIN_DIR, then unittest's own options."""
+    global BIN
     BIN = os.path.abspath(sys.argv[1])
-    DATA = sys.argv[2] if len(sys.argv) > 2 and not sys.argv[2].startswith("-") else None
-    unittest.main(module="__main__", argv=[sys.argv[0]] + [a for a in sys.argv[2:] if a != DATA])
+    unittest.main(module="__main__", argv=[sys.argv[0], *sys.argv[2:]])

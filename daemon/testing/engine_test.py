@@ -5,17 +5,13 @@ Every token of every request has its row in every layer."""
 import collections
 import json
 import os
-import pathlib
 import subprocess
-import sys
 import unittest
 
-from harness import MOETRACE, Case
+from harness import HERE, MOETRACE, Case
 
 ENGINE = os.environ.get("MOETRACE_ENGINE", "moetrace-engine")
-QUESTIONS = (
-    pathlib.Path(sys.argv.pop()) if len(sys.argv) > 1 and not sys.argv[-1].startswith("-") else None
-)
+DEMO_PROMPTS = HERE.parents[1] / "scripts/demo-prompts.txt"
 OWN_PROMPTS = [
     "A",
     "Two words",
@@ -92,11 +88,8 @@ class EngineTest(Case):
                 )
 
     def test_every_token_has_its_rows_and_the_text_stays_the_same(self):
-        count, new_tokens = len(OWN_PROMPTS), 12
-        self.write_own_prompts()
-        if QUESTIONS and QUESTIONS.exists():
-            count, new_tokens = 25, 128
-            self.engine("prompts", "--gsm8k", QUESTIONS, "--first", count, "-o", self.prompts)
+        self.prompts.write_text(DEMO_PROMPTS.read_text())
+        count, new_tokens = 25, 128
         trace = self.folder / "routes.jsonl"
         traced = self.generate(self.folder / "traced.jsonl", new_tokens, trace)
         plain = self.generate(self.folder / "plain.jsonl", new_tokens)
