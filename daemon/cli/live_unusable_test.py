@@ -147,7 +147,7 @@ class UnusableTest(LiveCase):
                 self.assertIn(segment["trace_id"], self.moetrace(*command, code=1))
                 self.assertEqual(self.err, said, command)
         lines = self.top_picture(24, 100)
-        self.assertEqual(lines[0], "1 segment can't be used; moetrace status says why")
+        self.assertEqual(lines[0], "1 ring can't be used; moetrace status says why")
         self.assertIn(segment["trace_id"], lines[1])
         stream = self.start("moetrace", "top", "--json")
         for _ in range(2):

@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "common/text.hpp"
 #include "common/usage.hpp"
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/replayer.hpp"
@@ -15,10 +16,9 @@ Outcome replay(const ReplayOptions& options) {
   if (const std::string& line = (*replayer)->warning(); !line.empty())
     std::fprintf(stderr, "moetrace: %s\n", line.c_str());
   const ReplayTotals totals = (*replayer)->run();
-  std::printf("%s: %llu rows in %llu steps, %llu dropped, trace %s\n",
-              trace::shown_name(options.file).c_str(), static_cast<unsigned long long>(totals.rows),
-              static_cast<unsigned long long>(totals.steps),
-              static_cast<unsigned long long>(totals.dropped), totals.trace_id.c_str());
+  std::printf("%s: %s in %s, %s dropped, trace %s\n", trace::shown_name(options.file).c_str(),
+              counted(totals.rows, "row").c_str(), counted(totals.steps, "step").c_str(),
+              grouped(totals.dropped).c_str(), totals.trace_id.c_str());
   if (!totals.failure.empty()) return Failure{kFailed, totals.failure};
   if (!totals.left_out.empty()) std::fprintf(stderr, "moetrace: %s\n", totals.left_out.c_str());
   return kOk;

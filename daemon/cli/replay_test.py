@@ -148,8 +148,8 @@ class ReplayTest(CliTest):
             env={"MOETRACE_RING_MB": "0.001"},
         )
         rows = len(rows_of(self.path("plain.jsonl")))
-        self.assertIn(f"{rows} rows", said)
-        self.assertIn(f"{rows - 64} dropped", said)
+        self.assertIn(f"{rows:,} rows", said)
+        self.assertIn(f"{rows - 64:,} dropped", said)
         # The segment stays for the next collector.
         daemon = self.start("moetraced", "--output", "late.jsonl", "--publish", "none", "--once")
         daemon.communicate(timeout=60)

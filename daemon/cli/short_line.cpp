@@ -18,6 +18,13 @@ std::string word(const json& line, const char* key) {
   return found->is_string() ? found->get<std::string>() : found->dump();
 }
 
+// As word(), with what it counts: "1 row", "2 rows", "? rows".
+std::string number_of(const json& line, const char* key, const std::string& thing) {
+  const auto found = line.find(key);
+  const bool known = found != line.end() && found->is_number_unsigned();
+  return known ? counted(found->get<std::uint64_t>(), thing) : word(line, key) + " " + thing + "s";
+}
+
 std::string route(const json& line) {
   std::string text = word(line, "req_id") + " token " + word(line, "token_idx") + " layer " +
                      word(line, "layer") + ":";
@@ -42,21 +49,23 @@ std::string describe(const json& line) {
   if (type == "stats") return stats(line);
   if (type == "meta") {
     return "trace " + word(line, "trace_id") + ": " + word(line, "model_id") + ", " +
-           word(line, "num_layers") + " layers, " + word(line, "num_experts") + " experts, top-" +
-           word(line, "top_k");
+           number_of(line, "num_layers", "layer") + ", " +
+           number_of(line, "num_experts", "expert") + ", top-" + word(line, "top_k");
   }
   if (type == "step")
-    return "step " + word(line, "step") + ": " + word(line, "rows") + " rows, " +
-           word(line, "layers") + " layers";
+    return "step " + word(line, "step") + ": " + number_of(line, "rows", "row") + ", " +
+           number_of(line, "layers", "layer");
   if (type == "request")
-    return "request " + word(line, "req_id") + " begins: " + word(line, "prompt_tokens") +
-           " prompt tokens";
+    return "request " + word(line, "req_id") +
+           " begins: " + number_of(line, "prompt_tokens", "prompt token");
   if (type == "request_end") {
-    return "request " + word(line, "req_id") + " ends: " + word(line, "generated_tokens") +
-           " generated tokens, " + word(line, "status");
+    return "request " + word(line, "req_id") +
+           " ends: " + number_of(line, "generated_tokens", "generated token") + ", " +
+           word(line, "status");
   }
-  if (type == "loss") return "lost " + word(line, "dropped") + " rows: " + word(line, "cause");
-  if (type == "torn") return "torn " + word(line, "count") + " rows";
+  if (type == "loss")
+    return "lost " + number_of(line, "dropped", "row") + ": " + word(line, "cause");
+  if (type == "torn") return "torn " + number_of(line, "count", "row");
   if (type == "end") {
     return "end: " + word(line, "attempted") + " attempted, " + word(line, "delivered") +
            " delivered, " + word(line, "filtered") + " filtered, " + word(line, "dropped") +

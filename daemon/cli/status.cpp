@@ -131,8 +131,9 @@ void print(const CollectorSegment& segment, const std::string& directory) {
   std::printf("  rows       %s attempted, %s recorded, %s consumed, %s dropped\n",
               grouped(counters.attempted).c_str(), grouped(counters.recorded).c_str(),
               grouped(counters.consumed).c_str(), grouped(counters.dropped).c_str());
-  std::printf("  ring       %s steps, %s of %s slots full, collector %s\n",
-              grouped(counters.steps).c_str(), percent(counters.fill(header.route_slots)).c_str(),
+  std::printf("  ring       %s, %s of %s slots full, collector %s\n",
+              counted(counters.steps, "step").c_str(),
+              percent(counters.fill(header.route_slots)).c_str(),
               grouped(header.route_slots).c_str(), collector.c_str());
   std::printf("  cost       %s\n", cost_text(counters).c_str());
   std::printf("  endpoint   %s\n", endpoint_text(segment, directory).c_str());

@@ -96,7 +96,7 @@ class Tail {
   void run(const std::string& endpoint);
   // Prints how many rows came, and how many were missed.
   void say_totals() const {
-    std::fprintf(stderr, "moetrace: tail: %s rows received, %s missed\n", grouped(rows_).c_str(),
+    std::fprintf(stderr, "moetrace: tail: %s received, %s missed\n", counted(rows_, "row").c_str(),
                  grouped(missed_.total().rows).c_str());
   }
 
@@ -156,9 +156,9 @@ void Tail::take(const std::string& topic, std::string_view header, std::string_v
   head.delivered = json.value("delivered", std::uint64_t{0});
   if (const auto missed = missed_.take(topic, head); missed.any()) {
     std::fflush(stdout);
-    std::fprintf(stderr, "moetrace: tail: missed %s rows in %s messages on %s of trace %s\n",
-                 grouped(missed.rows).c_str(), grouped(missed.messages).c_str(), topic.c_str(),
-                 head.trace_id.c_str());
+    std::fprintf(stderr, "moetrace: tail: missed %s in %s on %s of trace %s\n",
+                 counted(missed.rows, "row").c_str(), counted(missed.messages, "message").c_str(),
+                 topic.c_str(), head.trace_id.c_str());
   }
   if (topic == "route") rows_ += head.count;
   while (!payload.empty() && !enough()) {

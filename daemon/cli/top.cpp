@@ -120,7 +120,7 @@ void draw(const std::string& text, const Screen& screen) {
 std::string unusable_text(const OpenedSegments& opened) {
   const std::size_t count = opened.unusable.size();
   if (count == 0) return "";
-  return counted(count, "segment") + " can't be used; moetrace status says why\n";
+  return counted(count, "ring") + " can't be used; moetrace status says why\n";
 }
 
 // `picture`: redraw the whole screen. False if standard output can't be written.
