@@ -63,7 +63,7 @@ class Collector:
             time.sleep(0.05)
         ends = [_last_line(path) for path in sorted(self.folder.glob("*.jsonl"))]
         if not ends:
-            raise BenchError("no trace was made")
+            raise BenchError("no trace was made; does VLLM_PLUGINS leave moetrace out?")
         return ends
 
     def _remove(self):

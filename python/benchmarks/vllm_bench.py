@@ -11,7 +11,8 @@ and the table shows all of them that are of this model: a run can be continued, 
 shows the table. Take another OUT for other options. Exit code 1: a process failed.
 
   --sizes 1,25,256      decoding, at these batch sizes; none: only --prefill
-  --prefill             also 96 prompts of 2,000 to 4,000 tokens, as fast as the engine can
+  --prefill             also 96 prompts of 2,000 to 4,000 tokens, as fast as the engine can, with a
+                        third of the repeats: with 48 layers a repeat makes 14 million rows
   --modes off,on,...    default: all of the list below
   --collector-args "--option value"
                         more of moetraced's options; the engine's are in the environment
