@@ -37,7 +37,7 @@ moetrace::UniqueFd take_signals() {
   return moetrace::UniqueFd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
 }
 
-// Raises the limit as far as allowed: each trace takes five descriptors.
+// Raises the limit as far as allowed: each trace takes up to six descriptors.
 void raise_descriptor_limit() {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;

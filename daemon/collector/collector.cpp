@@ -20,6 +20,17 @@ constexpr auto kFirstRetry = std::chrono::milliseconds(100);
 constexpr auto kLastRetry = std::chrono::seconds(10);
 constexpr auto kReplaceEvery = std::chrono::seconds(1);
 
+// How a part begins, with the present settings.
+PartStart start_of_part(const moetrace_ring_header& header, const std::string& trace_id,
+                     const CollectorOptions& options) {
+  PartStart start;
+  start.trace_id = trace_id;
+  start.meta = meta_line(header, trace_id);
+  if (options.arrow_rows)
+    start.rows = RowsForm{header.top_k, header.num_experts, options.weights, false};
+  return start;
+}
+
 }  // namespace
 
 Collector::Collector(CollectorOptions options, Publisher publisher, Report report)
@@ -97,8 +108,8 @@ void Collector::attach(const SegmentName& name) {
   // acquire: synchronizes with the release store of the collector that moved it.
   const Consumed consumed{SharedWord(&ctl->route_consumed).load(std::memory_order_acquire),
                           ledger ? ledger->filtered : 0};
-  auto place = place_trace(names, name.trace_id, meta_line(segment->map().header(), name.trace_id),
-                           consumed);
+  auto place = place_trace(
+      names, start_of_part(segment->map().header(), name.trace_id, options_), consumed);
   if (!place) return try_later(name, place.error().message);
   if (!place->warning.empty()) report_.say(place->warning);
   waiting_.erase(name.trace_id);
@@ -113,7 +124,10 @@ void Collector::attach(const SegmentName& name) {
 
   Trace& trace = traces_.try_emplace(name.trace_id, names, name.trace_id, number).first->second;
   auto drain = SegmentDrain::attach(
-      std::move(*segment), std::move(*place), options_.layers,
+      std::move(*segment), std::move(*place),
+      {.layers = options_.layers,
+       .compression = options_.compression,
+       .route_lines_wanted = [this] { return publisher_.wants_routes(); }},
       [this, &trace](const LineBatch& batch) { publisher_.publish(trace.channel, batch); });
   if (!drain) {
     traces_.erase(name.trace_id);
@@ -187,6 +201,9 @@ bool Collector::drain_all() {
     moved = moved || *state == SegmentDrain::State::kBusy;
     if (*state == SegmentDrain::State::kFileLost) {
       replace_lost_file(trace);
+    } else if (*state == SegmentDrain::State::kOutgrown) {
+      change_file(trace);
+      moved = true;
     } else if (*state == SegmentDrain::State::kBlocked) {
       say_blocked(trace, trace.drain->why_blocked());
     } else {
@@ -205,16 +222,21 @@ void Collector::say_blocked(Trace& trace, const std::string& why) {
 }
 
 void Collector::hang_up() {
-  for (auto& [id, trace] : traces_) trace.change_file = true;
+  for (auto& [id, trace] : traces_) {
+    trace.change_file = true;
+    trace.drain->write_waiting_rows();
+  }
   for (auto& [id, waiting] : waiting_) waiting.again = {};
 }
 
 void Collector::change_file(Trace& trace) {
   trace.change_file = false;
   SegmentDrain& drain = *trace.drain;
+  PartStart start = part_start(drain);
   // A file with only its head needs no next part.
-  if (drain.file().has_its_name() && !drain.has_lines()) return;
-  auto next = next_file(trace.names, drain.meta());
+  if (drain.file().has_its_name() && !drain.has_lines() && start.rows == drain.file().rows())
+    return;
+  auto next = next_file(trace.names, start);
   if (!next) {
     report_.say(next.error().message + "; the trace continues in its present file");
     return;
@@ -237,7 +259,10 @@ void Collector::replace_lost_file(Trace& trace) {
                            trace.channel.trace_id + " was written to it";
   const std::uint64_t lost_before = drain.lost_rows();
   if (!drain.go_on_in_emptied_file()) {
-    auto next = next_file(trace.names, drain.meta());
+    // Rows that wait for their file keep their form.
+    PartStart start = part_start(drain);
+    start.rows = drain.file().rows();
+    auto next = next_file(trace.names, start);
     if (!next) {
       say_blocked(trace, what + ", and no other file can be made: " + next.error().message);
       return;
@@ -249,6 +274,14 @@ void Collector::replace_lost_file(Trace& trace) {
   report_.say(what + ": " + std::to_string(drain.lost_rows() - lost_before) +
               " rows are lost with it; the trace continues in " + path + ", part " +
               std::to_string(drain.part()) + "; to rotate it, move it and send SIGHUP");
+}
+
+PartStart Collector::part_start(const SegmentDrain& drain) const {
+  PartStart start = start_of_part(drain.segment().map().header(),
+                                         drain.segment().name().trace_id, options_);
+  start.part = drain.part() + 1;
+  if (start.rows) start.rows->wide = drain.needs_wide_rows();
+  return start;
 }
 
 void Collector::publish_stats(Trace& trace) {
@@ -288,6 +321,8 @@ void Collector::stop() {
   }
   while (rounds-- > 0 && drain_all()) {
   }
+  for (auto& [id, trace] : traces_) trace.drain->write_waiting_rows();
+  drain_all();
   // Traces that have ended are still being synced.
   for (const auto& [id, trace] : traces_) failed_ = !trace.drain->wait_for_disk() || failed_;
   drain_all();

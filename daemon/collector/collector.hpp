@@ -73,6 +73,7 @@ class Collector {
   void try_later(const SegmentName& name, const std::string& why);
   void quarantine(const SegmentName& name, const std::string& why);
   bool drain_all();
+  PartStart part_start(const SegmentDrain& drain) const;
   void say_blocked(Trace& trace, const std::string& why);
   void change_file(Trace& trace);
   void replace_lost_file(Trace& trace);

@@ -157,8 +157,22 @@ void append_end(LineBuffer& out, const RunningTotals& t, std::string_view status
   out.append("}\n");
 }
 
+void add_at_seq(LineBuffer& out, std::uint64_t at_seq) {
+  constexpr std::string_view kEnd = "}\n";
+  out.cut_to(out.size() - kEnd.size());
+  out.append(",\"at_seq\":", at_seq, kEnd);
+}
+
+void append_rows(LineBuffer& out, const RunningTotals& t, std::uint64_t bytes,
+                 std::uint64_t batches) {
+  out.append("{\"type\":\"rows\",\"seq\":", t.next_seq(), ",\"bytes\":", bytes,
+             ",\"batches\":", batches, ",\"delivered_total\":", t.delivered(),
+             ",\"filtered_total\":", t.filtered(), "}\n");
+}
+
 RouteOrigin route_origin(const std::string& json_id, std::optional<std::uint64_t> request) {
-  return {"{\"type\":\"route\",\"req_id\":" + json_id + ",\"token_idx\":",
+  return {request,
+          "{\"type\":\"route\",\"req_id\":" + json_id + ",\"token_idx\":",
           "],\"request\":" + (request ? std::to_string(*request) : "null") + ",\"step\":"};
 }
 

@@ -82,6 +82,9 @@ Result<ParsedOptions> parse_collector_options(int argc, const char* const* argv)
   CollectorOptions given;
   std::string config;
   std::string layers;
+  std::string rows = "json";
+  std::string weights = "float32";
+  std::string compress = "fast";
   app.add_option("--config", config, "JSON file with the same settings (output_dir, publish, ...)");
   auto* session = app.add_option(
       "--session", given.session,
@@ -104,6 +107,10 @@ Result<ParsedOptions> parse_collector_options(int argc, const char* const* argv)
                                   "draw each ended trace into <plot-dir>/<trace id>/");
   auto* layers_option = app.add_option(
       "--layers", layers, "write only these layers, such as 0,5-7; the others count as filtered");
+  app.add_option("--rows", rows,
+                 "where rows go: json, into the trace's lines; arrow, into <trace>.arrows beside it");
+  app.add_option("--weights", weights, "with --rows arrow: float32, float16 or none");
+  app.add_option("--compress", compress, "with --rows arrow: fast, small, lz4 or none");
   app.add_flag("--once", given.once, "end when the first trace has ended");
   app.add_flag("--quiet", given.quiet,
                "print only errors and warnings, not when a trace begins or ends");
@@ -147,6 +154,17 @@ Result<ParsedOptions> parse_collector_options(int argc, const char* const* argv)
   if (publish->count() > 0) options.publish = given.publish;
   if (plot_dir->count() > 0) options.plot_dir = given.plot_dir;
   if (layers_option->count() > 0) configured_layers = layers;
+
+  if (rows != "json" && rows != "arrow")
+    return bad("rows '" + rows + "': expected json or arrow");
+  options.arrow_rows = rows == "arrow";
+  if (weights == "float16") options.weights = RowWeights::kFloat16;
+  else if (weights == "none") options.weights = RowWeights::kNone;
+  else if (weights != "float32") return bad("weights '" + weights + "': expected float32, float16 or none");
+  if (compress == "small") options.compression = RowCompression::kSmall;
+  else if (compress == "lz4") options.compression = RowCompression::kLz4;
+  else if (compress == "none") options.compression = RowCompression::kNone;
+  else if (compress != "fast") return bad("compress '" + compress + "': expected fast, small, lz4 or none");
 
   if (options.directory.empty()) options.directory = default_ring_directory();
   if (!is_session_name(options.session)) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/collector/rows_form.hpp"
 #include "shm/abi.h"
 #include "shm/errors.hpp"
 
@@ -24,6 +25,10 @@ struct CollectorOptions {
   std::string plot_dir;
   // Only these layers are written.
   moetrace_layer_mask layers{{~0ull, ~0ull, ~0ull, ~0ull}};
+  // Where rows go: to lines, or to a rows file in this form.
+  bool arrow_rows = false;
+  RowWeights weights = RowWeights::kFloat32;
+  RowCompression compression = RowCompression::kFast;
   bool once = false;
   // Print only errors and warnings.
   bool quiet = false;
