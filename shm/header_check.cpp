@@ -2,6 +2,7 @@
 
 #include <bit>
 #include <cmath>
+#include <iterator>
 
 // Asserts the layout in each build of the library.
 #include "shm/abi_layout.h"
@@ -16,6 +17,29 @@ struct Part {
   std::uint64_t count;
   std::uint64_t stride;
 };
+
+// What is wrong with a layer's entry; nullptr: nothing.
+const char* wrong_entry(const moetrace_ring_header& h, const moetrace_layer_entry& entry) {
+  const auto has = [&](std::uint32_t flag) { return (entry.flags & flag) != 0; };
+  if ((has(MOETRACE_LAYER_RENORMALIZED) && !has(MOETRACE_LAYER_RENORMALIZED_KNOWN)) ||
+      (has(MOETRACE_LAYER_BIASED) && !has(MOETRACE_LAYER_BIASED_KNOWN)) ||
+      (has(MOETRACE_LAYER_TABLE) && !has(MOETRACE_LAYER_TABLE_KNOWN)) ||
+      (entry.zero_experts != 0 && !has(MOETRACE_LAYER_ZERO_EXPERTS_KNOWN)) ||
+      (entry.scaling != 0 && !has(MOETRACE_LAYER_SCALING_KNOWN)) ||
+      (entry.groups != 0 && !has(MOETRACE_LAYER_GROUPS_KNOWN)))
+    return "a value that is not marked as known";
+  if (entry.top_k > h.top_k) return "a top_k above that of the header";
+  if (std::uint64_t{entry.experts} + entry.zero_experts > h.num_experts)
+    return "more experts than num_experts";
+  if (!std::isfinite(entry.scaling)) return "a scaling that is not finite";
+  if (!has(MOETRACE_LAYER_GROUPS_KNOWN)) {
+    return entry.topk_groups == 0 ? nullptr : "a value that is not marked as known";
+  }
+  if (entry.topk_groups == 0 || entry.topk_groups > entry.groups ||
+      entry.groups > MOETRACE_MAX_EXPERTS)
+    return "groups out of range; expected 1 <= topk_groups <= groups <= 65535";
+  return nullptr;
+}
 
 }  // namespace
 
@@ -55,6 +79,7 @@ std::optional<std::string> check_header(const moetrace_ring_header& h, std::uint
   if (h.created_realtime_ns < 0 || h.created_monotonic_ns < 0)
     return "its creation time is before 1970";
   if (!std::isfinite(h.router_scaling)) return "router_scaling is not finite";
+  const bool has_table = layer_table_offset(h) != 0;
   // No product below can overflow: counts are below 2^32 and strides at most 4096.
   const Part parts[] = {
       {"header", 0, 1, sizeof(moetrace_ring_header)},
@@ -63,9 +88,10 @@ std::optional<std::string> check_header(const moetrace_ring_header& h, std::uint
       {"event ring", h.event_offset, h.event_slots, 64},
       {"route ring", h.route_offset, h.route_slots, h.route_stride},
       {"counts", h.counts_offset, std::uint64_t{h.num_layers} * h.num_experts, 8},
+      {"layer table", h.layer_table_offset, h.num_layers, sizeof(moetrace_layer_entry)},
   };
   std::uint64_t end = 0;
-  for (const Part& part : parts) {
+  for (const Part& part : std::span(parts).first(std::size(parts) - (has_table ? 0 : 1))) {
     if (part.offset % 64 != 0) return std::string(part.name) + " is not aligned to 64 bytes";
     if (part.offset < end) return std::string(part.name) + " overlaps the part before it";
     const std::uint64_t bytes = part.count * part.stride;
@@ -73,6 +99,19 @@ std::optional<std::string> check_header(const moetrace_ring_header& h, std::uint
       return std::string(part.name) + " ends after the file's end";
     }
     end = part.offset + bytes;
+  }
+  return std::nullopt;
+}
+
+std::uint64_t layer_table_offset(const moetrace_ring_header& h) {
+  return h.abi_minor < 3 ? 0 : h.layer_table_offset;
+}
+
+std::optional<std::string> check_layer_table(const moetrace_ring_header& h,
+                                             std::span<const moetrace_layer_entry> entries) {
+  for (std::size_t layer = 0; layer < entries.size(); ++layer) {
+    if (const char* wrong = wrong_entry(h, entries[layer]))
+      return "layer " + std::to_string(layer) + " of its layer table has " + wrong;
   }
   return std::nullopt;
 }
@@ -88,6 +127,11 @@ void terminate_strings(moetrace_ring_header& h) {
   end(h.host);
   end(h.router_score);
   end(h.notes);
+  end(h.engine_id);
+}
+
+void terminate_strings(moetrace_layer_entry& entry) {
+  entry.score[sizeof entry.score - 1] = '\0';
 }
 
 }  // namespace moetrace
