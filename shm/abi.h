@@ -459,8 +459,8 @@ typedef struct moetrace_placed_expert {
   uint16_t rank;
 } moetrace_placed_expert;
 
-/* Reserved: no producer writes it yet (1.3). Which experts lie where in a layer, from a step on: the
- * load balancer has moved or copied some. */
+/* Reserved: no producer writes it yet (1.3). Which experts lie where in a layer, from a step on:
+ * the load balancer has moved or copied some. */
 typedef struct moetrace_placement_event {
   moetrace_event_commit commit;
   uint64_t from_step;

@@ -171,7 +171,7 @@ TEST_F(BadSegment, WithAHostileLayerTable) {
   moetrace_layer_entry entry{};
   entry.top_k = 5;
   patch(ring(), table + 2 * sizeof entry, entry);
-  expect(ErrorCode::kBadSegment, "layer 2 of its layer table has a top_k above that of the header");
+  expect(ErrorCode::kBadSegment, "layer table, layer 2: top_k is 5; expected at most 4");
   entry.top_k = 4;
   std::memset(entry.score, 'x', sizeof entry.score);
   patch(ring(), table + 2 * sizeof entry, entry);

@@ -18,8 +18,11 @@ struct Part {
   std::uint64_t stride;
 };
 
-// What is wrong with a layer's entry; nullptr: nothing.
-const char* wrong_entry(const moetrace_ring_header& h, const moetrace_layer_entry& entry) {
+constexpr const char* kUnmarked = "a value is set whose flag does not mark it as known";
+
+// What is wrong with a layer's entry.
+std::optional<std::string> wrong_entry(const moetrace_ring_header& h,
+                                       const moetrace_layer_entry& entry) {
   const auto has = [&](std::uint32_t flag) { return (entry.flags & flag) != 0; };
   if ((has(MOETRACE_LAYER_RENORMALIZED) && !has(MOETRACE_LAYER_RENORMALIZED_KNOWN)) ||
       (has(MOETRACE_LAYER_BIASED) && !has(MOETRACE_LAYER_BIASED_KNOWN)) ||
@@ -27,18 +30,25 @@ const char* wrong_entry(const moetrace_ring_header& h, const moetrace_layer_entr
       (entry.zero_experts != 0 && !has(MOETRACE_LAYER_ZERO_EXPERTS_KNOWN)) ||
       (entry.scaling != 0 && !has(MOETRACE_LAYER_SCALING_KNOWN)) ||
       (entry.groups != 0 && !has(MOETRACE_LAYER_GROUPS_KNOWN)))
-    return "a value that is not marked as known";
-  if (entry.top_k > h.top_k) return "a top_k above that of the header";
-  if (std::uint64_t{entry.experts} + entry.zero_experts > h.num_experts)
-    return "more experts than num_experts";
-  if (!std::isfinite(entry.scaling)) return "a scaling that is not finite";
+    return kUnmarked;
+  if (entry.top_k > h.top_k) {
+    return "top_k is " + std::to_string(entry.top_k) + "; expected at most " +
+           std::to_string(h.top_k);
+  }
+  const std::uint64_t experts = std::uint64_t{entry.experts} + entry.zero_experts;
+  if (experts > h.num_experts) {
+    return "experts + zero_experts is " + std::to_string(experts) + "; expected at most " +
+           std::to_string(h.num_experts);
+  }
+  if (!std::isfinite(entry.scaling)) return "scaling is not finite";
   if (!has(MOETRACE_LAYER_GROUPS_KNOWN)) {
-    return entry.topk_groups == 0 ? nullptr : "a value that is not marked as known";
+    if (entry.topk_groups == 0) return std::nullopt;
+    return kUnmarked;
   }
   if (entry.topk_groups == 0 || entry.topk_groups > entry.groups ||
       entry.groups > MOETRACE_MAX_EXPERTS)
-    return "groups out of range; expected 1 <= topk_groups <= groups <= 65535";
-  return nullptr;
+    return "expected 1 <= topk_groups <= groups <= 65535";
+  return std::nullopt;
 }
 
 }  // namespace
@@ -110,8 +120,8 @@ std::uint64_t layer_table_offset(const moetrace_ring_header& h) {
 std::optional<std::string> check_layer_table(const moetrace_ring_header& h,
                                              std::span<const moetrace_layer_entry> entries) {
   for (std::size_t layer = 0; layer < entries.size(); ++layer) {
-    if (const char* wrong = wrong_entry(h, entries[layer]))
-      return "layer " + std::to_string(layer) + " of its layer table has " + wrong;
+    if (const auto wrong = wrong_entry(h, entries[layer]))
+      return "layer table, layer " + std::to_string(layer) + ": " + *wrong;
   }
   return std::nullopt;
 }

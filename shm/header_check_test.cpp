@@ -165,23 +165,23 @@ TEST_P(CorruptedLayer, IsRefusedByName) {
   GetParam().corrupt(entries[1]);
   const auto wrong = check_layer_table(good(), entries);
   ASSERT_TRUE(wrong);
-  EXPECT_EQ(*wrong, std::string("layer 1 of its layer table has ") + GetParam().words);
+  EXPECT_EQ(*wrong, std::string("layer table, layer 1: ") + GetParam().words);
 }
 
-constexpr const char* kUnmarked = "a value that is not marked as known";
-constexpr const char* kGroups =
-    "groups out of range; expected 1 <= topk_groups <= groups <= 65535";
+constexpr const char* kUnmarked = "a value is set whose flag does not mark it as known";
+constexpr const char* kGroups = "expected 1 <= topk_groups <= groups <= 65535";
 INSTANTIATE_TEST_SUITE_P(
     EachField, CorruptedLayer,
     ::testing::Values(
-        WrongEntry{"top_k", [](Entry& e) { e.top_k = 9; }, "a top_k above that of the header"},
-        WrongEntry{"experts", [](Entry& e) { e.experts = 51; }, "more experts than num_experts"},
+        WrongEntry{"top_k", [](Entry& e) { e.top_k = 9; }, "top_k is 9; expected at most 8"},
+        WrongEntry{"experts", [](Entry& e) { e.experts = 51; },
+                   "experts + zero_experts is 61; expected at most 60"},
         WrongEntry{"experts_wrap", [](Entry& e) { e.experts = 0xFFFFFFFF; },
-                   "more experts than num_experts"},
+                   "experts + zero_experts is 4294967305; expected at most 60"},
         WrongEntry{"zero_experts", [](Entry& e) { e.zero_experts = 11; },
-                   "more experts than num_experts"},
-        WrongEntry{"renormalized",
-                   [](Entry& e) { e.flags &= ~MOETRACE_LAYER_RENORMALIZED_KNOWN; }, kUnmarked},
+                   "experts + zero_experts is 61; expected at most 60"},
+        WrongEntry{"renormalized", [](Entry& e) { e.flags &= ~MOETRACE_LAYER_RENORMALIZED_KNOWN; },
+                   kUnmarked},
         WrongEntry{"biased", [](Entry& e) { e.flags &= ~MOETRACE_LAYER_BIASED_KNOWN; }, kUnmarked},
         WrongEntry{"table", [](Entry& e) { e.flags &= ~MOETRACE_LAYER_TABLE_KNOWN; }, kUnmarked},
         WrongEntry{"zero", [](Entry& e) { e.flags &= ~MOETRACE_LAYER_ZERO_EXPERTS_KNOWN; },
@@ -197,7 +197,7 @@ INSTANTIATE_TEST_SUITE_P(
         WrongEntry{"groups_huge", [](Entry& e) { e.groups = 65536; }, kGroups},
         WrongEntry{"scaling_infinite",
                    [](Entry& e) { e.scaling = std::numeric_limits<double>::infinity(); },
-                   "a scaling that is not finite"}),
+                   "scaling is not finite"}),
     [](const auto& param) { return param.param.name; });
 
 TEST(HeaderCheck, StringsAreEnded) {

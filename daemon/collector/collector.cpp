@@ -21,11 +21,12 @@ constexpr auto kLastRetry = std::chrono::seconds(10);
 constexpr auto kReplaceEvery = std::chrono::seconds(1);
 
 // How a part begins, with the present settings.
-PartStart start_of_part(const moetrace_ring_header& header, const std::string& trace_id,
-                     const CollectorOptions& options) {
+PartStart start_of_part(const SegmentMap& map, const std::string& trace_id,
+                        const CollectorOptions& options) {
+  const moetrace_ring_header& header = map.header();
   PartStart start;
   start.trace_id = trace_id;
-  start.meta = meta_line(header, trace_id);
+  start.meta = meta_line(header, map.layers(), trace_id);
   if (options.arrow_rows)
     start.rows = RowsForm{header.top_k, header.num_experts, options.weights, false};
   return start;
@@ -109,7 +110,7 @@ void Collector::attach(const SegmentName& name) {
   const Consumed consumed{SharedWord(&ctl->route_consumed).load(std::memory_order_acquire),
                           ledger ? ledger->filtered : 0};
   auto place = place_trace(
-      names, start_of_part(segment->map().header(), name.trace_id, options_), consumed);
+      names, start_of_part(segment->map(), name.trace_id, options_), consumed);
   if (!place) return try_later(name, place.error().message);
   if (!place->warning.empty()) report_.say(place->warning);
   waiting_.erase(name.trace_id);
@@ -277,8 +278,7 @@ void Collector::replace_lost_file(Trace& trace) {
 }
 
 PartStart Collector::part_start(const SegmentDrain& drain) const {
-  PartStart start = start_of_part(drain.segment().map().header(),
-                                         drain.segment().name().trace_id, options_);
+  PartStart start = start_of_part(drain.segment().map(), drain.segment().name().trace_id, options_);
   start.part = drain.part() + 1;
   if (start.rows) start.rows->wide = drain.needs_wide_rows();
   return start;

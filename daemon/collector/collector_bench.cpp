@@ -139,7 +139,8 @@ Drained drain_once(const std::string& directory, const Routing& routing, const F
   CollectorOptions options;
   options.output = path;
   const moetrace_ring_header& header = segment->map().header();
-  PartStart part{name.trace_id, 1, meta_line(header, name.trace_id), std::nullopt};
+  PartStart part{name.trace_id, 1, meta_line(header, segment->map().layers(), name.trace_id),
+                 std::nullopt};
   if (form.arrow) part.rows = RowsForm{header.top_k, header.num_experts, form.weights, false};
   auto place = place_trace(OutputNames(options, name.trace_id, 0), part, {});
   if (!place) fail(place.error().message);

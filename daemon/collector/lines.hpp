@@ -13,6 +13,7 @@
 #include "daemon/collector/running_totals.hpp"
 #include "shm/abi.h"
 #include "shm/cost.hpp"
+#include "shm/layer_table.hpp"
 
 namespace moetrace {
 
@@ -74,7 +75,9 @@ inline constexpr std::string_view kBadSegmentEnd = "bad segment";
 // A JSON string with its quotes; bytes that are not UTF-8 are replaced.
 std::string json_string(std::string_view text);
 
-std::string meta_line(const moetrace_ring_header& header, const std::string& trace_id);
+// `layers`: of the segment with this header.
+std::string meta_line(const moetrace_ring_header& header, const LayerTable& layers,
+                      const std::string& trace_id);
 // Where a file starts that does not begin with its trace: the totals there, the first event that is
 // not written yet, and the step under way. `part` 1: a `base` line, for a collector that came late
 // and found no file; above: a `part` line.

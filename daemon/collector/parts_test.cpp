@@ -65,7 +65,7 @@ class PartsTest : public testing::Test {
   std::string path = directory.file("trace.jsonl");
   std::unique_ptr<RingProducer> producer;
   SegmentName name;
-  PartStart next_start = part_start(producer->map().header(), name.trace_id);
+  PartStart next_start = part_start(producer->map(), name.trace_id);
 };
 
 // A part may end after any step, with dropped and torn rows in between.

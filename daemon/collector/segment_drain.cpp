@@ -55,8 +55,7 @@ SegmentDrain::SegmentDrain(CollectorSegment segment, TraceFile file, DrainSettin
       order_(segment_.map().header()),
       allowed_layers_(segment_.map().header().layers_logged),
       join_(std::max(segment_.map().header().ring_bytes, kLeastRequestBytes)),
-      text_(segment_.map().header().num_layers, segment_.map().header().num_experts,
-            segment_.map().header().top_k),
+      text_(segment_.map().layers()),
       last_new_(Clock::now()),
       encoder_(settings_.compression) {}
 

@@ -1,12 +1,28 @@
 // The routes of a drain: each is checked, joined with its step and written; a hole is torn.
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "daemon/collector/segment_drain.hpp"
 #include "shm/layer_mask.hpp"
 #include "shm/route_layout.hpp"
 
 namespace moetrace {
+namespace {
+
+// Whether a record has an id in a place that only layers with a larger top-k use.
+bool has_id_past_top_k(const SegmentMap& map, std::uint32_t layer, const std::byte* slot) {
+  if (layer >= map.layers().num_layers()) return false;
+  const std::byte* const ids = slot + map.route_layout().ids_offset();
+  for (std::uint32_t place = map.layers().top_k_of(layer); place < map.layers().top_k(); ++place) {
+    std::uint16_t id;
+    std::memcpy(&id, ids + place * sizeof id, sizeof id);
+    if (id != MOETRACE_NO_EXPERT) return true;
+  }
+  return false;
+}
+
+}  // namespace
 
 std::optional<Error> SegmentDrain::write_routes(std::uint64_t end) {
   while (route_ < end) {
@@ -35,6 +51,8 @@ std::optional<Error> SegmentDrain::write_routes(std::uint64_t end) {
 Result<std::uint64_t> SegmentDrain::write_routes_from(std::uint64_t position, std::uint64_t end) {
   moetrace_route_head head;
   std::memcpy(&head, routes_.memory().slot(position), sizeof head);
+  if (has_id_past_top_k(segment_.map(), head.layer, routes_.memory().slot(position)))
+    return bad("a route of layer " + std::to_string(head.layer) + " with an id past its top-k");
   if (auto error = check_place(head)) return *error;
   if (open_holes() > 0) {
     if (auto error = settle_holes()) return *error;
@@ -71,9 +89,11 @@ std::uint64_t SegmentDrain::run_length(std::uint64_t position, const moetrace_ro
   for (; count < most; ++count) {
     const auto step = routes_.upper_at(position + count);
     if (step != head.step) break;
+    const std::byte* slot = routes_.memory().slot(position + count);
     moetrace_route_head next;
-    std::memcpy(&next, routes_.memory().slot(position + count), sizeof next);
+    std::memcpy(&next, slot, sizeof next);
     if (next.layer != head.layer || next.row != head.row + count) break;
+    if (has_id_past_top_k(segment_.map(), next.layer, slot)) break;
   }
   return count;
 }
@@ -91,6 +111,22 @@ void copy_records(const MappedRing& ring, std::uint64_t position, std::uint64_t 
     std::memcpy(room.weights, slot + layout.weights_offset(), layout.weights_bytes());
     room.ids += top_k;
     room.weights += top_k;
+  }
+}
+
+// Of a layer with fewer experts or a smaller top-k than others: what it can't have becomes null.
+void null_what_layer_lacks(const LayerTable& layers, std::uint32_t layer, std::uint64_t count,
+                           RowBatch::Room room) {
+  const std::uint32_t top_k = layers.top_k_of(layer);
+  const std::uint32_t ids = layers.ids_of(layer);
+  if (top_k == layers.top_k() && ids == layers.num_experts()) return;
+  for (; count > 0; --count) {
+    for (std::uint32_t place = 0; place < layers.top_k(); ++place) {
+      if (place >= top_k) room.weights[place] = std::numeric_limits<float>::quiet_NaN();
+      if (place >= top_k || room.ids[place] >= ids) room.ids[place] = MOETRACE_NO_EXPERT;
+    }
+    room.ids += layers.top_k();
+    room.weights += layers.top_k();
   }
 }
 
@@ -124,6 +160,7 @@ bool SegmentDrain::add_rows(std::uint64_t position, std::uint64_t count,
     default:
       copy_records<4>(routes_.memory(), position, count, top_k, room);
   }
+  null_what_layer_lacks(segment_.map().layers(), head.layer, count, room);
   return true;
 }
 
@@ -132,7 +169,7 @@ void SegmentDrain::add_route_lines(std::uint64_t position, std::uint64_t count,
   LineBuffer& out = rows_ ? live_routes_ : out_;
   const std::size_t begin = out.size();
   const RouteLayout layout = segment_.map().route_layout();
-  const std::uint32_t top_k = segment_.map().header().top_k;
+  const std::uint32_t top_k = segment_.map().layers().top_k_of(head.layer);
   std::optional<std::uint64_t> token = place.token_idx;
   for (std::uint64_t n = 0; n < count; ++n) {
     const std::byte* slot = routes_.memory().slot(position + n);

@@ -60,9 +60,9 @@ inline constexpr moetrace_layer_mask kEveryLayer{{~0ull, ~0ull, ~0ull, ~0ull}};
 
 // Rows as Arrow, where a test asks for them.
 inline bool arrow_rows = false;
-inline PartStart part_start(const moetrace_ring_header& header, const std::string& trace_id) {
-  PartStart start{trace_id, 1, meta_line(header, trace_id), std::nullopt};
-  if (arrow_rows) start.rows = RowsForm{header.top_k, header.num_experts};
+inline PartStart part_start(const SegmentMap& map, const std::string& trace_id) {
+  PartStart start{trace_id, 1, meta_line(map.header(), map.layers(), trace_id), std::nullopt};
+  if (arrow_rows) start.rows = RowsForm{map.header().top_k, map.header().num_experts};
   return start;
 }
 
@@ -75,7 +75,7 @@ inline Result<std::unique_ptr<SegmentDrain>> attach(
   options.output = path;
   const OutputNames names(options, name.trace_id, 0);
   const auto ledger = read_ledger(segment->map());
-  auto place = place_trace(names, part_start(segment->map().header(), name.trace_id),
+  auto place = place_trace(names, part_start(segment->map(), name.trace_id),
                            {segment->map().ctl()->route_consumed, ledger ? ledger->filtered : 0});
   if (!place) return place.error();
   return SegmentDrain::attach(std::move(*segment), std::move(*place), {.layers = filter},
