@@ -90,6 +90,17 @@ class ReplayTest(CliTest):
 
             self.assertEqual(pick("out.jsonl"), pick("rich.jsonl"))
 
+    def test_layers_that_differ_stay_so(self):
+        """The golden trace of a mixed model: its meta, its rows and a row that lacks an expert."""
+        source = os.path.join(os.path.dirname(VLLM_LOG), "../seeds/layers.jsonl")
+        # Meant for engines.
+        out = self.round_trip(source, env={**self.env, "MOETRACE_ENGINE_ID": "another"})
+        self.assertEqual(rows_of(out), rows_of(source))
+        self.assertEqual([len(ids) for *_, ids, _ in rows_of(out)], [2, 4, 4])
+        keys = ("engine_id", "layers", "layers_logged", "top_k", "num_experts", "num_layers")
+        [before], [after] = lines_of(source, "meta"), lines_of(out, "meta")
+        self.assertEqual([after[key] for key in keys], [before[key] for key in keys])
+
     def test_positions_that_are_not_known_stay_so(self):
         """In a trace, which has request lines, and in a plain log, where ids of rows imply them."""
         plain_log(self.path("plain.jsonl"))

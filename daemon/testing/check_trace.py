@@ -9,6 +9,8 @@ Checked:
     running totals, at each step line;
   - once: seq and event rise strictly, no (request, position, layer) twice in a step, every gap in
     seq has its reason;
+  - layers: with `layers` in `meta`, each row has as many ids as its layer's top_k, all of them
+    experts of that layer, and no row or selection is of a layer that is not listed;
   - sense: a route belongs to the step announced before it, to a live request, to a logged layer,
     and a step has no more routes than it announced; loss totals add up; positions of a request
     have no gap (--contiguous).
@@ -33,6 +35,19 @@ META_KEYS = [
     "layers_logged",
     "top_k",
     "num_experts",
+]
+LAYER_KEYS = [
+    "layer",
+    "experts",
+    "zero_experts",
+    "top_k",
+    "score",
+    "renormalized",
+    "scaling",
+    "biased",
+    "groups",
+    "topk_groups",
+    "table",
 ]
 ROUTE_KEYS = ["type", "req_id", "token_idx", "layer", "topk_ids", "topk_weights"]
 
@@ -134,6 +149,29 @@ class Checker:
         self.require(1 <= meta["top_k"] <= 32 and meta["num_experts"] > 0, "top_k or num_experts")
         self.meta = meta
         self.layers = set(meta["layers_logged"])
+        self.require(("engine_id" in meta) == ("layers" in meta), "one of engine_id and layers")
+        self.declared = None  # layer -> (top_k, ids)
+        if meta.get("layers") is not None:
+            self.take_declared(meta)
+
+    def take_declared(self, meta):
+        for layer in meta["layers"]:
+            self.require(list(layer) == LAYER_KEYS, f"keys of {layer}")
+        numbers = [layer["layer"] for layer in meta["layers"]]
+        self.require(numbers == sorted(set(numbers)), "`layers` does not rise")
+        self.declared = {}
+        for layer in meta["layers"]:
+            known = None not in (layer["experts"], layer["zero_experts"])
+            ids = layer["experts"] + layer["zero_experts"] if known else meta["num_experts"]
+            top_k = meta["top_k"] if layer["top_k"] is None else layer["top_k"]
+            self.require(1 <= top_k <= meta["top_k"], f"top_k of layer {layer['layer']}")
+            self.require(1 <= ids <= meta["num_experts"], f"experts of layer {layer['layer']}")
+            self.declared[layer["layer"]] = top_k, ids
+        self.require_declared(self.layers)
+
+    def require_declared(self, layers):
+        unknown = set(layers) - set(self.declared if self.declared is not None else layers)
+        self.require(not unknown, f"{sorted(unknown)} are not among the `layers` of `meta`")
 
     def take_part(self, part):
         self.require(part["part"] > 1, "the first part of a trace has no `part` line")
@@ -185,6 +223,7 @@ class Checker:
     def take_control(self, control):
         self.take_event(control)
         self.layers = set(control["layers"])
+        self.require_declared(self.layers)
 
     def take_step(self, step):
         self.take_event(step)
@@ -260,9 +299,13 @@ class Checker:
 
     def check_entries(self, route):
         ids, weights = route["topk_ids"], route["topk_weights"]
-        self.require(len(ids) == len(weights) == self.meta["top_k"], "not top_k entries")
+        top_k, experts = self.meta["top_k"], self.meta["num_experts"]
+        if self.declared is not None:
+            self.require_declared([route["layer"]])
+            top_k, experts = self.declared[route["layer"]]
+        self.require(len(ids) == len(weights) == top_k, "not top_k entries")
         self.require(
-            all(i is None or 0 <= i < self.meta["num_experts"] for i in ids),
+            all(i is None or 0 <= i < experts for i in ids),
             "an expert that is not there",
         )
 
