@@ -19,6 +19,10 @@ constexpr const char* kMetaKeys[] = {
     "trace_id",   "engine",       "engine_version", "num_layers",  "rank",  "world_size",
     "created_at", "host",         "router",         "num_experts", "ranks", "sample_every"};
 
+constexpr const char* kLayerKeys[] = {
+    "experts", "zero_experts", "top_k",  "score",       "renormalized",
+    "scaling", "biased",       "groups", "topk_groups", "table"};
+
 }  // namespace
 
 std::optional<Wrong> Verifier::begin(const Meta& meta) {
@@ -57,6 +61,17 @@ std::string Verifier::check_meta(const Meta& meta) {
   const auto line = nlohmann::json::parse(meta.text, nullptr, /*allow_exceptions=*/false);
   for (const char* key : kMetaKeys) {
     if (!line.contains(key)) return "missing key \"" + std::string(key) + "\"";
+  }
+  // A collector writes both or, of a producer before ABI 1.3, none.
+  for (const auto& [key, other] : {std::pair("engine_id", "layers"), {"layers", "engine_id"}}) {
+    if (line.contains(other) && !line.contains(key))
+      return "missing key \"" + std::string(key) + "\"";
+  }
+  for (const auto& layer : meta.layers ? line["layers"] : nlohmann::json::array()) {
+    for (const char* key : kLayerKeys) {
+      if (!layer.contains(key))
+        return "\"layers\" has an entry without \"" + std::string(key) + "\"";
+    }
   }
   if (!meta.sample_every) return "\"sample_every\" must be a whole number";
   if (!is_trace_id(*meta.trace_id)) {

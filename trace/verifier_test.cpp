@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -362,7 +363,20 @@ class LayersThatDiffer : public VerifierTest {
            R"("topk_ids":[3],"topk_weights":[0.5])");
     }
   }
+  // What `layers` leaves out of its entries is null.
   void declare(const std::string& layers) {
+    auto list = nlohmann::ordered_json::parse(layers);
+    if (list.is_array()) {
+      for (auto& entry : list) {
+        if (!entry.is_object()) continue;
+        for (const char* key : {"experts", "zero_experts", "top_k", "score", "renormalized",
+                                "scaling", "biased", "groups", "topk_groups", "table"})
+          entry.emplace(key, nullptr);
+      }
+    }
+    declare_text(list.dump());
+  }
+  void declare_text(const std::string& layers) {
     std::string& line = lines_[0];
     line.resize(line.rfind(R"("sample_every":1)"));
     line += R"("sample_every":1,"engine_id":"e7","layers":)" + layers + "}";
@@ -404,6 +418,15 @@ TEST_F(LayersThatDiffer, LayersOfRowsAreDeclared) {
       R"({"type":"control","layers":[0],"sample_every":1,"from_step":1,"enabled":true,"event":2})");
   EXPECT_TRUE(verdict().starts_with(R"(line 4: "layers" has layer 0, which "layers" in meta lacks)"))
       << verdict();
+}
+
+TEST_F(LayersThatDiffer, AllKeysArePresent) {
+  declare_text(R"([{"layer":0}])");
+  EXPECT_TRUE(verdict().starts_with(R"(line 1: "layers" has an entry without "experts")"))
+      << verdict();
+  declare("null");
+  edit(1, R"("engine_id":"e7",)", "");
+  EXPECT_TRUE(verdict().starts_with(R"(line 1: missing key "engine_id")")) << verdict();
 }
 
 TEST_F(LayersThatDiffer, DeclarationsThatCannotBe) {

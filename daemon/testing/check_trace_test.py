@@ -147,6 +147,30 @@ class Damage(unittest.TestCase):
         self.assert_wrong("torn is 2, counted 1", self.without(12))
         self.assert_wrong("slots, but", self.changed(10, seq=6))
 
+    def test_layers_that_differ(self):
+        unknown = dict.fromkeys(check_trace.LAYER_KEYS)
+        first = {**unknown, "layer": 0}
+        second = {**unknown, "layer": 3, "experts": 3, "zero_experts": 1, "top_k": 1}
+
+        def trace(*layers, **last_row):
+            lines = good_trace()
+            lines[0] = {**META, "engine_id": None, "layers": list(layers)}
+            for at in (5, 6):
+                lines[at] = {**lines[at], "topk_ids": [3], "topk_weights": [0.5]}
+            lines[6].update(last_row)
+            return lines
+
+        self.check(trace(first, second))
+        self.assert_wrong("not top_k entries", trace(first, {**second, "top_k": None}))
+        self.assert_wrong("not top_k entries", trace(first, second, topk_ids=[3, 2]))
+        self.assert_wrong("an expert that is not there", trace(first, second, topk_ids=[4]))
+        self.assert_wrong(r"\[3\] are not among", trace(first))
+        self.assert_wrong("does not rise", trace(second, first))
+        self.assert_wrong("top_k of layer 3", trace(first, {**second, "top_k": 3}))
+        self.assert_wrong("experts of layer 3", trace(first, {**second, "experts": 8}))
+        self.assert_wrong("keys of", trace(first, {"layer": 3}))
+        self.assert_wrong("one of engine_id and layers", [{**META, "layers": None}])
+
     def test_place(self):
         self.assert_wrong("a route of step 0 in step 1", self.changed(8, step=0))
         self.assert_wrong("request 7 is not live", self.changed(8, request=7))
