@@ -19,9 +19,9 @@ constexpr const char* kMetaKeys[] = {
     "trace_id",   "engine",       "engine_version", "num_layers",  "rank",  "world_size",
     "created_at", "host",         "router",         "num_experts", "ranks", "sample_every"};
 
-constexpr const char* kLayerKeys[] = {
-    "experts", "zero_experts", "top_k",  "score",       "renormalized",
-    "scaling", "biased",       "groups", "topk_groups", "table"};
+constexpr const char* kLayerKeys[] = {"experts",      "zero_experts", "top_k",  "score",
+                                      "renormalized", "scaling",      "biased", "groups",
+                                      "topk_groups",  "table"};
 
 }  // namespace
 
@@ -317,9 +317,8 @@ std::string Verifier::check(const Control& control) {
   if (std::adjacent_find(layers.begin(), layers.end(), std::greater_equal<>()) != layers.end()) {
     return "\"layers\" must rise";
   }
-  const auto lacking = std::find_if(layers.begin(), layers.end(), [&](std::uint16_t layer) {
-    return !declared_.test(layer);
-  });
+  const auto lacking = std::find_if(layers.begin(), layers.end(),
+                                    [&](std::uint16_t layer) { return !declared_.test(layer); });
   if (lacking != layers.end()) {
     return "\"layers\" has layer " + std::to_string(*lacking) + ", which \"layers\" in meta lacks";
   }

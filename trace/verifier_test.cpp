@@ -389,8 +389,7 @@ TEST_F(LayersThatDiffer, IsGood) {
 
 TEST_F(LayersThatDiffer, ARowHasTheTopKOfItsLayer) {
   edit(6, R"("topk_ids":[3],"topk_weights":[0.5])", R"("topk_ids":[3,2],"topk_weights":[0.5,0])");
-  EXPECT_TRUE(
-      verdict().starts_with(R"(line 6: "topk_ids" has 2 entries, top_k of layer 1 is 1)"))
+  EXPECT_TRUE(verdict().starts_with(R"(line 6: "topk_ids" has 2 entries, top_k of layer 1 is 1)"))
       << verdict();
   edit(6, R"("topk_ids":[3,2])", R"("topk_ids":[3])");
   EXPECT_TRUE(
@@ -406,17 +405,16 @@ TEST_F(LayersThatDiffer, IdsAreTheLayersOwn) {
 
 TEST_F(LayersThatDiffer, LayersOfRowsAreDeclared) {
   declare(R"([{"layer":1,"experts":3,"zero_experts":1,"top_k":1}])");
-  EXPECT_TRUE(verdict().starts_with(
-      R"(line 1: "layers_logged" has layer 0, which "layers" lacks)"))
+  EXPECT_TRUE(verdict().starts_with(R"(line 1: "layers_logged" has layer 0, which "layers" lacks)"))
       << verdict();
   edit(1, R"("layers_logged":[0,1])", R"("layers_logged":[1])");
-  EXPECT_TRUE(
-      verdict().starts_with(R"(line 4: is a row of layer 0, which "layers" in meta lacks)"))
+  EXPECT_TRUE(verdict().starts_with(R"(line 4: is a row of layer 0, which "layers" in meta lacks)"))
       << verdict();
   insert(
       4,
       R"({"type":"control","layers":[0],"sample_every":1,"from_step":1,"enabled":true,"event":2})");
-  EXPECT_TRUE(verdict().starts_with(R"(line 4: "layers" has layer 0, which "layers" in meta lacks)"))
+  EXPECT_TRUE(
+      verdict().starts_with(R"(line 4: "layers" has layer 0, which "layers" in meta lacks)"))
       << verdict();
 }
 

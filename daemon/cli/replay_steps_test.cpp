@@ -18,8 +18,7 @@ class ReplayStepsTest : public testing::Test {
  protected:
   std::vector<std::string> group(const std::vector<FileRow>& rows, bool plain = false,
                                  std::uint32_t max_rows = 1000, std::size_t max_spans = 1000) {
-    ReplaySteps steps({max_rows, max_spans, plain},
-                      [&](const ReplayStep& batch) { take(batch); });
+    ReplaySteps steps({max_rows, max_spans, plain}, [&](const ReplayStep& batch) { take(batch); });
     std::uint16_t number = 0;
     for (const auto& [request, position, layer] : rows) {
       RowKey key;
