@@ -64,7 +64,15 @@ std::optional<RowsKey> rows_key(std::string_view meta) {
 }
 
 std::string rows_path(const std::string& lines_path) {
-  return std::filesystem::path(lines_path).replace_extension(arrow::kExtension).string();
+  namespace fs = std::filesystem;
+  // A renamed file may have more after it: trace.jsonl.1.
+  constexpr std::string_view kLines = ".jsonl";
+  const fs::path path(lines_path);
+  std::string name = path.filename().string();
+  const std::size_t at = name.rfind(kLines);
+  if (at == std::string::npos) return fs::path(path).replace_extension(arrow::kExtension).string();
+  name.replace(at, kLines.size(), arrow::kExtension);
+  return fs::path(path).replace_filename(name).string();
 }
 
 }  // namespace moetrace

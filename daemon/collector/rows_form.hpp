@@ -42,7 +42,8 @@ struct RowsKey {
 // Nothing if the line has no such key. An empty `file` if it contradicts itself.
 std::optional<RowsKey> rows_key(std::string_view meta);
 
-// The rows file of a trace file: its name with the extension `.arrows`.
+// The rows file of a trace file: `trace.arrows` of `trace.jsonl`, `trace.arrows.1` of
+// `trace.jsonl.1`, `trace.arrows` of any other `trace.*`.
 std::string rows_path(const std::string& lines_path);
 
 }  // namespace moetrace

@@ -17,14 +17,13 @@ Result<bool> fits_schema(int fd, const std::string& path, std::string_view schem
   return !shorter || *shorter ? shorter : begins_with(fd, path, schema);
 }
 
-// The rows file that `meta` names; the one of the same stem if that is missing, because files are
-// renamed. An invalid descriptor if both are.
+// The rows file beside the lines; if that is missing, because the lines were renamed alone, the one
+// that `meta` names. An invalid descriptor if both are.
 Result<UniqueFd> find_rows(const std::string& lines_path, const RowsKey& key, std::string& path) {
-  namespace fs = std::filesystem;
-  path = fs::path(lines_path).replace_filename(key.file).string();
+  path = rows_path(lines_path);
   auto found = AppendFile::look({path});
   if (!found || found->valid()) return found;
-  path = rows_path(lines_path);
+  path = std::filesystem::path(lines_path).replace_filename(key.file).string();
   return AppendFile::look({path});
 }
 

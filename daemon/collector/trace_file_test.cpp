@@ -121,6 +121,12 @@ TEST_F(TwoFiles, AreFoundUnderANewName) {
   EXPECT_TRUE(TraceFile::go_on({moved}, kTrace)) << "the name in meta";
   std::filesystem::rename(rows, directory.file("moved.arrows"));
   EXPECT_TRUE(TraceFile::go_on({moved}, kTrace)) << "the same stem";
+  // Beside the next part, which has the old names.
+  const std::string rotated = directory.file("trace.jsonl.1");
+  std::filesystem::rename(moved, rotated);
+  std::filesystem::rename(directory.file("moved.arrows"), directory.file("trace.arrows.1"));
+  write_text(rows, schema_message(kForm, kTrace, 2));
+  EXPECT_TRUE(TraceFile::go_on({rotated}, kTrace)) << "what follows the extension is kept";
 }
 
 TEST_F(TwoFiles, ThatDoNotFitAreRefused) {
