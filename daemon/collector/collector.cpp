@@ -20,6 +20,14 @@ constexpr auto kFirstRetry = std::chrono::milliseconds(100);
 constexpr auto kLastRetry = std::chrono::seconds(10);
 constexpr auto kReplaceEvery = std::chrono::seconds(1);
 
+TraceLabels labels_of(const moetrace_ring_header& header, const std::string& trace_id) {
+  return {.trace_id = trace_id,
+          .rank = header.rank,
+          .model = header.model_id,
+          .host = header.host,
+          .created_realtime_ns = header.created_realtime_ns};
+}
+
 // How a part begins, with the present settings.
 PartStart start_of_part(const SegmentMap& map, const std::string& trace_id,
                         const CollectorOptions& options) {
@@ -103,7 +111,7 @@ void Collector::attach(const SegmentName& name) {
   }
   served_elsewhere_.erase(name.trace_id);
 
-  const OutputNames names(options_, name.trace_id, segment->map().header().rank);
+  const OutputNames names(options_, labels_of(segment->map().header(), name.trace_id));
   moetrace_ctl* ctl = segment->map().ctl();
   const auto ledger = read_ledger(segment->map());
   // acquire: synchronizes with the release store of the collector that moved it.

@@ -7,6 +7,7 @@
 
 #include "common/names.hpp"
 #include "common/usage.hpp"
+#include "daemon/collector/output_template.hpp"
 #include "daemon/endpoint_text.hpp"
 #include "shm/layer_mask.hpp"
 #include "shm/segment_names.hpp"
@@ -173,6 +174,10 @@ Result<ParsedOptions> parse_collector_options(int argc, const char* const* argv)
   }
   if (const std::string why = publish_error(options.publish); !why.empty())
     return bad((publish->count() > 0 || config.empty() ? "" : "config " + config + ": ") + why);
+  for (const std::string& name : {options.output, options.output_dir}) {
+    if (const std::string why = template_error(name); !why.empty())
+      return bad("output '" + name + "': " + why);
+  }
   if (!configured_layers.empty()) {
     const auto mask = parse_layers(configured_layers, MOETRACE_MAX_LAYERS);
     if (!mask) return bad("layers '" + configured_layers + "': not a list of layers; write 0,5-7");
