@@ -35,7 +35,7 @@ PartStart start_of_part(const SegmentMap& map, const std::string& trace_id,
   PartStart start;
   start.trace_id = trace_id;
   start.meta = meta_line(header, map.layers(), trace_id);
-  if (options.arrow_rows)
+  if (options.rows == RowsPlace::kArrow)
     start.rows = RowsForm{header.top_k, header.num_experts, options.weights, false};
   return start;
 }
@@ -158,7 +158,7 @@ void Collector::try_later(const SegmentName& name, const std::string& why) {
 }
 
 void Collector::say_begun(const SegmentDrain& drain) const {
-  if (options_.quiet) return;
+  if (options_.prints_only_faults()) return;
   const moetrace_ring_header& header = drain.segment().map().header();
   // As JSON, so that a name with a line break stays on one line.
   const std::string model = *header.model_id == '\0' ? "unknown" : json_string(header.model_id);
@@ -169,7 +169,7 @@ void Collector::say_begun(const SegmentDrain& drain) const {
 }
 
 void Collector::say_ended(const SegmentDrain& drain) const {
-  if (options_.quiet) return;
+  if (options_.prints_only_faults()) return;
   std::string how = "its trace file was already complete";
   if (const auto& end = drain.end()) {
     const std::uint64_t lost = drain.lost_rows();
@@ -230,10 +230,12 @@ void Collector::say_blocked(Trace& trace, const std::string& why) {
   trace.blocked_by = why;
 }
 
-void Collector::hang_up() {
+void Collector::hang_up(const CollectorOptions& options) {
+  options_ = options;
   for (auto& [id, trace] : traces_) {
     trace.change_file = true;
     trace.drain->write_waiting_rows();
+    trace.drain->set_layers(options_.layers);
   }
   for (auto& [id, waiting] : waiting_) waiting.again = {};
 }
@@ -253,7 +255,7 @@ void Collector::change_file(Trace& trace) {
   const std::string path = next->path();
   drain.go_on_in(std::move(*next));
   report_.writes(path);
-  if (!options_.quiet)
+  if (!options_.prints_only_faults())
     report_.say("trace " + trace.channel.trace_id + ": part " + std::to_string(drain.part() + 1) +
                 " in " + path);
 }

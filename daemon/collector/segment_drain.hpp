@@ -90,6 +90,8 @@ class SegmentDrain {
   // lost file count as lost.
   bool go_on_in_emptied_file();
   void replace_file(TraceFile next);
+  // Rows that are read from now on: writes only these layers.
+  void set_layers(const moetrace_layer_mask& layers) { settings_.layers = layers; }
   std::uint64_t part() const { return part_; }
   // Rows in files that are lost.
   std::uint64_t lost_rows() const { return lost_rows_; }

@@ -51,6 +51,38 @@ inline ConfigJson flag_json(const std::vector<std::string>& texts,
   return texts;
 }
 
+// A type whose values are a few words gives their list: word_list(T) in its namespace, in the order
+// of an enumeration from 0 on.
+template <class T>
+concept Words = requires(T value) {
+  word_list(value);
+};
+
+template <Words T>
+std::string take_value(const ConfigJson& value, T& to) {
+  std::string expected;
+  int number = 0;
+  for (const char* word : word_list(to)) {
+    if (value == word) {
+      to = static_cast<T>(number);
+      return "";
+    }
+    expected += (expected.empty() ? "" : ", ") + std::string(word);
+    ++number;
+  }
+  return "one of " + expected;
+}
+
+template <Words T>
+ConfigJson value_json(const T& value) {
+  return word_list(value)[static_cast<std::size_t>(value)];
+}
+
+template <Words T>
+ConfigJson variable_json(const std::string& text, const T&) {
+  return text;
+}
+
 // A value on one line. Bytes that are no UTF-8 become U+FFFD.
 std::string shown_json(const ConfigJson& value);
 
