@@ -61,8 +61,8 @@ TEST(Histogram, SumsOfLayersThatDifferHaveNoUniformLoad) {
   load.layers[1].counts.assign({5, 0, 5, 10});
   const Scene all = lay_out(histogram_of_all_layers(load));
   expect_readable(all);
-  EXPECT_FALSE(std::ranges::any_of(
-      all.texts, [](const Text& text) { return text.text == "uniform"; }));
+  EXPECT_FALSE(
+      std::ranges::any_of(all.texts, [](const Text& text) { return text.text == "uniform"; }));
   EXPECT_TRUE(has_text(all, "layers differ in their experts"));
   const Scene one = lay_out(histogram_of_layer(load, 1));
   EXPECT_TRUE(has_text(one, "4 experts"));

@@ -32,7 +32,8 @@ struct Header {
 
 // "12,805 tokens · 60 experts · top-4 · 0 records dropped", plus torn records if any and the number
 // of files if several. Omits dropped records if the trace does not state them (a plain log). Layers
-// that differ are described by ranges: "8 to 12 experts · top-2 to top-4". `layer`: of this one only.
+// that differ are described by ranges: "8 to 12 experts · top-2 to top-4". `layer`: of this one
+// only.
 std::string describe_details(const ExpertLoad& load, uint64_t tokens,
                              std::optional<uint16_t> layer = std::nullopt);
 

@@ -120,8 +120,8 @@ std::string schema_message(const RowsForm& form, std::string_view trace_id, std:
   const Table id = add_field(out, "item", true, Type::kInt, add_int(out, id_bits, false));
   fields.push_back(add_list(out, "topk_ids", form.top_k, id));
   if (form.weights != RowWeights::kNone) {
-    const auto precision = form.weights == RowWeights::kFloat16 ? arrow::Precision::kHalf
-                                                                : arrow::Precision::kSingle;
+    const auto precision =
+        form.weights == RowWeights::kFloat16 ? arrow::Precision::kHalf : arrow::Precision::kSingle;
     const Table weight =
         add_field(out, "item", true, Type::kFloatingPoint, add_float(out, precision));
     fields.push_back(add_list(out, "topk_weights", form.top_k, weight));
@@ -347,8 +347,8 @@ void BatchEncoder::add_buffer(const void* data, std::size_t bytes, Kind kind) {
     at += made;
     end_ = static_cast<std::size_t>(at - message_.data());
   }
-  buffers_.push_back({static_cast<std::int64_t>(begin - kMetadataRoom),
-                      static_cast<std::int64_t>(end_ - begin)});
+  buffers_.push_back(
+      {static_cast<std::int64_t>(begin - kMetadataRoom), static_cast<std::int64_t>(end_ - begin)});
   const std::size_t padding = padded(end_) - end_;
   if (padding > 0) std::memset(message_.data() + end_, 0, padding);
   end_ += padding;
@@ -369,8 +369,8 @@ std::string_view BatchEncoder::finish(const RowBatch& batch, std::uint64_t next_
   const auto buffers = out.CreateVectorOfStructs(buffers_);
   Table compression;
   if (compression_ != RowCompression::kNone) {
-    const auto codec = compression_ == RowCompression::kLz4 ? arrow::Codec::kLz4Frame
-                                                            : arrow::Codec::kZstd;
+    const auto codec =
+        compression_ == RowCompression::kLz4 ? arrow::Codec::kLz4Frame : arrow::Codec::kZstd;
     const auto start = out.StartTable();
     out.AddElement<std::int8_t>(arrow::compression::kCodec, static_cast<std::int8_t>(codec), 0);
     compression = Table(out.EndTable(start));

@@ -117,8 +117,7 @@ void Collector::attach(const SegmentName& name) {
   // acquire: synchronizes with the release store of the collector that moved it.
   const Consumed consumed{SharedWord(&ctl->route_consumed).load(std::memory_order_acquire),
                           ledger ? ledger->filtered : 0};
-  auto place = place_trace(
-      names, start_of_part(segment->map(), name.trace_id, options_), consumed);
+  auto place = place_trace(names, start_of_part(segment->map(), name.trace_id, options_), consumed);
   if (!place) return try_later(name, place.error().message);
   if (!place->warning.empty()) report_.say(place->warning);
   waiting_.erase(name.trace_id);

@@ -1,5 +1,5 @@
-// float32 to IEEE 754 half precision, rounded to the nearest, ties to even. Written without branches
-// on the value, so that a loop over it becomes vector instructions.
+// float32 to IEEE 754 half precision, rounded to the nearest, ties to even. Written without
+// branches on the value, so that a loop over it becomes vector instructions.
 #pragma once
 
 #include <bit>

@@ -30,8 +30,8 @@ TEST_F(Float16, EveryHalfAndTheNumbersAroundTheMiddleOfTwo) {
     const float exact = float_of(static_cast<std::uint16_t>(half));
     const float next = half + 1 < 0x7C00 ? float_of(static_cast<std::uint16_t>(half + 1)) : 65536;
     const float middle = (exact + next) / 2;
-    for (const float number : {exact, std::nextafterf(middle, 0), middle,
-                               std::nextafterf(middle, 70000)}) {
+    for (const float number :
+         {exact, std::nextafterf(middle, 0), middle, std::nextafterf(middle, 70000)}) {
       for (const float signed_number : {number, -number}) {
         ASSERT_EQ(fits_half(signed_number), std::isfinite(float_of(by_processor(signed_number))));
         if (fits_half(signed_number)) {

@@ -212,8 +212,7 @@ void append_rows(LineBuffer& out, const RunningTotals& t, std::uint64_t bytes,
 }
 
 RouteOrigin route_origin(const std::string& json_id, std::optional<std::uint64_t> request) {
-  return {request,
-          "{\"type\":\"route\",\"req_id\":" + json_id + ",\"token_idx\":",
+  return {request, "{\"type\":\"route\",\"req_id\":" + json_id + ",\"token_idx\":",
           "],\"request\":" + (request ? std::to_string(*request) : "null") + ",\"step\":"};
 }
 

@@ -100,8 +100,8 @@ void append_torn(LineBuffer& out, std::optional<std::uint64_t> first_seq, std::u
 void append_end(LineBuffer& out, const RunningTotals& totals, std::string_view status,
                 const std::optional<Cost>& cost, std::uint64_t open = 0);
 
-// States in the last line, of a part with Arrow rows, its place among the rows: those below `at_seq`
-// come before it.
+// States in the last line, of a part with Arrow rows, its place among the rows: those below
+// `at_seq` come before it.
 void add_at_seq(LineBuffer& out, std::uint64_t at_seq);
 // Every row below `totals.next_seq()` is in the rows file, which has `bytes` and `batches`.
 void append_rows(LineBuffer& out, const RunningTotals& totals, std::uint64_t bytes,

@@ -157,8 +157,7 @@ class Follower {
 
   bool follow_rows(const Json& json) {
     return position.totals.deliver_up_to(number(json, "seq"), number(json, "delivered_total"),
-                                         number(json, "filtered_total"),
-                                         std::exchange(holes_, 0));
+                                         number(json, "filtered_total"), std::exchange(holes_, 0));
   }
 
   bool follow_loss(const Json& json) {

@@ -1,5 +1,5 @@
-// The rows of the next message of a rows file, by column. Rows that follow each other in one request
-// share their place: it is kept once a run.
+// The rows of the next message of a rows file, by column. Rows that follow each other in one
+// request share their place: it is kept once a run.
 #pragma once
 
 #include <cstdint>

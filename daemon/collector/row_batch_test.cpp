@@ -11,7 +11,11 @@ constexpr std::uint64_t kUnknown = RowBatch::kUnknown;
 
 RowBatch::Run run(std::uint32_t rows, std::uint64_t request, std::uint64_t token,
                   std::uint64_t step = 1, std::uint16_t layer = 0) {
-  return {.rows = rows, .skipped = 0, .step = step, .request = request, .token_idx = token,
+  return {.rows = rows,
+          .skipped = 0,
+          .step = step,
+          .request = request,
+          .token_idx = token,
           .layer = layer};
 }
 
@@ -27,11 +31,11 @@ TEST(RowBatch, RowsThatFollowEachOtherAreOneRun) {
   fill(batch.add(run(2, 7, 13), 103), 4, 2);
   ASSERT_EQ(batch.runs().size(), 1u);
   EXPECT_EQ(batch.runs()[0].rows, 5u);
-  fill(batch.add(run(1, 7, 16), 105), 2, 3);            // not the next position
-  fill(batch.add(run(1, 8, 17), 106), 2, 4);            // another request
-  fill(batch.add(run(1, 8, 18, 2), 107), 2, 5);         // another step
-  fill(batch.add(run(1, 8, 19, 2, 3), 108), 2, 6);      // another layer
-  fill(batch.add(run(1, 8, 20, 2, 3), 110), 2, 7);      // a number left out
+  fill(batch.add(run(1, 7, 16), 105), 2, 3);        // not the next position
+  fill(batch.add(run(1, 8, 17), 106), 2, 4);        // another request
+  fill(batch.add(run(1, 8, 18, 2), 107), 2, 5);     // another step
+  fill(batch.add(run(1, 8, 19, 2, 3), 108), 2, 6);  // another layer
+  fill(batch.add(run(1, 8, 20, 2, 3), 110), 2, 7);  // a number left out
   fill(batch.add(run(1, kUnknown, kUnknown), 111), 2, 8);
   fill(batch.add(run(2, kUnknown, kUnknown), 112), 4, 9);
   ASSERT_EQ(batch.runs().size(), 7u);

@@ -31,8 +31,7 @@ std::string_view name_of(RowWeights weights);
 
 // The `meta` line of a part whose rows are in the file `rows_file`, a base name: `meta` with the
 // key `rows`.
-std::string meta_with_rows(std::string_view meta, const RowsForm& form,
-                           std::string_view rows_file);
+std::string meta_with_rows(std::string_view meta, const RowsForm& form, std::string_view rows_file);
 
 // What the key `rows` of a `meta` line says.
 struct RowsKey {

@@ -27,8 +27,7 @@ std::uint64_t shared_word(std::uint64_t* word) {
 }  // namespace
 
 Result<std::unique_ptr<SegmentDrain>> SegmentDrain::attach(CollectorSegment segment,
-                                                           TracePlace place,
-                                                           DrainSettings settings,
+                                                           TracePlace place, DrainSettings settings,
                                                            Publish publish) {
   std::unique_ptr<SegmentDrain> drain(new SegmentDrain(std::move(segment), std::move(place.file),
                                                        std::move(settings), std::move(publish)));
@@ -139,9 +138,8 @@ Result<SegmentDrain::State> SegmentDrain::read() {
   if (snapshot && route_ >= snapshot->claimed && !more_events_) {
     if (auto error = settle(*snapshot)) return *error;
   }
-  const bool moved =
-      route_ != route_before || events_entered_ != events_before || more_events_ ||
-      out_.size() != lines_before;
+  const bool moved = route_ != route_before || events_entered_ != events_before || more_events_ ||
+                     out_.size() != lines_before;
   if (moved) {
     last_new_ = Clock::now();
     scanned_.reset();
@@ -162,7 +160,8 @@ Result<SegmentDrain::State> SegmentDrain::read() {
   // Release slots that made no line, too (filtered rows, the end of a step): otherwise the ring
   // would stay full.
   const bool release = route_ != routes_.published() || releasable_events() != events_.published();
-  const bool busy = moved || final_end_ || more_events_ || (release && !(rows_ && has_waiting())) || hurry_;
+  const bool busy =
+      moved || final_end_ || more_events_ || (release && !(rows_ && has_waiting())) || hurry_;
   return busy ? State::kBusy : State::kIdle;
 }
 

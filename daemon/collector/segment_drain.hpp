@@ -168,8 +168,8 @@ class SegmentDrain {
                            std::uint64_t most) const;
   bool add_rows(std::uint64_t position, std::uint64_t count, const moetrace_route_head& head,
                 const SpanJoin::Place& place);
-  void add_route_lines(std::uint64_t position, std::uint64_t count,
-                       const moetrace_route_head& head, const SpanJoin::Place& place);
+  void add_route_lines(std::uint64_t position, std::uint64_t count, const moetrace_route_head& head,
+                       const SpanJoin::Place& place);
   std::optional<Error> check_place(const moetrace_route_head& head);
   Entered enter_step(std::uint32_t step_low);
   // Slots that were read, hold no valid record, and have no `torn` line yet.

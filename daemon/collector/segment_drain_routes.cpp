@@ -34,9 +34,9 @@ std::optional<Error> SegmentDrain::write_routes(std::uint64_t end) {
     }
     const Entered entered = enter_step(*step_low);
     if (entered == Entered::kLater) break;
-    const Result<std::uint64_t> written =
-        entered == Entered::kYes ? write_routes_from(route_, end)
-                                 : bad("a route of a step that was not announced");
+    const Result<std::uint64_t> written = entered == Entered::kYes
+                                              ? write_routes_from(route_, end)
+                                              : bad("a route of a step that was not announced");
     if (written && *written == 0) {
       outgrown_ = true;
       break;

@@ -160,7 +160,7 @@ void SegmentDrain::take_form() {
 }
 
 void SegmentDrain::remember_checked() {
-  checked_ = {totals_,      events_written_, out_.size(), live_routes_.size(),
+  checked_ = {totals_,      events_written_,          out_.size(), live_routes_.size(),
               runs_.size(), rows_ ? rows_->rows() : 0};
   if (!runs_.empty() && (pass_ends_.empty() || pass_ends_.back() < runs_.size()))
     pass_ends_.push_back(runs_.size());

@@ -36,8 +36,8 @@ Result<TraceFile> TraceFile::take_new(const Name& name, const PartStart& start) 
   file.meta_ = start.meta;
   const std::string rows = rows_path(name.path);
   if (start.rows) {
-    file.meta_ = meta_with_rows(start.meta, *start.rows,
-                                std::filesystem::path(rows).filename().string());
+    file.meta_ =
+        meta_with_rows(start.meta, *start.rows, std::filesystem::path(rows).filename().string());
     file.schema_ = schema_message(*start.rows, start.trace_id, start.part);
   }
   // A collector that dies in its first write of rows leaves the meta line, the schema, and rows
@@ -52,12 +52,9 @@ Result<TraceFile> TraceFile::take_new(const Name& name, const PartStart& start) 
   if (!lines) return lines.error();
   file.lines_ = std::move(*lines);
   if (!start.rows) return file;
-  auto taken = AppendFile::take_new(
-      {rows, name.may_be_link},
-      [&](int fd) {
-        return has_meta ? fits_schema(fd, rows, file.schema_)
-                        : is_begin_of(fd, rows, file.schema_);
-      });
+  auto taken = AppendFile::take_new({rows, name.may_be_link}, [&](int fd) {
+    return has_meta ? fits_schema(fd, rows, file.schema_) : is_begin_of(fd, rows, file.schema_);
+  });
   if (!taken) {
     file.lines_.discard();
     return taken.error();
@@ -104,8 +101,8 @@ Result<TraceFile> TraceFile::go_on(const Name& name, const std::string& trace_id
     const std::uint64_t whole = point->position.rows.bytes;
     if (rows->size() < whole || (whole > 0 && whole < file.schema_.size()))
       return bad(path, "is shorter than " + name.path + " says, so it was cut");
-    const auto begins = begins_with(rows->descriptor(), path,
-                                    whole > 0 ? std::string_view(file.schema_) : "");
+    const auto begins =
+        begins_with(rows->descriptor(), path, whole > 0 ? std::string_view(file.schema_) : "");
     if (!begins) return begins.error();
     if (!*begins) return bad(path, "does not belong to " + name.path);
     // Messages beyond were never counted as consumed: the ring still has their rows.

@@ -58,9 +58,7 @@ class TraceFile {
   // again to write them again, at growing intervals.
   bool sync();
   // False after a failure, until the next try is due.
-  bool sync_is_due() const {
-    return lines_.sync_is_due() && (!rows_ || rows_->sync_is_due());
-  }
+  bool sync_is_due() const { return lines_.sync_is_due() && (!rows_ || rows_->sync_is_due()); }
   const std::string& error() const { return error_; }
 
   // kWhole if both files are.

@@ -8,14 +8,16 @@ namespace moetrace {
 namespace {
 
 constexpr const char* kTrace = "01234567-89ab-4def-8123-456789abcdef";
-const std::string kMeta = R"({"type":"meta","top_k":2,"num_experts":8,"trace_id":")" +
-                          std::string(kTrace) + "\"}\n";
+const std::string kMeta =
+    R"({"type":"meta","top_k":2,"num_experts":8,"trace_id":")" + std::string(kTrace) + "\"}\n";
 const RowsForm kForm{.top_k = 2, .num_experts = 8};
 
 class TwoFiles : public testing::Test {
  protected:
   PartStart start(std::uint64_t part = 1) const { return {kTrace, part, kMeta, kForm}; }
-  Result<TraceFile> take(std::uint64_t part = 1) { return TraceFile::take_new({lines}, start(part)); }
+  Result<TraceFile> take(std::uint64_t part = 1) {
+    return TraceFile::take_new({lines}, start(part));
+  }
 
   // As a collector leaves them: the head, one line, and `rows` bytes of rows that a line counts.
   void write_trace(std::size_t rows_bytes) {
@@ -26,7 +28,8 @@ class TwoFiles : public testing::Test {
     ASSERT_TRUE(file.append(step(0, 0)));
     ASSERT_TRUE(file.append(R"({"type":"rows","seq":4,"bytes":)" +
                             std::to_string(file.rows_bytes()) +
-                            R"(,"batches":1,"delivered_total":4,"filtered_total":0})" "\n"));
+                            R"(,"batches":1,"delivered_total":4,"filtered_total":0})"
+                            "\n"));
     counted = file.rows_bytes();
   }
   static std::string step(int number, int seq) {
@@ -52,7 +55,8 @@ TEST_F(TwoFiles, AreTakenTogether) {
   {
     auto file = take();
     ASSERT_TRUE(file) << file.error().message;
-    EXPECT_NE(file->meta().find(R"("rows":{"file":"trace.arrows","weights":"float32"}})" "\n"),
+    EXPECT_NE(file->meta().find(R"("rows":{"file":"trace.arrows","weights":"float32"}})"
+                                "\n"),
               std::string::npos);
     EXPECT_EQ(take().error().code, ErrorCode::kInUse) << "both are locked";
     ASSERT_TRUE(file->begin_rows());
@@ -91,7 +95,8 @@ TEST_F(TwoFiles, AreCutBackTogether) {
   const std::string whole = read_text(lines);
   add(rows, "a message that no line counts");
   // Its lines, of which the second is after rows that are gone, and a torn one.
-  const std::string kept = R"({"type":"request","request":3,"event":1,"at_seq":4})" "\n";
+  const std::string kept = R"({"type":"request","request":3,"event":1,"at_seq":4})"
+                           "\n";
   add(lines, kept + step(1, 6) + R"({"type":"request","request":4,"event":)");
   const auto file = TraceFile::go_on({lines}, kTrace);
   ASSERT_TRUE(file) << file.error().message;

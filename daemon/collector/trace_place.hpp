@@ -37,7 +37,8 @@ struct Consumed {
 // `start`: how a new file begins, apart from its part number. A part that exists keeps its form.
 Result<TracePlace> place_trace(const OutputNames& names, PartStart start, const Consumed& consumed);
 
-// The trace's files of lines, first part first. An error if one of them, or their folder, can't be read.
+// The trace's files of lines, first part first. An error if one of them, or their folder, can't be
+// read.
 Result<std::vector<std::string>> trace_files(const OutputNames& names, const std::string& trace_id);
 
 // A new file under the first free name; with Arrow rows, the first of which both names are free.

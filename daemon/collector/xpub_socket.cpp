@@ -201,8 +201,8 @@ void XpubSocket::take(zmq::message_t& message) {
   if (!limits_.allow(sender, text) && sender < 0) unknown_peers_flood_ = true;
 }
 
-// An upper bound: what a hostile subscriber sends can raise the number, never lower it for others. An
-// explicit end counts only after a beginning on the same connection; libzmq reports the end of a
+// An upper bound: what a hostile subscriber sends can raise the number, never lower it for others.
+// An explicit end counts only after a beginning on the same connection; libzmq reports the end of a
 // connection itself, without a sender.
 void XpubSocket::count_route_subscriber(int sender, std::string_view topic, bool subscribes) {
   std::uint64_t count = route_subscribers_.load(std::memory_order_relaxed);

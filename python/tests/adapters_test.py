@@ -45,7 +45,6 @@ class ConfigLookup(unittest.TestCase):
             with self.assertRaisesRegex(moetrace.TracingError, "^the number of experts of small"):
                 _adapter.num_experts_of(config, "try")
 
-
     def test_numbers_by_layer(self):
         for given, expected in (
             ({"num_experts": 8}, [8, 8, 8]),
@@ -194,7 +193,9 @@ class SglangLayers(unittest.TestCase):
         )
         grouped = moetrace.LayerInfo(256, None, 8, "sigmoid", True, 2.5, True, 8, 4, False)
         self.assertEqual(_layer_info(config, 256), grouped)
-        vars(config).update(use_grouped_topk=False, correction_bias=None, routed_scaling_factor=None)
+        vars(config).update(
+            use_grouped_topk=False, correction_bias=None, routed_scaling_factor=None
+        )
         plain = moetrace.LayerInfo(None, None, 8, "sigmoid", True, 1.0, False, 1, 1, False)
         self.assertEqual(_layer_info(config, None), plain)
 
@@ -337,9 +338,7 @@ class Trace(WithRings):
             topk_group=2,
         )
         info = self.trace(Model(**config))._options["layer_table"][0]
-        self.assertEqual(
-            info, moetrace.LayerInfo(8, 0, 2, "sigmoid", True, 2.5, True, 4, 2, False)
-        )
+        self.assertEqual(info, moetrace.LayerInfo(8, 0, 2, "sigmoid", True, 2.5, True, 4, 2, False))
         unknown = self.trace(Model(**self.WHOLE))._options["layer_table"][0]
         self.assertEqual(unknown, moetrace.LayerInfo(experts=8, top_k=2))
 

@@ -151,7 +151,9 @@ class ProducerTest(harness.Case):
             producer.step(2, [(request, 0, 0, 2)])
             producer.record(0, numpy.array([[3, 19], [20, 0]]))
             producer.record(2, numpy.array([[0, 50, 59, 1], [4, 3, 2, 1]]))
-            with self.assertRaisesRegex(ValueError, r"^record: ids has shape \(2, 4\); it must be "):
+            with self.assertRaisesRegex(
+                ValueError, r"^record: ids has shape \(2, 4\); it must be "
+            ):
                 producer.record(0, numpy.zeros((2, 4), "int64"))
             self.assertEqual(producer.totals, (1, 4, 4, 0))
             request.end(1)

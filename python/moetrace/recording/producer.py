@@ -239,7 +239,9 @@ class Producer:
         started = time.perf_counter_ns()
         if type(layer) is not int or not 0 <= layer < self._num_layers:
             layer = _arguments.number("record: layer", layer, self._num_layers - 1)
-        i, w = _tensors.views_of(ids, weights, self._top_k_of.get(layer, self._top_k), self._cuda_device)
+        i, w = _tensors.views_of(
+            ids, weights, self._top_k_of.get(layer, self._top_k), self._cuda_device
+        )
         routing = (layer, i.address, i.type, w.address if w else None, w.type if w else 0, i.rows)
         if self._cuda_device is None:
             self._hook_ns += time.perf_counter_ns() - started
