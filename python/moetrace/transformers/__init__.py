@@ -323,8 +323,8 @@ def _describe(
 def _layer_table(
     config: Any, bindings: list[_routers.Binding], num_layers: int, options: dict[str, Any]
 ) -> dict[int, LayerInfo]:
-    """What is known of each layer: of the router what its family's is like, and the numbers that its
-    modules, else the configuration say. A number that `options` give counts for all layers."""
+    """What is known of each layer: of the router what its family's is like, and the numbers that
+    its modules, else the configuration say. A number that `options` give counts for all layers."""
     router = _family(config)
     experts = _adapter.experts_by_layer(config, num_layers)
     top_k = _adapter.top_k_by_layer(config, num_layers)

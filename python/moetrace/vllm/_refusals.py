@@ -80,6 +80,6 @@ def notes_on(layers: list[_layers.Layer]) -> list[str]:
         )
     if any(getattr(layer.router, "num_fused_shared_experts", 0) for layer in layers):
         notes.append(
-            "shared experts are fused into the kernel; only the picks of routed experts are recorded"
+            "shared experts are fused into the kernel; only picks of routed experts are recorded"
         )
     return notes
