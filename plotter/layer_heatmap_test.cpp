@@ -28,7 +28,7 @@ std::pair<double, double> drawn_to(const Scene& scene, double top, double bottom
   double lines = 0;
   for (const auto& shape : scene.shapes) {
     if (const auto* rect = std::get_if<Rect>(&shape)) {
-      if (rect->box.y >= top && rect->box.bottom() <= bottom && rect->box.x < 700)
+      if (rect->box.y >= top && rect->box.bottom() <= bottom && rect->box.x < 920)
         cells = std::max(cells, rect->box.right());
     } else if (const auto& line = std::get<Stroke>(shape); line.y1 > top && line.y1 < bottom) {
       lines = std::max(lines, line.x2);

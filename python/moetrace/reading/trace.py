@@ -43,11 +43,11 @@ class Routing:
     axis 1 the model's layer.
 
     ids: int32 [tokens, num_layers, top_k], -1: no expert, no row, or past the layer's own top-k.
-    weights: float32, the same shape, NaN: not known, or no row. Where a position comes twice in a layer (after a preemption),
-    the last one counts. recorded: bool [tokens, num_layers], what has a row. positions, layers:
-    int64, those that have any. request: its `RequestInfo`. Rows whose position is not known are not
-    in it. left_out: how many rows are not in it, for that reason or because a later one has their
-    place.
+    weights: float32, the same shape, NaN: not known, or no row. Where a position comes twice in a
+    layer (after a preemption), the last one counts. recorded: bool [tokens, num_layers], what has a
+    row. positions, layers: int64, those that have any. request: its `RequestInfo`. Rows whose
+    position is not known are not in it. left_out: how many rows are not in it, for that reason or
+    because a later one has their place.
     """
 
     def __init__(self, request: RequestInfo, tokens: int, num_layers: int, top_k: int):
@@ -169,8 +169,8 @@ class Trace:
 
     @property
     def num_experts(self) -> Optional[int]:
-        """Ids are below it, in every layer; None: neither the file, as far as it was read, nor `open`
-        says it."""
+        """Ids are below it, in every layer; None: neither the file, as far as it was read, nor
+        `open` says it."""
         return self._reader.info().num_experts or None
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import tempfile
 from typing import Any, Optional
 
@@ -219,7 +220,7 @@ def _describe(runner: Any, layers: list[_layers.Layer]) -> dict[str, Any]:
             lambda: _adapter.top_k_of(model.hf_text_config, "this model can't be traced yet"),
         ),
         "layer_table": table,
-        "engine_id": _adapter.given_engine_id(getattr(config, "instance_id", None)),
+        "engine_id": _adapter.given_engine_id(_instance_of(config)),
         "router_score": first.score,
         "router_renormalized": bool(first.renormalized),
         "router_scaling": first.scaling or 1.0,
@@ -236,6 +237,12 @@ def _describe(runner: Any, layers: list[_layers.Layer]) -> dict[str, Any]:
         else 0,
         "cuda_device": _adapter.cuda_device_of(runner.device),
     }
+
+
+def _instance_of(config: Any) -> str:
+    """What vLLM calls this engine, without the suffix that some releases add for each data-parallel
+    rank; "": it does not say."""
+    return re.sub(r"_dp\d+$", "", str(getattr(config, "instance_id", None) or ""))
 
 
 def _tp_rank() -> int:
