@@ -93,8 +93,10 @@ def _one_a_layer(
         if isinstance(value, (list, tuple)):
             if len(value) == num_layers and any(map(positive, value)):
                 return [positive(number) for number in value]
-        elif positive(value) is not None and (most is None or value <= most):
-            return [value] * num_layers
+            continue
+        number = positive(value)
+        if number is not None and (most is None or number <= most):
+            return [number] * num_layers
     return [None] * num_layers
 
 
