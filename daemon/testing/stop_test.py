@@ -65,7 +65,8 @@ class Stop(Case):
         replay, path = self.start_fed(10_000)
         self.assertEqual(collector.stop(), 0, collector.stderr())
         first = self.check(path, need_end=False)
-        path.unlink()
+        for file in {path, rows_file(path)}:
+            file.unlink()
         self.start_collector()
         for step in list(make_steps(1, 20_000))[len(list(make_steps(1, 10_000))) :]:
             replay.feed(step)
