@@ -1,13 +1,14 @@
-// The names and numbers of a rows file (FORMAT.md, "Rows as Arrow"), for its writer and its readers.
+// The names and numbers of a rows file (FORMAT.md, "Rows as Arrow"), for its writer and its
+// readers.
 //
 // Arrow's metadata is FlatBuffers. The tables here are those of Schema.fbs and Message.fbs in the
 // Arrow format, version 1.5; a field's number is its place in its table, from 0.
 #pragma once
 
+#include <flatbuffers/flatbuffers.h>
+
 #include <cstdint>
 #include <string_view>
-
-#include <flatbuffers/flatbuffers.h>
 
 namespace moetrace::arrow {
 

@@ -1,7 +1,9 @@
 // Turns the text of one line into one of the structs of trace_lines.hpp.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -31,6 +33,9 @@ class LineParser {
   // What `content` points to is valid until the next call, and as long as `text` is. False: see
   // error().
   bool parse(std::string_view text, Content& content);
+
+  // "at_seq" of the last line that was parsed.
+  [[nodiscard]] std::optional<uint64_t> at_seq() const;
 
   // kBadJson, kBadLine or kTooFewExperts; the message is the "why" alone.
   [[nodiscard]] const Error& error() const;
