@@ -3,6 +3,7 @@
 #include <lz4frame.h>
 #include <zstd.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -48,6 +49,21 @@ bool widen(Bytes from, std::span<std::int64_t> to) {
     if constexpr (sizeof(From) == 8) fits &= static_cast<std::uint64_t>(values[i]) <= kMostInColumn;
   }
   return fits;
+}
+
+std::uint16_t highest_of(std::span<const std::uint16_t> values) {
+  std::uint16_t highest = 0;
+  for (const std::uint16_t value : values) highest = value > highest ? value : highest;
+  return highest;
+}
+
+bool all_finite(std::span<const float> values) {
+  constexpr std::uint32_t kExponent = 0x7F800000;
+  std::uint32_t some = 0;
+  for (const float value : values) {
+    some |= (std::bit_cast<std::uint32_t>(value) & kExponent) == kExponent ? 1U : 0U;
+  }
+  return some == 0;
 }
 
 float of_half(std::uint16_t half) {
@@ -96,6 +112,7 @@ struct RowsBody::Impl {
   std::vector<std::int64_t> request, token_idx, step, seq;
   std::vector<std::uint16_t> layer, ids;
   std::vector<float> weights;
+  std::span<const float> weights_seen;
 };
 
 // The bytes of a buffer, unpacked: at least `need`.
@@ -219,8 +236,7 @@ Result<void> RowsBody::Impl::read_layers(std::uint32_t num_layers) {
   const auto values = stored(head->of(RowsColumn::kLayer).values, layer.size() * sizeof layer[0]);
   if (!values) return values.error();
   if (!layer.empty()) std::memcpy(layer.data(), values->data(), layer.size() * sizeof layer[0]);
-  std::uint16_t highest = 0;
-  for (const std::uint16_t value : layer) highest = value > highest ? value : highest;
+  const std::uint16_t highest = highest_of(layer);
   if (highest >= num_layers) {
     return bad_body("a row is of layer " + std::to_string(highest) +
                     ", expected a layer from 0 to " + std::to_string(num_layers - 1));
@@ -243,6 +259,7 @@ Result<void> RowsBody::Impl::read_ids(const RowsSchema& schema, std::uint32_t nu
   const auto nulls =
       take_nulls(RowsColumn::kIdItems, ids.size(), [&](std::size_t i) { ids[i] = kNoExpert; });
   if (!nulls) return nulls.error();
+  if (*nulls == 0 && highest_of(ids) < num_experts) return {};
   std::size_t beyond = 0;
   for (const std::uint16_t id : ids) beyond += id >= num_experts ? 1 : 0;
   if (beyond == *nulls) return {};
@@ -257,25 +274,31 @@ Result<void> RowsBody::Impl::read_ids(const RowsSchema& schema, std::uint32_t nu
 
 Result<void> RowsBody::Impl::read_weights(const RowsSchema& schema) {
   constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
-  weights.resize(std::size_t{head->rows} * schema.top_k);
+  const std::size_t count = std::size_t{head->rows} * schema.top_k;
+  weights.resize(std::max(weights.size(), count));  // those of the largest batch stay
+  weights_seen = {weights.data(), count};
   if (schema.weights == StoredWeights::kNone) {
     std::fill(weights.begin(), weights.end(), kNone);
     return {};
   }
   const bool half = schema.weights == StoredWeights::kFloat16;
-  const auto values =
-      stored(head->of(RowsColumn::kWeightItems).values, weights.size() * (half ? 2 : 4));
+  const auto values = stored(head->of(RowsColumn::kWeightItems).values, count * (half ? 2 : 4));
   if (!values) return values.error();
   float* const to = weights.data();
   if (half) {
     const auto* const from = as<std::uint16_t>(*values);
-    for (std::size_t i = 0, count = weights.size(); i < count; ++i) to[i] = of_half(from[i]);
+    for (std::size_t i = 0; i < count; ++i) to[i] = of_half(from[i]);
   } else {
-    const auto* const from = as<float>(*values);
-    for (std::size_t i = 0, count = weights.size(); i < count; ++i) to[i] = finite(from[i]);
+    const std::span<const float> from(as<float>(*values), count);
+    const bool unpacked_here = values->data() == unpacked.data();
+    if (!unpacked_here && head->of(RowsColumn::kWeightItems).null_count == 0 && all_finite(from)) {
+      weights_seen = from;  // as they lie in the body
+      return {};
+    }
+    for (std::size_t i = 0; i < count; ++i) to[i] = finite(from[i]);
   }
   const auto nulls =
-      take_nulls(RowsColumn::kWeightItems, weights.size(), [&](std::size_t i) { to[i] = kNone; });
+      take_nulls(RowsColumn::kWeightItems, count, [&](std::size_t i) { to[i] = kNone; });
   if (!nulls) return nulls.error();
   return {};
 }
@@ -319,8 +342,8 @@ Result<RowRun> RowsBody::read(Bytes body, const RowsBatchHead& head, const RowsS
   if (const auto r = impl.read_ids(schema, limits.num_experts); !r) return r.error();
   if (const auto r = impl.read_weights(schema); !r) return r.error();
   if (const auto r = impl.read_seq(); !r) return r.error();
-  return RowRun{impl.request, impl.token_idx, impl.step,   impl.seq,
-                impl.layer,   impl.ids,       impl.weights};
+  return RowRun{impl.request, impl.token_idx, impl.step,        impl.seq,
+                impl.layer,   impl.ids,       impl.weights_seen};
 }
 
 }  // namespace moetrace::trace

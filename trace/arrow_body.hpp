@@ -25,7 +25,8 @@ class RowsBody {
   RowsBody& operator=(RowsBody&&) noexcept;
   ~RowsBody();
 
-  // `body`: aligned to arrow::kAlignment. The columns are valid until the next call. Errors:
+  // `body`: aligned to arrow::kAlignment. The columns are valid until the next call, and
+  // as long as `body` is. Errors:
   // kBadRows; the message is the "why" alone.
   Result<RowRun> read(std::span<const std::uint8_t> body, const RowsBatchHead& head,
                       const RowsSchema& schema, const RowsLimits& limits);

@@ -94,6 +94,8 @@ class ArrowTestWriter {
   }
 
   const std::string& bytes() const { return bytes_; }
+  // For files that don't fit into memory: the caller has written them.
+  void forget() { bytes_.clear(); }
   std::uint64_t batches() const { return batches_; }
 
  private:

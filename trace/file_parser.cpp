@@ -139,7 +139,8 @@ FileParser::Taken FileParser::take_meta(std::string_view line, uint64_t number) 
   }
   if (!meta_.plain()) {
     const bool next_part = meta_lines_.contains(number) && parsed->trace_id == meta_.trace_id;
-    if (next_part && !parsed->rows && !meta_.rows) return Taken::kNothing;
+    const bool again = number == *meta_lines_.begin();
+    if (next_part && (again || (!parsed->rows && !meta_.rows))) return Taken::kNothing;
     if (next_part) return fail(one_file_each("a part begins here whose rows are in another file"));
     return fail(one_file_each("a second trace begins here"));
   }

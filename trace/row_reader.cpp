@@ -131,6 +131,10 @@ bool RowReader::take_content(std::string_view line, const Wanted& wanted) {
   if (const auto* request = std::get_if<Request>(&content_)) return take_request(*request);
   if (const auto* ended = std::get_if<RequestEnd>(&content_)) return take_request_end(*ended);
   if (std::holds_alternative<End>(content_)) end_ = line;
+  if (const auto* base = std::get_if<Base>(&content_)) base_ = *base;
+  if (const auto* written = std::get_if<RowsWritten>(&content_)) {
+    if (!written_ || written->seq > written_->seq) written_ = *written;
+  }
   return true;
 }
 
@@ -158,12 +162,7 @@ bool RowReader::take_route(const Route& route, std::string_view line, const Want
       request->end_byte = here_.byte + line.size() + 1;
       request->positions = std::max(request->positions, column(route.token_idx) + 1);
     }
-    std::vector<int64_t>& counts = counts_[route.layer];
-    for (const uint16_t id : route.expert_ids) {
-      if (id == kNoExpert) continue;
-      if (id >= counts.size()) counts.resize(id + size_t{1});
-      ++counts[id];
-    }
+    count_ids(route.layer, route.expert_ids);
   }
   moetrace_reader_rows* const rows = wanted.rows;
   if (rows == nullptr || (wanted.only != MOETRACE_READER_ALL && wanted.only != number)) return true;
@@ -180,6 +179,116 @@ bool RowReader::take_route(const Route& route, std::string_view line, const Want
   }
   std::memcpy(rows->weights + row * top_k, route.weights.data(), top_k * sizeof(float));
   return true;
+}
+
+void RowReader::count_ids(uint16_t layer, std::span<const uint16_t> ids) {
+  std::vector<int64_t>& counts = counts_[layer];
+  for (const uint16_t id : ids) {
+    if (id >= counts.size()) {
+      if (id == kNoExpert) continue;
+      counts.resize(id + size_t{1});
+    }
+    ++counts[id];
+  }
+}
+
+Result<RowsMerge> RowReader::open_rows(const std::string& name, RowsFile file, uint64_t byte) {
+  without_lines_ = without_lines_ || !parser_.begun();
+  const Meta& meta = parser_.meta();
+  if (!without_lines_ && !meta.rows) {
+    return Error{ErrorCode::kMismatch,
+                 name + ": the meta line says nothing of rows in another file"};
+  }
+  RowsMerge rows = without_lines_ ? RowsMerge(name, std::move(file))
+                                  : RowsMerge(name, std::move(file), written_);
+  if (without_lines_) {
+    auto known = rows.meta_without_lines();
+    if (!known) return known.error();
+    if (!parser_.begun()) parser_.begin_without_lines(std::move(*known));
+  } else if (const auto fits = rows.check(meta); !fits) {
+    return fits.error();
+  }
+  if (base_) rows.begin(*base_);
+  rows.set_limits({.num_experts = parser_.num_experts().value_or(kMaxExperts),
+                   .num_layers = meta.num_layers.value_or(kMaxLayers)});
+  if (const auto started = rows.start_at(byte); !started) return started.error();
+  if (rows_counted_ == 0) rows_counted_ = byte == 0 ? rows.offset() : 0;
+  return rows;
+}
+
+bool RowReader::read_rows(RowsMerge& from, RowRun& left, const Wanted& wanted, int64_t& passed) {
+  moetrace_reader_rows* const rows = wanted.rows;
+  error_.clear();
+  remedy_.clear();
+  passed = 0;
+  while (rows == nullptr || rows->count < rows->capacity) {
+    if (left.size() == 0) {
+      const auto run = from.next(std::numeric_limits<uint64_t>::max());
+      if (!run) {
+        error_ = run.error().message;
+        remedy_ = what_to_try(run.error());
+        return false;
+      }
+      if (!*run) return true;
+      left = **run;
+      if (from.batch().begin_byte == rows_counted_) count(from.batch());
+    }
+    size_t taken = left.size();
+    if (rows != nullptr && wanted.only == MOETRACE_READER_ALL) {
+      taken = std::min(taken, rows->capacity - rows->count);
+      append(left.part(0, taken), *rows);
+    } else if (rows != nullptr) {
+      for (taken = 0; taken < left.size() && rows->count < rows->capacity; ++taken) {
+        if (left.request[taken] == wanted.only) append(left.part(taken, 1), *rows);
+      }
+    }
+    passed += static_cast<int64_t>(taken);
+    left = left.part(taken, left.size() - taken);
+  }
+  return true;
+}
+
+void RowReader::count(const RowsBatch& batch) {
+  const RowRun& run = batch.rows;
+  rows_counted_ = batch.end_byte;
+  const size_t top_k = run.expert_ids.size() / run.size();
+  for (size_t first = 0, last = 0; first < run.size(); first = last) {
+    const uint16_t layer = run.layer[first];
+    while (last < run.size() && run.layer[last] == layer) ++last;
+    layers_seen_ = std::max<uint32_t>(layers_seen_, layer + 1U);
+    count_ids(layer, run.expert_ids.subspan(first * top_k, (last - first) * top_k));
+  }
+  for (size_t first = 0, last = 0; first < run.size(); first = last) {
+    const int64_t number = run.request[first];
+    int64_t positions = 0;
+    for (; last < run.size() && run.request[last] == number; ++last) {
+      positions = std::max(positions, run.token_idx[last] + 1);
+    }
+    if (number < 0) continue;
+    RequestRecord& request = *request_of(static_cast<uint64_t>(number), std::nullopt);
+    if (request.rows == 0) request.first = {.byte = batch.begin_byte, .line = 0};
+    request.rows += static_cast<int64_t>(last - first);
+    request.end_byte = batch.end_byte;
+    request.positions = std::max(request.positions, positions);
+  }
+  parser_.note(run);
+}
+
+void RowReader::append(const RowRun& run, moetrace_reader_rows& rows) {
+  const size_t at = rows.count;
+  const size_t top_k = run.size() == 0 ? 0 : run.expert_ids.size() / run.size();
+  std::ranges::copy(run.request, rows.request + at);
+  std::ranges::copy(run.step, rows.step + at);
+  std::ranges::copy(run.token_idx, rows.token_idx + at);
+  std::ranges::copy(run.seq, rows.seq + at);
+  for (size_t n = 0; n < run.size(); ++n) rows.layer[at + n] = static_cast<int16_t>(run.layer[n]);
+  const uint16_t* const ids = run.expert_ids.data();
+  int32_t* const to = rows.ids + at * top_k;
+  for (size_t n = 0, count = run.expert_ids.size(); n < count; ++n) {
+    to[n] = ids[n] == kNoExpert ? -1 : ids[n];
+  }
+  std::ranges::copy(run.weights, rows.weights + at * top_k);
+  rows.count += run.size();
 }
 
 // A plain log has names only; in a trace the number counts, because a name may come again.

@@ -132,6 +132,15 @@ Result<Meta> RowsMerge::meta_without_lines() {
   return meta;
 }
 
+Result<void> RowsMerge::start_at(std::uint64_t byte) {
+  boundaries_wanted_ = false;
+  if (!written_ && !without_lines_) return {};  // the file may still be empty
+  if (const auto known = schema(); !known) return known.error();
+  in_the_middle_ = byte > file_.offset();
+  if (const auto there = file_.skip_to(byte); !there) return wrong(there.error());
+  return {};
+}
+
 void RowsMerge::begin(const Base& base) {
   part_ = base.part.value_or(1);
   first_seq_ = base.seq;
@@ -172,7 +181,7 @@ Result<void> RowsMerge::read_batch() {
                                           std::to_string(end) + " bytes"};
   }
   batch_ = **next;
-  if (first && !without_lines_) {
+  if (first && !without_lines_ && !in_the_middle_) {
     if (batch_->first_seq != first_seq_) {
       return Error{ErrorCode::kBadRows, name_ + ": its rows begin at seq " +
                                             std::to_string(batch_->first_seq) +
@@ -185,7 +194,7 @@ Result<void> RowsMerge::read_batch() {
                        ", but it makes " + std::to_string(delivered_before_ + batch_->rows.size())};
     }
   }
-  if (without_lines_) return {};
+  if (without_lines_ || !boundaries_wanted_) return {};
   if (boundaries_.size() == kMostBoundaries) {
     return Error{ErrorCode::kBadRows, name_ + ": no rows line names its last " +
                                           std::to_string(kMostBoundaries) + " batches"};

@@ -32,6 +32,9 @@ class RowsMerge {
   Result<void> check(const Meta& meta);
   // The file's own words, for a trace without lines.
   Result<Meta> meta_without_lines();
+  // Reads on from byte `byte`, where a batch begins, or from the first batch (0), and takes no
+  // `rows` lines: check() of them is not to be called. Before any row is read.
+  Result<void> start_at(std::uint64_t byte);
   // The line that says where the part begins.
   void begin(const Base& base);
   void set_limits(const RowsLimits& limits) { limits_ = limits; }
@@ -40,6 +43,10 @@ class RowsMerge {
   [[nodiscard]] std::uint64_t covered() const { return covered_; }
   // The next rows below `seq`, at least 1, of one batch; nothing: there are none.
   Result<std::optional<RowRun>> next(std::uint64_t seq);
+  // The batch that the last rows were of.
+  [[nodiscard]] const RowsBatch& batch() const { return *batch_; }
+  // Where the next batch begins.
+  [[nodiscard]] std::uint64_t offset() const { return file_.offset(); }
   // After all rows below its `seq`: whether the file is as the line says. kBadLine: the message is
   // the "why" alone.
   Result<void> check(const RowsWritten& line);
@@ -66,6 +73,8 @@ class RowsMerge {
   RowsFile file_;
   std::optional<RowsWritten> written_;
   bool without_lines_ = false;
+  bool in_the_middle_ = false;  // what comes first is not the file's first batch
+  bool boundaries_wanted_ = true;
   RowsLimits limits_;
   std::uint64_t part_ = 1;
   std::uint64_t first_seq_ = 0;  // of the part
