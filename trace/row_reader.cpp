@@ -7,6 +7,7 @@
 
 #include "trace/json_cursor.hpp"
 #include "trace/line_columns.hpp"
+#include "trace/row_columns.hpp"
 #include "trace/trace_reader.hpp"
 
 namespace moetrace::trace {
@@ -236,10 +237,10 @@ bool RowReader::read_rows(RowsMerge& from, RowRun& left, const Wanted& wanted, i
     size_t taken = left.size();
     if (rows != nullptr && wanted.only == MOETRACE_READER_ALL) {
       taken = std::min(taken, rows->capacity - rows->count);
-      append(left.part(0, taken), *rows);
+      append_rows(left.part(0, taken), *rows);
     } else if (rows != nullptr) {
       for (taken = 0; taken < left.size() && rows->count < rows->capacity; ++taken) {
-        if (left.request[taken] == wanted.only) append(left.part(taken, 1), *rows);
+        if (left.request[taken] == wanted.only) append_rows(left.part(taken, 1), *rows);
       }
     }
     passed += static_cast<int64_t>(taken);
@@ -272,23 +273,6 @@ void RowReader::count(const RowsBatch& batch) {
     request.positions = std::max(request.positions, positions);
   }
   parser_.note(run);
-}
-
-void RowReader::append(const RowRun& run, moetrace_reader_rows& rows) {
-  const size_t at = rows.count;
-  const size_t top_k = run.size() == 0 ? 0 : run.expert_ids.size() / run.size();
-  std::ranges::copy(run.request, rows.request + at);
-  std::ranges::copy(run.step, rows.step + at);
-  std::ranges::copy(run.token_idx, rows.token_idx + at);
-  std::ranges::copy(run.seq, rows.seq + at);
-  for (size_t n = 0; n < run.size(); ++n) rows.layer[at + n] = static_cast<int16_t>(run.layer[n]);
-  const uint16_t* const ids = run.expert_ids.data();
-  int32_t* const to = rows.ids + at * top_k;
-  for (size_t n = 0, count = run.expert_ids.size(); n < count; ++n) {
-    to[n] = ids[n] == kNoExpert ? -1 : ids[n];
-  }
-  std::ranges::copy(run.weights, rows.weights + at * top_k);
-  rows.count += run.size();
 }
 
 // A plain log has names only; in a trace the number counts, because a name may come again.

@@ -77,7 +77,6 @@ class RowReader {
   bool take_route(const Route& route, std::string_view line, const Wanted& wanted);
   void count(const RowsBatch& batch);
   void count_ids(uint16_t layer, std::span<const uint16_t> ids);
-  static void append(const RowRun& run, moetrace_reader_rows& rows);
   bool append_line(moetrace_reader_lines& lines);
   bool take_request(const Request& line);
   bool take_request_end(const RequestEnd& line);
