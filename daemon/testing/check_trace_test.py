@@ -9,6 +9,8 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import check_trace  # noqa: E402  (beside this file)
 
+GOLDEN_ROWS = pathlib.Path(__file__).resolve().parents[2] / "trace/testdata/rows"
+
 META = {
     "type": "meta",
     "model_id": "m",
@@ -178,6 +180,51 @@ class Damage(unittest.TestCase):
                 self.assert_wrong(why, good_trace(), source=source)
             else:
                 self.check(good_trace(), source=source)
+
+
+class RowsInAnotherFile(unittest.TestCase):
+    def check(self, name="trace", lines=None, rows=None, **how):
+        """Of the files of that name, changed by these functions."""
+        folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        for extension, change in ((".jsonl", lines), (".arrows", rows)):
+            content = (GOLDEN_ROWS / (name + extension)).read_bytes()
+            (folder / (name + extension)).write_bytes(change(content) if change else content)
+        return check_trace.check_file(folder / f"{name}.jsonl", **how)
+
+    def test_all_that_may_be_stored(self):
+        for name in ("trace", "half", "ids"):
+            source = GOLDEN_ROWS / "one.jsonl" if name != "ids" else None
+            self.assertEqual(self.check(name, source=source).delivered, 11)
+
+    def test_a_changed_byte(self):
+        end = len((GOLDEN_ROWS / "trace.arrows").read_bytes())
+        for at in range(end - 64, end, 7):
+            with self.assertRaisesRegex(
+                check_trace.Wrong, "trace.arrows: byte [0-9]+: the checksum"
+            ):
+                self.check(rows=lambda bytes, at=at: bytes[:at] + b"?" + bytes[at + 1 :])
+
+    def test_a_missing_end(self):
+        with self.assertRaisesRegex(check_trace.Wrong, "the message is cut"):
+            self.check(rows=lambda bytes: bytes[:-8])
+
+    def test_what_rows_lines_say(self):
+        for old, new in (
+            (b'"batches":2', b'"batches":3'),
+            (
+                b'"delivered_total":6,"filtered_total":0}',
+                b'"delivered_total":7,"filtered_total":0}',
+            ),
+            (b'"seq":6,"bytes"', b'"seq":5,"bytes"'),
+            (b'"filtered_total":2}', b'"filtered_total":1}'),
+        ):
+            with self.subTest(new), self.assertRaises(check_trace.Wrong):
+                self.check(lines=lambda text, old=old, new=new: text.replace(old, new))
+
+    def test_rows_on_the_wrong_side_of_a_line(self):
+        old, new = b'"event":4,"at_seq":6', b'"event":4,"at_seq":8'
+        with self.assertRaisesRegex(check_trace.Wrong, "a route of step 1 in step 0"):
+            self.check(lines=lambda text: text.replace(old, new))
 
 
 if __name__ == "__main__":
