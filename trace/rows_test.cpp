@@ -103,6 +103,21 @@ TEST_F(RowsTest, RowsStandBetweenTheLinesAsInOneFile) {
   }
 }
 
+TEST_F(RowsTest, GoldenFilesAreReadAsTheSameTrace) {
+  const auto copy = [this](const std::string& name) {
+    put(name, read_bytes(MOETRACE_GOLDEN_DIR "/../rows/" + name));
+  };
+  copy("one.jsonl");
+  const auto expected = read("one.jsonl");
+  ASSERT_GT(expected.size(), 20U);
+  for (const std::string name : {"trace", "half"}) {
+    copy(name + ".jsonl");
+    copy(name + ".arrows");
+    EXPECT_EQ(read(name + ".jsonl"), expected);
+    EXPECT_EQ(verified(name + ".jsonl"), "good: 11 rows");
+  }
+}
+
 TEST_F(RowsTest, NullsAndTwoByteIdsAreRead) {
   edit(1, "\"num_experts\":8", "\"num_experts\":60000");
   edit(4, "[1,2]", "[59999,null]");
