@@ -122,6 +122,13 @@ Result<void> RowsMerge::check(const Meta& meta) {
   return {};
 }
 
+Result<void> RowsMerge::cover(const RowsWritten& line, const Meta& meta) {
+  const bool first = !written_;
+  if (first || line.seq > written_->seq) written_ = line;
+  covered_ = std::max(covered_, line.seq);
+  return first ? check(meta) : Result<void>();
+}
+
 Result<Meta> RowsMerge::meta_without_lines() {
   const auto schema = this->schema();
   if (!schema) return schema.error();

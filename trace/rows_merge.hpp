@@ -30,6 +30,9 @@ class RowsMerge {
 
   // Compares the file with the meta line. Before any row is read.
   Result<void> check(const Meta& meta);
+  // A `rows` line that was read; the file may have grown since it was opened. Checks as above, if
+  // this is the first.
+  Result<void> cover(const RowsWritten& line, const Meta& meta);
   // The file's own words, for a trace without lines.
   Result<Meta> meta_without_lines();
   // Reads on from byte `byte`, where a batch begins, or from the first batch (0), and takes no

@@ -267,6 +267,33 @@ TEST_F(RowsTest, ATraceThatIsBeingWrittenIsReadUpToItsLastRowsLine) {
   EXPECT_EQ(read("t.jsonl"), std::vector<std::string>(whole.begin(), whole.begin() + 2));
 }
 
+TEST_F(RowsTest, ATraceMayGrowWhileItIsRead) {
+  const auto whole = in_one_file();
+  const TwoFiles files = split(lines_);
+  std::vector<std::size_t> ends = {files.lines.find('\n') + 1};  // after meta, and each rows line
+  for (std::size_t at = 0;
+       (at = files.lines.find("{\"type\":\"rows\"", at)) != std::string::npos;) {
+    at = files.lines.find('\n', at) + 1;
+    ends.push_back(at);
+  }
+  for (const std::size_t end : ends) {
+    put("t.jsonl", files.lines.substr(0, end));
+    put("t.arrows", end == ends[0] ? "" : files.rows);
+    auto reader = TraceReader::open(folder_.at("t.jsonl"));
+    ASSERT_TRUE(reader) << reader.error().message;
+    write(files);
+    std::vector<std::string> all;
+    for (;;) {
+      const auto next = reader->next();
+      ASSERT_TRUE(next) << next.error().message;
+      if (*next == nullptr) break;
+      if (!std::holds_alternative<RowsWritten>((*next)->content))
+        all.push_back(said((*next)->content));
+    }
+    EXPECT_EQ(all, whole) << end;
+  }
+}
+
 TEST_F(RowsTest, AChangedByteIsNoticed) {
   const TwoFiles good = split(lines_);
   write(good);

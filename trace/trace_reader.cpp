@@ -303,6 +303,8 @@ TraceReader::Impl::Took TraceReader::Impl::next_of_both() {
         if (written.size() == kMostWritten) {
           return fail(at_line({ErrorCode::kBadLine, "follows too many rows lines without rows"}));
         }
+        if (const auto fits = rows->cover(*content, parser.meta()); !fits)
+          return fail(fits.error());
         written.push_back({line.number, *content});
         continue;
       }
