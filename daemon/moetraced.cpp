@@ -6,10 +6,16 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "common/program.hpp"
+#include "daemon/collector/arguments.hpp"
 #include "daemon/collector/collector.hpp"
 #include "daemon/collector/output_names.hpp"
+#include "daemon/collector/settings.hpp"
 #include "daemon/dead_files.hpp"
 #include "daemon/ready_pipe.hpp"
 #include "daemon/service_manager.hpp"
@@ -37,7 +43,7 @@ moetrace::UniqueFd take_signals() {
   return moetrace::UniqueFd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
 }
 
-// Raises the limit as far as allowed: each trace takes five descriptors.
+// Raises the limit as far as allowed: each trace takes up to six descriptors.
 void raise_descriptor_limit() {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
@@ -84,20 +90,42 @@ Asked read_signals(int signals) {
   return asked;
 }
 
+// SIGHUP: takes what has changed. A bad file or output changes nothing.
+void reload(moetrace::CollectorSettings& settings) {
+  auto reloaded = moetrace::reload_settings(settings);
+  std::optional<moetrace::Error> error;
+  if (!reloaded) {
+    error = reloaded.error();
+  } else if (const auto& now = settings.options, &next = reloaded->settings.options;
+             std::pair(now.output, now.output_dir) != std::pair(next.output, next.output_dir)) {
+    error = moetrace::prepare_output(next);
+  }
+  if (error) {
+    say(error->message + "; all settings stay as they were");
+    return;
+  }
+  // What was asked for and did not happen is a warning.
+  if (!reloaded->line.empty() && (reloaded->kept || !settings.options.prints_only_faults()))
+    say(reloaded->line);
+  settings = std::move(reloaded->settings);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   moetrace::command_line::begin_program();
-  const auto parsed = moetrace::parse_collector_options(argc, argv);
+  auto parsed = moetrace::parse_arguments(argc, argv);
   if (!parsed) {
     say(parsed.error().message);
     return kUsage;
   }
-  if (parsed->help) {
-    std::fputs(parsed->help->c_str(), stdout);
+  for (const std::string& warning : parsed->warnings) say(warning);
+  if (parsed->text) {
+    std::fputs(parsed->text->c_str(), stdout);
     return moetrace::command_line::end_program("moetraced", 0);
   }
-  const moetrace::CollectorOptions& options = parsed->options;
+  moetrace::CollectorSettings& settings = parsed->settings;
+  const moetrace::CollectorOptions& options = settings.options;
 
   const moetrace::UniqueFd signals = take_signals();
   raise_descriptor_limit();
@@ -129,7 +157,7 @@ int main(int argc, char** argv) {
                                 {.say = say, .writes = [&](const std::string& path) {
                                    starter.write_line("trace " + path);
                                  }});
-  if (!options.quiet) say(ready_text(options, endpoints));
+  if (!options.prints_only_faults()) say(ready_text(options, endpoints));
   moetrace::tell_service_manager("READY=1");
   starter.write_line(ready_line(endpoints));
   bool moved = true;
@@ -137,7 +165,10 @@ int main(int argc, char** argv) {
     wait(signals.get(), moved, collector.idle(), idle_rounds);
     const Asked asked = read_signals(signals.get());
     if (asked.stop) break;
-    if (asked.hang_up) collector.hang_up();
+    if (asked.hang_up) {
+      reload(settings);
+      collector.hang_up(settings.options);
+    }
     moved = collector.round();
     starter.flush();
   }

@@ -46,6 +46,11 @@ std::string finding(const Histogram& histogram, const Metrics& metrics) {
     text = name_of_top_3(histogram, metrics) + " take " + as_share(metrics.top_3_share(), 1) +
            " of all selections; ";
   }
+  if (!histogram.comparable) {
+    text += "layers differ in their experts, so no uniform load is shown";
+    text[0] = text[0] == 'l' ? 'L' : text[0];
+    return text;
+  }
   text += entropy;
   if (metrics.normalized_entropy) {
     text += " (" + as_percent(*metrics.normalized_entropy, 1) + " of the maximum)";
@@ -103,7 +108,7 @@ class HistogramLayout {
     place_bars_and_callouts();
     add_count_axis();
     add_bars();
-    add_uniform_line();
+    if (histogram_.comparable) add_uniform_line();
     add_id_axis();
     add_callouts();
     return std::move(scene_);
@@ -287,7 +292,8 @@ Histogram histogram_of_all_layers(const ExpertLoad& load) {
     title += ", " + std::to_string(numbers.size()) + " layers (" + layer_ranges(numbers) + ")";
   }
   return {.counts = load.total().counts,
-          .header = {title, load.model_id, describe_details(load, load.tokens), {}}};
+          .header = {title, load.model_id, describe_details(load, load.tokens), {}},
+          .comparable = !load.layers_differ()};
 }
 
 Histogram histogram_of_layer(const ExpertLoad& load, uint16_t layer) {
@@ -295,8 +301,9 @@ Histogram histogram_of_layer(const ExpertLoad& load, uint16_t layer) {
   return {.counts = one.counts,
           .header = {"Expert load, layer " + std::to_string(layer),
                      load.model_id,
-                     describe_details(load, one.rows),
-                     {}}};
+                     describe_details(load, one.rows, layer),
+                     {}},
+          .comparable = true};
 }
 
 Scene lay_out(const Histogram& histogram) {

@@ -15,6 +15,9 @@ struct Histogram {
   // By expert id.
   std::vector<uint64_t> counts;
   Header header;
+  // False: the sum of layers with different numbers of experts. A uniform load would then not be
+  // the same for all ids.
+  bool comparable = true;
 };
 
 Histogram histogram_of_all_layers(const ExpertLoad& load);

@@ -55,5 +55,19 @@ TEST(Histogram, SaysHowManyTieWithTheThird) {
                        "The three busiest experts (1 more ties with the third) take"));
 }
 
+TEST(Histogram, SumsOfLayersThatDifferHaveNoUniformLoad) {
+  ExpertLoad load = make_load(8, 2, 1000);
+  EXPECT_TRUE(has_text(lay_out(histogram_of_all_layers(load)), "uniform"));
+  load.layers[1].counts.assign({5, 0, 5, 10});
+  const Scene all = lay_out(histogram_of_all_layers(load));
+  expect_readable(all);
+  EXPECT_FALSE(
+      std::ranges::any_of(all.texts, [](const Text& text) { return text.text == "uniform"; }));
+  EXPECT_TRUE(has_text(all, "layers differ in their experts"));
+  const Scene one = lay_out(histogram_of_layer(load, 1));
+  EXPECT_TRUE(has_text(one, "4 experts"));
+  EXPECT_TRUE(has_text(one, "uniform"));
+}
+
 }  // namespace
 }  // namespace moetrace::plot

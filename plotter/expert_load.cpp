@@ -6,6 +6,7 @@
 #include <deque>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "trace/trace_reader.hpp"
 
@@ -63,13 +64,13 @@ class LoadReader {
   ExpertLoad finish() &&;
 
  private:
-  LayerLoad& layer_of(uint16_t layer);
   void add_route(const Route& route, TokenCounter& tokens);
   void add_run(const RowRun& run, TokenCounter& tokens);
   void add_ids(LayerLoad& layer, std::span<const uint16_t> ids);
   Result<void> read_lines(const std::string& path, TraceReader& reader);
   Result<void> join(const std::string& path, const TraceReader& reader);
   TokenCounter& tokens_of(const Meta& meta);
+  void size_layers(const Meta& meta, std::bitset<trace::kMaxLayers> layers);
 
   std::optional<uint32_t> given_experts_;
   ExpertLoad load_;
@@ -83,14 +84,8 @@ class LoadReader {
   std::map<std::string, TokenCounter*> tokens_of_trace_;
 };
 
-LayerLoad& LoadReader::layer_of(uint16_t layer) {
-  LayerLoad& found = load_.layers[layer];
-  if (found.counts.size() < load_.num_experts) found.counts.resize(load_.num_experts);
-  return found;
-}
-
 void LoadReader::add_route(const Route& route, TokenCounter& tokens) {
-  LayerLoad& layer = layer_of(route.layer);
+  LayerLoad& layer = load_.layers[route.layer];
   ++layer.rows;
   add_ids(layer, route.expert_ids);
   tokens.add(route.step, route.layer);
@@ -114,7 +109,7 @@ void LoadReader::add_run(const RowRun& run, TokenCounter& tokens) {
     const uint16_t number = run.layer[first];
     const int64_t step = run.step[first];
     while (last < run.size() && run.layer[last] == number && run.step[last] == step) ++last;
-    LayerLoad& layer = layer_of(number);
+    LayerLoad& layer = load_.layers[number];
     layer.rows += last - first;
     add_ids(layer, run.expert_ids.subspan(first * top_k, (last - first) * top_k));
     tokens.add(static_cast<uint64_t>(step), number, last - first);
@@ -155,13 +150,13 @@ Result<void> LoadReader::join(const std::string& path, const TraceReader& reader
     return mismatch(path, "has top_k " + std::to_string(meta.top_k) + ", the first file " +
                               std::to_string(load_.top_k));
   }
-  for (const uint16_t layer : meta.layers_logged) layer_of(layer);
   if (meta.plain()) load_.dropped = load_.torn = std::nullopt;
   return {};
 }
 
 Result<void> LoadReader::read_lines(const std::string& path, TraceReader& reader) {
   TokenCounter& tokens = tokens_of(reader.meta());
+  std::bitset<trace::kMaxLayers> layers;
   bool first = true;
   uint64_t part = 1;
   for (;;) {
@@ -181,8 +176,10 @@ Result<void> LoadReader::read_lines(const std::string& path, TraceReader& reader
     const auto& content = (*next)->content;
     if (const auto* route = std::get_if<Route>(&content)) {
       add_route(*route, tokens);
+      layers.set(route->layer);
     } else if (const auto* run = std::get_if<RowRun>(&content)) {
       add_run(*run, tokens);
+      for (const uint16_t layer : run->layer) layers.set(layer);
     } else if (const auto* loss = std::get_if<trace::Loss>(&content)) {
       if (load_.dropped) *load_.dropped += loss->dropped;
     } else if (const auto* torn = std::get_if<trace::Torn>(&content)) {
@@ -195,7 +192,21 @@ Result<void> LoadReader::read_lines(const std::string& path, TraceReader& reader
                           trace::what_to_try(*reader.incomplete()));
   }
   if (!reader.left_out().empty()) load_.notes.push_back(reader.left_out());
+  size_layers(reader.meta(), layers);
   return {};
+}
+
+// `layers`: those that have rows in a file with this meta line. Where files say different things of
+// a layer, or one of them nothing, it gets all ids that any of them allows.
+void LoadReader::size_layers(const Meta& meta, std::bitset<trace::kMaxLayers> layers) {
+  for (const uint16_t layer : meta.layers_logged) layers.set(layer);
+  for (uint16_t layer = 0; layer < trace::kMaxLayers; ++layer) {
+    if (!layers.test(layer)) continue;
+    LayerLoad& load = load_.layers[layer];
+    const uint32_t ids = meta.ids_of(layer).value_or(given_experts_.value_or(0));
+    if (load.counts.size() < ids) load.counts.resize(ids);
+    load.top_k = std::max(load.top_k, meta.top_k_of(layer));
+  }
 }
 
 Result<void> LoadReader::add(const std::string& path) {
@@ -222,7 +233,6 @@ Result<void> LoadReader::add(const std::string& path) {
 }
 
 ExpertLoad LoadReader::finish() && {
-  for (auto& [number, layer] : load_.layers) layer.counts.resize(load_.num_experts);
   std::map<uint16_t, uint64_t> tokens_of_layer;
   for (const TokenCounter& counter : tokens_) {
     for (uint16_t layer = 0; layer < trace::kMaxLayers; ++layer) {
@@ -236,12 +246,17 @@ ExpertLoad LoadReader::finish() && {
 }  // namespace
 
 LayerLoad ExpertLoad::total() const {
-  LayerLoad sum{.counts = std::vector<uint64_t>(num_experts), .rows = 0};
+  LayerLoad sum{.counts = std::vector<uint64_t>(num_experts)};
   for (const auto& [number, layer] : layers) {
     sum.rows += layer.rows;
-    for (uint32_t id = 0; id < num_experts; ++id) sum.counts[id] += layer.counts[id];
+    for (size_t id = 0; id < layer.counts.size(); ++id) sum.counts[id] += layer.counts[id];
   }
   return sum;
+}
+
+bool ExpertLoad::layers_differ() const {
+  return std::ranges::any_of(
+      layers, [this](const auto& layer) { return layer.second.counts.size() != num_experts; });
 }
 
 Result<ExpertLoad> read_expert_load(const std::vector<std::string>& paths,

@@ -18,16 +18,19 @@ using trace::Result;
 
 // One layer, or several added together.
 struct LayerLoad {
-  // Selections by expert id, num_experts entries.
+  // Selections by expert id. Of one layer: as many entries as it has ids. Of several: num_experts.
   std::vector<uint64_t> counts;
   // Route lines.
   uint64_t rows = 0;
+  // Of one layer; 0: that of the load.
+  uint32_t top_k = 0;
 };
 
 // One trace, or several (the ranks of one run) added together.
 struct ExpertLoad {
   // "unknown model" if the trace does not name it.
   std::string model_id;
+  // The largest of all layers.
   uint32_t num_experts = 0;
   uint32_t top_k = 0;
   uint32_t files = 0;
@@ -43,8 +46,10 @@ struct ExpertLoad {
   // What a reader must know about the files: one line each, "what: why; what to try".
   std::vector<std::string> notes;
 
-  // All layers added together.
+  // All layers added together, by expert id.
   [[nodiscard]] LayerLoad total() const;
+  // Whether some layers have fewer ids than others. Their ids are then not comparable.
+  [[nodiscard]] bool layers_differ() const;
 };
 
 // Reads every file once, in memory of the order of layers x experts. A file that is given twice,

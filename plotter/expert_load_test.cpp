@@ -291,5 +291,47 @@ TEST(VllmLog, HasTheMetricsThatNumpyComputes) {
   EXPECT_NEAR(metrics.max_entropy_bits, 5.906890595608519, 1e-12);
 }
 
+std::string with_layers(std::string meta, const std::string& layers) {
+  return meta.insert(meta.rfind('}'), ",\"layers\":" + layers);
+}
+
+// Layer 1 has 3 of 4 experts, and top-1.
+std::string mixed_meta(const MetaOptions& options = {}) {
+  return with_layers(
+      meta(options),
+      R"([{"layer":0},{"layer":1,"experts":2,"zero_experts":1,"top_k":1},{"layer":2}])");
+}
+
+std::string one_id(int token, const std::string& id) {
+  std::string line = route(0, token, 1, "[" + id + "]");
+  return line.replace(line.find("[0.5,0.25]"), 10, "[0.5]");
+}
+
+TEST_F(ExpertLoadTest, LayersHaveTheirOwnExperts) {
+  const auto load = read_expert_load(
+      {folder_.write("a", mixed_meta() + route(0, 0, 0, "[3,1]") + one_id(0, "2"))}, std::nullopt);
+  ASSERT_TRUE(load) << load.error().message;
+  EXPECT_TRUE(load->layers_differ());
+  EXPECT_EQ(load->num_experts, 4u);
+  EXPECT_EQ(load->layers.at(0).counts, (std::vector<uint64_t>{0, 1, 0, 1}));
+  EXPECT_EQ(load->layers.at(1).counts, (std::vector<uint64_t>{0, 0, 1}));
+  EXPECT_EQ(load->layers.at(1).top_k, 1u);
+  EXPECT_EQ(load->total().counts, (std::vector<uint64_t>{0, 1, 1, 1}));
+  const auto json = nlohmann::json::parse(metrics_json(*load));
+  EXPECT_EQ(json["layers"][1]["num_experts"], 3);
+  EXPECT_DOUBLE_EQ(json["layers"][1]["max_entropy_bits"], std::log2(3));
+}
+
+TEST_F(ExpertLoadTest, AFileThatSaysNothingOfALayerAllowsAllIds) {
+  const std::string mixed = folder_.write("a", mixed_meta() + one_id(0, "2"));
+  const std::string plain = folder_.write("b", meta({.trace_id = "b"}) + route(0, 0, 1, "[3,0]"));
+  for (const auto& files : {std::vector{mixed, plain}, std::vector{plain, mixed}}) {
+    const auto load = read_expert_load(files, std::nullopt);
+    ASSERT_TRUE(load) << load.error().message;
+    EXPECT_EQ(load->layers.at(1).counts, (std::vector<uint64_t>{1, 0, 1, 1}));
+    EXPECT_EQ(load->layers.at(1).top_k, 2u);
+  }
+}
+
 }  // namespace
 }  // namespace moetrace::plot

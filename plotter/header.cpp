@@ -1,6 +1,7 @@
 #include "plotter/header.hpp"
 
 #include <algorithm>
+#include <cstdint>
 
 #include "common/text.hpp"
 
@@ -10,11 +11,31 @@ namespace {
 constexpr Font kTitleFont{24, true};
 constexpr Font kSubtitleFont{14.5, false};
 
+// "60 experts · top-4", or "8 to 12 experts · top-2 to top-4".
+std::string describe_layers(const ExpertLoad& load, std::optional<uint16_t> layer) {
+  uint64_t least = load.num_experts;
+  uint64_t most = 0;
+  uint32_t least_k = load.top_k;
+  uint32_t most_k = 0;
+  for (const auto& [number, of] : load.layers) {
+    if (layer && number != *layer) continue;
+    const uint32_t top_k = of.top_k == 0 ? load.top_k : of.top_k;
+    least = std::min<uint64_t>(least, of.counts.size());
+    most = std::max<uint64_t>(most, of.counts.size());
+    least_k = std::min(least_k, top_k);
+    most_k = std::max(most_k, top_k);
+  }
+  if (most == 0) most = least;
+  if (most_k == 0) most_k = least_k;
+  return (least < most ? grouped(least) + " to " : "") + counted(most, "expert") + " · top-" +
+         (least_k < most_k ? std::to_string(least_k) + " to top-" : "") + std::to_string(most_k);
+}
+
 }  // namespace
 
-std::string describe_details(const ExpertLoad& load, uint64_t tokens) {
-  std::string text = counted(tokens, "token") + " · " + counted(load.num_experts, "expert") +
-                     " · top-" + std::to_string(load.top_k);
+std::string describe_details(const ExpertLoad& load, uint64_t tokens,
+                             std::optional<uint16_t> layer) {
+  std::string text = counted(tokens, "token") + " · " + describe_layers(load, layer);
   if (load.dropped) text += " · " + counted(*load.dropped, "record") + " dropped";
   if (load.torn.value_or(0) > 0) text += " · " + grouped(*load.torn) + " torn";
   if (load.files > 1) text += " · " + counted(load.files, "file");

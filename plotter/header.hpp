@@ -1,6 +1,8 @@
 // The head of each picture: title, subtitle, and one line with the main finding.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include "plotter/expert_load.hpp"
@@ -29,8 +31,11 @@ struct Header {
 };
 
 // "12,805 tokens · 60 experts · top-4 · 0 records dropped", plus torn records if any and the number
-// of files if several. Omits dropped records if the trace does not state them (a plain log).
-std::string describe_details(const ExpertLoad& load, uint64_t tokens);
+// of files if several. Omits dropped records if the trace does not state them (a plain log). Layers
+// that differ are described by ranges: "8 to 12 experts · top-2 to top-4". `layer`: of this one
+// only.
+std::string describe_details(const ExpertLoad& load, uint64_t tokens,
+                             std::optional<uint16_t> layer = std::nullopt);
 
 void add_header(Scene& scene, const Header& header);
 

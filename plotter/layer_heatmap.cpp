@@ -45,19 +45,26 @@ constexpr double kPlotWidth = kSceneWidth - kPanelRight - kPanelWidth - kPanelGa
 // What one row shows.
 struct LayerRow {
   uint16_t number;
-  // By column: the share of its busiest expert x num_experts; 1 is the uniform load.
+  // By column: the share of its busiest expert x the layer's number of experts; 1 is the uniform
+  // load. Empty: the layer has no routes.
   std::vector<double> ratios;
   double busiest = 0;
   size_t busiest_expert = 0;
+  // Columns in which the layer has an expert.
+  size_t columns = 0;
 };
 
 std::vector<LayerRow> layer_rows(const ExpertLoad& load, uint32_t column_experts) {
   std::vector<LayerRow> rows;
   for (const auto& [number, layer] : load.layers) {
-    LayerRow row{.number = number, .ratios = {}, .busiest = 0, .busiest_expert = 0};
+    LayerRow row{.number = number,
+                 .ratios = {},
+                 .busiest = 0,
+                 .busiest_expert = 0,
+                 .columns = (layer.counts.size() + column_experts - 1) / column_experts};
     const uint64_t total = measure(layer.counts).total_selections;
     if (total > 0) {
-      const double even = static_cast<double>(total) / static_cast<double>(load.num_experts);
+      const double even = static_cast<double>(total) / static_cast<double>(layer.counts.size());
       for (const uint64_t count : busiest_of_each(layer.counts, column_experts)) {
         row.ratios.push_back(static_cast<double>(count) / even);
       }
@@ -98,6 +105,7 @@ class HeatmapLayout {
     }
     add_scale();
     add_cells();
+    add_missing_experts();
     add_layer_axis();
     add_id_axis();
     add_panel();
@@ -146,7 +154,23 @@ class HeatmapLayout {
     add_stroke(middle, y - 3, middle, y, palette::kAxis);
     add_text("uniform load", palette::kSoftInk, Align::kMiddle, middle,
              y - 4 - text_height(kLabelFont));
-    add_text(highest, palette::kSoftInk, Align::kLeft, x + kScaleWidth + 8, text_y);
+    x += kScaleWidth + 8;
+    add_text(highest, palette::kSoftInk, Align::kLeft, x, text_y);
+    if (!load_.layers_differ()) return;
+    x += text_width(highest, kLabelFont) + 28;
+    add_stroke(x, y + kScaleHeight / 2, x + 24, y + kScaleHeight / 2, palette::kAxis);
+    add_text("no such expert", palette::kSoftInk, Align::kLeft, x + 32, text_y);
+  }
+
+  // A line through the columns in which a layer has no expert, in place of a cell.
+  void add_missing_experts() {
+    for (size_t index = 0; index < rows_.size(); ++index) {
+      const double left =
+          plot_.x + static_cast<double>(rows_[index].columns) * slot_ * column_experts_;
+      // The last column may be wider than its experts.
+      if (left + slot_ / 2 > plot_.right()) continue;
+      add_stroke(left, row_middle(index), plot_.right(), row_middle(index), palette::kAxis);
+    }
   }
 
   // One of kColors shades; -1 for an expert that was never picked.

@@ -19,9 +19,6 @@ struct Row {
 std::int64_t now_ns();
 void pin_to(int cpu);
 
-// boost::interprocess::message_queue::try_send of 64 bytes; a thread on the other core receives
-// them.
-Row message_queue_row(int repeats);
 // The engine itself writes a JSON line for each record to a file on tmpfs, as public patches do.
 Row json_row(int repeats);
 

@@ -60,25 +60,26 @@ float to_float(Float16 value) {
   return std::bit_cast<float>(sign | (exponent + 112) << 23 | fraction << 13);
 }
 
-// Counts the id and returns what the record stores. An id outside [0, num_experts) is not counted
-// and becomes MOETRACE_NO_EXPERT.
+// Counts the id and returns what the record stores. An id outside [0, ids) is not counted and
+// becomes MOETRACE_NO_EXPERT.
 template <class Id>
-std::uint64_t count_expert(Id id, std::uint32_t num_experts, std::uint64_t* counts) {
+std::uint64_t count_expert(Id id, std::uint32_t ids, std::uint64_t* counts) {
   const auto wide = static_cast<std::uint64_t>(static_cast<std::int64_t>(id));
-  if (wide >= num_experts) return MOETRACE_NO_EXPERT;
+  if (wide >= ids) return MOETRACE_NO_EXPERT;
   ++counts[wide];
-  // Below MOETRACE_NO_EXPERT, because num_experts is at most that.
+  // Below MOETRACE_NO_EXPERT, because `ids` is at most that.
   return wide;
 }
 
-// Fills a slot except its first 8 bytes, the commit word. K: the top-k, if known at compile time,
-// which makes a record a few vector stores; 0: use `k`.
+// Fills a slot except its first 8 bytes, the commit word. K: the top-k of the layer, if known at
+// compile time, which makes a record a few vector stores; 0: use `k`. The layer's ids are below
+// `num_ids`.
 template <std::uint32_t K, class Id, class Weight>
 [[gnu::always_inline]] inline void write_record(std::byte* slot, std::uint32_t row,
                                                 std::uint32_t layer, const Id* ids,
                                                 [[maybe_unused]] const Weight* weights,
                                                 std::size_t k, RouteLayout layout,
-                                                std::uint32_t num_experts, std::uint64_t* counts) {
+                                                std::uint32_t num_ids, std::uint64_t* counts) {
   // Row, layer and flags.
   const std::uint64_t place = row | std::uint64_t{layer} << 32;
   std::memcpy(slot + offsetof(moetrace_route_head, row), &place, sizeof place);
@@ -93,7 +94,7 @@ template <std::uint32_t K, class Id, class Weight>
 #pragma GCC unroll 4
     for (std::size_t part = 0; part < 4; ++part) {
       std::uint64_t expert = MOETRACE_NO_EXPERT;
-      if (j + part < k) expert = count_expert(ids[j + part], num_experts, counts);
+      if (j + part < k) expert = count_expert(ids[j + part], num_ids, counts);
       four |= expert << (16 * part);
     }
     std::memcpy(record_ids + j * sizeof(std::uint16_t), &four, sizeof four);
@@ -115,10 +116,22 @@ template <std::uint32_t K, class Id, class Weight>
 HostHook::HostHook(const SegmentMap& map)
     : map_(map),
       ring_(map.route_ring(), map.header().route_slots),
-      top_k_(map.header().top_k),
+      shapes_(shapes_of(map.layers())),
+      layout_(map.route_layout()),
       num_experts_(map.header().num_experts),
+      top_k_(std::ranges::all_of(
+                 shapes_, [&](const LayerShape& of) { return of.top_k == map.header().top_k; })
+                 ? map.header().top_k
+                 : 0),
       clock_ns_(clock_reading_ns()),
       counts_(std::size_t{map.header().num_layers} * map.header().num_experts) {}
+
+std::vector<HostHook::LayerShape> HostHook::shapes_of(const LayerTable& layers) {
+  std::vector<LayerShape> shapes;
+  for (std::uint32_t layer = 0; layer < layers.num_layers(); ++layer)
+    shapes.push_back({layers.top_k_of(layer), layers.ids_of(layer)});
+  return shapes;
+}
 
 void HostHook::arm(const StepBlock& block) {
   if (is_open()) finish_step();
@@ -234,13 +247,14 @@ void HostHook::record_call(HostHook& hook, std::uint32_t layer, const void* ids,
                            const void* weights, std::uint32_t rows) {
   if (rows != 1 || !hook.block_.record || hook.ring_.room(1) == 0)
     return hook.record_rows<K, Id, Weight>(layer, ids, weights, rows);
-  const std::uint32_t k = K != 0 ? K : hook.top_k_;
-  const RouteLayout layout = RouteLayout::of_top_k(k);
-  const std::uint32_t num_experts = hook.num_experts_;
+  const LayerShape shape = hook.shapes_[layer];
+  const std::uint32_t k = K != 0 ? K : shape.top_k;
+  const RouteLayout layout = K != 0 ? RouteLayout::of_top_k(K) : hook.layout_;
   const std::uint64_t position = hook.ring_.claim(1);
   std::byte* const slot = hook.ring_.memory().slot(position);
   write_record<K>(slot, 0, layer, static_cast<const Id*>(ids), static_cast<const Weight*>(weights),
-                  k, layout, num_experts, hook.counts_.data() + std::size_t{layer} * num_experts);
+                  k, layout, shape.ids,
+                  hook.counts_.data() + std::size_t{layer} * hook.num_experts_);
   hook.ring_.commit_cell(MappedRing::cell_of(slot), position,
                          static_cast<std::uint32_t>(hook.block_.step));
   hook.end_layer(layer);
@@ -252,10 +266,10 @@ template <std::uint32_t K, class Id, class Weight>
   rows = std::min(rows, block_.rows);
   const auto* ids = static_cast<const Id*>(all_ids);
   const auto* weights = static_cast<const Weight*>(all_weights);
-  const std::uint32_t k = K != 0 ? K : top_k_;
-  const RouteLayout layout = RouteLayout::of_top_k(k);
-  const std::uint32_t num_experts = num_experts_;
-  std::uint64_t* const counts = counts_.data() + std::size_t{layer} * num_experts;
+  const LayerShape shape = shapes_[layer];
+  const std::uint32_t k = K != 0 ? K : shape.top_k;
+  const RouteLayout layout = K != 0 ? RouteLayout::of_top_k(K) : layout_;
+  std::uint64_t* const counts = counts_.data() + std::size_t{layer} * num_experts_;
   std::uint32_t taken = 0;
   if (block_.record) {
     taken = static_cast<std::uint32_t>(std::min<std::uint64_t>(ring_.room(rows), rows));
@@ -270,12 +284,12 @@ template <std::uint32_t K, class Id, class Weight>
     std::byte* const slot = memory.slot(first + row);
     const Weight* const row_weights =
         std::is_same_v<Weight, NoWeight> ? nullptr : weights + std::size_t{row} * k;
-    write_record<K>(slot, row, layer, ids, row_weights, k, layout, num_experts, counts);
+    write_record<K>(slot, row, layer, ids, row_weights, k, layout, shape.ids, counts);
     ring_.commit_cell(MappedRing::cell_of(slot), first + row, step);
   }
   // Rows that are only counted, or had no slot.
   for (std::size_t n = 0; n < std::size_t{rows - taken} * k; ++n)
-    count_expert(ids[n], num_experts, counts);
+    count_expert(ids[n], shape.ids, counts);
   end_layer(layer);
 }
 

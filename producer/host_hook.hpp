@@ -51,6 +51,13 @@ class HostHook {
   }
   void record_other_types(std::uint32_t layer, const void* ids, moetrace_type id_type,
                           const void* weights, moetrace_type weight_type, std::uint32_t rows);
+  // What a layer's ids and weights look like.
+  struct LayerShape {
+    std::uint32_t top_k;
+    // Ids are below it.
+    std::uint32_t ids;
+  };
+  static std::vector<LayerShape> shapes_of(const LayerTable& layers);
   // The recorder for these types and this top-k; record_nothing if `types.id` is not an id type.
   Recorder recorder_for(Types types) const;
   template <class Id>
@@ -76,8 +83,13 @@ class HostHook {
 
   const SegmentMap& map_;
   RingWriter<MappedRing> ring_;
-  const std::uint32_t top_k_;
+  // By layer.
+  const std::vector<LayerShape> shapes_;
+  // Of the header: the size of a record, and the stride of the counts.
+  const RouteLayout layout_;
   const std::uint32_t num_experts_;
+  // The header's top-k if every layer has it, else 0.
+  const std::uint32_t top_k_;
   // The types of the last call, and the recorder for them.
   Types types_;
   Recorder plain_recorder_ = &record_nothing;

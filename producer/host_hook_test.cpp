@@ -29,6 +29,50 @@ TEST(HostHook, WritesEveryFieldOfEveryRow) {
   }
 }
 
+// Layer 0: the header's; 1: top-3 of 5 + 1 ids; 2: top-1, of any id.
+std::vector<moetrace_layer_entry> mixed_layers() {
+  std::vector<moetrace_layer_entry> layers(3);
+  layers[1].top_k = 3;
+  layers[1].experts = 5;
+  layers[1].zero_experts = 1;
+  layers[1].flags = MOETRACE_LAYER_ZERO_EXPERTS_KNOWN;
+  layers[2].top_k = 1;
+  return layers;
+}
+
+TEST(HostHook, EachLayerHasItsOwnTopKAndIds) {
+  // A stride of 64 and of 128 bytes; one row takes the fast path.
+  for (const std::uint32_t top_k : {4u, 9u}) {
+    for (const std::uint32_t rows : {1u, 2u}) {
+      Bench t(small_header(top_k), kSmallSizes, mixed_layers());
+      t.hook.arm(t.announcer.announce(rows, {}));
+      const std::vector<std::int32_t> ids = {5, 6, 7, 4, 5, 6, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3};
+      const std::vector<float> weights(ids.size(), 0.5f);
+      for (std::uint32_t layer = 0; layer < 3; ++layer) {
+        t.hook.record(layer, ids.data(), MOETRACE_INT32, weights.data(), MOETRACE_FLOAT32, rows);
+      }
+      const auto routes = t.reader.routes();
+      ASSERT_EQ(routes.size(), 3 * rows);
+      const std::size_t entries = RouteLayout::of_top_k(top_k).entries();
+      for (const RouteRow& route : routes) {
+        const std::size_t k = route.layer == 0 ? top_k : route.layer == 1 ? 3 : 1;
+        const std::int32_t below = route.layer == 1 ? 6 : 8;
+        ASSERT_EQ(route.expert.size(), entries);
+        for (std::size_t n = 0; n < entries; ++n) {
+          const std::int32_t id = n < k ? ids[route.row * k + n] : below;
+          EXPECT_EQ(route.expert[n], id < below ? id : 0xFFFF) << route.layer << ", " << n;
+          EXPECT_EQ(route.weight[n], n < k ? 0.5f : 0.0f) << route.layer << ", " << n;
+        }
+      }
+      t.hook.close();
+      const std::uint64_t* const counts = t.map().counts();
+      EXPECT_EQ(counts[8 + 5], rows) << "of the layer's own rows";
+      EXPECT_EQ(counts[8 + 6] + counts[8 + 7], 0u) << "ids that layer 1 does not have";
+      EXPECT_EQ(counts[16 + 5] + counts[16 + 6], rows);
+    }
+  }
+}
+
 TEST(HostHook, AFullRingDropsTheNewestAndCountsThem) {
   Hooked t;  // 64 route slots
   t.announce(30);

@@ -78,9 +78,10 @@ typedef struct moetrace_options {
 
   /* The model; required. All layers count, dense ones too: 1 to 256. */
   uint32_t num_layers;
-  /* Routed experts of a layer: 1 to 65535. */
+  /* Ids are below it: routed experts of a layer, plus zero-computation experts; 1 to 65535. Where
+   * layers differ: the largest. */
   uint32_t num_experts;
-  /* Experts per row and layer: 1 to 32. */
+  /* Experts per row and layer: 1 to 32. Where layers differ: the largest. */
   uint32_t top_k;
   /* The layers that call the hook in every pass. NULL: all. */
   const moetrace_layer_mask* moe_layers;
@@ -122,6 +123,15 @@ typedef struct moetrace_options {
   /* What a reader must know, a line each, such as "layer 3 is not recorded: it has no hook". At
    * most 1023 bytes are kept. */
   const char* notes;
+
+  /* Names the engine that this process belongs to: the same text in all its ranks. NULL:
+   * MOETRACE_ENGINE_ID, else unknown. */
+  const char* engine_id;
+  /* What is known of each layer: num_layers entries of abi.h, zeros where nothing is. NULL: all
+   * layers have num_experts and top_k, and nothing else is known of them. Copied by moetrace_open,
+   * which refuses entries that ABI.md does not allow. An entry's top_k and number of ids decide
+   * what the hook reads and records of its layer; the other values only describe it. */
+  const moetrace_layer_entry* layer_table;
 } moetrace_options;
 
 /* Sets every field to its default. Call it first on every options struct, with
@@ -178,10 +188,11 @@ MOETRACE_API void moetrace_step_abort(moetrace_producer* producer);
 
 /* Records one layer's routing from host memory.
  *
- * `ids` and `weights`: [rows, top_k], contiguous; not needed after the call. `weights` may be NULL:
- * unknown. `rows` may include padding; only the announced rows are recorded. An id outside
- * [0, num_experts) is recorded as "no expert" and not counted. An unknown id_type records nothing;
- * an unknown weight_type records unknown weights.
+ * `ids` and `weights`: [rows, k], contiguous, k being top_k or that of the layer's entry in
+ * options.layer_table; not needed after the call. `weights` may be NULL: unknown. `rows` may
+ * include padding; only the announced rows are recorded. An id outside [0, num_experts), or outside
+ * the range that the layer's entry gives, is recorded as "no expert" and not counted. An unknown
+ * id_type records nothing; an unknown weight_type records unknown weights.
  *
  * Record the layers of a pass in ascending order. A layer that is not selected, or not above the
  * last one recorded, is ignored. Does nothing if a GPU writes the ring. */
@@ -248,8 +259,8 @@ MOETRACE_API void moetrace_step_abort_cuda(moetrace_producer* producer,
  * Nothing is launched here, with two exceptions. Under capture the last MoE layer of the pass (the
  * last of options.moe_layers) launches the kernel on a branch that forks from `stream` here. And an
  * eager layer of more than 1023 rows is launched at once, on such a branch. One kernel records up
- * to 64 layers of the same types and rows; a layer of more than 1023 rows gets a kernel of its own.
- */
+ * to 64 consecutive layers of the same types, rows, top-k and number of ids; a layer of more than
+ * 1023 rows gets a kernel of its own. */
 MOETRACE_API void moetrace_record_cuda_deferred(moetrace_producer* producer,
                                                 moetrace_cuda_stream stream, uint32_t layer,
                                                 const void* ids, moetrace_type id_type,

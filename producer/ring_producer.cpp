@@ -57,8 +57,8 @@ Result<std::unique_ptr<RingProducer>> RingProducer::open(const Settings& setting
   // Holds off forks until the guard knows the producer that owns the lock's descriptor.
   const std::lock_guard lock(guard.mutex);
   guard.producers.reserve(guard.producers.size() + 1);
-  auto segment =
-      ProducerSegment::build(settings.directory, settings.session, settings.header, settings.sizes);
+  auto segment = ProducerSegment::build(settings.directory, settings.session, settings.header,
+                                        settings.sizes, settings.layers);
   if (!segment) return segment.error();
   // After the segment: if anything below fails, the GPU lets go of the mappings first.
   std::unique_ptr<DeviceHook> device_hook;

@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "producer/ring_size.hpp"
+#include "shm/header_check.hpp"
 #include "shm/layer_mask.hpp"
 #include "shm/ring_access.hpp"
 #include "shm/segment_names.hpp"
@@ -226,6 +227,17 @@ Result<Settings> resolve_settings(const moetrace_options& options) {
   copy_text(h.device, options.device);
   copy_text(h.router_score, options.router_score);
   copy_text(h.notes, options.notes);
+  const auto engine_id = environment("MOETRACE_ENGINE_ID");
+  copy_text(h.engine_id,
+            options.engine_id != nullptr || !engine_id ? options.engine_id : engine_id->data());
+  if (options.layer_table != nullptr) {
+    settings.layers.assign(options.layer_table, options.layer_table + options.num_layers);
+    for (moetrace_layer_entry& entry : settings.layers) terminate_strings(entry);
+    if (const auto wrong = check_layer_table(h, settings.layers)) {
+      return Error{ErrorCode::kBadArgument,
+                   "options: " + *wrong + "; correct the entry, or leave it zero"};
+    }
+  }
   ::gethostname(h.host, sizeof h.host - 1);
   return settings;
 }

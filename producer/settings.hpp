@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "producer/producer.h"
 #include "shm/errors.hpp"
@@ -15,6 +16,8 @@ struct Settings {
   SegmentSizes sizes;
   // Only the fields that describe the model and the process.
   moetrace_ring_header header{};
+  // An entry for each layer of the header, or none.
+  std::vector<moetrace_layer_entry> layers;
   // The GPU's ordinal, if header.claimer is MOETRACE_CLAIMER_GPU.
   int cuda_device = -1;
   // One line about a request that could not be met in full; may be empty.

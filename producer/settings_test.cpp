@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <string>
+#include <vector>
 
 #include "shm/layer_mask.hpp"
 #include "shm/segment_names.hpp"
@@ -16,8 +17,9 @@ namespace {
 class SettingsTest : public ::testing::Test {
  protected:
   SettingsTest() {
-    for (const char* name : {"MOETRACE", "MOETRACE_DIR", "MOETRACE_SESSION", "MOETRACE_LAYERS",
-                             "MOETRACE_SAMPLE", "MOETRACE_RING_MB", "VLLM_LOG_MOE_LAYER"}) {
+    for (const char* name :
+         {"MOETRACE", "MOETRACE_DIR", "MOETRACE_SESSION", "MOETRACE_LAYERS", "MOETRACE_SAMPLE",
+          "MOETRACE_RING_MB", "MOETRACE_ENGINE_ID", "VLLM_LOG_MOE_LAYER"}) {
       ::unsetenv(name);
     }
     moetrace_options_init(&options_, sizeof options_);
@@ -250,6 +252,31 @@ TEST_F(SettingsTest, NotesAreKeptAsFarAsTheyFit) {
   const std::string notes = "layer 3 is not recorded\n" + std::string(2000, 'n');
   options_.notes = notes.c_str();
   EXPECT_EQ(std::string(resolve().header.notes), notes.substr(0, 1023));
+}
+
+TEST_F(SettingsTest, TheEngineIdIsTheOptionsElseTheEnvironments) {
+  EXPECT_STREQ(resolve().header.engine_id, "");
+  ::setenv("MOETRACE_ENGINE_ID", "blue", 1);
+  EXPECT_STREQ(resolve().header.engine_id, "blue");
+  options_.engine_id = "red";
+  EXPECT_STREQ(resolve().header.engine_id, "red");
+  ::unsetenv("MOETRACE_ENGINE_ID");
+}
+
+TEST_F(SettingsTest, LayersMayDiffer) {
+  EXPECT_TRUE(resolve().layers.empty());
+  std::vector<moetrace_layer_entry> table(options_.num_layers);
+  table[23].top_k = 2;
+  table[23].experts = 60;
+  options_.layer_table = table.data();
+  const Settings settings = resolve();
+  ASSERT_EQ(settings.layers.size(), 24u);
+  EXPECT_EQ(settings.layers[23].top_k, 2u);
+  EXPECT_EQ(settings.layers[22].top_k, 0u);
+  table[23].top_k = 5;
+  EXPECT_EQ(refused(),
+            "options: layer table, layer 23: top_k is 5; expected at most 4; correct the entry, or "
+            "leave it zero");
 }
 
 }  // namespace

@@ -113,8 +113,10 @@ class SegmentReader {
 // A segment and the parts of a producer, for tests of each part.
 struct Bench {
   explicit Bench(const moetrace_ring_header& header = small_header(),
-                 const SegmentSizes& sizes = kSmallSizes)
-      : segment(std::move(*ProducerSegment::create(directory.path(), "default", header, sizes))) {}
+                 const SegmentSizes& sizes = kSmallSizes,
+                 const std::vector<moetrace_layer_entry>& layers = {})
+      : segment(std::move(
+            *ProducerSegment::create(directory.path(), "default", header, sizes, layers))) {}
 
   const SegmentMap& map() const { return segment.map(); }
   const moetrace_host_counters& host() const { return map().state()->host; }

@@ -1,10 +1,10 @@
-/* moetrace segment ABI, version 1.2. ABI.md is the reference text.
+/* moetrace segment ABI, version 1.3. ABI.md is the reference text.
  *
  * Promise
  *   Within one major version a field never moves, shrinks or changes its meaning. Writers store 0
  *   in reserved bytes, and readers ignore them; a minor version may give them a meaning. A minor
- *   version may also add event kinds; readers skip kinds that they don't know. A field with (1.1)
- *   or (1.2) in its comment exists since that minor version.
+ *   version may also add event kinds; readers skip kinds that they don't know. A field with (1.1),
+ *   (1.2) or (1.3) in its comment exists since that minor version.
  *
  * Glossary
  *   segment    the two files of one producing process: .ring and .ctl
@@ -21,6 +21,7 @@
  *   published  a GPU has written every route slot below this number completely
  *   group      consecutive event slots that form one event
  *   line       64 aligned bytes; each line of shared memory has one writer
+ *   id         an expert's number in its layer: routed experts first, then zero-computation experts
  *
  * The files
  *   .ring   written by the producer       .ctl   4096 bytes
@@ -36,7 +37,9 @@
  *   | route ring          |               | ledger 0, ledger 1  |      collector
  *   +---------------------+ counts_...    +---------------------+ 384
  *   | counts              |               | control words       |      command line
- *   +---------------------+ ring_bytes    +---------------------+ 448  reserved, to 4096
+ *   +---------------------+ layer_...     +---------------------+ 448  reserved, to 4096
+ *   | layer table         |
+ *   +---------------------+ ring_bytes
  *
  * A slot's life; only the named party takes an edge
  *
@@ -62,7 +65,7 @@
 #include <stdint.h>
 
 #define MOETRACE_ABI_MAJOR 1
-#define MOETRACE_ABI_MINOR 2
+#define MOETRACE_ABI_MINOR 3
 
 /* 8 bytes each, without a terminator. */
 #define MOETRACE_RING_MAGIC "MOETRACE"
@@ -132,8 +135,10 @@ typedef struct moetrace_ring_header {
   uint32_t header_bytes;
   /* 64 * ceil(top_k / 8) */
   uint32_t route_stride;
+  /* The largest of all layers; the layer table has that of each (1.3). */
   uint32_t top_k;
   uint32_t num_layers;
+  /* Ids are below it, zero-computation experts included; the largest of all layers (1.3). */
   uint32_t num_experts;
   /* enum moetrace_claimer: who takes slots of the route ring. */
   uint32_t claimer;
@@ -183,9 +188,53 @@ typedef struct moetrace_ring_header {
   uint32_t router_topk_groups;
   /* What a reader of the trace must know: lines, separated by \n (1.2). */
   char notes[1024];
-  /* 4096 - 2216 */
-  uint8_t reserved1[1880];
+  /* The same for all processes that run one engine; "": unknown (1.3). */
+  char engine_id[64];
+  /* In bytes from the start of .ring, after the counts; 0: no layer table (1.3). */
+  uint64_t layer_table_offset;
+  /* 4096 - 2288 */
+  uint8_t reserved1[1808];
 } moetrace_ring_header;
+
+enum moetrace_layer_flags {
+  /* In each pair the second bit is the value; it is 0 where the first, KNOWN, is 0. */
+  MOETRACE_LAYER_RENORMALIZED_KNOWN = 1u << 0,
+  /* Top-k weights are divided by their sum. */
+  MOETRACE_LAYER_RENORMALIZED = 1u << 1,
+  MOETRACE_LAYER_BIASED_KNOWN = 1u << 2,
+  /* Experts are picked by score + bias; weights are the scores. */
+  MOETRACE_LAYER_BIASED = 1u << 3,
+  MOETRACE_LAYER_TABLE_KNOWN = 1u << 4,
+  /* Experts are looked up by the token's id instead of picked by a score. */
+  MOETRACE_LAYER_TABLE = 1u << 5,
+  /* The field `zero_experts` is valid. */
+  MOETRACE_LAYER_ZERO_EXPERTS_KNOWN = 1u << 6,
+  /* The field `scaling` is valid. */
+  MOETRACE_LAYER_SCALING_KNOWN = 1u << 7,
+  /* The fields `groups` and `topk_groups` are valid. */
+  MOETRACE_LAYER_GROUPS_KNOWN = 1u << 8
+};
+
+/* At layer_table_offset: one entry for each of num_layers layers. Written once, before the file
+ * gets its final name. An entry of zeros says nothing about its layer (1.3). */
+typedef struct moetrace_layer_entry {
+  /* Routed experts, ids from 0; 0: unknown. */
+  uint32_t experts;
+  /* Zero-computation experts, ids from `experts`. */
+  uint32_t zero_experts;
+  /* Experts of a row; 0: unknown, and records have the header's top_k. */
+  uint32_t top_k;
+  /* enum moetrace_layer_flags */
+  uint32_t flags;
+  /* Experts are picked from the best topk_groups of `groups` groups. 1 and 1: from all. */
+  uint32_t groups;
+  uint32_t topk_groups;
+  /* Factor on the weights. */
+  double scaling;
+  /* "softmax", "sigmoid", ...; ends with a 0; "": unknown. */
+  char score[24];
+  uint8_t reserved[8];
+} moetrace_layer_entry;
 
 /* One line of .ring, written by the host part of the producer. Each word only grows; closed is 0,
  * then 1. */
@@ -283,9 +332,9 @@ typedef struct moetrace_route_head {
  * from byte 16, 8n weights from byte 16 + 16n. */
 typedef struct moetrace_route_record {
   moetrace_route_head head;
-  /* Logical ids; MOETRACE_NO_EXPERT past top_k. */
+  /* Logical ids; MOETRACE_NO_EXPERT past the layer's top_k. */
   uint16_t expert[8];
-  /* As the router gave them; NaN where the engine gives none; 0 past top_k. */
+  /* As the router gave them; NaN where the engine gives none; 0 past the layer's top_k. */
   float weight[8];
 } moetrace_route_record;
 
@@ -299,7 +348,14 @@ enum moetrace_event_kind {
   /* Continues a request. */
   MOETRACE_EVENT_TEXT = 4,
   MOETRACE_EVENT_REQUEST_END = 5,
-  MOETRACE_EVENT_CONTROL = 6
+  MOETRACE_EVENT_CONTROL = 6,
+  /* Reserved: no producer writes the kinds below yet, and readers skip them (1.3). */
+  MOETRACE_EVENT_TOKENS = 7,
+  /* Continues tokens. */
+  MOETRACE_EVENT_TOKENS_MORE = 8,
+  MOETRACE_EVENT_PLACEMENT = 9,
+  /* Continues a placement. */
+  MOETRACE_EVENT_PLACEMENT_MORE = 10
 };
 
 /* The first 8 bytes of every event slot, stored last, as one word. The head of a group is stored
@@ -378,6 +434,47 @@ typedef struct moetrace_control_event {
   moetrace_layer_mask layers;
   uint8_t reserved[8];
 } moetrace_control_event;
+
+/* Reserved: no producer writes it yet (1.3). The vocabulary ids of a request's tokens at the
+ * positions [first_position, first_position + tokens). */
+typedef struct moetrace_tokens_event {
+  moetrace_event_commit commit;
+  uint64_t request;
+  uint64_t first_position;
+  uint32_t tokens;
+  /* The first 9; the rest follows in continuations. */
+  uint32_t id[9];
+} moetrace_tokens_event;
+
+typedef struct moetrace_tokens_more_event {
+  moetrace_event_commit commit;
+  uint32_t id[14];
+} moetrace_tokens_more_event;
+
+/* What one physical slot of a layer holds. */
+typedef struct moetrace_placed_expert {
+  /* Logical id; MOETRACE_NO_EXPERT: the slot is empty. */
+  uint16_t expert;
+  /* The expert-parallel rank that has the slot. */
+  uint16_t rank;
+} moetrace_placed_expert;
+
+/* Reserved: no producer writes it yet (1.3). Which experts lie where in a layer, from a step on:
+ * the load balancer has moved or copied some. */
+typedef struct moetrace_placement_event {
+  moetrace_event_commit commit;
+  uint64_t from_step;
+  uint32_t layer;
+  /* Physical slots of the layer. */
+  uint32_t slots;
+  /* The first 10, by physical slot; the rest follows in continuations. */
+  moetrace_placed_expert placed[10];
+} moetrace_placement_event;
+
+typedef struct moetrace_placement_more_event {
+  moetrace_event_commit commit;
+  moetrace_placed_expert placed[14];
+} moetrace_placement_more_event;
 
 /* ---- .ctl ------------------------------------------------------------------------------------ */
 

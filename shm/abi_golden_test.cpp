@@ -72,6 +72,10 @@ moetrace_ring_header header(std::uint16_t minor) {
     h.router_topk_groups = 4;
     std::strcpy(h.notes, "a note\nanother");
   }
+  if (minor >= 3) {
+    std::strcpy(h.engine_id, "engine id");
+    h.layer_table_offset = 0x1212;
+  }
   return h;
 }
 
@@ -169,6 +173,45 @@ std::string events() {
   return bytes;
 }
 
+// Reserved in 1.3, and written by no producer yet.
+std::string reserved_events() {
+  std::string bytes(4 * 64, '\0');
+  std::uint64_t consumed = 0;
+  RingWriter<MappedRing> ring(MappedRing(bytes.data(), 64, 4, &consumed), 4);
+  moetrace_tokens_event tokens{};
+  tokens.request = 101, tokens.first_position = 102, tokens.tokens = 23;
+  for (std::uint32_t n = 0; n < 9; ++n) tokens.id[n] = 0x10000 + n;
+  write(ring, tokens, MOETRACE_EVENT_TOKENS | 2u << 16);
+  moetrace_tokens_more_event more_tokens{};
+  for (std::uint32_t n = 0; n < 14; ++n) more_tokens.id[n] = 0x20000 + n;
+  write(ring, more_tokens, MOETRACE_EVENT_TOKENS_MORE);
+  moetrace_placement_event placement{};
+  placement.from_step = 111, placement.layer = 112, placement.slots = 24;
+  const auto place = [](auto& slots, std::uint16_t first) {
+    for (auto& slot : slots) slot = {first, static_cast<std::uint16_t>(first++ / 8)};
+  };
+  place(placement.placed, 1000);
+  write(ring, placement, MOETRACE_EVENT_PLACEMENT | 2u << 16);
+  moetrace_placement_more_event more_placed{};
+  place(more_placed.placed, 1010);
+  more_placed.placed[13].expert = MOETRACE_NO_EXPERT;
+  write(ring, more_placed, MOETRACE_EVENT_PLACEMENT_MORE);
+  return bytes;
+}
+
+moetrace_layer_entry layer_entry() {
+  moetrace_layer_entry entry{};
+  entry.experts = 0x1313;
+  entry.zero_experts = 0x1414;
+  entry.top_k = 0x1515;
+  entry.flags = 2 * MOETRACE_LAYER_GROUPS_KNOWN - 1;
+  entry.groups = 0x1616;
+  entry.topk_groups = 0x1717;
+  entry.scaling = 1.5;
+  std::strcpy(entry.score, "sqrtsoftplus");
+  return entry;
+}
+
 std::string routes() {
   std::string bytes(2 * 64, '\0');
   std::uint64_t consumed = 0;
@@ -193,6 +236,10 @@ std::string all(std::uint16_t minor) {
   bytes += events();
   bytes += routes();
   append(bytes, ctl());
+  if (minor >= 3) {
+    append(bytes, layer_entry());
+    bytes += reserved_events();
+  }
   return bytes;
 }
 
@@ -219,6 +266,9 @@ TEST(AbiGolden, BytesOfVersion1_1NeverChange) {
 }
 TEST(AbiGolden, BytesOfVersion1_2NeverChange) {
   expect_golden(2, "abi_v1_2.bin");
+}
+TEST(AbiGolden, BytesOfVersion1_3NeverChange) {
+  expect_golden(3, "abi_v1_3.bin");
 }
 
 }  // namespace

@@ -6,8 +6,10 @@
 #include <boost/uuid/uuid.hpp>
 #include <boost/uuid/uuid_io.hpp>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "shm/header_check.hpp"
 #include "shm/mapped_file.hpp"
@@ -91,6 +93,16 @@ Result<CollectorSegment> CollectorSegment::open(const std::string& directory,
   segment.ctl_guard_ = CutGuard(segment.map_.ctl_);
   segment.map_.header_ = header;
   terminate_strings(segment.map_.header_);
+  if (header.abi_minor < 3) segment.map_.header_.engine_id[0] = '\0';
+  std::vector<moetrace_layer_entry> layers;
+  if (const std::uint64_t offset = layer_table_offset(header); offset != 0) {
+    layers.resize(header.num_layers);
+    std::memcpy(layers.data(), static_cast<const std::byte*>(segment.map_.ring_address()) + offset,
+                layers.size() * sizeof layers[0]);
+    if (const auto wrong = check_layer_table(header, layers)) return bad(ring_path, *wrong);
+    for (moetrace_layer_entry& entry : layers) terminate_strings(entry);
+  }
+  segment.map_.layers_ = LayerTable(header, layers);
   const moetrace_ctl* shared = segment.map_.ctl();
   if (std::memcmp(shared->magic, MOETRACE_CTL_MAGIC, sizeof shared->magic) != 0 ||
       shared->abi_major != MOETRACE_ABI_MAJOR ||

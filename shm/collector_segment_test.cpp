@@ -3,7 +3,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <memory>
+#include <vector>
 
 #include "shm/test_segment_files.hpp"
 
@@ -100,6 +102,43 @@ TEST(CollectorSegment, ALinkIsNotFollowed) {
   EXPECT_TRUE(open_segment(directory, producer.name()));
 }
 
+TEST(CollectorSegment, CopiesTheLayerTable) {
+  const TestDirectory directory;
+  moetrace_ring_header header = small_header();
+  std::strcpy(header.engine_id, "engine-7");
+  std::vector<moetrace_layer_entry> layers(header.num_layers);
+  layers[1].top_k = 2;
+  layers[1].experts = 6;
+  layers[1].flags = MOETRACE_LAYER_ZERO_EXPERTS_KNOWN;
+  const auto producer =
+      ProducerSegment::create(directory.path(), "default", header, kSmallSizes, layers);
+  ASSERT_TRUE(producer) << producer.error().message;
+  const auto opened = open_segment(directory, producer->name());
+  ASSERT_TRUE(opened) << opened.error().message;
+  for (const SegmentMap* map : {&producer->map(), &opened->map()}) {
+    EXPECT_STREQ(map->header().engine_id, "engine-7");
+    EXPECT_EQ(map->layers().top_k_of(0), 4u);
+    EXPECT_EQ(map->layers().top_k_of(1), 2u);
+    EXPECT_EQ(map->layers().ids_of(1), 6u);
+    EXPECT_TRUE(map->layers().declared());
+  }
+}
+
+TEST(CollectorSegment, IgnoresWhatAProducerBefore1_3DoesNotHave) {
+  const TestDirectory directory;
+  const ProducerSegment producer = make_segment(directory);
+  const std::string ring = directory.file(producer.name().ring_file());
+  patch(ring, offsetof(moetrace_ring_header, abi_minor), std::uint16_t{2});
+  patch(ring, offsetof(moetrace_ring_header, engine_id), std::uint64_t{0x4141});
+  moetrace_layer_entry entry{};
+  entry.top_k = 1;
+  patch(ring, producer.map().header().layer_table_offset, entry);
+  const auto opened = open_segment(directory, producer.name());
+  ASSERT_TRUE(opened) << opened.error().message;
+  EXPECT_STREQ(opened->map().header().engine_id, "");
+  EXPECT_FALSE(opened->map().layers().declared());
+}
+
 class BadSegment : public ::testing::Test {
  protected:
   void expect(ErrorCode code, const std::string& words) {
@@ -125,6 +164,20 @@ TEST_F(BadSegment, OfAnotherAbiVersion) {
 TEST_F(BadSegment, ANewerMinorVersionIsWelcome) {
   patch(ring(), offsetof(moetrace_ring_header, abi_minor), std::uint16_t{9});
   EXPECT_TRUE(open_segment(directory_, name_));
+}
+
+TEST_F(BadSegment, WithAHostileLayerTable) {
+  const std::uint64_t table = producer_.map().header().layer_table_offset;
+  moetrace_layer_entry entry{};
+  entry.top_k = 5;
+  patch(ring(), table + 2 * sizeof entry, entry);
+  expect(ErrorCode::kBadSegment, "layer table, layer 2: top_k is 5; expected at most 4");
+  entry.top_k = 4;
+  std::memset(entry.score, 'x', sizeof entry.score);
+  patch(ring(), table + 2 * sizeof entry, entry);
+  const auto opened = open_segment(directory_, name_);
+  ASSERT_TRUE(opened) << opened.error().message;
+  EXPECT_EQ(std::strlen(opened->map().layers().entry(2).score), sizeof entry.score - 1);
 }
 
 TEST_F(BadSegment, NotARing) {

@@ -8,6 +8,7 @@
 #include <boost/uuid/random_generator.hpp>
 #include <boost/uuid/uuid_io.hpp>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <ctime>
 #include <exception>
@@ -117,7 +118,8 @@ Result<LockedCtl> make_locked_ctl(const std::string& directory, const std::strin
 Result<ProducerSegment> ProducerSegment::build(const std::string& directory,
                                                const std::string& session,
                                                moetrace_ring_header header,
-                                               const SegmentSizes& sizes) {
+                                               const SegmentSizes& sizes,
+                                               std::span<const moetrace_layer_entry> layers) {
   if (!is_session_name(session)) {
     return Error{
         ErrorCode::kBadArgument,
@@ -131,7 +133,9 @@ Result<ProducerSegment> ProducerSegment::build(const std::string& directory,
   header.created_realtime_ns = clock_ns(CLOCK_REALTIME);
   header.created_monotonic_ns = clock_ns(CLOCK_MONOTONIC);
   lay_out_segment(header, sizes);
-  if (const auto wrong = check_header(header, header.ring_bytes)) {
+  auto wrong = check_header(header, header.ring_bytes);
+  if (!wrong) wrong = check_layer_table(header, layers);
+  if (wrong) {
     return Error{ErrorCode::kBadArgument,
                  "segment: " + *wrong + "; correct the options of the producer"};
   }
@@ -168,7 +172,11 @@ Result<ProducerSegment> ProducerSegment::build(const std::string& directory,
   shared_ctl->byte_order = header.byte_order;
   std::memcpy(shared_ctl->trace_id, header.trace_id, sizeof header.trace_id);
   write_control(segment.map_, {true, header.sample_every, header.layers_logged});
-  std::memcpy(segment.map_.ring_.get_address(), &header, sizeof header);
+  segment.map_.layers_ = LayerTable(header, layers);
+  auto* const ring_bytes = static_cast<std::byte*>(segment.map_.ring_.get_address());
+  if (!layers.empty())
+    std::memcpy(ring_bytes + header.layer_table_offset, layers.data(), layers.size_bytes());
+  std::memcpy(ring_bytes, &header, sizeof header);
   return segment;
 }
 
@@ -190,8 +198,9 @@ std::optional<Error> ProducerSegment::publish() {
 Result<ProducerSegment> ProducerSegment::create(const std::string& directory,
                                                 const std::string& session,
                                                 moetrace_ring_header header,
-                                                const SegmentSizes& sizes) {
-  auto segment = build(directory, session, header, sizes);
+                                                const SegmentSizes& sizes,
+                                                std::span<const moetrace_layer_entry> layers) {
+  auto segment = build(directory, session, header, sizes, layers);
   if (!segment) return segment;
   if (auto failed = segment->publish()) return *failed;
   return segment;

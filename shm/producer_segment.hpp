@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -25,14 +26,16 @@ class ProducerSegment {
   ~ProducerSegment();
 
   // `header` describes the model and the process. build() fills in sizes, offsets, ids and clocks.
-  // No collector finds the segment before publish().
+  // `layers`: an entry for each layer, or none. No collector finds the segment before publish().
   static Result<ProducerSegment> build(const std::string& directory, const std::string& session,
-                                       moetrace_ring_header header, const SegmentSizes& sizes);
+                                       moetrace_ring_header header, const SegmentSizes& sizes,
+                                       std::span<const moetrace_layer_entry> layers = {});
   // Lets collectors find the segment. Call it once.
   std::optional<Error> publish();
   // build() and publish().
   static Result<ProducerSegment> create(const std::string& directory, const std::string& session,
-                                        moetrace_ring_header header, const SegmentSizes& sizes);
+                                        moetrace_ring_header header, const SegmentSizes& sizes,
+                                        std::span<const moetrace_layer_entry> layers = {});
 
   // Moves with the segment; the addresses in it stay valid.
   const SegmentMap& map() const { return map_; }

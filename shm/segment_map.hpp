@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "shm/abi.h"
+#include "shm/layer_table.hpp"
 #include "shm/ring.hpp"
 #include "shm/route_layout.hpp"
 
@@ -22,6 +23,8 @@ class SegmentMap {
   std::byte* events() const { return at<std::byte>(header_.event_offset); }
   std::byte* routes() const { return at<std::byte>(header_.route_offset); }
   std::uint64_t* counts() const { return at<std::uint64_t>(header_.counts_offset); }
+  // A private copy, checked once, like the header.
+  const LayerTable& layers() const { return layers_; }
   moetrace_ctl* ctl() const { return static_cast<moetrace_ctl*>(ctl_.get_address()); }
   void* ring_address() const { return ring_.get_address(); }
   std::size_t ring_bytes() const { return ring_.get_size(); }
@@ -46,6 +49,7 @@ class SegmentMap {
   boost::interprocess::mapped_region ctl_;
   // A private copy, checked once. A hostile producer may change the shared one at any time.
   moetrace_ring_header header_{};
+  LayerTable layers_{0, 0, 0};
 };
 
 // The end of the valid route slots from `position` on, at most `limit` of them. Where a GPU claims

@@ -44,7 +44,10 @@ void lay_out_segment(moetrace_ring_header& h, const SegmentSizes& sizes) {
                    round_up(std::uint64_t{sizes.request_slots} * sizeof(moetrace_request_entry));
   h.route_offset = h.event_offset + round_up(sizes.event_slots * 64);
   h.counts_offset = h.route_offset + round_up(sizes.route_slots * h.route_stride);
-  h.ring_bytes = h.counts_offset + round_up(std::uint64_t{h.num_layers} * h.num_experts * 8);
+  h.layer_table_offset =
+      h.counts_offset + round_up(std::uint64_t{h.num_layers} * h.num_experts * 8);
+  h.ring_bytes =
+      h.layer_table_offset + round_up(std::uint64_t{h.num_layers} * sizeof(moetrace_layer_entry));
   h.ctl_bytes = sizeof(moetrace_ctl);
 }
 

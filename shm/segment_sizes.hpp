@@ -26,7 +26,7 @@ SegmentSizes sizes_of_slots(std::uint64_t route_slots);
 SegmentSizes sizes_for(double ring_mb, std::uint32_t top_k);
 
 // Fills in the sizes and offsets of a header that describes its model: header, state, requests,
-// events, routes, counts, in the order of ABI.md.
+// events, routes, counts, layer table, in the order of ABI.md.
 void lay_out_segment(moetrace_ring_header& header, const SegmentSizes& sizes);
 
 // The bytes of both files for this model.

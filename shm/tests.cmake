@@ -9,6 +9,7 @@ add_executable(moetrace-shm-test
   file_lock_test.cpp
   header_check_test.cpp
   layer_mask_test.cpp
+  layer_table_test.cpp
   ledger_test.cpp
   producer_segment_test.cpp
   ring_access_test.cpp

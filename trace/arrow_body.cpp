@@ -100,6 +100,7 @@ struct RowsBody::Impl {
   Result<void> read_ids(const RowsSchema& schema, std::uint32_t num_experts);
   Result<void> read_weights(const RowsSchema& schema);
   Result<void> read_seq();
+  Result<void> check_layers(const RowsSchema& schema, const std::vector<LayerLimits>& limits);
   template <class Take>
   Result<std::size_t> take_nulls(RowsColumn column, std::size_t count, Take take);
 
@@ -320,6 +321,37 @@ Result<void> RowsBody::Impl::read_seq() {
   return {};
 }
 
+// Layers of fewer experts or a smaller top_k; what a row has beyond that is null.
+Result<void> RowsBody::Impl::check_layers(const RowsSchema& schema,
+                                          const std::vector<LayerLimits>& limits) {
+  const std::size_t k = schema.top_k;
+  for (std::size_t row = 0; row < layer.size(); ++row) {
+    const LayerLimits& of = limits[layer[row]];
+    for (std::size_t n = 0; n < k; ++n) {
+      const std::uint16_t id = ids[row * k + n];
+      if (id != kNoExpert && (id >= of.ids || n >= of.top_k)) {
+        return bad_body("a row of layer " + std::to_string(layer[row]) + " has expert " +
+                        std::to_string(id) + " at place " + std::to_string(n + 1) +
+                        "; the layer has a top-" + std::to_string(of.top_k) + " of " +
+                        std::to_string(of.ids));
+      }
+    }
+  }
+  return {};
+}
+
+RowsLimits rows_limits(const Meta& meta, std::optional<std::uint32_t> num_experts) {
+  RowsLimits limits{.num_experts = num_experts.value_or(kMaxExperts),
+                    .num_layers = meta.num_layers.value_or(kMaxLayers)};
+  if (!meta.layers) return limits;
+  limits.layers.assign(kMaxLayers, {.top_k = meta.top_k, .ids = limits.num_experts});
+  for (const LayerMeta& layer : *meta.layers) {
+    limits.layers[layer.layer] = {.top_k = meta.top_k_of(layer.layer),
+                                  .ids = meta.ids_of(layer.layer).value_or(limits.num_experts)};
+  }
+  return limits;
+}
+
 RowsBody::RowsBody() : impl_(std::make_unique<Impl>()) {}
 RowsBody::RowsBody(RowsBody&&) noexcept = default;
 RowsBody& RowsBody::operator=(RowsBody&&) noexcept = default;
@@ -340,6 +372,9 @@ Result<RowRun> RowsBody::read(Bytes body, const RowsBatchHead& head, const RowsS
     return r.error();
   if (const auto r = impl.read_layers(limits.num_layers); !r) return r.error();
   if (const auto r = impl.read_ids(schema, limits.num_experts); !r) return r.error();
+  if (!limits.layers.empty()) {
+    if (const auto r = impl.check_layers(schema, limits.layers); !r) return r.error();
+  }
   if (const auto r = impl.read_weights(schema); !r) return r.error();
   if (const auto r = impl.read_seq(); !r) return r.error();
   return RowRun{impl.request, impl.token_idx, impl.step,        impl.seq,

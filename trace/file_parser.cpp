@@ -43,7 +43,8 @@ FileParser::FileParser(std::optional<uint32_t> num_experts)
               .num_experts = num_experts.value_or(kMaxExperts),
               .num_layers = kMaxLayers,
               .plain = true,
-              .experts_given = num_experts.has_value()},
+              .experts_given = num_experts.has_value(),
+              .layers = {}},
       scanner_(limits_),
       parser_(limits_) {}
 
@@ -56,7 +57,12 @@ void FileParser::set_limits() {
              .num_experts = num_experts().value_or(kMaxExperts),
              .num_layers = meta_.num_layers.value_or(kMaxLayers),
              .plain = meta_.plain(),
-             .experts_given = given_experts_ && !meta_.num_experts};
+             .experts_given = given_experts_ && !meta_.num_experts,
+             .layers = {}};
+  for (const LayerMeta& layer : meta_.layers.value_or(std::vector<LayerMeta>())) {
+    limits_.layers[layer.layer] = {.top_k = layer.top_k.value_or(0),
+                                   .ids = meta_.ids_of(layer.layer).value_or(0)};
+  }
   scanner_.set_limits(limits_);
   parser_.set_limits(limits_);
 }

@@ -132,6 +132,73 @@ TEST_F(Golden, MetaOfARouterWithoutBias) {
   EXPECT_TRUE(meta.notes.empty());
 }
 
+TEST_F(Golden, MetaOfLayersThatDiffer) {
+  const Meta meta = meta_of("meta-layers.jsonl");
+  EXPECT_EQ(meta.engine_id, "1f3a9");
+  ASSERT_TRUE(meta.layers);
+  ASSERT_EQ(meta.layers->size(), 3U);
+  const LayerMeta& looked_up = meta.layers->at(0);
+  EXPECT_EQ(looked_up.layer, 0U);
+  EXPECT_EQ(looked_up.experts, 8U);
+  EXPECT_EQ(looked_up.zero_experts, 0U);
+  EXPECT_EQ(looked_up.top_k, 2U);
+  EXPECT_EQ(looked_up.score, std::nullopt);
+  EXPECT_EQ(looked_up.table, true);
+  const LayerMeta& scored = meta.layers->at(1);
+  EXPECT_EQ(scored.zero_experts, 4U);
+  EXPECT_EQ(scored.top_k, 4U);
+  EXPECT_EQ(scored.score, "sigmoid");
+  EXPECT_EQ(scored.renormalized, true);
+  EXPECT_EQ(scored.scaling, 2.5);
+  EXPECT_EQ(scored.biased, true);
+  EXPECT_EQ(scored.groups, 4U);
+  EXPECT_EQ(scored.topk_groups, 2U);
+  EXPECT_EQ(scored.table, false);
+  const LayerMeta& unknown = meta.layers->at(2);
+  EXPECT_EQ(unknown.layer, 3U);
+  EXPECT_EQ(unknown.experts, std::nullopt);
+  EXPECT_EQ(unknown.top_k, std::nullopt);
+  EXPECT_EQ(unknown.renormalized, std::nullopt);
+  EXPECT_EQ(unknown.scaling, std::nullopt);
+  EXPECT_EQ(unknown.groups, std::nullopt);
+  EXPECT_EQ(unknown.table, std::nullopt);
+  EXPECT_EQ(meta.top_k_of(0), 2U);
+  EXPECT_EQ(meta.ids_of(0), 8U);
+  EXPECT_EQ(meta.ids_of(1), 12U);
+  EXPECT_EQ(meta.top_k_of(3), 4U);
+  EXPECT_EQ(meta.ids_of(3), 12U);
+  EXPECT_EQ(meta.declared(2), nullptr) << "a dense layer";
+
+  const auto undeclared = parse_meta(golden("meta-layers.jsonl").at(1));
+  ASSERT_TRUE(undeclared) << undeclared.error().message;
+  EXPECT_EQ(undeclared->engine_id, std::nullopt);
+  EXPECT_FALSE(undeclared->layers);
+}
+
+TEST_F(Golden, RoutesOfLayersThatDiffer) {
+  text_ = golden("route-layers.jsonl");
+  ASSERT_EQ(text_.size(), 3U);
+  ASSERT_EQ(parser_.take(golden("meta-layers.jsonl").at(0), 1, content_),
+            FileParser::Taken::kNothing)
+      << parser_.error().message;
+  const auto ids = [this](std::size_t index) {
+    const auto route = line<Route>(index);
+    EXPECT_EQ(route.weights.size(), route.expert_ids.size());
+    return std::vector<uint16_t>(route.expert_ids.begin(), route.expert_ids.end());
+  };
+  EXPECT_EQ(ids(0), (std::vector<uint16_t>{7, 3}));
+  EXPECT_TRUE(std::isnan(line<Route>(0).weights[1]));
+  EXPECT_EQ(ids(1), (std::vector<uint16_t>{7, 11, kNoExpert, 0}));
+  EXPECT_EQ(ids(2), (std::vector<uint16_t>{11, 0, 1, 2}));
+}
+
+TEST_F(Golden, ReservedLinesAreOfAnUnknownType) {
+  for (const char* const type : {"tokens", "placement"}) {
+    read(std::string(type) + ".jsonl", 1);
+    EXPECT_EQ(line<Unknown>(0).type, type);
+  }
+}
+
 TEST_F(Golden, MetaThatKnowsNothing) {
   const Meta meta = meta_of("meta-all-null.jsonl");
   for (const auto& text : {meta.model_id, meta.vllm_version, meta.torch_version, meta.device,

@@ -147,11 +147,18 @@ bool KeyReader::check_expert(uint64_t id) {
   return false;
 }
 
-bool KeyReader::check_top_k(std::string_view name, size_t length) {
-  if (limits_.top_k == 0) return length > 0 || fail(quoted(name) + " is an empty list");
-  if (length == limits_.top_k) return true;
-  return fail(quoted(name) + " has " + std::to_string(length) + " entries, top_k is " +
-              std::to_string(limits_.top_k));
+bool KeyReader::check_not_empty(std::string_view name, size_t length) {
+  if (length > 0) return true;
+  if (limits_.top_k == 0) return fail(quoted(name) + " is an empty list");
+  return fail(quoted(name) + " has 0 entries, top_k is " + std::to_string(limits_.top_k));
+}
+
+bool KeyReader::check_top_k(std::string_view name, size_t length, uint16_t layer) {
+  const uint32_t top_k = limits_.top_k_of(layer);
+  if (top_k == 0 || length == top_k) return true;
+  const std::string of_layer = top_k == limits_.top_k ? "" : " of layer " + std::to_string(layer);
+  return fail(quoted(name) + " has " + std::to_string(length) + " entries, top_k" + of_layer +
+              " is " + std::to_string(top_k));
 }
 
 bool KeyReader::read(std::string_view name, IdList list) {
@@ -165,7 +172,7 @@ bool KeyReader::read(std::string_view name, IdList list) {
   };
   if (!read_list(name, ids_.size(), length, read_one)) return false;
   *list.out = std::span(ids_.data(), length);
-  return check_top_k(name, length);
+  return check_not_empty(name, length);
 }
 
 bool KeyReader::read_weight(std::string_view name, float& out) {
@@ -190,18 +197,27 @@ bool KeyReader::read(std::string_view name, WeightList list) {
   const auto read_one = [&](size_t index) { return read_weight(name, weights_[index]); };
   if (!read_list(name, weights_.size(), length, read_one)) return false;
   *list.out = std::span(weights_.data(), length);
-  return check_top_k(name, length);
+  return check_not_empty(name, length);
 }
 
-bool KeyReader::complete_weights(size_t ids, std::span<const float>& weights) {
-  if (weights.size() == ids) return true;
-  if (!weights.empty()) {
-    return fail("\"topk_weights\" has " + std::to_string(weights.size()) +
-                " entries, \"topk_ids\" " + std::to_string(ids));
+bool KeyReader::complete(Route& route) {
+  const size_t entries = route.expert_ids.size();
+  if (!check_top_k("topk_ids", entries, route.layer)) return false;
+  const uint32_t ids = limits_.ids_of(route.layer);
+  for (const uint16_t id : route.expert_ids) {
+    if (id == kNoExpert || id < ids) continue;
+    return fail("expert id " + std::to_string(id) + " is out of range (0 to " +
+                std::to_string(ids - 1) + " in layer " + std::to_string(route.layer) + ")");
   }
-  std::fill_n(weights_.begin(), ids, std::numeric_limits<float>::quiet_NaN());
-  weights = std::span(weights_.data(), ids);
-  return true;
+  if (route.weights.empty()) {
+    std::fill_n(weights_.begin(), entries, std::numeric_limits<float>::quiet_NaN());
+    route.weights = std::span(weights_.data(), entries);
+    return true;
+  }
+  if (!check_top_k("topk_weights", route.weights.size(), route.layer)) return false;
+  if (route.weights.size() == entries) return true;
+  return fail("\"topk_weights\" has " + std::to_string(route.weights.size()) +
+              " entries, \"topk_ids\" " + std::to_string(entries));
 }
 
 bool KeyReader::read(std::string_view name, LayerList list) {

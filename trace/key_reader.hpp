@@ -22,10 +22,10 @@ struct Seen {};  // was read before: nothing to do
 struct Layer {
   uint16_t* out;
 };
-struct IdList {  // top_k expert ids; null is kNoExpert
+struct IdList {  // expert ids; null is kNoExpert
   std::span<const uint16_t>* out;
 };
-struct WeightList {  // top_k weights; null is NaN; of a plain log null instead of the list, too
+struct WeightList {  // weights; null is NaN; of a plain log null instead of the list, too
   std::span<const float>* out;
 };
 struct LayerList {
@@ -59,8 +59,9 @@ class KeyReader {
   // point to is valid until the next line, and as long as the line is. False: see error().
   bool read_keys(std::span<const Key> keys);
 
-  // The weights of a row that has `ids` ids: if it gave none, as many unknown ones.
-  bool complete_weights(size_t ids, std::span<const float>& weights);
+  // Checks a row, of which all keys have been read, against the limits of its layer. Weights that
+  // it gave none of become as many unknown ones.
+  bool complete(Route& route);
 
   [[nodiscard]] const Limits& limits() const { return limits_; }
   void set_limits(const Limits& limits) { limits_ = limits; }
@@ -81,7 +82,8 @@ class KeyReader {
   bool check_layer(uint64_t layer);
   bool read_weight(std::string_view name, float& out);
   bool check_expert(uint64_t id);
-  bool check_top_k(std::string_view name, size_t length);
+  bool check_not_empty(std::string_view name, size_t length);
+  bool check_top_k(std::string_view name, size_t length, uint16_t layer);
 
   bool read(std::string_view name, Seen slot);
   bool read(std::string_view name, uint64_t* slot);

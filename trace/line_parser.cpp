@@ -25,7 +25,7 @@ bool read_content(KeyReader& reader, std::string_view type, Content& content,
                 Key{"topk_weights", WeightList{&to.weights}, public_key},
                 Key{"request", &to.request, kOptional}, Key{"step", &to.step, kOptional},
                 Key{"seq", &to.seq, kOptional}) &&
-           reader.complete_weights(to.expert_ids.size(), to.weights);
+           reader.complete(to);
   }
   if (type == "step") {
     auto& to = content.emplace<Step>();

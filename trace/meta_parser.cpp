@@ -129,7 +129,62 @@ bool is_base_name(const std::string& name) {
          name.find_first_of(std::string_view("/\0", 2)) == std::string::npos;
 }
 
+// One entry of "layers"; `meta` has top_k and num_experts. Returns what is wrong, or "".
+std::string read_layer(const json& entry, const Meta& meta, LayerMeta& layer) {
+  if (!entry.is_object()) return "must be a list of objects";
+  MetaReader keys(entry);
+  std::optional<uint16_t> number;
+  keys.whole<uint16_t>("layer", number, 0, kMaxLayers - 1);
+  keys.whole<uint32_t>("experts", layer.experts, 1, kMaxExperts);
+  keys.whole<uint32_t>("zero_experts", layer.zero_experts, 0, kMaxExperts);
+  keys.whole<uint32_t>("top_k", layer.top_k, 1, meta.top_k);
+  keys.text("score", layer.score);
+  keys.truth("renormalized", layer.renormalized);
+  keys.number("scaling", layer.scaling);
+  keys.truth("biased", layer.biased);
+  keys.whole<uint32_t>("groups", layer.groups, 1, kMaxExperts);
+  keys.whole<uint32_t>("topk_groups", layer.topk_groups, 1, kMaxExperts);
+  keys.truth("table", layer.table);
+  if (!keys.why().empty()) return "has an entry that is wrong: " + keys.why();
+  if (!number) return "has an entry without \"layer\"";
+  layer.layer = *number;
+  if (layer.experts.value_or(0) + layer.zero_experts.value_or(0) > meta.num_experts.value_or(0))
+    return "has layer " + std::to_string(*number) + " with more experts than \"num_experts\"";
+  return {};
+}
+
+// Only of a trace: a plain log may mean something else by the key.
+std::string read_layers(const json& document, Meta& meta) {
+  const auto found = document.find("layers");
+  if (found == document.end() || found->is_null()) return {};
+  if (!found->is_array()) return "must be a list of objects or null";
+  std::vector<LayerMeta>& layers = meta.layers.emplace();
+  for (const json& entry : *found) {
+    const int before = layers.empty() ? -1 : layers.back().layer;
+    if (std::string why = read_layer(entry, meta, layers.emplace_back()); !why.empty()) return why;
+    if (layers.back().layer <= before) return "must rise by \"layer\"";
+  }
+  return {};
+}
+
 }  // namespace
+
+const LayerMeta* Meta::declared(uint16_t layer) const {
+  if (!layers) return nullptr;
+  const auto found = std::ranges::lower_bound(*layers, layer, {}, &LayerMeta::layer);
+  return found == layers->end() || found->layer != layer ? nullptr : &*found;
+}
+
+uint32_t Meta::top_k_of(uint16_t layer) const {
+  const LayerMeta* const of = declared(layer);
+  return of == nullptr ? top_k : of->top_k.value_or(top_k);
+}
+
+std::optional<uint32_t> Meta::ids_of(uint16_t layer) const {
+  const LayerMeta* const of = declared(layer);
+  if (of == nullptr || !of->experts || !of->zero_experts) return num_experts;
+  return *of->experts + *of->zero_experts;
+}
 
 Result<Meta> parse_meta(std::string_view text) {
   const json document = json::parse(text, nullptr, /*allow_exceptions=*/false);
@@ -166,6 +221,13 @@ Result<Meta> parse_meta(std::string_view text) {
   keys.number("created_at", meta.created_at);
   keys.whole<uint64_t>("sample_every", meta.sample_every, 0, std::numeric_limits<uint64_t>::max());
   keys.texts("notes", meta.notes);
+  if (!meta.plain()) {
+    keys.text("engine_id", meta.engine_id);
+    if (keys.why().empty()) {
+      if (const std::string why = read_layers(document, meta); !why.empty())
+        keys.fail("layers", why);
+    }
+  }
 
   MetaReader router(keys.object("router"));
   router.text("score", meta.router.score);

@@ -43,7 +43,8 @@ typedef struct moetrace_reader_place {
   uint64_t line;
 } moetrace_reader_place;
 
-/* Arrays of the caller with room for `capacity` rows each, k being top_k of the trace. */
+/* Arrays of the caller with room for `capacity` rows each, k being top_k of the trace. A row of a
+ * layer with a smaller top_k fills the first places; the others are -1 and NaN. */
 typedef struct moetrace_reader_rows {
   size_t size; /* sizeof(moetrace_reader_rows) */
   size_t capacity;

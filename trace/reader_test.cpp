@@ -121,6 +121,22 @@ TEST(Reader, FillsColumns) {
   EXPECT_EQ(reader.weights_[3], 1.0F);
 }
 
+TEST(Reader, UnusedPlacesOfARowAreUnknown) {
+  std::string meta = kTwoLayers;
+  meta.insert(meta.size() - 1, R"(,"layers":[{"layer":0},{"layer":2,"top_k":1}])");
+  Reader reader(meta);
+  std::ranges::fill(reader.ids_, 99);
+  std::ranges::fill(reader.weights_, 99.0F);
+  const std::string text = route(0, 0, 0) + route(0, 0, 2, "[5]", "[0.75]") + route(0, 1, 0);
+  EXPECT_EQ(reader.read(text), text.size()) << reader.why_;
+  EXPECT_EQ(std::vector(reader.ids_.begin(), reader.ids_.begin() + 7),
+            (std::vector<int32_t>{3, 0, 5, -1, 3, 0, 99}));
+  EXPECT_EQ(reader.weights_[2], 0.75F);
+  EXPECT_TRUE(std::isnan(reader.weights_[3]));
+  EXPECT_EQ(reader.weights_[4], 0.5F);
+  EXPECT_EQ(reader.counts(2), (std::vector<int64_t>{0, 0, 0, 0, 0, 1, 0, 0}));
+}
+
 TEST(Reader, TakesWholeLinesAndNoMoreThanThereIsRoom) {
   Reader reader(kTwoLayers, 3);
   const std::string line = route(0, 0, 0);

@@ -77,26 +77,29 @@ class Cursor {
 bool RouteScanner::scan(std::string_view line, Route& route) {
   if (limits_.top_k == 0) return false;
   Cursor cursor(line);
+  uint64_t layer = 0;
+  const bool begins = cursor.take("{") && cursor.take("\"type\":") && cursor.take("\"route\"") &&
+                      cursor.take(",") && cursor.take("\"req_id\":") && cursor.take(route.req_id) &&
+                      cursor.take(",") && cursor.take("\"token_idx\":") &&
+                      cursor.take(route.token_idx) && cursor.take(",") &&
+                      cursor.take("\"layer\":") && cursor.take(layer) && cursor.take(",");
+  if (!begins || layer >= limits_.num_layers) return false;
+  route.layer = static_cast<uint16_t>(layer);
+  const uint32_t top_k = limits_.top_k_of(route.layer);
+  const uint32_t ids = limits_.ids_of(route.layer);
   const auto take_id = [&](size_t index) {
     uint64_t id = 0;
-    if (!cursor.take(id) || id >= limits_.num_experts) return false;
+    if (!cursor.take(id) || id >= ids) return false;
     ids_[index] = static_cast<uint16_t>(id);
     return true;
   };
   const auto take_weight = [&](size_t index) { return cursor.take(weights_[index]); };
-  uint64_t layer = 0;
-  const bool public_keys =
-      cursor.take("{") && cursor.take("\"type\":") && cursor.take("\"route\"") &&
-      cursor.take(",") && cursor.take("\"req_id\":") && cursor.take(route.req_id) &&
-      cursor.take(",") && cursor.take("\"token_idx\":") && cursor.take(route.token_idx) &&
-      cursor.take(",") && cursor.take("\"layer\":") && cursor.take(layer) && cursor.take(",") &&
-      cursor.take("\"topk_ids\":") && cursor.take_list(limits_.top_k, take_id) &&
-      cursor.take(",") && cursor.take("\"topk_weights\":") &&
-      cursor.take_list(limits_.top_k, take_weight);
-  if (!public_keys || layer >= limits_.num_layers) return false;
-  route.layer = static_cast<uint16_t>(layer);
-  route.expert_ids = std::span(ids_.data(), limits_.top_k);
-  route.weights = std::span(weights_.data(), limits_.top_k);
+  const bool lists = cursor.take("\"topk_ids\":") && cursor.take_list(top_k, take_id) &&
+                     cursor.take(",") && cursor.take("\"topk_weights\":") &&
+                     cursor.take_list(top_k, take_weight);
+  if (!lists) return false;
+  route.expert_ids = std::span(ids_.data(), top_k);
+  route.weights = std::span(weights_.data(), top_k);
   if (cursor.take(",")) {
     return cursor.take("\"request\":") && cursor.take(route.request) && cursor.take(",") &&
            cursor.take("\"step\":") && cursor.take(route.step) && cursor.take(",") &&

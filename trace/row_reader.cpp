@@ -173,12 +173,17 @@ bool RowReader::take_route(const Route& route, std::string_view line, const Want
   rows->token_idx[row] = column(route.token_idx);
   rows->seq[row] = column(route.seq);
   rows->layer[row] = static_cast<int16_t>(route.layer);
-  const size_t top_k = route.expert_ids.size();
+  const size_t top_k = parser_.meta().top_k;
   int32_t* const ids = rows->ids + row * top_k;
-  for (size_t k = 0; k < top_k; ++k) {
+  float* const weights = rows->weights + row * top_k;
+  const size_t entries = route.expert_ids.size();
+  for (size_t k = 0; k < entries; ++k) {
     ids[k] = route.expert_ids[k] == kNoExpert ? -1 : route.expert_ids[k];
   }
-  std::memcpy(rows->weights + row * top_k, route.weights.data(), top_k * sizeof(float));
+  std::memcpy(weights, route.weights.data(), entries * sizeof(float));
+  // The layer has a smaller top-k.
+  std::fill(ids + entries, ids + top_k, -1);
+  std::fill(weights + entries, weights + top_k, std::numeric_limits<float>::quiet_NaN());
   return true;
 }
 
@@ -210,8 +215,7 @@ Result<RowsMerge> RowReader::open_rows(const std::string& name, RowsFile file, u
     return fits.error();
   }
   if (base_) rows.begin(*base_);
-  rows.set_limits({.num_experts = parser_.num_experts().value_or(kMaxExperts),
-                   .num_layers = meta.num_layers.value_or(kMaxLayers)});
+  rows.set_limits(rows_limits(meta, parser_.num_experts()));
   if (const auto started = rows.start_at(byte); !started) return started.error();
   if (rows_counted_ == 0) rows_counted_ = byte == 0 ? rows.offset() : 0;
   return rows;

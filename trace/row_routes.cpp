@@ -9,6 +9,13 @@ std::optional<std::uint64_t> known(std::int64_t value) {
 
 }  // namespace
 
+void RowRoutes::set_layers(const Meta& meta) {
+  if (!meta.layers) return;
+  for (std::uint32_t layer = 0; layer < kMaxLayers; ++layer) {
+    top_k_.push_back(meta.top_k_of(static_cast<std::uint16_t>(layer)));
+  }
+}
+
 void RowRoutes::note(const Content& content) {
   const auto* const begins = std::get_if<Request>(&content);
   const auto* const ends = std::get_if<RequestEnd>(&content);
@@ -50,8 +57,9 @@ void RowRoutes::fill(Route& route) {
   route.req_id = last_name_;
   route.token_idx = known(run_.token_idx[row]);
   route.layer = run_.layer[row];
-  route.expert_ids = run_.expert_ids.subspan(row * k, k);
-  route.weights = run_.weights.subspan(row * k, k);
+  const std::size_t own_k = top_k_.empty() ? k : top_k_[route.layer];
+  route.expert_ids = run_.expert_ids.subspan(row * k, own_k);
+  route.weights = run_.weights.subspan(row * k, own_k);
   route.request = known(run_.request[row]);
   route.step = known(run_.step[row]);
   route.seq = known(run_.seq[row]);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "trace/trace_lines.hpp"
 
@@ -12,6 +13,8 @@ namespace moetrace::trace {
 
 class RowRoutes {
  public:
+  // A row has as many entries as its layer's top_k.
+  void set_layers(const Meta& meta);
   // Requests come and go by their lines, which name them.
   void note(const Content& content);
 
@@ -23,6 +26,7 @@ class RowRoutes {
  private:
   void fill(Route& route);
 
+  std::vector<std::uint32_t> top_k_;  // by layer; empty: that of the file
   RowRun run_;
   std::size_t next_ = 0;
   boost::unordered_flat_map<std::uint64_t, std::optional<std::string>> names_;  // of live requests

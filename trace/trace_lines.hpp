@@ -42,6 +42,21 @@ struct RowsMeta {
   bool wide = false;
 };
 
+// What the engine declared of one MoE layer; an empty optional: not known.
+struct LayerMeta {
+  uint16_t layer = 0;
+  std::optional<uint32_t> experts;       // routed, ids from 0
+  std::optional<uint32_t> zero_experts;  // zero-computation, ids after those
+  std::optional<uint32_t> top_k;
+  std::optional<std::string> score;
+  std::optional<bool> renormalized;
+  std::optional<double> scaling;
+  std::optional<bool> biased;
+  std::optional<uint32_t> groups;  // chosen within the best topk_groups of these; 1: among all
+  std::optional<uint32_t> topk_groups;
+  std::optional<bool> table;  // looked up by the token's id instead of chosen by a score
+};
+
 // The first line; in a plain log there may be several, or none. Owns its strings. Only in a trace
 // are top_k and layers_logged sure to be there.
 struct Meta {
@@ -51,8 +66,8 @@ struct Meta {
   std::optional<std::string> device;
   std::optional<int64_t> seed;
   std::vector<uint16_t> layers_logged;  // in file order, each below kMaxLayers
-  uint32_t top_k = 0;                   // 1 to kMaxTopK; 0: not known
-  std::optional<uint32_t> num_experts;  // 1 to kMaxExperts; plain logs lack it
+  uint32_t top_k = 0;                   // of all layers, the largest; 1 to kMaxTopK; 0: not known
+  std::optional<uint32_t> num_experts;  // the same; 1 to kMaxExperts; plain logs lack it
   std::string schema;                   // "moetrace/1"; empty in a plain log
   std::optional<std::string> trace_id;
   std::optional<std::string> engine;
@@ -67,9 +82,18 @@ struct Meta {
   std::optional<uint64_t> sample_every;  // at the start: every n-th step is recorded; 0: none is
   std::vector<std::string> notes;        // what a reader must know
   std::optional<RowsMeta> rows;          // only where they are in another file
+  std::optional<std::string> engine_id;  // the same in all processes of one engine
+  // The MoE layers, ascending, none with more than top_k and num_experts; empty: not declared.
+  std::optional<std::vector<LayerMeta>> layers;
   std::string text;  // the line as it stands in the file, without its newline; empty: none came
 
   [[nodiscard]] bool plain() const { return schema.empty(); }
+  // What `layers` has of a layer; nullptr: nothing.
+  [[nodiscard]] const LayerMeta* declared(uint16_t layer) const;
+  // Entries of the layer's rows, as far as the line says; 0: not known.
+  [[nodiscard]] uint32_t top_k_of(uint16_t layer) const;
+  // The ids of the layer are below; empty: not known.
+  [[nodiscard]] std::optional<uint32_t> ids_of(uint16_t layer) const;
 };
 
 // One row in one layer: which experts, and the router's weights for them.
@@ -77,8 +101,8 @@ struct Route {
   std::optional<std::string_view> req_id;
   std::optional<uint64_t> token_idx;  // position in the request (in the pass, in plain logs)
   uint16_t layer = 0;
-  std::span<const uint16_t> expert_ids;  // top_k of them, below num_experts; null is kNoExpert
-  std::span<const float> weights;        // top_k of them; null is NaN
+  std::span<const uint16_t> expert_ids;  // as many as the layer's top_k; null is kNoExpert
+  std::span<const float> weights;        // as many; null is NaN
   // Absent in plain logs.
   std::optional<uint64_t> request;
   std::optional<uint64_t> step;

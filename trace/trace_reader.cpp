@@ -221,8 +221,8 @@ Result<void> TraceReader::Impl::find_rows(const std::string& path, const std::st
   auto file = RowsFile::open(found);
   if (!file) return file.error();
   rows.emplace(found, std::move(*file), last_rows_line(path));
-  rows->set_limits({.num_experts = parser.num_experts().value_or(kMaxExperts),
-                    .num_layers = meta.num_layers.value_or(kMaxLayers)});
+  rows->set_limits(rows_limits(meta, parser.num_experts()));
+  routes.set_layers(meta);
   if (const auto fits = rows->check(meta); !fits) return fits.error();
   return {};
 }

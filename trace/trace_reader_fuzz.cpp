@@ -37,9 +37,12 @@ void check_line(const Line& line, const Limits& limits, LineParser& general) {
   check(line.text.find('\n') == std::string_view::npos);
   const auto* route = std::get_if<Route>(&line.content);
   if (route == nullptr) return;
-  check(route->expert_ids.size() == limits.top_k && route->weights.size() == limits.top_k);
-  for (const uint16_t id : route->expert_ids) check(id < limits.num_experts || id == kNoExpert);
   check(route->layer < limits.num_layers);
+  const uint32_t top_k = limits.top_k_of(route->layer);
+  check(top_k <= limits.top_k && limits.ids_of(route->layer) <= limits.num_experts);
+  check(route->expert_ids.size() == top_k && route->weights.size() == top_k);
+  for (const uint16_t id : route->expert_ids)
+    check(id < limits.ids_of(route->layer) || id == kNoExpert);
   if (line.text.empty()) return;  // a row of a rows file
   Content again;
   std::string_view text = line.text;
@@ -65,6 +68,10 @@ uint64_t read_all(const std::string& path, bool runs) {
               .num_experts = reader->num_experts().value_or(kMaxExperts),
               .num_layers = meta.num_layers.value_or(kMaxLayers),
               .plain = meta.plain()};
+    for (const LayerMeta& layer : meta.layers.value_or(std::vector<LayerMeta>())) {
+      limits.layers[layer.layer] = {.top_k = meta.top_k_of(layer.layer),
+                                    .ids = meta.ids_of(layer.layer).value_or(0)};
+    }
     general.set_limits(limits);
     if (const auto* run = std::get_if<RowRun>(&(*line)->content)) {
       check(runs && run->size() > 0 && run->layer.size() == run->size());

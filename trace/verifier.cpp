@@ -19,6 +19,10 @@ constexpr const char* kMetaKeys[] = {
     "trace_id",   "engine",       "engine_version", "num_layers",  "rank",  "world_size",
     "created_at", "host",         "router",         "num_experts", "ranks", "sample_every"};
 
+constexpr const char* kLayerKeys[] = {"experts",      "zero_experts", "top_k",  "score",
+                                      "renormalized", "scaling",      "biased", "groups",
+                                      "topk_groups",  "table"};
+
 // Of two parts' meta lines: only where their rows are may differ.
 bool same_trace(const std::string& a, const std::string& b) {
   if (a == b) return true;
@@ -40,6 +44,9 @@ std::optional<Wrong> Verifier::begin(const Meta& meta) {
     if (!summary_.plain) why = check_meta(meta);
     meta_ = meta.text;
     num_layers_ = meta.num_layers.value_or(kMaxLayers);
+    for (const LayerMeta& layer : meta.layers.value_or(std::vector<LayerMeta>()))
+      declared_.set(layer.layer);
+    if (!meta.layers) declared_.set();
     if (why.empty()) selection_.emplace(meta, warnings_);
   } else {
     if (!same_trace(meta.text, meta_)) why = "differs from the meta line of the part before";
@@ -68,6 +75,17 @@ std::string Verifier::check_meta(const Meta& meta) {
   for (const char* key : kMetaKeys) {
     if (!line.contains(key)) return "missing key \"" + std::string(key) + "\"";
   }
+  // A collector writes both or, of a producer before ABI 1.3, none.
+  for (const auto& [key, other] : {std::pair("engine_id", "layers"), {"layers", "engine_id"}}) {
+    if (line.contains(other) && !line.contains(key))
+      return "missing key \"" + std::string(key) + "\"";
+  }
+  for (const auto& layer : meta.layers ? line["layers"] : nlohmann::json::array()) {
+    for (const char* key : kLayerKeys) {
+      if (!layer.contains(key))
+        return "\"layers\" has an entry without \"" + std::string(key) + "\"";
+    }
+  }
   if (!meta.sample_every) return "\"sample_every\" must be a whole number";
   if (!is_trace_id(*meta.trace_id)) {
     return "\"trace_id\" must be a UUID in lower case, not \"" + *meta.trace_id + "\"";
@@ -80,7 +98,29 @@ std::string Verifier::check_meta(const Meta& meta) {
     return "\"layers_logged\" has layer " + std::to_string(layers.back()) + ", the model has " +
            std::to_string(*meta.num_layers) + " layers";
   }
-  return {};
+  return check_declared(meta);
+}
+
+// The layers that the engine declared are those of the model, and all that it logs.
+std::string Verifier::check_declared(const Meta& meta) {
+  if (!meta.layers) return {};
+  if (!meta.layers->empty() && meta.num_layers && meta.layers->back().layer >= *meta.num_layers) {
+    return "\"layers\" has layer " + std::to_string(meta.layers->back().layer) +
+           ", the model has " + std::to_string(*meta.num_layers) + " layers";
+  }
+  for (const LayerMeta& layer : *meta.layers) {
+    if (layer.groups.has_value() != layer.topk_groups.has_value() ||
+        layer.topk_groups > layer.groups) {
+      return "\"layers\" has layer " + std::to_string(layer.layer) +
+             ", whose \"topk_groups\" do not fit its \"groups\"";
+    }
+  }
+  const auto& logged = meta.layers_logged;
+  const auto unknown = std::find_if(logged.begin(), logged.end(), [&](std::uint16_t layer) {
+    return meta.declared(layer) == nullptr;
+  });
+  if (unknown == logged.end()) return {};
+  return "\"layers_logged\" has layer " + std::to_string(*unknown) + ", which \"layers\" lacks";
 }
 
 std::optional<Wrong> Verifier::check(const Line& line) {
@@ -233,6 +273,9 @@ std::string Verifier::check(const Route& route) {
   if (std::string why = sums_.take_route(*route.seq); !why.empty()) return why;
   if (std::string why = requests_.take(route); !why.empty()) return why;
   if (std::string why = check_step(route); !why.empty()) return why;
+  if (!declared_.test(route.layer)) {
+    return "is a row of layer " + std::to_string(route.layer) + ", which \"layers\" in meta lacks";
+  }
   selection_->check(route);
   check_entries(route);
   ++summary_.rows;
@@ -289,6 +332,11 @@ std::string Verifier::check(const Control& control) {
   const auto& layers = control.layers;
   if (std::adjacent_find(layers.begin(), layers.end(), std::greater_equal<>()) != layers.end()) {
     return "\"layers\" must rise";
+  }
+  const auto lacking = std::find_if(layers.begin(), layers.end(),
+                                    [&](std::uint16_t layer) { return !declared_.test(layer); });
+  if (lacking != layers.end()) {
+    return "\"layers\" has layer " + std::to_string(*lacking) + ", which \"layers\" in meta lacks";
   }
   if (!control.enabled) return "\"enabled\" must be true or false";
   selection_->take(control);

@@ -89,6 +89,7 @@ class Verifier {
   std::string check(const Unknown&) { return {}; }
 
   static std::string check_meta(const Meta& meta);
+  static std::string check_declared(const Meta& meta);
   std::string check_plain(const Content& content);
   std::string take_event(std::optional<std::uint64_t> event);
   std::string check_step(const Route& route);
@@ -97,6 +98,7 @@ class Verifier {
 
   std::string meta_;  // the line
   std::uint64_t num_layers_ = kMaxLayers;
+  std::bitset<kMaxLayers> declared_;  // the layers that may have rows
   TraceSummary summary_;
   std::uint64_t line_ = 1;            // the one being looked at
   std::optional<std::uint64_t> row_;  // of a rows file, after line_; nothing: the line itself

@@ -54,7 +54,7 @@ std::optional<CountsView> read_counts(const CollectorSegment& segment) {
   load.steps_done = counts->steps_done;
   for (std::uint32_t layer = 0; layer < header.num_layers; ++layer) {
     if (!has_layer(header.moe_layers, layer)) continue;
-    const auto of_layer = counts->layer(header, layer);
+    const auto of_layer = counts->layer(header, layer).first(segment.map().layers().ids_of(layer));
     load.layers.push_back(view_layer(layer, {of_layer.begin(), of_layer.end()}));
   }
   return load;

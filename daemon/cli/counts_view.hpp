@@ -13,13 +13,13 @@ namespace moetrace::cli {
 
 struct LayerCounts {
   std::uint32_t layer = 0;
-  // top_k for each row.
+  // The layer's top-k for each row.
   std::uint64_t selections = 0;
   // The busiest expert's count over the mean count. 1: even; 0: no selection yet.
   double imbalance = 0;
   // The busiest experts; of equal counts the smaller id first.
   std::array<std::uint32_t, 3> busiest{};
-  // [num_experts]
+  // One for each id of the layer.
   std::vector<std::uint64_t> counts;
 };
 

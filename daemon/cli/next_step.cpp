@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "common/child.hpp"
+#include "daemon/collector/output_template.hpp"
 #include "shm/collector_segment.hpp"
 #include "shm/segment_names.hpp"
 
@@ -53,16 +54,38 @@ std::optional<SegmentName> find_segment(const std::string& directory, const std:
   return std::nullopt;
 }
 
-// The options that made a collector name this file: its folder, or the file of rank 0.
+// "<name>", or "<name>.2" and so on.
+bool is_numbered(std::string_view stem, const std::string& name) {
+  if (!stem.starts_with(name)) return false;
+  stem.remove_prefix(name.size());
+  return stem.empty() || (stem[0] == '.' && stem.size() > 1 &&
+                          stem.find_first_not_of("0123456789", 1) == std::string_view::npos);
+}
+
+// Replaces the last `value` in a template.
+bool replace_last(std::string& text, const std::string& value, const std::string& placeholder) {
+  const std::size_t at = text.rfind(value);
+  if (at == std::string::npos) return false;
+  text.replace(at, value.size(), placeholder);
+  return true;
+}
+
+// The options with which a collector finds this file: its folder, or the file of rank 0, or a
+// template that gives its name.
 std::string output_options(const std::string& file, const std::string& trace_id,
                            std::uint32_t rank) {
-  fs::path path(absolute(file));
-  std::string stem = path.stem().string();
-  if (stem.starts_with(trace_id)) return " --output-dir " + shell_word(path.parent_path().string());
-  const std::size_t mark = stem.rfind(".rank" + std::to_string(rank));
-  if (rank > 0 && mark != std::string::npos)
-    path.replace_filename(stem.substr(0, mark) + path.extension().string());
-  return " --output " + shell_word(path.string());
+  const fs::path path(absolute(file));
+  const std::string stem = path.stem().string();
+  if (is_numbered(stem, trace_id))
+    return " --output-dir " + shell_word(template_of(path.parent_path().string()));
+  std::string output = template_of(path.string());
+  if (rank > 0) {
+    const std::string number = std::to_string(rank);
+    static_cast<void>(replace_last(output, ".rank" + number, "") ||
+                      replace_last(output, trace_id, "{trace}") ||
+                      replace_last(output, number, "{rank}"));
+  }
+  return " --output " + shell_word(output);
 }
 
 }  // namespace
@@ -86,7 +109,9 @@ std::string shell_word(std::string_view word) {
 
 std::string drain_command(const std::string& directory, const std::string& session,
                           const std::string& output, bool once) {
-  return command(directory, session, " --output " + shell_word(absolute(output))) +
+  // The folder in which we are is no template.
+  const fs::path whole = fs::path(template_of(absolute("."))) / output;
+  return command(directory, session, " --output " + shell_word(whole.lexically_normal().string())) +
          (once ? " --once" : "");
 }
 

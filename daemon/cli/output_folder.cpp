@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <system_error>
 
+#include "daemon/collector/output_template.hpp"
 #include "shm/file_lock.hpp"
 
 namespace moetrace::cli {
@@ -47,7 +48,7 @@ std::string unwritable_file(const std::string& file) {
 std::string TraceFolder::prepare(const std::string& file) {
   if (file.find('\n') != std::string::npos)
     return "-o: the name of the trace has a line break; give a name without one";
-  const fs::path folder = fs::path(file).parent_path();
+  const fs::path folder = fixed_folder(file);
   std::vector<fs::path> missing;
   std::error_code failed;
   for (fs::path part = folder; !part.empty() && !fs::exists(part, failed);
@@ -57,10 +58,9 @@ std::string TraceFolder::prepare(const std::string& file) {
   for (; !failed && !missing.empty(); missing.pop_back()) {
     if (fs::create_directory(missing.back(), failed)) made_.push_back(missing.back().string());
   }
-  const fs::path there = folder.empty() ? "." : folder;
-  std::string why = failed ? failed.message() : unwritable_folder(there);
-  if (why.empty()) why = unwritable_file(file);
-  if (why.empty()) why = unwritable_probe(there);
+  std::string why = failed ? failed.message() : unwritable_folder(folder);
+  if (why.empty() && !has_placeholders(file)) why = unwritable_file(fill_template(file, {}));
+  if (why.empty()) why = unwritable_probe(folder);
   if (why.empty()) return why;
   return file + ": can't write the trace there: " + why + "; give -o a file that can be written";
 }

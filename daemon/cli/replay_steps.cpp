@@ -35,6 +35,7 @@ bool ReplaySteps::can_open_layer(std::uint16_t layer) const {
 
 void ReplaySteps::start_layer(std::uint16_t layer) {
   layers_.push_back(layer);
+  begins_.push_back(ids_.size());
   filled_ = 0;
 }
 
@@ -64,6 +65,7 @@ void ReplaySteps::cut() {
     rows_.clear();
     spans_.clear();
     layers_.clear();
+    begins_.clear();
     ids_.clear();
     weights_.clear();
     last_position_.clear();
@@ -73,7 +75,7 @@ void ReplaySteps::cut() {
   const std::size_t complete = layers_.size() - 1;
   emit(complete);
   const std::uint16_t layer = layers_.back();
-  const auto entries = static_cast<std::ptrdiff_t>(complete * rows_.size() * limits_.top_k);
+  const auto entries = static_cast<std::ptrdiff_t>(begins_.back());
   ids_.erase(ids_.begin(), ids_.begin() + entries);
   weights_.erase(weights_.begin(), weights_.begin() + entries);
   const std::vector<RowKey> kept(rows_.begin(),
@@ -82,6 +84,7 @@ void ReplaySteps::cut() {
   spans_.clear();
   last_position_.clear();
   layers_.assign(1, layer);
+  begins_.assign(1, 0);
   for (const RowKey& row : kept) append_first_layer_row(row);
 }
 
@@ -90,7 +93,7 @@ void ReplaySteps::finish_step() {
 }
 
 void ReplaySteps::emit(std::size_t layers) {
-  const std::size_t entries = layers * rows_.size() * limits_.top_k;
+  const std::size_t entries = layers < layers_.size() ? begins_[layers] : ids_.size();
   emit_({static_cast<std::uint32_t>(rows_.size()), spans_, std::span(layers_).first(layers),
          std::span(ids_).first(entries), std::span(weights_).first(entries)});
 }

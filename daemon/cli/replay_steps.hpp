@@ -2,7 +2,8 @@
 //
 // A hook records a step layer by layer, in ascending order, and every layer has the same rows. A
 // step ends where the file leaves that shape. So a trace with dropped rows gives more steps than it
-// had, but never an additional row. Rows of a step: [layer][row], each with top_k ids and weights.
+// had, but never an additional row. Rows of a step: [layer][row], each with the ids and weights of
+// its layer's top-k.
 #pragma once
 
 #include <cstdint>
@@ -35,7 +36,7 @@ struct ReplayStep {
   std::span<const moetrace_span> spans;
   // Ascending.
   std::span<const std::uint16_t> layers;
-  // Both [layers][rows][top_k].
+  // Of layers[0], [rows][its top-k], then of layers[1], …
   std::span<const std::uint32_t> ids;
   std::span<const float> weights;
 };
@@ -43,7 +44,6 @@ struct ReplayStep {
 class ReplaySteps {
  public:
   struct Limits {
-    std::uint32_t top_k = 0;
     // Of a step; both at least 1.
     std::uint32_t max_rows = 0;
     std::size_t max_spans = 0;
@@ -54,7 +54,8 @@ class ReplaySteps {
 
   ReplaySteps(const Limits& limits, Emit emit) : limits_(limits), emit_(std::move(emit)) {}
 
-  // Takes the file's next row; `ids` and `weights` hold top_k each. A kNoExpert id stays unchanged.
+  // Takes the file's next row; `ids` and `weights` hold the layer's top-k each, the same for all
+  // rows of the layer. A kNoExpert id stays unchanged.
   void add(const RowKey& row, std::uint16_t layer, std::span<const std::uint16_t> ids,
            std::span<const float> weights);
   // Ends the open step, if any.
@@ -77,6 +78,8 @@ class ReplaySteps {
   std::vector<moetrace_span> spans_;
   // The last one is incomplete: it has filled_ rows.
   std::vector<std::uint16_t> layers_;
+  // Where the entries of each of layers_ begin in ids_ and weights_.
+  std::vector<std::size_t> begins_;
   std::size_t filled_ = 0;
   std::vector<std::uint32_t> ids_;
   std::vector<float> weights_;

@@ -18,8 +18,7 @@ class ReplayStepsTest : public testing::Test {
  protected:
   std::vector<std::string> group(const std::vector<FileRow>& rows, bool plain = false,
                                  std::uint32_t max_rows = 1000, std::size_t max_spans = 1000) {
-    ReplaySteps steps({1, max_rows, max_spans, plain},
-                      [&](const ReplayStep& batch) { take(batch); });
+    ReplaySteps steps({max_rows, max_spans, plain}, [&](const ReplayStep& batch) { take(batch); });
     std::uint16_t number = 0;
     for (const auto& [request, position, layer] : rows) {
       RowKey key;
@@ -143,6 +142,34 @@ TEST_F(ReplayStepsTest, StepsThatAreTooLargeAreCut) {
 TEST_F(ReplayStepsTest, SpansAreCutToo) {
   EXPECT_EQ(group({{'a', 0, 0}, {'b', 0, 0}, {'c', 0, 0}}, false, 100, 2),
             (Steps{"[0] a0+1 b0+1", "[0] c0+1"}));
+}
+
+// Layer 1 has twice as many ids as layer 0. The second pass lacks a row of layer 1.
+TEST(ReplaySteps, LayersMayHaveDifferentTopK) {
+  std::vector<std::vector<std::uint16_t>> layers;
+  std::vector<std::vector<std::uint32_t>> ids;
+  ReplaySteps steps({1000, 1000, false}, [&](const ReplayStep& batch) {
+    layers.emplace_back(batch.layers.begin(), batch.layers.end());
+    ids.emplace_back(batch.ids.begin(), batch.ids.end());
+    EXPECT_EQ(batch.weights.size(), batch.ids.size());
+  });
+  std::uint16_t number = 0;
+  const auto add = [&](std::uint64_t position, std::uint16_t layer) {
+    std::vector<std::uint16_t> row;
+    for (int k = 0; k <= layer; ++k) row.push_back(number++);
+    const std::vector<float> weights(row.size(), 0.5F);
+    steps.add({1, position}, layer, row, weights);
+  };
+  for (const std::uint16_t layer : {0, 1}) {
+    for (const std::uint64_t position : {0, 1}) add(position, layer);
+  }
+  steps.finish_step();
+  add(2, 0);
+  add(3, 0);
+  add(2, 1);
+  steps.finish_step();
+  EXPECT_EQ(layers, (std::vector<std::vector<std::uint16_t>>{{0, 1}, {0}, {1}}));
+  EXPECT_EQ(ids, (std::vector<std::vector<std::uint32_t>>{{0, 1, 2, 3, 4, 5}, {6, 7}, {8, 9}}));
 }
 
 }  // namespace

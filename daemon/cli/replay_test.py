@@ -13,14 +13,14 @@ from cli_case import VLLM_LOG, CliTest, lines_of, plain_log, program, rows_of
 
 
 class ReplayTest(CliTest):
-    def round_trip(self, source, *options, env=None):
+    def round_trip(self, source, *options, env=None, name="out.jsonl"):
         self.moetrace(
             "run", "-o", "out.jsonl", "--", program("moetrace"), "replay", *options, source, env=env
         )
         self.assertRegex(self.err, r"verified; the hook took \d+\.\d ms of the engine's time\n")
-        self.moetrace("verify", "out.jsonl")
+        self.moetrace("verify", name)
         self.assertEqual(os.listdir(self.rings), [])
-        return self.path("out.jsonl")
+        return self.path(name)
 
     def test_vllms_log_row_for_row(self):
         out = self.round_trip(VLLM_LOG, "--num-experts", "60")
@@ -89,6 +89,17 @@ class ReplayTest(CliTest):
                 return [[line[key] for key in keys] for line in lines_of(self.path(name), kind)]
 
             self.assertEqual(pick("out.jsonl"), pick("rich.jsonl"))
+
+    def test_layers_that_differ_stay_so(self):
+        """The golden trace of a mixed model: its meta, its rows and a row that lacks an expert."""
+        source = os.path.join(os.path.dirname(VLLM_LOG), "../seeds/layers.jsonl")
+        # Meant for engines.
+        out = self.round_trip(source, env={"MOETRACE_ENGINE_ID": "another"}, name="out.rank1.jsonl")
+        self.assertEqual(rows_of(out), rows_of(source))
+        self.assertEqual([len(ids) for *_, ids, _ in rows_of(out)], [2, 4, 4])
+        keys = ("engine_id", "layers", "layers_logged", "top_k", "num_experts", "num_layers")
+        [before], [after] = lines_of(source, "meta"), lines_of(out, "meta")
+        self.assertEqual([after[key] for key in keys], [before[key] for key in keys])
 
     def test_positions_that_are_not_known_stay_so(self):
         """In a trace, which has request lines, and in a plain log, where ids of rows imply them."""

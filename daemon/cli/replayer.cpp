@@ -28,6 +28,37 @@ const char* text(const std::optional<std::string>& value) {
   return value ? value->c_str() : nullptr;
 }
 
+// As the engine declared its layers, an entry for each of the model's; empty if it declared none.
+std::vector<moetrace_layer_entry> layer_entries(const trace::Meta& meta, std::uint32_t num_layers) {
+  std::vector<moetrace_layer_entry> entries;
+  if (!meta.layers) return entries;
+  entries.resize(num_layers);
+  for (const trace::LayerMeta& layer : *meta.layers) {
+    if (layer.layer >= num_layers) continue;
+    moetrace_layer_entry& entry = entries[layer.layer];
+    const auto flag = [&](const std::optional<bool>& value, std::uint32_t known,
+                          std::uint32_t truth) {
+      if (value) entry.flags |= known | (*value ? truth : 0);
+    };
+    entry.experts = layer.experts.value_or(0);
+    entry.zero_experts = layer.zero_experts.value_or(0);
+    if (layer.zero_experts) entry.flags |= MOETRACE_LAYER_ZERO_EXPERTS_KNOWN;
+    entry.top_k = layer.top_k.value_or(0);
+    flag(layer.renormalized, MOETRACE_LAYER_RENORMALIZED_KNOWN, MOETRACE_LAYER_RENORMALIZED);
+    flag(layer.biased, MOETRACE_LAYER_BIASED_KNOWN, MOETRACE_LAYER_BIASED);
+    flag(layer.table, MOETRACE_LAYER_TABLE_KNOWN, MOETRACE_LAYER_TABLE);
+    entry.scaling = layer.scaling.value_or(0);
+    if (layer.scaling) entry.flags |= MOETRACE_LAYER_SCALING_KNOWN;
+    if (layer.groups && layer.topk_groups) {
+      entry.groups = *layer.groups;
+      entry.topk_groups = *layer.topk_groups;
+      entry.flags |= MOETRACE_LAYER_GROUPS_KNOWN;
+    }
+    layer.score.value_or("").copy(entry.score, sizeof entry.score - 1);
+  }
+  return entries;
+}
+
 // The meta of a plain log, with every layer that has rows: a log may describe its model after its
 // rows, or not at all. Nothing if the file can be read only once, or has a fault.
 std::optional<trace::Meta> survey(const std::string& file, const trace::ReadOptions& options) {
@@ -68,6 +99,14 @@ Result<Settings> settings_for(const ReplayOptions& replay, const trace::Meta& me
   if (!replay.directory.empty()) options.directory = replay.directory.c_str();
   options.sample_every = 1;
   options.num_layers = layers_of(meta);
+  const auto entries = layer_entries(meta, options.num_layers);
+  if (!entries.empty()) options.layer_table = entries.data();
+  moetrace_layer_mask declared{};
+  for (const trace::LayerMeta& layer : meta.layers.value_or(std::vector<trace::LayerMeta>()))
+    add_layer(declared, layer.layer);
+  if (meta.layers) options.moe_layers = &declared;
+  // The trace's, never that of MOETRACE_ENGINE_ID.
+  options.engine_id = meta.engine_id ? meta.engine_id->c_str() : "";
   options.num_experts = num_experts;
   options.top_k = meta.top_k;
   options.model_id = text(meta.model_id);
@@ -104,7 +143,6 @@ Result<Settings> settings_for(const ReplayOptions& replay, const trace::Meta& me
 ReplaySteps::Limits limits_for(const SegmentMap& map, const trace::Meta& meta) {
   const moetrace_ring_header& header = map.header();
   ReplaySteps::Limits limits;
-  limits.top_k = header.top_k;
   // A layer must fit into the ring. An announcement with its spans (two a slot) must fit into half
   // of the event ring.
   limits.max_rows =
@@ -154,7 +192,6 @@ Replayer::Replayer(const ReplayOptions& options, trace::TraceReader reader,
     : options_(options),
       reader_(std::move(reader)),
       producer_(std::move(producer)),
-      top_k_(producer_->map().header().top_k),
       steps_(limits_for(producer_->map(), reader_.meta()),
              [this](const ReplayStep& batch) { send(batch); }),
       start_(Clock::now()) {
@@ -193,6 +230,8 @@ std::string Replayer::take(const trace::Route& route) {
   if (route.layer >= producer_->map().header().num_layers) {
     return "layer " + std::to_string(route.layer) + " is above every layer in layers_logged";
   }
+  if (!has_layer(producer_->map().header().moe_layers, route.layer))
+    return "layer " + std::to_string(route.layer) + " is not among the \"layers\" of its meta line";
   if (route.step != file_step_) steps_.finish_step();
   file_step_ = route.step;
   RowKey key;
@@ -274,12 +313,13 @@ void Replayer::send(const ReplayStep& batch) {
     return producer.events().fits(1 + Announcer::slots_for(batch.spans.size()));
   });
   producer_->begin_replayed_step(batch.rows, batch.spans, layers);
-  const std::size_t entries = std::size_t{batch.rows} * top_k_;
-  for (std::size_t n = 0; n < batch.layers.size(); ++n) {
+  std::size_t begin = 0;
+  for (const std::uint16_t layer : batch.layers) {
     wait_for_room(
         [&](RingProducer& producer) { return producer.hook().room(batch.rows) >= batch.rows; });
-    producer_->hook().record(batch.layers[n], batch.ids.data() + n * entries, MOETRACE_UINT32,
-                             batch.weights.data() + n * entries, MOETRACE_FLOAT32, batch.rows);
+    producer_->hook().record(layer, batch.ids.data() + begin, MOETRACE_UINT32,
+                             batch.weights.data() + begin, MOETRACE_FLOAT32, batch.rows);
+    begin += std::size_t{batch.rows} * producer_->map().layers().top_k_of(layer);
     keep_pace(batch.rows);
   }
 }

@@ -83,7 +83,6 @@ class Replayer {
   std::unique_ptr<RingProducer> producer_;
   // To probe the collector's lock.
   UniqueFd ctl_;
-  std::uint32_t top_k_;
   ReplaySteps steps_;
   // The file's step of the rows in steps_.
   std::optional<std::uint64_t> file_step_;

@@ -5,6 +5,7 @@
 
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/run_traced.hpp"
+#include "daemon/collector/output_template.hpp"
 #include "daemon/endpoint_text.hpp"
 
 namespace moetrace::cli {
@@ -43,8 +44,10 @@ void add_run(CLI::App& app, const std::optional<std::vector<std::string>>& comma
   auto options = std::make_shared<RunOptions>();
   const char* output = std::getenv("VLLM_LOG_MOE");
   options->output = output != nullptr && *output != '\0' ? output : "trace.jsonl";
-  sub->add_option("-o,--output", options->output,
-                  "The trace file; without it, $VLLM_LOG_MOE or trace.jsonl");
+  sub->add_option(
+      "-o,--output", options->output,
+      "The trace file; {model}, {host}, {rank}, {trace} and {date} stand for the trace's own; "
+      "without -o, $VLLM_LOG_MOE or trace.jsonl");
   sub->add_option("--plot", options->plot_dir, "Draw pictures into this folder at the end");
   sub->add_option("--publish", options->publish,
                   "Publish the live stream on this ZeroMQ endpoint; none: publish nothing")
@@ -55,11 +58,14 @@ void add_run(CLI::App& app, const std::optional<std::vector<std::string>>& comma
       "engine has made its ring and has ended, or until Ctrl-C");
   add_directory_option(sub, options->directory);
   sub->callback([sub, options, command, &chosen] {
-    chosen = [words = sub->remaining(), options, command]() -> Outcome {
+    chosen = [sub, words = sub->remaining(), options, command]() -> Outcome {
       const std::string wrong = usage_error(words, command);
       if (!wrong.empty()) return Failure{kUsage, wrong};
       if (const std::string why = publish_error(options->publish); !why.empty())
         return Failure{kUsage, "run: " + why};
+      if (const std::string why = template_error(options->output); !why.empty())
+        return Failure{kUsage, "run: invalid value '" + options->output + "' for " +
+                                   (sub->count("-o") > 0 ? "-o" : "VLLM_LOG_MOE") + ": " + why};
       options->command = *command;
       return run_traced(*options);
     };

@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "common/child.hpp"
+#include "daemon/cli/outcome.hpp"
 
 namespace moetrace::cli {
 namespace {
@@ -42,15 +43,10 @@ std::string RunCollector::start(int interrupt_fd) {
   ready_ = false;
   UniqueFd write_end(ends[1]);
   ChildSetup setup;
-  setup.arguments = {sibling_program("moetraced"),
-                     "--session",
-                     session_,
-                     "--directory",
-                     directory_,
-                     "--output",
-                     output_,
-                     "--ready-fd",
-                     std::to_string(write_end.get())};
+  setup.arguments = {sibling_program("moetraced"), "--session", session_, "--directory", directory_,
+                     "--output", output_,
+                     // Whatever the configuration file says: COMMAND may make several traces.
+                     "--no-once", "--ready-fd", std::to_string(write_end.get())};
   for (const std::string& endpoint : publish_) {
     setup.arguments.insert(setup.arguments.end(), {"--publish", endpoint});
   }
@@ -123,6 +119,7 @@ bool RunCollector::note_child(pid_t pid, int wait_status) {
   pid_ = -1;
   const int code = exit_code_of(wait_status);
   ended_well_ = code == 0;
+  refused_settings_ = WIFEXITED(wait_status) && code == kUsage;
   how_it_ended_ = WIFSIGNALED(wait_status) ? "signal " + std::to_string(WTERMSIG(wait_status))
                                            : "status " + std::to_string(code);
   read_lines();

@@ -34,6 +34,8 @@ class RunCollector {
   // How it ended: "signal 9", "status 1".
   const std::string& how_it_ended() const { return how_it_ended_; }
   bool ended_well() const { return ended_well_; }
+  // It did not take a setting, and has printed which one.
+  bool refused_settings() const { return refused_settings_; }
 
  private:
   std::string wait_until_ready(int interrupt_fd);
@@ -51,6 +53,7 @@ class RunCollector {
   std::vector<std::string> traces_;
   std::string how_it_ended_;
   bool ended_well_ = false;
+  bool refused_settings_ = false;
 };
 
 }  // namespace moetrace::cli

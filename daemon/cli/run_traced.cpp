@@ -103,6 +103,10 @@ Outcome Run::run() {
     unwritable = plot_folder_error(options_.plot_dir);
   if (!unwritable.empty()) return Failure{kFailed, unwritable};
   if (const std::string why = collector_.start(signals_.interrupt_fd()); !why.empty()) {
+    if (collector_.refused_settings()) {
+      return Failure{kUsage, "run: COMMAND was not started: moetraced: " + why +
+                                 "; correct the setting that its line names"};
+    }
     if (endpoint_is_named() && !collector_.running()) {
       return Failure{kFailed, "run: COMMAND was not started: moetraced: " + why +
                                   "; correct --publish, or leave it out"};

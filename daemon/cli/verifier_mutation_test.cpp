@@ -52,6 +52,19 @@ const std::vector<Accepted>& accepted() {
       {"meta", "num_experts", "minus", "an expert may never be picked"},
       {"meta", "layers_logged", "shorter", kLate},
       {"meta", "sample_every", "*", kLate},
+      {"meta", "engine_id", "null", kUnknown},
+      {"meta", "engine_id", "text", kSaid},
+      {"meta", "top_k", "plus", "no layer needs to use all places"},
+      {"meta", "layers[].experts", "null", kUnknown},
+      {"meta", "layers[].zero_experts", "null", kUnknown},
+      {"meta", "layers[].top_k", "null", kUnknown},
+      {"meta", "layers[].groups", "plus", kSaid},
+      {"meta", "layers[].topk_groups", "minus", kSaid},
+      {"meta", "layers[].score", "*", kSaid},
+      {"meta", "layers[].renormalized", "*", kSaid},
+      {"meta", "layers[].scaling", "*", kSaid},
+      {"meta", "layers[].biased", "*", kSaid},
+      {"meta", "layers[].table", "*", kSaid},
       {"base", "event", "minus", kEvents},
       {"part", "part", "*", "only its line shows the number of a single part"},
       {"part", "event", "minus", kEvents},
@@ -113,6 +126,17 @@ Lines recorded_trace() {
   std::strcpy(settings.header.router_score, "softmax");
   std::strcpy(settings.header.notes, "made up\n");
   settings.header.router_groups = settings.header.router_topk_groups = 2;
+  std::strcpy(settings.header.engine_id, "e7");
+  settings.layers.resize(kTestLayers);
+  moetrace_layer_entry& known = settings.layers[0];
+  known.experts = 6;
+  known.zero_experts = 2;
+  known.top_k = kTestTopK;
+  known.flags = 2 * MOETRACE_LAYER_GROUPS_KNOWN - 1;
+  known.groups = known.topk_groups = 2;
+  known.scaling = 2.5;
+  std::strcpy(known.score, "softmax");
+  settings.layers[1].top_k = 1;
   auto producer = *RingProducer::open(settings);
   const auto collector = *attach(directory, producer->name(), path);
   auto& requests = producer->requests();

@@ -92,6 +92,21 @@ TEST_F(BadSegmentTest, RoutesThatCannotBe) {
   expect_bad("a step that is over", [&] { route(6)->step = 0; });
 }
 
+TEST_F(BadSegmentTest, AnIdPastItsLayersTopK) {
+  Settings settings = test_settings(directory);
+  settings.layers.resize(kTestLayers);
+  settings.layers[1].top_k = 1;
+  producer = *RingProducer::open(settings);
+  name = producer->name();
+  request = producer->requests().begin("r0", 1, 0);
+  run_step(*producer, request, 0, 3);
+  EXPECT_EQ(route<moetrace_route_record>(4)->expert[1], MOETRACE_NO_EXPERT);
+  route<moetrace_route_record>(4)->expert[1] = 0;
+  const json end = expect_bad("a route of layer 1 with an id past its top-k");
+  EXPECT_EQ(end.at("delivered"), 4);
+  EXPECT_EQ(end.at("torn"), 2);
+}
+
 TEST_F(BadSegmentTest, EventsThatCannotBe) {
   // Slots: 0 the request, 1 and 2 step 0 with its span, 3 and 4 step 1.
   expect_bad("step 0 where 1", [&] { event<moetrace_step_event>(3)->step = 0; });

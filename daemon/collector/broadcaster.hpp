@@ -24,6 +24,8 @@ class Broadcaster {
   Broadcaster& operator=(const Broadcaster&) = delete;
 
   MessageQueue& queue() { return queue_; }
+  // Whether anyone subscribes to `route`. Any thread may call it.
+  bool wants_routes() const { return socket_->wants_routes(); }
 
  private:
   void run();

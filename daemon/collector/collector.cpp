@@ -20,6 +20,26 @@ constexpr auto kFirstRetry = std::chrono::milliseconds(100);
 constexpr auto kLastRetry = std::chrono::seconds(10);
 constexpr auto kReplaceEvery = std::chrono::seconds(1);
 
+TraceLabels labels_of(const moetrace_ring_header& header, const std::string& trace_id) {
+  return {.trace_id = trace_id,
+          .rank = header.rank,
+          .model = header.model_id,
+          .host = header.host,
+          .created_realtime_ns = header.created_realtime_ns};
+}
+
+// How a part begins, with the present settings.
+PartStart start_of_part(const SegmentMap& map, const std::string& trace_id,
+                        const CollectorOptions& options) {
+  const moetrace_ring_header& header = map.header();
+  PartStart start;
+  start.trace_id = trace_id;
+  start.meta = meta_line(header, map.layers(), trace_id);
+  if (options.rows == RowsPlace::kArrow)
+    start.rows = RowsForm{header.top_k, header.num_experts, options.weights, false};
+  return start;
+}
+
 }  // namespace
 
 Collector::Collector(CollectorOptions options, Publisher publisher, Report report)
@@ -91,14 +111,13 @@ void Collector::attach(const SegmentName& name) {
   }
   served_elsewhere_.erase(name.trace_id);
 
-  const OutputNames names(options_, name.trace_id, segment->map().header().rank);
+  const OutputNames names(options_, labels_of(segment->map().header(), name.trace_id));
   moetrace_ctl* ctl = segment->map().ctl();
   const auto ledger = read_ledger(segment->map());
   // acquire: synchronizes with the release store of the collector that moved it.
   const Consumed consumed{SharedWord(&ctl->route_consumed).load(std::memory_order_acquire),
                           ledger ? ledger->filtered : 0};
-  auto place = place_trace(names, name.trace_id, meta_line(segment->map().header(), name.trace_id),
-                           consumed);
+  auto place = place_trace(names, start_of_part(segment->map(), name.trace_id, options_), consumed);
   if (!place) return try_later(name, place.error().message);
   if (!place->warning.empty()) report_.say(place->warning);
   waiting_.erase(name.trace_id);
@@ -113,7 +132,10 @@ void Collector::attach(const SegmentName& name) {
 
   Trace& trace = traces_.try_emplace(name.trace_id, names, name.trace_id, number).first->second;
   auto drain = SegmentDrain::attach(
-      std::move(*segment), std::move(*place), options_.layers,
+      std::move(*segment), std::move(*place),
+      {.layers = options_.layers,
+       .compression = options_.compression,
+       .route_lines_wanted = [this] { return publisher_.wants_routes(); }},
       [this, &trace](const LineBatch& batch) { publisher_.publish(trace.channel, batch); });
   if (!drain) {
     traces_.erase(name.trace_id);
@@ -135,7 +157,7 @@ void Collector::try_later(const SegmentName& name, const std::string& why) {
 }
 
 void Collector::say_begun(const SegmentDrain& drain) const {
-  if (options_.quiet) return;
+  if (options_.prints_only_faults()) return;
   const moetrace_ring_header& header = drain.segment().map().header();
   // As JSON, so that a name with a line break stays on one line.
   const std::string model = *header.model_id == '\0' ? "unknown" : json_string(header.model_id);
@@ -146,7 +168,7 @@ void Collector::say_begun(const SegmentDrain& drain) const {
 }
 
 void Collector::say_ended(const SegmentDrain& drain) const {
-  if (options_.quiet) return;
+  if (options_.prints_only_faults()) return;
   std::string how = "its trace file was already complete";
   if (const auto& end = drain.end()) {
     const std::uint64_t lost = drain.lost_rows();
@@ -187,6 +209,9 @@ bool Collector::drain_all() {
     moved = moved || *state == SegmentDrain::State::kBusy;
     if (*state == SegmentDrain::State::kFileLost) {
       replace_lost_file(trace);
+    } else if (*state == SegmentDrain::State::kOutgrown) {
+      change_file(trace);
+      moved = true;
     } else if (*state == SegmentDrain::State::kBlocked) {
       say_blocked(trace, trace.drain->why_blocked());
     } else {
@@ -204,17 +229,24 @@ void Collector::say_blocked(Trace& trace, const std::string& why) {
   trace.blocked_by = why;
 }
 
-void Collector::hang_up() {
-  for (auto& [id, trace] : traces_) trace.change_file = true;
+void Collector::hang_up(const CollectorOptions& options) {
+  options_ = options;
+  for (auto& [id, trace] : traces_) {
+    trace.change_file = true;
+    trace.drain->write_waiting_rows();
+    trace.drain->set_layers(options_.layers);
+  }
   for (auto& [id, waiting] : waiting_) waiting.again = {};
 }
 
 void Collector::change_file(Trace& trace) {
   trace.change_file = false;
   SegmentDrain& drain = *trace.drain;
+  PartStart start = part_start(drain);
   // A file with only its head needs no next part.
-  if (drain.file().has_its_name() && !drain.has_lines()) return;
-  auto next = next_file(trace.names, drain.meta());
+  if (drain.file().has_its_name() && !drain.has_lines() && start.rows == drain.file().rows())
+    return;
+  auto next = next_file(trace.names, start);
   if (!next) {
     report_.say(next.error().message + "; the trace continues in its present file");
     return;
@@ -222,7 +254,7 @@ void Collector::change_file(Trace& trace) {
   const std::string path = next->path();
   drain.go_on_in(std::move(*next));
   report_.writes(path);
-  if (!options_.quiet)
+  if (!options_.prints_only_faults())
     report_.say("trace " + trace.channel.trace_id + ": part " + std::to_string(drain.part() + 1) +
                 " in " + path);
 }
@@ -237,7 +269,10 @@ void Collector::replace_lost_file(Trace& trace) {
                            trace.channel.trace_id + " was written to it";
   const std::uint64_t lost_before = drain.lost_rows();
   if (!drain.go_on_in_emptied_file()) {
-    auto next = next_file(trace.names, drain.meta());
+    // Rows that wait for their file keep their form.
+    PartStart start = part_start(drain);
+    start.rows = drain.file().rows();
+    auto next = next_file(trace.names, start);
     if (!next) {
       say_blocked(trace, what + ", and no other file can be made: " + next.error().message);
       return;
@@ -249,6 +284,13 @@ void Collector::replace_lost_file(Trace& trace) {
   report_.say(what + ": " + std::to_string(drain.lost_rows() - lost_before) +
               " rows are lost with it; the trace continues in " + path + ", part " +
               std::to_string(drain.part()) + "; to rotate it, move it and send SIGHUP");
+}
+
+PartStart Collector::part_start(const SegmentDrain& drain) const {
+  PartStart start = start_of_part(drain.segment().map(), drain.segment().name().trace_id, options_);
+  start.part = drain.part() + 1;
+  if (start.rows) start.rows->wide = drain.needs_wide_rows();
+  return start;
 }
 
 void Collector::publish_stats(Trace& trace) {
@@ -288,6 +330,8 @@ void Collector::stop() {
   }
   while (rounds-- > 0 && drain_all()) {
   }
+  for (auto& [id, trace] : traces_) trace.drain->write_waiting_rows();
+  drain_all();
   // Traces that have ended are still being synced.
   for (const auto& [id, trace] : traces_) failed_ = !trace.drain->wait_for_disk() || failed_;
   drain_all();

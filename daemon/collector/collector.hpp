@@ -31,8 +31,10 @@ class Collector {
   // One pass over all traces. True if any row or event moved: call it again at once.
   bool round();
 
-  // SIGHUP: continues each trace in a new file, its next part, and retries failures at once.
-  void hang_up();
+  // SIGHUP: from now on these options hold, in as far as they can be reloaded (setting.hpp); the
+  // others must be those of the constructor. Continues each trace in a new file, its next part, and
+  // retries failures at once.
+  void hang_up(const CollectorOptions& options);
 
   // Drains the rings as far as the file system allows, then detaches from live traces.
   void stop();
@@ -73,6 +75,7 @@ class Collector {
   void try_later(const SegmentName& name, const std::string& why);
   void quarantine(const SegmentName& name, const std::string& why);
   bool drain_all();
+  PartStart part_start(const SegmentDrain& drain) const;
   void say_blocked(Trace& trace, const std::string& why);
   void change_file(Trace& trace);
   void replace_lost_file(Trace& trace);

@@ -29,7 +29,8 @@ constexpr const char* kWritten[] = {"meta.jsonl",          "meta-router-without-
                                     "request_end.jsonl",   "step.jsonl",
                                     "route.jsonl",         "control.jsonl",
                                     "loss.jsonl",          "torn.jsonl",
-                                    "end.jsonl",           "end-continued.jsonl"};
+                                    "end.jsonl",           "end-continued.jsonl",
+                                    "meta-layers.jsonl",   "route-layers.jsonl"};
 
 std::string golden(const std::string& name) {
   const std::string text = read_text(MOETRACE_GOLDEN_DIR "/" + name);
@@ -91,8 +92,11 @@ moetrace_ring_header full_header() {
   return header;
 }
 
+// Of producers before ABI 1.3.
+const LayerTable kNoLayers(0, 0, 0);
+
 TEST(GoldenLines, Meta) {
-  EXPECT_EQ(meta_line(full_header(), kTraceId), golden("meta.jsonl"));
+  EXPECT_EQ(meta_line(full_header(), kNoLayers, kTraceId), golden("meta.jsonl"));
 
   moetrace_ring_header simple{};
   set(simple.model_id, "test/model");
@@ -111,13 +115,76 @@ TEST(GoldenLines, Meta) {
   simple.world_size = 1;
   simple.created_realtime_ns = 1764302556250000000;
   simple.sample_every = 1;
-  EXPECT_EQ(meta_line(simple, kTraceId), golden("meta-router-without-bias.jsonl"));
+  EXPECT_EQ(meta_line(simple, kNoLayers, kTraceId), golden("meta-router-without-bias.jsonl"));
 
   moetrace_ring_header unknown{};
   unknown.flags = MOETRACE_LAYERS_UNKNOWN | MOETRACE_RANKS_UNKNOWN;
   unknown.top_k = 1;
   unknown.num_experts = 65535;
-  EXPECT_EQ(meta_line(unknown, kTraceId), golden("meta-all-null.jsonl"));
+  EXPECT_EQ(meta_line(unknown, kNoLayers, kTraceId), golden("meta-all-null.jsonl"));
+}
+
+// Of a model whose layers differ: layer 2 is dense, layer 3 unknown.
+LayerTable mixed_layers(const moetrace_ring_header& header) {
+  std::vector<moetrace_layer_entry> entries(header.num_layers);
+  entries[0].experts = 8;
+  entries[0].top_k = 2;
+  entries[0].flags =
+      MOETRACE_LAYER_ZERO_EXPERTS_KNOWN | MOETRACE_LAYER_TABLE_KNOWN | MOETRACE_LAYER_TABLE;
+  entries[1].experts = 8;
+  entries[1].zero_experts = 4;
+  entries[1].top_k = 4;
+  entries[1].flags = 2 * MOETRACE_LAYER_GROUPS_KNOWN - 1 - MOETRACE_LAYER_TABLE;
+  entries[1].groups = 4;
+  entries[1].topk_groups = 2;
+  entries[1].scaling = 2.5;
+  set(entries[1].score, "sigmoid");
+  return {header, entries};
+}
+
+moetrace_ring_header mixed_header() {
+  moetrace_ring_header header{};
+  header.abi_minor = 3;
+  set(header.model_id, "test/mixed");
+  set(header.device, "cuda:0");
+  set(header.engine, "vllm");
+  set(header.engine_version, "0.24.0");
+  set(header.host, "gpu-17");
+  header.layers_logged = header.moe_layers = mask_of({0, 1, 3});
+  header.top_k = 4;
+  header.num_experts = 12;
+  header.num_layers = 4;
+  header.rank = 1;
+  header.world_size = 2;
+  header.dp_rank = 1;
+  header.ep_rank = 1;
+  header.created_realtime_ns = 1764302556250000000;
+  header.sample_every = 1;
+  return header;
+}
+
+TEST(GoldenLines, MetaOfLayersThatDiffer) {
+  moetrace_ring_header header = mixed_header();
+  set(header.engine_id, "1f3a9");
+  const std::string declared = meta_line(header, mixed_layers(header), kTraceId);
+  header.engine_id[0] = '\0';
+  EXPECT_EQ(declared + meta_line(header, LayerTable(header, {}), kTraceId),
+            golden("meta-layers.jsonl"));
+}
+
+TEST(GoldenLines, RoutesOfLayersThatDiffer) {
+  RouteText text(mixed_layers(mixed_header()));
+  text.enter(0);
+  LineBuffer out;
+  const auto append = [&](std::uint32_t layer, std::initializer_list<std::uint16_t> ids,
+                          std::initializer_list<float> weights, std::uint64_t seq) {
+    text.append(out, route_origin(json_string("r0"), 0), 0, layer, ids.begin(), weights.begin(),
+                seq);
+  };
+  append(0, {7, 3, 0xFFFF, 0xFFFF}, {NAN, NAN, 0, 0}, 0);
+  append(1, {7, 11, 12, 0}, {0.5F, 0.25F, 0, 0.125F}, 1);
+  append(3, {11, 0, 1, 2}, {0.5F, 0.25F, 0.125F, 0.0625F}, 2);
+  EXPECT_EQ(out.view(), golden("route-layers.jsonl"));
 }
 
 TEST(GoldenLines, StartOfAFile) {
@@ -153,7 +220,7 @@ TEST(GoldenLines, Steps) {
 }
 
 TEST(GoldenLines, Routes) {
-  RouteText text(256, 60, 4);
+  RouteText text(LayerTable(256, 60, 4));
   text.enter(17);
   LineBuffer out;
   const std::uint16_t ids[] = {59, 0, 17, 5};
@@ -211,13 +278,13 @@ TEST(GoldenLines, Stats) {
   EXPECT_EQ(stats->line, golden("stats.jsonl"));
 }
 
-// Whether the reader takes the line, after a meta line where it is not one itself.
-bool readable(const std::string& line) {
+// Whether the reader takes a line of the file `name`, after a meta line where it is not one itself.
+bool readable(const std::string& name, const std::string& line) {
   trace::FileParser parser(std::nullopt);
   trace::Content content;
   if (!line.starts_with("{\"type\":\"meta\"")) {
-    std::string meta = golden("meta.jsonl");
-    meta.pop_back();
+    std::string meta = golden(name == "route-layers.jsonl" ? "meta-layers.jsonl" : "meta.jsonl");
+    meta.resize(meta.find('\n'));
     if (parser.take(meta, 1, content) == trace::FileParser::Taken::kWrong) return false;
   }
   return parser.take(line, 2, content) != trace::FileParser::Taken::kWrong;
@@ -230,16 +297,17 @@ TEST(GoldenLines, TheReaderLooksAtEveryKey) {
     std::istringstream file(golden(name));
     for (std::string text; std::getline(file, text);) {
       const Json line = Json::parse(text);
-      ASSERT_TRUE(readable(line.dump())) << line;
+      ASSERT_TRUE(readable(name, line.dump())) << line;
       for (const auto& [key, value] : line.items()) {
         Json changed = line;
         changed[key] = Json::array({Json::array()});
-        EXPECT_FALSE(readable(changed.dump())) << name << " drops " << key;
-        if (!value.is_object()) continue;
-        for (const auto& [inner, ignored] : value.items()) {
+        EXPECT_FALSE(readable(name, changed.dump())) << name << " drops " << key;
+        const bool objects = value.is_array() && !value.empty() && value[0].is_object();
+        if (!value.is_object() && !objects) continue;
+        for (const auto& [inner, ignored] : (objects ? value[0] : value).items()) {
           changed = line;
-          changed[key][inner] = Json::array({Json::array()});
-          EXPECT_FALSE(readable(changed.dump())) << name << " drops " << key << "." << inner;
+          (objects ? changed[key][0] : changed[key])[inner] = Json::array({Json::array()});
+          EXPECT_FALSE(readable(name, changed.dump())) << name << " drops " << key << "." << inner;
         }
       }
     }

@@ -1,4 +1,4 @@
-// The lines of one write to a trace file, as they are published.
+// The lines of one write to a trace's files, as they are published.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,9 @@ struct Run {
 };
 
 struct LineBatch {
+  // Of the lines that are not rows, and of the rows.
   std::string_view text;
+  std::string_view route_text;
   std::vector<Run> runs;
 };
 

@@ -33,33 +33,70 @@ std::vector<std::string> lines_of(const char* text) {
   return lines;
 }
 
+using nlohmann::ordered_json;
+
+// An empty text is unknown.
+ordered_json text_or_null(const char* value) {
+  return *value == '\0' ? ordered_json(nullptr) : ordered_json(value);
+}
+
+ordered_json known_if(bool known, const ordered_json& value) {
+  return known ? value : ordered_json(nullptr);
+}
+
+ordered_json layer_object(std::uint32_t layer, const moetrace_layer_entry& entry) {
+  const auto has = [&](std::uint32_t flag) { return (entry.flags & flag) != 0; };
+  const bool groups = has(MOETRACE_LAYER_GROUPS_KNOWN);
+  return {{"layer", layer},
+          {"experts", known_if(entry.experts != 0, entry.experts)},
+          {"zero_experts", known_if(has(MOETRACE_LAYER_ZERO_EXPERTS_KNOWN), entry.zero_experts)},
+          {"top_k", known_if(entry.top_k != 0, entry.top_k)},
+          {"score", text_or_null(entry.score)},
+          {"renormalized",
+           known_if(has(MOETRACE_LAYER_RENORMALIZED_KNOWN), has(MOETRACE_LAYER_RENORMALIZED))},
+          {"scaling", known_if(has(MOETRACE_LAYER_SCALING_KNOWN), entry.scaling)},
+          {"biased", known_if(has(MOETRACE_LAYER_BIASED_KNOWN), has(MOETRACE_LAYER_BIASED))},
+          {"groups", known_if(groups, entry.groups)},
+          {"topk_groups", known_if(groups, entry.topk_groups)},
+          {"table", known_if(has(MOETRACE_LAYER_TABLE_KNOWN), has(MOETRACE_LAYER_TABLE))}};
+}
+
+// The MoE layers of a model; null if its producer declared nothing about any layer.
+ordered_json layers_of(const moetrace_layer_mask& moe_layers, const LayerTable& layers) {
+  if (!layers.declared()) return nullptr;
+  ordered_json list = ordered_json::array();
+  for (std::uint32_t layer = 0; layer < layers.num_layers(); ++layer) {
+    if (has_layer(moe_layers, layer)) list.push_back(layer_object(layer, layers.entry(layer)));
+  }
+  return list;
+}
+
 }  // namespace
 
 std::string json_string(std::string_view text) {
   return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
-std::string meta_line(const moetrace_ring_header& h, const std::string& trace_id) {
-  using Json = nlohmann::ordered_json;
-  const auto text = [](const char* value) { return *value == '\0' ? Json(nullptr) : Json(value); };
-  Json meta;
+std::string meta_line(const moetrace_ring_header& h, const LayerTable& layers,
+                      const std::string& trace_id) {
+  ordered_json meta;
   meta["type"] = "meta";
-  meta["model_id"] = text(h.model_id);
-  meta["vllm_version"] = text(h.vllm_version);
-  meta["torch_version"] = text(h.torch_version);
-  meta["device"] = text(h.device);
-  meta["seed"] = (h.flags & MOETRACE_HAS_SEED) != 0 ? Json(h.seed) : Json(nullptr);
-  meta["layers_logged"] = Json::parse(layer_list(h.layers_logged));
+  meta["model_id"] = text_or_null(h.model_id);
+  meta["vllm_version"] = text_or_null(h.vllm_version);
+  meta["torch_version"] = text_or_null(h.torch_version);
+  meta["device"] = text_or_null(h.device);
+  meta["seed"] = (h.flags & MOETRACE_HAS_SEED) != 0 ? ordered_json(h.seed) : ordered_json(nullptr);
+  meta["layers_logged"] = ordered_json::parse(layer_list(h.layers_logged));
   meta["top_k"] = h.top_k;
   meta["num_experts"] = h.num_experts;
   meta["schema"] = "moetrace/1";
   meta["trace_id"] = trace_id;
-  meta["engine"] = text(h.engine);
-  meta["engine_version"] = text(h.engine_version);
+  meta["engine"] = text_or_null(h.engine);
+  meta["engine_version"] = text_or_null(h.engine_version);
   meta["num_layers"] =
-      (h.flags & MOETRACE_LAYERS_UNKNOWN) == 0 ? Json(h.num_layers) : Json(nullptr);
+      (h.flags & MOETRACE_LAYERS_UNKNOWN) == 0 ? ordered_json(h.num_layers) : ordered_json(nullptr);
   if ((h.flags & MOETRACE_ROUTER_KNOWN) != 0) {
-    meta["router"] = {{"score", text(h.router_score)},
+    meta["router"] = {{"score", text_or_null(h.router_score)},
                       {"renormalized", (h.flags & MOETRACE_ROUTER_RENORMALIZED) != 0},
                       {"scaling", h.router_scaling}};
     if ((h.flags & MOETRACE_ROUTER_BIASED) != 0) meta["router"]["biased"] = true;
@@ -77,11 +114,15 @@ std::string meta_line(const moetrace_ring_header& h, const std::string& trace_id
   } else {
     for (const char* key : {"rank", "world_size", "ranks"}) meta[key] = nullptr;
   }
-  meta["host"] = text(h.host);
+  meta["host"] = text_or_null(h.host);
   meta["created_at"] = static_cast<double>(h.created_realtime_ns) / 1e9;
   meta["sample_every"] = h.sample_every;
   if (*h.notes != '\0') meta["notes"] = lines_of(h.notes);
-  return meta.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  if (h.abi_minor >= 3) {
+    meta["engine_id"] = text_or_null(h.engine_id);
+    meta["layers"] = layers_of(h.moe_layers, layers);
+  }
+  return meta.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }
 
 void append_start(LineBuffer& out, std::uint64_t part, const RunningTotals& t, std::uint64_t event,
@@ -157,8 +198,21 @@ void append_end(LineBuffer& out, const RunningTotals& t, std::string_view status
   out.append("}\n");
 }
 
+void add_at_seq(LineBuffer& out, std::uint64_t at_seq) {
+  constexpr std::string_view kEnd = "}\n";
+  out.cut_to(out.size() - kEnd.size());
+  out.append(",\"at_seq\":", at_seq, kEnd);
+}
+
+void append_rows(LineBuffer& out, const RunningTotals& t, std::uint64_t bytes,
+                 std::uint64_t batches) {
+  out.append("{\"type\":\"rows\",\"seq\":", t.next_seq(), ",\"bytes\":", bytes,
+             ",\"batches\":", batches, ",\"delivered_total\":", t.delivered(),
+             ",\"filtered_total\":", t.filtered(), "}\n");
+}
+
 RouteOrigin route_origin(const std::string& json_id, std::optional<std::uint64_t> request) {
-  return {"{\"type\":\"route\",\"req_id\":" + json_id + ",\"token_idx\":",
+  return {request, "{\"type\":\"route\",\"req_id\":" + json_id + ",\"token_idx\":",
           "],\"request\":" + (request ? std::to_string(*request) : "null") + ",\"step\":"};
 }
 

@@ -13,6 +13,7 @@
 #include "daemon/collector/running_totals.hpp"
 #include "shm/abi.h"
 #include "shm/cost.hpp"
+#include "shm/layer_table.hpp"
 
 namespace moetrace {
 
@@ -23,6 +24,8 @@ class LineBuffer {
   bool empty() const { return size_ == 0; }
   std::string_view view() const { return {text_.data(), size_}; }
   void clear() { size_ = 0; }
+  // Keeps the first `size` bytes.
+  void cut_to(std::size_t size) { size_ = size; }
 
   // Room for `bytes` more. Call set_end() with the end of what you wrote there.
   char* room(std::size_t bytes) {
@@ -72,7 +75,9 @@ inline constexpr std::string_view kBadSegmentEnd = "bad segment";
 // A JSON string with its quotes; bytes that are not UTF-8 are replaced.
 std::string json_string(std::string_view text);
 
-std::string meta_line(const moetrace_ring_header& header, const std::string& trace_id);
+// `layers`: of the segment with this header.
+std::string meta_line(const moetrace_ring_header& header, const LayerTable& layers,
+                      const std::string& trace_id);
 // Where a file starts that does not begin with its trace: the totals there, the first event that is
 // not written yet, and the step under way. `part` 1: a `base` line, for a collector that came late
 // and found no file; above: a `part` line.
@@ -95,8 +100,16 @@ void append_torn(LineBuffer& out, std::optional<std::uint64_t> first_seq, std::u
 void append_end(LineBuffer& out, const RunningTotals& totals, std::string_view status,
                 const std::optional<Cost>& cost, std::uint64_t open = 0);
 
+// States in the last line, of a part with Arrow rows, its place among the rows: those below
+// `at_seq` come before it.
+void add_at_seq(LineBuffer& out, std::uint64_t at_seq);
+// Every row below `totals.next_seq()` is in the rows file, which has `bytes` and `batches`.
+void append_rows(LineBuffer& out, const RunningTotals& totals, std::uint64_t bytes,
+                 std::uint64_t batches);
+
 // The text that the route lines of a span share.
 struct RouteOrigin {
+  std::optional<std::uint64_t> request;
   std::string prefix;  // {"type":"route","req_id":"r0","token_idx":
   std::string suffix;  // ],"request":0,"step":
 };

@@ -1,21 +1,35 @@
-// The settings of moetraced. The command line goes before the configuration file, that before the
-// defaults.
+// What moetraced is told to do. settings.hpp says from where.
 #pragma once
 
-#include <optional>
+#include <array>
 #include <string>
 #include <vector>
 
+#include "daemon/collector/rows_form.hpp"
 #include "shm/abi.h"
-#include "shm/errors.hpp"
 
 namespace moetrace {
+
+// Where rows go: to lines, or to a rows file beside them.
+enum class RowsPlace { kLines, kArrow };
+
+// Their names in settings.
+constexpr std::array<const char*, 2> word_list(RowsPlace) {
+  return {"json", "arrow"};
+}
+constexpr std::array<const char*, 3> word_list(RowWeights) {
+  return {"float32", "float16", "none"};
+}
+constexpr std::array<const char*, 4> word_list(RowCompression) {
+  return {"fast", "small", "lz4", "none"};
+}
 
 struct CollectorOptions {
   std::string session = "default";
   // The ring directory.
   std::string directory;
-  // One file for each trace goes here, unless `output` is set.
+  // One file for each trace goes here, unless `output` is set. Both are templates
+  // (output_template.hpp).
   std::string output_dir = ".";
   std::string output;
   // Endpoints. Empty: the default one; {"none"}: publish nothing.
@@ -24,18 +38,18 @@ struct CollectorOptions {
   std::string plot_dir;
   // Only these layers are written.
   moetrace_layer_mask layers{{~0ull, ~0ull, ~0ull, ~0ull}};
+  RowsPlace rows = RowsPlace::kLines;
+  // The form of a rows file.
+  RowWeights weights = RowWeights::kFloat32;
+  RowCompression compression = RowCompression::kFast;
   bool once = false;
   // Print only errors and warnings.
   bool quiet = false;
+  // Not a setting, but a descriptor of the program that started this one. -1: none.
   int ready_fd = -1;
-};
 
-// Parses the command line. kBadArgument for a usage error. `help`: print this text and end (--help,
-// --version).
-struct ParsedOptions {
-  CollectorOptions options;
-  std::optional<std::string> help;
+  // Whoever reads the descriptor learns there when a trace begins.
+  bool prints_only_faults() const { return quiet || ready_fd >= 0; }
 };
-Result<ParsedOptions> parse_collector_options(int argc, const char* const* argv);
 
 }  // namespace moetrace

@@ -25,18 +25,25 @@ std::optional<std::uint64_t> number_in(std::string_view text) {
 
 }  // namespace
 
-OutputNames::OutputNames(const CollectorOptions& options, const std::string& trace_id,
-                         std::uint32_t rank) {
-  const fs::path wanted = options.output.empty()
-                              ? fs::path(options.output_dir) / (trace_id + ".jsonl")
-                              : fs::path(options.output);
-  chosen_ = !options.output.empty() && rank == 0;
-  folder_ = wanted.has_parent_path() ? wanted.parent_path().string() : ".";
+OutputNames::OutputNames(const CollectorOptions& options, const TraceLabels& labels) {
+  // Dots of a placeholder's value begin no extension.
+  const fs::path wanted = options.output.empty() ? fs::path(options.output_dir) / "{trace}.jsonl"
+                                                 : fs::path(options.output);
+  const std::string folder = wanted.parent_path().string();
   stem_ = wanted.stem().string();
-  if (!options.output.empty() && rank != 0) stem_ += ".rank" + std::to_string(rank);
   extension_ = wanted.extension().string();
-  fs::path plain = wanted;
-  plain_ = plain.replace_filename(stem_ + extension_).string();
+  if (extension_.find('}') != std::string::npos) {
+    stem_ += extension_;
+    extension_.clear();
+  }
+  chosen_ = labels.rank == 0 && !has_placeholders(wanted.string());
+  folder_ = folder.empty() ? "." : fill_template(folder, labels);
+  stem_ = fill_template(stem_, labels);
+  extension_ = fill_template(extension_, labels);
+  if (labels.rank != 0 && !tells_ranks_apart(wanted.string()))
+    stem_ += ".rank" + std::to_string(labels.rank);
+  // As the user wrote it: without "./".
+  plain_ = (folder.empty() ? fs::path() : fs::path(folder_)) / (stem_ + extension_);
 }
 
 std::string OutputNames::name(std::uint64_t number) const {
@@ -75,9 +82,9 @@ Result<std::vector<std::uint64_t>> OutputNames::taken() const {
 }
 
 std::optional<Error> prepare_output(const CollectorOptions& options) {
-  fs::path folder = options.output_dir;
-  if (!options.output.empty()) folder = fs::path(options.output).parent_path();
-  if (folder.empty()) folder = ".";
+  const std::string& wanted = options.output;
+  const fs::path folder =
+      fixed_folder(wanted.empty() ? options.output_dir + "/{trace}.jsonl" : wanted);
   std::error_code why;
   fs::create_directories(folder, why);
   if (!why && ::access(folder.c_str(), W_OK | X_OK) != 0) why = {errno, std::system_category()};
@@ -86,12 +93,13 @@ std::optional<Error> prepare_output(const CollectorOptions& options) {
                                              ": can't write traces there: " + why.message() +
                                              "; give an output that can be written"};
   }
+  if (wanted.empty() || has_placeholders(wanted)) return std::nullopt;
+  const std::string file = fill_template(wanted, {});
   struct stat status {};
-  if (!options.output.empty() && ::stat(options.output.c_str(), &status) == 0 &&
-      !S_ISREG(status.st_mode)) {
-    return Error{ErrorCode::kBadArgument,
-                 options.output +
-                     ": is a folder, a device or a pipe; give --output the name of a regular file"};
+  if (::stat(file.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
+    return Error{
+        ErrorCode::kBadArgument,
+        file + ": is a folder, a device or a pipe; give --output the name of a regular file"};
   }
   return std::nullopt;
 }

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "daemon/collector/options.hpp"
+#include "daemon/collector/output_template.hpp"
+#include "shm/errors.hpp"
 
 namespace moetrace {
 
@@ -15,7 +17,10 @@ namespace moetrace {
 // trace.
 class OutputNames {
  public:
-  OutputNames(const CollectorOptions& options, const std::string& trace_id, std::uint32_t rank);
+  // For a trace whose other labels no template uses.
+  OutputNames(const CollectorOptions& options, const std::string& trace_id, std::uint32_t rank)
+      : OutputNames(options, TraceLabels{trace_id, rank}) {}
+  OutputNames(const CollectorOptions& options, const TraceLabels& labels);
 
   std::string name(std::uint64_t number) const;
   // The numbers of the existing files, ascending. Empty if the folder does not exist; kPermission
@@ -34,8 +39,8 @@ class OutputNames {
   bool chosen_ = false;
 };
 
-// Makes the folder of the traces. An error if no file can be made there, or if the output is a
-// device, a pipe or a folder.
+// Makes the folder of the traces, as far as it has no placeholders. An error if no file can be made
+// there, or if the output is a device, a pipe or a folder.
 std::optional<Error> prepare_output(const CollectorOptions& options);
 
 }  // namespace moetrace

@@ -19,7 +19,7 @@ class PartsTest : public testing::Test {
   TraceFile next() {
     CollectorOptions options;
     options.output = path;
-    auto file = next_file(OutputNames(options, name.trace_id, 0), meta);
+    auto file = next_file(OutputNames(options, name.trace_id, 0), next_start);
     EXPECT_TRUE(file) << file.error().message;
     return std::move(*file);
   }
@@ -65,7 +65,7 @@ class PartsTest : public testing::Test {
   std::string path = directory.file("trace.jsonl");
   std::unique_ptr<RingProducer> producer;
   SegmentName name;
-  std::string meta = meta_line(producer->map().header(), name.trace_id);
+  PartStart next_start = part_start(producer->map(), name.trace_id);
 };
 
 // A part may end after any step, with dropped and torn rows in between.

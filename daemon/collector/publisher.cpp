@@ -63,6 +63,10 @@ void Publisher::begin(Channel& channel, const std::string& meta, const RunningTo
   hand_over(channel, std::move(message));
 }
 
+bool Publisher::wants_routes() const {
+  return broadcaster_ && broadcaster_->wants_routes();
+}
+
 // One message for each topic, however many steps the batch has: otherwise a slow moment would cost
 // a subscriber one message for each step.
 void Publisher::publish(Channel& channel, const LineBatch& batch) {
@@ -73,7 +77,8 @@ void Publisher::publish(Channel& channel, const LineBatch& batch) {
     Run& whole = merged[run.route].run;
     if (!whole.first_seq) whole.first_seq = run.first_seq;
     whole.count += run.count;
-    merged[run.route].text += batch.text.substr(run.begin, run.end - run.begin);
+    merged[run.route].text +=
+        (run.route ? batch.route_text : batch.text).substr(run.begin, run.end - run.begin);
   }
   merged[1].run.totals = merged[0].run.totals = batch.runs.back().totals;
   // The `meta` message precedes the rows.

@@ -45,6 +45,8 @@ class Publisher {
 
   // From now on new subscribers get `meta`, the trace's first line.
   void begin(Channel& channel, const std::string& meta, const RunningTotals& totals);
+  // Whether anyone subscribes to `route`.
+  bool wants_routes() const;
   void publish(Channel& channel, const LineBatch& batch);
   void publish_stats(Channel& channel, const std::string& line, const RunningTotals& totals);
 

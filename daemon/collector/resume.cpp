@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 namespace moetrace {
 namespace {
@@ -69,6 +70,9 @@ Result<std::optional<std::uint64_t>> find_last(int fd, const std::string& path, 
 // collector writes.
 class Follower {
  public:
+  // `rows_apart`: the rows are in a file of their own.
+  explicit Follower(bool rows_apart) : rows_apart_(rows_apart) {}
+
   TracePosition position;
 
   bool follow(std::string_view line) {
@@ -119,6 +123,7 @@ class Follower {
       return follow_totals(json);
     }
     if (starts) return follow_start(json, type == "part");
+    if (type == "rows") return follow_rows(json);
     if (type == "loss") return follow_loss(json);
     if (type == "torn") return follow_torn(json);
     if (type == "end") {
@@ -146,7 +151,13 @@ class Follower {
                                                   .torn = number(json, "torn_total"),
                                                   .event_lost = number(json, "event_lost_total")});
     if (totals) position.totals = *totals;
+    holes_ = 0;
     return totals.has_value();
+  }
+
+  bool follow_rows(const Json& json) {
+    return position.totals.deliver_up_to(number(json, "seq"), number(json, "delivered_total"),
+                                         number(json, "filtered_total"), std::exchange(holes_, 0));
   }
 
   bool follow_loss(const Json& json) {
@@ -158,13 +169,88 @@ class Follower {
 
   bool follow_torn(const Json& json) {
     const std::uint64_t count = number(json, "count");
-    if (!json.at("first_seq").is_null())
-      return position.totals.tear_slots(number(json, "first_seq"), count);
+    if (!json.at("first_seq").is_null()) {
+      if (!rows_apart_) return position.totals.tear_slots(number(json, "first_seq"), count);
+      // How many of the slots before it were filtered is in the next `rows` line.
+      if (count > kMostRecords) return false;
+      holes_ += count;
+      return true;
+    }
     if (count > position.totals.open()) return false;
     position.totals.tear_unclaimed(count);
     return true;
   }
+
+  bool rows_apart_;
+  // Torn slots that position.totals does not count yet.
+  std::uint64_t holes_ = 0;
 };
+
+// Calls `take` with each whole line in [begin, end) and the offset of its first byte, until it
+// returns false. The text before `end` ends with a newline.
+template <class Take>
+std::optional<Error> each_line(int fd, const std::string& path, std::uint64_t begin,
+                               std::uint64_t end, const Take& take) {
+  std::string carry;
+  std::uint64_t line = begin;
+  for (std::uint64_t offset = begin; offset < end;) {
+    const auto block = read_at(
+        fd, path, offset, static_cast<std::size_t>(std::min<std::uint64_t>(kBlock, end - offset)));
+    if (!block) return block.error();
+    offset += block->size();
+    std::size_t start = 0;
+    for (std::size_t stop; (stop = block->find('\n', start)) != std::string::npos;
+         start = stop + 1) {
+      carry.append(*block, start, stop - start);
+      if (!take(std::string_view(carry), line)) return std::nullopt;
+      line += carry.size() + 1;
+      carry.clear();
+    }
+    carry.append(*block, start, std::string::npos);
+  }
+  return std::nullopt;
+}
+
+// The value of an integer key of a line that this collector wrote; nothing if it has none.
+std::optional<std::uint64_t> integer_in(std::string_view line, std::string_view key) {
+  const std::size_t at = line.rfind(key);
+  if (at == std::string_view::npos) return std::nullopt;
+  std::uint64_t value = 0;
+  const char* first = line.data() + at + key.size();
+  const auto [end, failed] = std::from_chars(first, line.data() + line.size(), value);
+  if (failed != std::errc{}) return std::nullopt;
+  return value;
+}
+
+constexpr std::string_view kRowsLine = "{\"type\":\"rows\"";
+
+struct WrittenEnd {
+  std::uint64_t end = 0;
+  RowsWritten rows;
+};
+// Where the lines end whose rows are all in the rows file: before the first one, after the last
+// `rows` line, that says it comes after a later row.
+Result<WrittenEnd> find_written_end(int fd, const std::string& path, std::uint64_t end,
+                                    const Opening& opening) {
+  const auto rows = find_last(fd, path, end, "\n" + std::string(kRowsLine));
+  if (!rows) return rows.error();
+  WrittenEnd written{end, {}};
+  std::uint64_t seq = 0;
+  if (opening.start_line) seq = integer_in(*opening.start_line, ",\"seq\":").value_or(0);
+  const auto take = [&](std::string_view line, std::uint64_t offset) {
+    if (line.starts_with(kRowsLine)) {
+      seq = integer_in(line, ",\"seq\":").value_or(0);
+      written.rows = {integer_in(line, ",\"bytes\":").value_or(0),
+                      integer_in(line, ",\"batches\":").value_or(0)};
+      return true;
+    }
+    if (integer_in(line, ",\"at_seq\":").value_or(0) <= seq) return true;
+    written.end = offset;
+    return false;
+  };
+  if (auto failed = each_line(fd, path, *rows ? **rows + 1 : 0, end, take)) return *failed;
+  return written;
+}
 
 }  // namespace
 
@@ -183,7 +269,9 @@ Result<std::optional<Opening>> read_opening(int fd, const std::string& path) {
   if (!meta.is_object() || !is_text("type") || meta.at("type") != "meta" || !is_text("trace_id"))
     return std::optional<Opening>();
   Opening opening;
+  opening.meta = text->substr(0, end + 1);
   opening.trace_id = meta.at("trace_id");
+  opening.rows = rows_key(opening.meta);
   const std::size_t stop = text->find('\n', end + 1);
   if (stop == std::string::npos && *size == text->size()) return std::optional<Opening>();
   if (stop == std::string::npos) return std::optional(opening);
@@ -209,44 +297,59 @@ Result<bool> is_unbegun(int fd, const std::string& path, std::string_view meta) 
   return have->starts_with(meta) && have->find('\n', meta.size()) == std::string::npos;
 }
 
+Result<bool> begins_with(int fd, const std::string& path, std::string_view text) {
+  const auto size = size_of(fd, path);
+  if (!size) return size.error();
+  if (*size < text.size()) return false;
+  const auto have = read_at(fd, path, 0, text.size());
+  if (!have) return have.error();
+  return *have == text;
+}
+
+Result<bool> is_begin_of(int fd, const std::string& path, std::string_view text) {
+  const auto size = size_of(fd, path);
+  if (!size) return size.error();
+  if (*size > text.size()) return false;
+  return begins_with(fd, path, text.substr(0, *size));
+}
+
 Result<ResumePoint> find_resume_point(int fd, const std::string& path, const Opening& opening) {
   const auto size = size_of(fd, path);
   if (!size) return size.error();
   const auto last_newline = find_last(fd, path, *size, "\n");
   if (!last_newline) return last_newline.error();
   // At least the end of `meta`: read_opening() has found that line.
-  const std::uint64_t end = last_newline->value_or(0) + 1;
-  constexpr std::string_view kStep = "\n{\"type\":\"step\"";
-  const auto step = find_last(fd, path, end, kStep);
+  WrittenEnd written{last_newline->value_or(0) + 1, {}};
+  if (opening.rows) {
+    auto found = find_written_end(fd, path, written.end, opening);
+    if (!found) return found.error();
+    written = *found;
+  }
+  const std::uint64_t end = written.end;
+  const auto step = find_last(fd, path, end, "\n{\"type\":\"step\"");
   if (!step) return step.error();
 
   const auto bad = [&](std::uint64_t near) {
     return Error{ErrorCode::kBadFile,
                  path + ": has a line that no collector wrote, near byte " + std::to_string(near)};
   };
-  Follower follower;
+  Follower follower(opening.rows.has_value());
   // The last lines do not say where this file starts.
   if (*step && opening.start_line && !follower.follow(*opening.start_line)) return bad(0);
-  std::uint64_t offset = *step ? **step + 1 : 0;
-  std::string carry;
-  while (offset < end) {
-    const auto block = read_at(
-        fd, path, offset, static_cast<std::size_t>(std::min<std::uint64_t>(kBlock, end - offset)));
-    if (!block) return block.error();
-    offset += block->size();
-    std::size_t start = 0;
-    for (std::size_t stop; (stop = block->find('\n', start)) != std::string::npos;
-         start = stop + 1) {
-      carry.append(*block, start, stop - start);
-      if (!follower.follow(carry)) return bad(offset - block->size() + start);
-      carry.clear();
-    }
-    carry.append(*block, start, std::string::npos);
-  }
+  std::optional<std::uint64_t> wrong;
+  auto failed = each_line(fd, path, *step ? **step + 1 : 0, end,
+                          [&](std::string_view line, std::uint64_t offset) {
+                            if (follower.follow(line)) return true;
+                            wrong = offset;
+                            return false;
+                          });
+  if (failed) return *failed;
+  if (wrong) return bad(*wrong);
   const TracePosition& position = follower.position;
   if (!position.base.possible() || !position.totals.possible() ||
       !position.totals.follow(position.base))
     return bad(end);
+  follower.position.rows = written.rows;
   return ResumePoint{std::move(follower.position), end};
 }
 

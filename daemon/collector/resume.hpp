@@ -7,9 +7,17 @@
 #include <string>
 
 #include "daemon/collector/lines.hpp"
+#include "daemon/collector/rows_form.hpp"
 #include "shm/errors.hpp"
 
 namespace moetrace {
+
+// What a rows file holds.
+struct RowsWritten {
+  // Its length, the schema included.
+  std::uint64_t bytes = 0;
+  std::uint64_t batches = 0;
+};
 
 // Where a file ends, by its own last lines.
 struct TracePosition {
@@ -29,6 +37,8 @@ struct TracePosition {
   // The live requests that the head names, if the file has only its head. Its writer may have died
   // between two of them.
   std::optional<std::set<std::uint64_t>> head;
+  // What the last `rows` line says. Zeros without one.
+  RowsWritten rows;
 
   // The trace continues in another part.
   bool continued() const { return ended && end_status == kContinued; }
@@ -36,15 +46,19 @@ struct TracePosition {
 
 // The first lines of a file.
 struct Opening {
+  // The first line.
+  std::string meta;
   std::string trace_id;
   std::uint64_t part = 1;
+  // Nothing: the rows are lines.
+  std::optional<RowsKey> rows;
   // `base` or `part`: where the file starts.
   std::optional<std::string> start_line;
 };
 
 struct ResumePoint {
   TracePosition position;
-  // Up to the end of the last whole line.
+  // Up to the end of the last whole line whose rows are written.
   std::uint64_t whole_bytes = 0;
 };
 
@@ -57,6 +71,10 @@ Result<std::optional<Opening>> read_opening(int fd, const std::string& path);
 // Whether the file is empty or holds only `meta`, whole or cut, as a collector leaves it that dies
 // in its first write.
 Result<bool> is_unbegun(int fd, const std::string& path, std::string_view meta);
+
+// Whether the file begins with `text`; whether `text` begins with all of the file.
+Result<bool> begins_with(int fd, const std::string& path, std::string_view text);
+Result<bool> is_begin_of(int fd, const std::string& path, std::string_view text);
 
 // kBadFile if the file has a line that no collector writes.
 Result<ResumePoint> find_resume_point(int fd, const std::string& path, const Opening& opening);

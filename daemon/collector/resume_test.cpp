@@ -103,7 +103,7 @@ TEST_F(ResumeTest, PartCutAtEveryByteComesOutTheSame) {
     CollectorOptions options;
     options.output = path;
     const OutputNames names(options, name.trace_id, 0);
-    (*collector)->go_on_in(*next_file(names, meta_line(producer->map().header(), name.trace_id)));
+    (*collector)->go_on_in(*next_file(names, part_start(producer->map(), name.trace_id)));
     ASSERT_TRUE(drain(**collector));
   }
   const std::string first = read_text(path);

@@ -28,18 +28,18 @@ char* RouteText::Snippet<N>::put(char* at) const {
   return at + length;
 }
 
-RouteText::RouteText(std::uint32_t num_layers, std::uint32_t num_experts, std::uint32_t top_k)
-    : top_k_(top_k), layers_(num_layers), experts_(num_experts) {
-  for (std::uint32_t layer = 0; layer < num_layers; ++layer) {
-    const std::string text = ",\"layer\":" + std::to_string(layer) + ",\"topk_ids\":[";
-    layers_[layer].length =
-        static_cast<std::uint8_t>(text.copy(layers_[layer].text, sizeof layers_[layer].text));
+RouteText::RouteText(const LayerTable& layers)
+    : layers_(layers.num_layers()), experts_(layers.num_experts()) {
+  const auto fill = [](auto& snippet, const std::string& text) {
+    snippet.length = static_cast<std::uint8_t>(text.copy(snippet.text, sizeof snippet.text));
+  };
+  for (std::uint32_t layer = 0; layer < layers_.size(); ++layer) {
+    fill(layers_[layer].begin, ",\"layer\":" + std::to_string(layer) + ",\"topk_ids\":[");
+    layers_[layer].top_k = layers.top_k_of(layer);
+    layers_[layer].ids = layers.ids_of(layer);
   }
-  for (std::uint32_t expert = 0; expert < num_experts; ++expert) {
-    const std::string text = std::to_string(expert) + ",";
-    experts_[expert].length =
-        static_cast<std::uint8_t>(text.copy(experts_[expert].text, sizeof experts_[expert].text));
-  }
+  for (std::uint32_t expert = 0; expert < experts_.size(); ++expert)
+    fill(experts_[expert], std::to_string(expert) + ",");
   enter(0);
 }
 
@@ -52,18 +52,19 @@ void RouteText::append(LineBuffer& out, const RouteOrigin& origin,
                        const std::uint16_t* ids, const float* weights, std::uint64_t seq) const {
   // A snippet is written as a whole block and may reach 31 bytes beyond the end.
   constexpr std::size_t kFixedText = 128;
+  const Layer& of = layers_[layer];
   char* at =
       out.room(origin.prefix.size() + origin.suffix.size() + step_.size() + 2 * kIntegerRoom +
-               kFixedText + top_k_ * (sizeof(Snippet<8>) + kFloatRoom + 1));
+               kFixedText + of.top_k * (sizeof(Snippet<8>) + kFloatRoom + 1));
   at = put(at, origin.prefix);
   at = token_idx ? put_number(at, *token_idx) : put(at, "null");
-  at = layers_[layer].put(at);
-  for (std::uint32_t j = 0; j < top_k_; ++j) {
-    at = ids[j] < experts_.size() ? experts_[ids[j]].put(at) : put(at, "null,");
+  at = of.begin.put(at);
+  for (std::uint32_t j = 0; j < of.top_k; ++j) {
+    at = ids[j] < of.ids ? experts_[ids[j]].put(at) : put(at, "null,");
   }
   // Over the last comma.
   at = put(at - 1, "],\"topk_weights\":[");
-  for (std::uint32_t j = 0; j < top_k_; ++j) {
+  for (std::uint32_t j = 0; j < of.top_k; ++j) {
     // The shortest text that reads back as the same float32. JSON knows neither NaN nor infinity.
     at = std::isfinite(weights[j]) ? put_float(at, weights[j]) : put(at, "null");
     *at++ = ',';

@@ -12,13 +12,14 @@ namespace moetrace {
 
 class RouteText {
  public:
-  RouteText(std::uint32_t num_layers, std::uint32_t num_experts, std::uint32_t top_k);
+  explicit RouteText(const LayerTable& layers);
 
   // The step of the lines that follow.
   void enter(std::uint64_t step);
 
-  // Appends one line. `ids` and `weights`: top_k of each, from the record. `layer`: below
-  // num_layers. `token_idx`: nothing if unknown.
+  // Appends one line. `ids` and `weights`: as many as the layer's top_k, from the record; an id
+  // outside the layer's range becomes null. `layer`: below num_layers. `token_idx`: nothing if
+  // unknown.
   void append(LineBuffer& out, const RouteOrigin& origin, std::optional<std::uint64_t> token_idx,
               std::uint32_t layer, const std::uint16_t* ids, const float* weights,
               std::uint64_t seq) const;
@@ -32,9 +33,14 @@ class RouteText {
     char* put(char* at) const;
   };
 
-  std::uint32_t top_k_;
-  // ,"layer":5,"topk_ids":[
-  std::vector<Snippet<32>> layers_;
+  struct Layer {
+    // ,"layer":5,"topk_ids":[
+    Snippet<32> begin;
+    std::uint32_t top_k;
+    std::uint32_t ids;
+  };
+
+  std::vector<Layer> layers_;
   // 43,
   std::vector<Snippet<8>> experts_;
   // 17,"seq":

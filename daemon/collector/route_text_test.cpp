@@ -33,7 +33,7 @@ TEST(FloatText, IsWhatToCharsWrites) {
 }
 
 TEST(RouteText, WritesTheLongestLine) {
-  RouteText text(256, 65535, 32);
+  RouteText text(LayerTable(256, 65535, 32));
   text.enter(UINT64_MAX);
   std::vector<std::uint16_t> ids(32, 65534);
   std::vector<float> weights(32, -1.17549435e-38f);

@@ -36,9 +36,25 @@ std::optional<RunningTotals> RunningTotals::from_ledger(const LedgerTotals& ledg
 }
 
 bool RunningTotals::deliver(std::uint64_t seq) {
-  if (seq >= kMostRecords || !filter_up_to(seq)) return false;
-  ++delivered_;
-  assert(next_seq() == seq + 1);
+  return deliver_run(seq, 1);
+}
+
+bool RunningTotals::deliver_run(std::uint64_t first, std::uint64_t count) {
+  if (count > kMostRecords || first > kMostRecords - count || !filter_up_to(first)) return false;
+  delivered_ += count;
+  assert(next_seq() == first + count);
+  return true;
+}
+
+bool RunningTotals::deliver_up_to(std::uint64_t next, std::uint64_t delivered,
+                                  std::uint64_t filtered, std::uint64_t holes) {
+  if (next > kMostRecords || holes > kMostRecords || delivered < delivered_ ||
+      filtered < filtered_ || delivered > next || filtered > next - delivered ||
+      holes_ + holes != next - delivered - filtered)
+    return false;
+  holes_ += holes;
+  delivered_ = delivered;
+  filtered_ = filtered;
   return true;
 }
 

@@ -46,6 +46,12 @@ class RunningTotals {
   // The slot `seq` has its line; the filter left out the slots between next_seq() and it. False if
   // `seq` is below next_seq(), or more than a trace can have.
   bool deliver(std::uint64_t seq);
+  // Every slot below `next_seq` has its outcome, with these totals and `holes` more torn slots.
+  // False if that contradicts the present totals.
+  bool deliver_up_to(std::uint64_t next_seq, std::uint64_t delivered, std::uint64_t filtered,
+                     std::uint64_t holes);
+  // The same for `count` slots from `first`.
+  bool deliver_run(std::uint64_t first, std::uint64_t count);
   // The filter left out every slot from next_seq() to `seq`, without it. False as for deliver().
   bool filter_up_to(std::uint64_t seq);
   // `count` slots from `first` were claimed and never became valid. False as for deliver().

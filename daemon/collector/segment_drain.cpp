@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "shm/ledger.hpp"
 #include "shm/snapshot.hpp"
 
 namespace moetrace {
@@ -28,11 +27,10 @@ std::uint64_t shared_word(std::uint64_t* word) {
 }  // namespace
 
 Result<std::unique_ptr<SegmentDrain>> SegmentDrain::attach(CollectorSegment segment,
-                                                           TracePlace place,
-                                                           const moetrace_layer_mask& filter,
+                                                           TracePlace place, DrainSettings settings,
                                                            Publish publish) {
-  std::unique_ptr<SegmentDrain> drain(
-      new SegmentDrain(std::move(segment), std::move(place.file), filter, std::move(publish)));
+  std::unique_ptr<SegmentDrain> drain(new SegmentDrain(std::move(segment), std::move(place.file),
+                                                       std::move(settings), std::move(publish)));
   auto error = drain->start(place.part, place.position);
   if (!drain->segment_.intact()) error = drain->cut();
   if (!error) return drain;
@@ -42,13 +40,13 @@ Result<std::unique_ptr<SegmentDrain>> SegmentDrain::attach(CollectorSegment segm
   return drain;
 }
 
-SegmentDrain::SegmentDrain(CollectorSegment segment, TraceFile file,
-                           const moetrace_layer_mask& filter, Publish publish)
+SegmentDrain::SegmentDrain(CollectorSegment segment, TraceFile file, DrainSettings settings,
+                           Publish publish)
     : segment_(std::move(segment)),
       file_(std::move(file)),
-      filter_(filter),
+      settings_(std::move(settings)),
       publish_(std::move(publish)),
-      meta_(meta_line(segment_.map().header(), segment_.name().trace_id)),
+      meta_(file_.meta()),
       routes_(segment_.map().route_ring(), segment_.map().header().route_slots,
               shared_word(&segment_.map().ctl()->route_consumed)),
       route_(routes_.published()),
@@ -56,9 +54,9 @@ SegmentDrain::SegmentDrain(CollectorSegment segment, TraceFile file,
       order_(segment_.map().header()),
       allowed_layers_(segment_.map().header().layers_logged),
       join_(std::max(segment_.map().header().ring_bytes, kLeastRequestBytes)),
-      text_(segment_.map().header().num_layers, segment_.map().header().num_experts,
-            segment_.map().header().top_k),
-      last_new_(Clock::now()) {}
+      text_(segment_.map().layers()),
+      last_new_(Clock::now()),
+      encoder_(settings_.compression) {}
 
 Error SegmentDrain::bad(const std::string& why) const {
   return {ErrorCode::kBadSegment,
@@ -72,7 +70,7 @@ Error SegmentDrain::cut() const {
 
 Result<SegmentDrain::State> SegmentDrain::pass() {
   if (file_lost_) return State::kFileLost;
-  if (!head_.empty() || !out_.empty()) {
+  if (writing_) {
     if (const State state = flush(); state != State::kBusy) return state;
   }
   if (next_file_) {
@@ -100,13 +98,19 @@ Result<SegmentDrain::State> SegmentDrain::pass() {
     begin_bad_end(state.error());
     return flush();
   }
+  remember_checked();
+  if (*state == State::kBusy || has_waiting()) {
+    if (write_is_due()) return flush();
+  } else if (outgrown_) {
+    return State::kOutgrown;
+  }
   if (*state == State::kIdle) {
     const auto now = Clock::now();
     if (now - last_look_ < kLookEvery) return state;
     last_look_ = now;
     return file_.state() == TraceFile::State::kWhole ? state : lose_file();
   }
-  return flush();
+  return state;
 }
 
 Result<SegmentDrain::State> SegmentDrain::read() {
@@ -129,12 +133,13 @@ Result<SegmentDrain::State> SegmentDrain::read() {
 
   const std::uint64_t route_before = route_;
   const std::uint64_t events_before = events_entered_;
+  const std::size_t lines_before = out_.size();
   if (auto error = write_routes(end)) return *error;
   if (snapshot && route_ >= snapshot->claimed && !more_events_) {
     if (auto error = settle(*snapshot)) return *error;
   }
-  const bool moved =
-      route_ != route_before || events_entered_ != events_before || more_events_ || !out_.empty();
+  const bool moved = route_ != route_before || events_entered_ != events_before || more_events_ ||
+                     out_.size() != lines_before;
   if (moved) {
     last_new_ = Clock::now();
     scanned_.reset();
@@ -155,7 +160,9 @@ Result<SegmentDrain::State> SegmentDrain::read() {
   // Release slots that made no line, too (filtered rows, the end of a step): otherwise the ring
   // would stay full.
   const bool release = route_ != routes_.published() || releasable_events() != events_.published();
-  return out_.empty() && !release && !final_end_ && !more_events_ ? State::kIdle : State::kBusy;
+  const bool busy =
+      moved || final_end_ || more_events_ || (release && !(rows_ && has_waiting())) || hurry_;
+  return busy ? State::kBusy : State::kIdle;
 }
 
 bool SegmentDrain::beyond_ring(std::uint64_t route) const {
@@ -170,52 +177,6 @@ std::string SegmentDrain::take_warning() {
   return segment_.name().ring_file() +
          ": too many requests never end; their oldest ones are forgotten, and rows of those have "
          "no req_id; let the engine end its requests";
-}
-
-void SegmentDrain::mark(bool route, std::size_t begin, std::optional<std::uint64_t> seq) {
-  auto& runs = batch_.runs;
-  if (runs.empty() || runs.back().route != route) runs.push_back({route, begin, begin, seq, 0, {}});
-  runs.back().end = out_.size();
-  runs.back().totals = totals_;
-  ++runs.back().count;
-}
-
-// Keep this order: the file, the subscribers, the ledger, the positions. A collector that dies in
-// between loses nothing and repeats nothing, because a restart counts the file's own lines.
-SegmentDrain::State SegmentDrain::flush() {
-  // Lines written to a file that another program has removed or cut are not delivered: they stay in
-  // out_. Check before the write, because an emptied file can still be continued, and after it,
-  // because only that check counts.
-  if (file_.state() != TraceFile::State::kWhole) return lose_file();
-  const bool written = write_head() && file_.append(out_.view());
-  const auto file = file_.state();
-  if (file == TraceFile::State::kRemoved || (written && file != TraceFile::State::kWhole))
-    return lose_file();
-  if (!written) {
-    why_blocked_ = file_.error();
-    return State::kBlocked;
-  }
-  if (!out_.empty()) {
-    batch_.text = out_.view();
-    publish_(batch_);
-    out_.clear();
-    batch_.runs.clear();
-  }
-  // Leave a bad segment as it is.
-  if (!bad_) {
-    write_ledger(segment_.map(), {.number = ++ledger_number_,
-                                  .route = route_,
-                                  .event = events_entered_,
-                                  .attempted = totals_.attempted(),
-                                  .filtered = totals_.filtered(),
-                                  .dropped = totals_.hook_dropped(),
-                                  .event_lost = totals_.event_lost(),
-                                  .unclaimed = totals_.unclaimed()});
-    routes_.publish(route_);
-    events_.publish(releasable_events());
-  }
-  commit();
-  return State::kBusy;
 }
 
 }  // namespace moetrace

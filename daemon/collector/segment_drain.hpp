@@ -5,6 +5,7 @@
 // segment_drain_start.cpp   where the drain starts
 // segment_drain_events.cpp  events, and what a finished step leaves
 // segment_drain_routes.cpp  routes and holes
+// segment_drain_write.cpp   one write: the rows file, the lines, the ledger
 // segment_drain_end.cpp     how it ends
 // segment_drain_files.cpp   parts, lost files, syncing
 #pragma once
@@ -17,11 +18,13 @@
 #include <memory>
 #include <optional>
 
+#include "daemon/collector/arrow_message.hpp"
 #include "daemon/collector/background_sync.hpp"
 #include "daemon/collector/event_order.hpp"
 #include "daemon/collector/event_reader.hpp"
 #include "daemon/collector/line_batch.hpp"
 #include "daemon/collector/route_text.hpp"
+#include "daemon/collector/row_batch.hpp"
 #include "daemon/collector/running_totals.hpp"
 #include "daemon/collector/span_join.hpp"
 #include "daemon/collector/trace_place.hpp"
@@ -34,6 +37,14 @@ struct TraceEnd {
   // Of the trace, from the first of its files that was found.
   RunningTotals totals;
   std::string_view status;
+};
+
+struct DrainSettings {
+  // Only these layers are written.
+  moetrace_layer_mask layers{{~0ull, ~0ull, ~0ull, ~0ull}};
+  RowCompression compression = RowCompression::kFast;
+  // Whether subscribers want `route` lines that no file needs. Empty: never.
+  std::function<bool()> route_lines_wanted;
 };
 
 class SegmentDrain {
@@ -49,16 +60,16 @@ class SegmentDrain {
     kFileLost,
     // Everything is in the file, and a thread syncs it; call again.
     kSyncing,
+    // A number outgrows its column; give the next part, with wide columns (go_on_in).
+    kOutgrown,
     // The producer has ended, and everything is in the file and on the disk.
     kEnded,
   };
   using Publish = std::function<void(const LineBatch&)>;
 
-  // Continues in `place`. Writes only the layers of `filter`. kBadSegment if the segment
-  // contradicts itself or its trace file.
+  // Continues in `place`. kBadSegment if the segment contradicts itself or its trace file.
   static Result<std::unique_ptr<SegmentDrain>> attach(CollectorSegment segment, TracePlace place,
-                                                      const moetrace_layer_mask& filter,
-                                                      Publish publish);
+                                                      DrainSettings settings, Publish publish);
 
   // One bounded piece of work. kBadSegment ends all work on this segment: by then the file has its
   // `end` line, and the segment stays as it is.
@@ -69,12 +80,18 @@ class SegmentDrain {
   void go_on_in(TraceFile next);
   // Everything read so far is written, and the trace has not ended.
   bool can_change_file() const;
-  // Whether the file has lines after its head.
-  bool has_lines() const { return file_.size() > head_bytes_; }
+  // After kOutgrown, and from then on.
+  bool needs_wide_rows() const { return outgrown_ || (file_.rows() && file_.rows()->wide); }
+  // Writes the rows that wait for a full batch with the next pass.
+  void write_waiting_rows() { hurry_ = true; }
+  // Whether the file has lines after its head, or will.
+  bool has_lines() const { return file_.size() > head_bytes_ || has_waiting(); }
   // After kFileLost: continue in the same file, which was emptied, or in `next`. The rows of the
   // lost file count as lost.
   bool go_on_in_emptied_file();
   void replace_file(TraceFile next);
+  // Rows that are read from now on: writes only these layers.
+  void set_layers(const moetrace_layer_mask& layers) { settings_.layers = layers; }
   std::uint64_t part() const { return part_; }
   // Rows in files that are lost.
   std::uint64_t lost_rows() const { return lost_rows_; }
@@ -101,8 +118,7 @@ class SegmentDrain {
   static constexpr std::uint64_t kEventsAPass = 1024;
   static constexpr std::uint64_t kEventSlotsAPass = 2 * kEventsAPass;
 
-  SegmentDrain(CollectorSegment segment, TraceFile file, const moetrace_layer_mask& filter,
-               Publish publish);
+  SegmentDrain(CollectorSegment segment, TraceFile file, DrainSettings settings, Publish publish);
   Error bad(const std::string& why) const;
   Error cut() const;
 
@@ -113,9 +129,23 @@ class SegmentDrain {
   // Appends the new lines to out_.
   Result<State> read();
   bool beyond_ring(std::uint64_t route) const;
-  void mark(bool route, std::size_t begin, std::optional<std::uint64_t> seq);
+  // Notes the line of `out_` from `begin` on, for subscribers and for the rows file.
+  void mark(std::size_t begin);
+  void mark_routes(std::size_t begin, std::uint64_t first_seq, std::uint64_t count);
+  Run& open_run(bool route, std::size_t begin, std::optional<std::uint64_t> seq);
+  // What was read waits until it is worth a write. Only with Arrow rows.
+  bool has_waiting() const { return !out_.empty() || totals_.next_seq() != written_seq_; }
+  bool write_is_due();
   // kBusy: all is written.
   State flush();
+  bool write_rows();
+  void begin_batch();
+  void forget_write();
+  void take_form();
+  void publish();
+  // What a pass has checked: a pass that finds the segment bad goes back to it.
+  void remember_checked();
+  void go_back_to_checked();
 
   // The next event, checked.
   Result<std::optional<Event>> next_event();
@@ -131,7 +161,15 @@ class SegmentDrain {
   // kLater: the drain must first read or write more events.
   enum class Entered { kYes, kLater, kUnknown };
   std::optional<Error> write_routes(std::uint64_t end);
-  std::optional<Error> write_route(std::uint64_t position);
+  // The route at `position`, and with Arrow rows those after it that belong to the same layer and
+  // span; at most up to `end`. How many; 0: the next part must be wide.
+  Result<std::uint64_t> write_routes_from(std::uint64_t position, std::uint64_t end);
+  std::uint64_t run_length(std::uint64_t position, const moetrace_route_head& head,
+                           std::uint64_t most) const;
+  bool add_rows(std::uint64_t position, std::uint64_t count, const moetrace_route_head& head,
+                const SpanJoin::Place& place);
+  void add_route_lines(std::uint64_t position, std::uint64_t count, const moetrace_route_head& head,
+                       const SpanJoin::Place& place);
   std::optional<Error> check_place(const moetrace_route_head& head);
   Entered enter_step(std::uint32_t step_low);
   // Slots that were read, hold no valid record, and have no `torn` line yet.
@@ -149,6 +187,7 @@ class SegmentDrain {
   bool write_head();
   void commit();
   void begin_part();
+  void head_request(const RequestEvent& request);
   void complete_head(const std::set<std::uint64_t>& named);
   void change_file();
   State bring_to_disk();
@@ -158,7 +197,7 @@ class SegmentDrain {
 
   CollectorSegment segment_;
   TraceFile file_;
-  moetrace_layer_mask filter_;
+  DrainSettings settings_;
   Publish publish_;
   std::string meta_;
 
@@ -246,8 +285,40 @@ class SegmentDrain {
   std::uint64_t lost_rows_ = 0;
   Clock::time_point last_look_;
 
+  // Lines to write, and `route` lines that only subscribers get.
   LineBuffer out_;
-  LineBatch batch_;
+  LineBuffer live_routes_;
+  std::vector<Run> runs_;
+
+  // ---- with Arrow rows: read, and waiting to be written ----
+  std::optional<RowBatch> rows_;
+  BatchEncoder encoder_;
+  // A write has begun: until it has ended, nothing more is read.
+  bool writing_ = false;
+  // Of rows_, during a write; and what of the write is done.
+  std::string_view message_;
+  bool message_written_ = false;
+  // The end of the lines in out_, before the `rows` line of this write.
+  std::optional<std::size_t> lines_end_;
+  // What the last `rows` line said.
+  std::uint64_t written_seq_ = 0;
+  std::uint64_t batches_ = 0;
+  // When the oldest of what waits was read.
+  std::optional<Clock::time_point> waiting_since_;
+  bool hurry_ = false;
+  bool outgrown_ = false;
+  struct Checked {
+    RunningTotals totals;
+    std::uint64_t events = 0;
+    std::size_t lines = 0;
+    std::size_t route_lines = 0;
+    std::size_t runs = 0;
+    std::uint32_t rows = 0;
+  };
+  // A subscriber gets the lines of a pass in messages of their own.
+  Checked checked_;
+  // How many runs_ the passes had, each with those before it.
+  std::vector<std::size_t> pass_ends_;
 };
 
 }  // namespace moetrace

@@ -53,7 +53,7 @@ std::optional<Error> SegmentDrain::finish(std::uint64_t hook_dropped) {
   if (auto error = settle_losses(hook_dropped)) return error;
   settle_missing();
   // Write the end line alone, so that it can be replaced if its file is lost (replace_file).
-  if (out_.empty()) write_end(closed_ ? kClosed : kProducerDied, read_cost(segment_.map()));
+  if (!has_waiting()) write_end(closed_ ? kClosed : kProducerDied, read_cost(segment_.map()));
   return std::nullopt;
 }
 
@@ -61,7 +61,7 @@ void SegmentDrain::write_end(std::string_view status, const std::optional<Cost>&
   const std::size_t begin = out_.size();
   end_ = TraceEnd{totals_.since(known_from_), status};
   append_end(out_, totals_.since(base_), status, cost);
-  mark(false, begin, std::nullopt);
+  mark(begin);
   finished_ = true;
 }
 
@@ -70,13 +70,13 @@ void SegmentDrain::write_end(std::string_view status, const std::optional<Cost>&
 void SegmentDrain::begin_bad_end(const Error& why) {
   bad_ = why;
   const bool is_new = file_.size() == 0 && head_.empty();
-  // Keep the lines that this pass checked, unless they may hold zeros of a cut file or impossible
-  // totals.
-  if (is_new || !totals_.possible() || !totals_.follow(committed_.totals) || !segment_.intact()) {
+  // Keep what this pass checked, unless it may hold zeros of a cut file or impossible totals.
+  if (!totals_.possible() || !totals_.follow(committed_.totals) || !segment_.intact())
+    go_back_to_checked();
+  // An attach that failed has at most a part of the head.
+  if (is_new) {
     out_.clear();
-    batch_.runs.clear();
-    totals_ = committed_.totals;
-    events_written_ = committed_.events;
+    runs_.clear();
   }
   // Slots of an open hole are torn without numbers.
   route_ = totals_.next_seq();
@@ -84,7 +84,7 @@ void SegmentDrain::begin_bad_end(const Error& why) {
   if (is_new && part_ == 1) {
     base_ = known_from_ = totals_;
     out_.append(meta_);
-    mark(false, 0, std::nullopt);
+    mark(0);
   }
   settle_missing();
 }

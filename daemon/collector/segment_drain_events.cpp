@@ -49,7 +49,7 @@ void SegmentDrain::write_event(const Event& event) {
   } else if (const auto* control = std::get_if<ControlEvent>(&event.body)) {
     append_control(out_, *control, event.position);
   }
-  if (out_.size() > begin) mark(false, begin, std::nullopt);
+  if (out_.size() > begin) mark(begin);
   events_written_ = event.position + 1;
   apply_event(event);
 }
@@ -102,7 +102,7 @@ void SegmentDrain::settle_missing() {
   totals_.tear_unclaimed(missing);
   const std::size_t begin = out_.size();
   append_torn(out_, std::nullopt, missing);
-  mark(false, begin, std::nullopt);
+  mark(begin);
 }
 
 std::optional<Error> SegmentDrain::settle_losses(std::uint64_t hook_dropped) {
@@ -114,14 +114,14 @@ std::optional<Error> SegmentDrain::settle_losses(std::uint64_t hook_dropped) {
     totals_.lose_events_up_to(event_lost_seen_);
     const std::size_t begin = out_.size();
     append_loss(out_, lost, totals_, "event_ring_full", after);
-    mark(false, begin, std::nullopt);
+    mark(begin);
   }
   if (const std::uint64_t lost = hook_dropped - totals_.hook_dropped(); lost > 0) {
     if (lost > totals_.open()) return bad("more drops than announced rows");
     totals_.drop_up_to(hook_dropped);
     const std::size_t begin = out_.size();
     append_loss(out_, lost, totals_, "ring_full", after);
-    mark(false, begin, std::nullopt);
+    mark(begin);
   }
   return std::nullopt;
 }

@@ -17,20 +17,27 @@ void SegmentDrain::begin_part() {
   base_ = committed_.totals;
   head_bytes_ = 0;
   head_.clear();
-  head_.append(meta_);
+  head_.append(file_.meta());
   append_start(head_, part_, base_, committed_.events, committed_.step);
-  for (const RequestEvent& request : join_.live_at(committed_.events))
-    append_request(head_, request, std::nullopt);
+  if (rows_) add_at_seq(head_, base_.next_seq());
+  for (const RequestEvent& request : join_.live_at(committed_.events)) head_request(request);
+}
+
+void SegmentDrain::head_request(const RequestEvent& request) {
+  append_request(head_, request, std::nullopt);
+  if (rows_) add_at_seq(head_, base_.next_seq());
 }
 
 void SegmentDrain::complete_head(const std::set<std::uint64_t>& named) {
   head_bytes_ = file_.size();
   for (const RequestEvent& request : join_.live_at(committed_.events)) {
-    if (!named.contains(request.request)) append_request(head_, request, std::nullopt);
+    if (!named.contains(request.request)) head_request(request);
   }
+  writing_ = !head_.empty();
 }
 
 bool SegmentDrain::write_head() {
+  if (!file_.begin_rows()) return false;
   if (head_.empty()) return true;
   if (!file_.append(head_.view())) return false;
   head_.clear();
@@ -39,13 +46,15 @@ bool SegmentDrain::write_head() {
 }
 
 bool SegmentDrain::can_change_file() const {
-  return !finished_ && !bad_ && !file_lost_ && !next_file_ && head_.empty() && out_.empty();
+  return !finished_ && !bad_ && !file_lost_ && !next_file_ && head_.empty() && !has_waiting();
 }
 
 void SegmentDrain::go_on_in(TraceFile next) {
   // Not published, like the lines of begin_part().
   const RunningTotals here = totals_.since(base_).without_open();
   append_end(out_, here, kContinued, read_cost(segment_.map()), totals_.open());
+  if (rows_) add_at_seq(out_, totals_.next_seq());
+  writing_ = true;
   next_file_ = std::move(next);
 }
 
@@ -58,6 +67,7 @@ void SegmentDrain::change_file() {
   file_ = std::move(*next_file_);
   next_file_.reset();
   ++part_;
+  take_form();
   begin_part();
 }
 
@@ -103,7 +113,7 @@ SegmentDrain::State SegmentDrain::lose_file() {
 }
 
 bool SegmentDrain::go_on_in_emptied_file() {
-  if (!file_.begin_anew()) return false;
+  if (!file_.begin_anew(part_ + 1)) return false;
   replace_file(std::move(file_));
   return true;
 }
@@ -115,16 +125,20 @@ void SegmentDrain::replace_file(TraceFile next) {
   on_disk_ = false;
   file_ = std::move(next);
   file_lost_ = false;
+  forget_write();
   // An end line stands alone in out_ and holds the totals of the lost file: drop it. If the trace
   // has ended, the next pass writes a new one.
   if (next_file_ || finished_) {
     out_.clear();
-    batch_.runs.clear();
+    runs_.clear();
+    pass_ends_.clear();
   }
   next_file_.reset();
   finished_ = false;
   ++part_;
+  take_form();
   begin_part();
+  writing_ = true;
 }
 
 }  // namespace moetrace

@@ -1,56 +1,186 @@
 // The routes of a drain: each is checked, joined with its step and written; a hole is torn.
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "daemon/collector/segment_drain.hpp"
 #include "shm/layer_mask.hpp"
 #include "shm/route_layout.hpp"
 
 namespace moetrace {
+namespace {
+
+// Whether a record has an id in a place that only layers with a larger top-k use.
+bool has_id_past_top_k(const SegmentMap& map, std::uint32_t layer, const std::byte* slot) {
+  if (layer >= map.layers().num_layers()) return false;
+  const std::byte* const ids = slot + map.route_layout().ids_offset();
+  for (std::uint32_t place = map.layers().top_k_of(layer); place < map.layers().top_k(); ++place) {
+    std::uint16_t id;
+    std::memcpy(&id, ids + place * sizeof id, sizeof id);
+    if (id != MOETRACE_NO_EXPERT) return true;
+  }
+  return false;
+}
+
+}  // namespace
 
 std::optional<Error> SegmentDrain::write_routes(std::uint64_t end) {
-  for (; route_ < end; ++route_) {
+  while (route_ < end) {
     const auto step_low = routes_.upper_at(route_);
     // A hole stays open, below route_ and not below next_seq(), until write_holes().
-    if (!step_low) continue;
-    std::optional<Error> wrong;
+    if (!step_low) {
+      ++route_;
+      continue;
+    }
     const Entered entered = enter_step(*step_low);
     if (entered == Entered::kLater) break;
-    if (entered == Entered::kYes) {
-      wrong = write_route(route_);
-    } else {
-      wrong = bad("a route of a step that was not announced");
+    const Result<std::uint64_t> written = entered == Entered::kYes
+                                              ? write_routes_from(route_, end)
+                                              : bad("a route of a step that was not announced");
+    if (written && *written == 0) {
+      outgrown_ = true;
+      break;
     }
     // A dying producer may leave a half-written slot: a hole.
-    if (wrong && !final_end_) return wrong;
+    if (!written && !final_end_) return written.error();
+    route_ += written ? *written : 1;
   }
   return settle_holes();
 }
 
-std::optional<Error> SegmentDrain::write_route(std::uint64_t position) {
-  const moetrace_ring_header& header = segment_.map().header();
-  const std::byte* slot = routes_.memory().slot(position);
+Result<std::uint64_t> SegmentDrain::write_routes_from(std::uint64_t position, std::uint64_t end) {
   moetrace_route_head head;
-  std::memcpy(&head, slot, sizeof head);
-  if (auto error = check_place(head)) return error;
+  std::memcpy(&head, routes_.memory().slot(position), sizeof head);
+  if (has_id_past_top_k(segment_.map(), head.layer, routes_.memory().slot(position)))
+    return bad("a route of layer " + std::to_string(head.layer) + " with an id past its top-k");
+  if (auto error = check_place(head)) return *error;
   if (open_holes() > 0) {
-    if (auto error = settle_holes()) return error;
+    if (auto error = settle_holes()) return *error;
   }
-  if (!has_layer(filter_, head.layer)) {
+  if (!has_layer(settings_.layers, head.layer)) {
     if (!totals_.filter_up_to(position + 1)) return bad("more records than a trace can have");
-    return std::nullopt;
+    return 1;
   }
-  if (!totals_.deliver(position)) return bad("more records than a trace can have");
-  std::uint16_t ids[MOETRACE_MAX_TOP_K];
-  float weights[MOETRACE_MAX_TOP_K];
-  const RouteLayout layout = segment_.map().route_layout();
-  std::memcpy(ids, slot + layout.ids_offset(), header.top_k * sizeof *ids);
-  std::memcpy(weights, slot + layout.weights_offset(), header.top_k * sizeof *weights);
   const SpanJoin::Place place = join_.place(head.row);
-  const std::size_t begin = out_.size();
-  text_.append(out_, *place.origin, place.token_idx, head.layer, ids, weights, position);
-  mark(true, begin, position);
-  return std::nullopt;
+  std::uint64_t count = 1;
+  if (rows_) {
+    count = run_length(position, head, std::min<std::uint64_t>(end - position, place.rows));
+    if (!add_rows(position, count, head, place)) {
+      // The row is checked again, as the first one of the next part.
+      next_place_ = std::uint64_t{head.layer} << 32 | head.row;
+      ++step_left_;
+      return 0;
+    }
+    next_place_ += count - 1;
+    step_left_ -= count - 1;
+  }
+  if (!totals_.deliver_run(position, count)) return bad("more records than a trace can have");
+  if (!rows_ || (settings_.route_lines_wanted && settings_.route_lines_wanted()))
+    add_route_lines(position, count, head, place);
+  return count;
+}
+
+// How many records from `position` on are the next rows of the same step, layer and span; at least
+// 1, at most `most`.
+std::uint64_t SegmentDrain::run_length(std::uint64_t position, const moetrace_route_head& head,
+                                       std::uint64_t most) const {
+  most = std::min(most, step_left_ + 1);
+  std::uint64_t count = 1;
+  for (; count < most; ++count) {
+    const auto step = routes_.upper_at(position + count);
+    if (step != head.step) break;
+    const std::byte* slot = routes_.memory().slot(position + count);
+    moetrace_route_head next;
+    std::memcpy(&next, slot, sizeof next);
+    if (next.layer != head.layer || next.row != head.row + count) break;
+    if (has_id_past_top_k(segment_.map(), next.layer, slot)) break;
+  }
+  return count;
+}
+
+namespace {
+
+// Whole units are copied: what lies past top_k is overwritten by the next row.
+template <std::uint32_t units>
+void copy_records(const MappedRing& ring, std::uint64_t position, std::uint64_t count,
+                  std::uint32_t top_k, RowBatch::Room room) {
+  constexpr RouteLayout layout = RouteLayout::of_units(units);
+  for (std::uint64_t n = 0; n < count; ++n) {
+    const std::byte* slot = ring.slot(position + n);
+    std::memcpy(room.ids, slot + layout.ids_offset(), layout.ids_bytes());
+    std::memcpy(room.weights, slot + layout.weights_offset(), layout.weights_bytes());
+    room.ids += top_k;
+    room.weights += top_k;
+  }
+}
+
+// Of a layer with fewer experts or a smaller top-k than others: what it can't have becomes null.
+void null_what_layer_lacks(const LayerTable& layers, std::uint32_t layer, std::uint64_t count,
+                           RowBatch::Room room) {
+  const std::uint32_t top_k = layers.top_k_of(layer);
+  const std::uint32_t ids = layers.ids_of(layer);
+  if (top_k == layers.top_k() && ids == layers.num_experts()) return;
+  for (; count > 0; --count) {
+    for (std::uint32_t place = 0; place < layers.top_k(); ++place) {
+      if (place >= top_k) room.weights[place] = std::numeric_limits<float>::quiet_NaN();
+      if (place >= top_k || room.ids[place] >= ids) room.ids[place] = MOETRACE_NO_EXPERT;
+    }
+    room.ids += layers.top_k();
+    room.weights += layers.top_k();
+  }
+}
+
+}  // namespace
+
+// False: the columns are too narrow.
+bool SegmentDrain::add_rows(std::uint64_t position, std::uint64_t count,
+                            const moetrace_route_head& head, const SpanJoin::Place& place) {
+  const std::uint64_t request = place.origin->request.value_or(RowBatch::kUnknown);
+  const std::uint64_t token = place.token_idx.value_or(RowBatch::kUnknown);
+  const std::uint64_t step = join_.step()->step;
+  if (!rows_->fits(request, place.token_idx ? token + count - 1 : token, step)) return false;
+  const std::uint32_t top_k = rows_->form().top_k;
+  const RowBatch::Room room = rows_->add({.rows = static_cast<std::uint32_t>(count),
+                                          .skipped = 0,
+                                          .step = step,
+                                          .request = request,
+                                          .token_idx = token,
+                                          .layer = head.layer},
+                                         position);
+  switch (segment_.map().route_layout().units()) {
+    case 1:
+      copy_records<1>(routes_.memory(), position, count, top_k, room);
+      break;
+    case 2:
+      copy_records<2>(routes_.memory(), position, count, top_k, room);
+      break;
+    case 3:
+      copy_records<3>(routes_.memory(), position, count, top_k, room);
+      break;
+    default:
+      copy_records<4>(routes_.memory(), position, count, top_k, room);
+  }
+  null_what_layer_lacks(segment_.map().layers(), head.layer, count, room);
+  return true;
+}
+
+void SegmentDrain::add_route_lines(std::uint64_t position, std::uint64_t count,
+                                   const moetrace_route_head& head, const SpanJoin::Place& place) {
+  LineBuffer& out = rows_ ? live_routes_ : out_;
+  const std::size_t begin = out.size();
+  const RouteLayout layout = segment_.map().route_layout();
+  const std::uint32_t top_k = segment_.map().layers().top_k_of(head.layer);
+  std::optional<std::uint64_t> token = place.token_idx;
+  for (std::uint64_t n = 0; n < count; ++n) {
+    const std::byte* slot = routes_.memory().slot(position + n);
+    std::uint16_t ids[MOETRACE_MAX_TOP_K];
+    float weights[MOETRACE_MAX_TOP_K];
+    std::memcpy(ids, slot + layout.ids_offset(), top_k * sizeof *ids);
+    std::memcpy(weights, slot + layout.weights_offset(), top_k * sizeof *weights);
+    text_.append(out, *place.origin, token, head.layer, ids, weights, position + n);
+    if (token) ++*token;
+  }
+  mark_routes(begin, position, count);
 }
 
 // Tears the open holes that announced rows explain. The others belong to a step whose line follows.
@@ -61,7 +191,7 @@ void SegmentDrain::write_holes() {
   append_torn(out_, totals_.next_seq(), count);
   totals_.tear_slots(totals_.next_seq(), count);
   step_left_ = std::min(step_left_, totals_.open());
-  mark(false, begin, std::nullopt);
+  mark(begin);
 }
 
 std::optional<Error> SegmentDrain::settle_holes() {

@@ -19,6 +19,8 @@ std::optional<Error> SegmentDrain::start(std::uint64_t part,
     if (part_ == 1) known_from_ = base_;
     events_written_ = position->last_event ? *position->last_event + 1 : 0;
     committed_ = {totals_, events_written_, std::nullopt};
+    checked_.totals = totals_;
+    checked_.events = events_written_;
     finished_ = position->ended && file_.position();
     if (finished_ && position->end_status == kBadSegmentEnd)
       return bad("its trace has ended, because what it holds can't be");
@@ -45,6 +47,7 @@ std::optional<Error> SegmentDrain::start(std::uint64_t part,
   if (auto error = apply_written_events()) return error;
   if (position->last_step) order_.take_step(*position->last_step, position->last_time_ns);
   commit();
+  take_form();
   if (!file_.position()) {
     begin_part();
   } else if (position->head) {
@@ -56,8 +59,11 @@ std::optional<Error> SegmentDrain::start(std::uint64_t part,
 std::optional<Error> SegmentDrain::start_late() {
   const SegmentMap& map = segment_.map();
   const std::uint64_t event_consumed = events_.position();
+  take_form();
   out_.append(meta_);
-  mark(false, 0, std::nullopt);
+  mark(0);
+  // The head is written before anything is read.
+  writing_ = true;
   const auto ledger = read_ledger(map);
   if (!ledger) {
     if (route_ != 0 || event_consumed != 0) return bad("consumed positions without a ledger");
@@ -80,13 +86,14 @@ std::optional<Error> SegmentDrain::start_late() {
   base_ = known_from_ = totals_;
   if (auto error = apply_written_events()) return error;
   commit();
+  take_form();
   const std::size_t begin = out_.size();
   append_start(out_, part_, totals_, events_written_, committed_.step);
-  mark(false, begin, std::nullopt);
+  mark(begin);
   for (const RequestEvent& request : join_.live_at(events_written_)) {
     const std::size_t line = out_.size();
     append_request(out_, request, std::nullopt);
-    mark(false, line, std::nullopt);
+    mark(line);
   }
   return std::nullopt;
 }

@@ -40,6 +40,62 @@ class SegmentDrainTest : public testing::Test {
   SegmentName name;
 };
 
+TEST_F(SegmentDrainTest, EachLayerHasItsOwnNumberOfIds) {
+  Settings settings = test_settings(directory);
+  settings.layers.resize(kTestLayers);
+  settings.layers[1].top_k = 1;
+  settings.layers[1].experts = 4;
+  settings.layers[1].flags = MOETRACE_LAYER_ZERO_EXPERTS_KNOWN;
+  producer = *RingProducer::open(settings);
+  name = producer->name();
+  run_step(*producer, producer->requests().begin("r0", 2, 0), 3, 2);
+  const auto collector = attached();
+  finish(*collector);
+  const auto routes = lines_of(path, "route");
+  ASSERT_EQ(routes.size(), 4u);
+  EXPECT_EQ(routes[0].at("topk_ids"), json({3, 4}));
+  EXPECT_EQ(routes[1].at("topk_ids"), json({5, 6}));
+  EXPECT_EQ(routes[2].at("topk_ids"), json({3}));
+  EXPECT_EQ(routes[2].at("topk_weights").size(), 1u);
+  EXPECT_EQ(routes[3].at("topk_ids"), json::array({nullptr})) << "layer 1 has no expert 4";
+  const json layers = read_lines(path).front().at("layers");
+  ASSERT_EQ(layers.size(), 2u);
+  EXPECT_EQ(layers[0].at("top_k"), nullptr);
+  EXPECT_EQ(layers[1].at("top_k"), 1);
+  EXPECT_EQ(layers[1].at("experts"), 4);
+}
+
+// Reserved kinds, and one of a minor version that is not written yet.
+TEST_F(SegmentDrainTest, SkipsEventsThatItDoesNotKnow) {
+  open();
+  const std::uint64_t request = producer->requests().begin("r0", 3, 0);
+  run_step(*producer, request, 0, 1);
+  const auto write = [&](auto event, auto rest, int head, int continuation) {
+    EventWriter& events = producer->events();
+    ASSERT_TRUE(events.fits(3));
+    const std::uint64_t first = events.claim(3);
+    events.write(first, event);
+    for (std::uint64_t n = 1; n < 3; ++n) events.write(first + n, rest);
+    events.commit(first, 3, static_cast<moetrace_event_kind>(head),
+                  static_cast<moetrace_event_kind>(continuation));
+  };
+  moetrace_tokens_event tokens{};
+  tokens.tokens = 9 + 2 * 14;
+  write(tokens, moetrace_tokens_more_event{}, MOETRACE_EVENT_TOKENS, MOETRACE_EVENT_TOKENS_MORE);
+  run_step(*producer, request, 1, 1);
+  moetrace_placement_event placement{};
+  placement.slots = 10 + 2 * 14;
+  write(placement, moetrace_placement_more_event{}, MOETRACE_EVENT_PLACEMENT,
+        MOETRACE_EVENT_PLACEMENT_MORE);
+  write(moetrace_text_event{}, moetrace_text_event{}, 200, 201);
+  run_step(*producer, request, 2, 1);
+  const auto collector = attached();
+  const json end = finish(*collector);
+  EXPECT_EQ(end.at("delivered"), 6);
+  EXPECT_EQ(end.at("status"), "closed");
+  EXPECT_EQ(lines_of(path, "step").size(), 3u);
+}
+
 TEST_F(SegmentDrainTest, JoinsRowsWithRequestsAndPositions) {
   open();
   const std::uint64_t first = producer->requests().begin("alpha \"quoted\"", 3, 0);

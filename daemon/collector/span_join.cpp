@@ -92,15 +92,18 @@ SpanJoin::Place SpanJoin::place(std::uint32_t row) {
       const auto after = std::upper_bound(
           spans.begin(), spans.end(), row,
           [](std::uint32_t r, const moetrace_span& span) { return r < span.first_row; });
-      if (after == spans.begin()) return {&unknown_, std::nullopt};
+      if (after == spans.begin()) return {&unknown_, std::nullopt, 1};
       last_span_ = static_cast<std::size_t>(after - spans.begin()) - 1;
-      if (!holds(last_span_)) return {&unknown_, std::nullopt};
+      if (!holds(last_span_)) return {&unknown_, std::nullopt, 1};
     }
   }
   const moetrace_span& span = spans[last_span_];
   if (origins_[last_span_] == nullptr) origins_[last_span_] = origin_of(span.request);
-  if (span.first_position == MOETRACE_UNKNOWN_POSITION) return {origins_[last_span_], std::nullopt};
-  return {origins_[last_span_], span.first_position + (row - span.first_row)};
+  const std::uint32_t before = row - span.first_row;
+  const std::uint32_t rows = span.rows - before;
+  if (span.first_position == MOETRACE_UNKNOWN_POSITION)
+    return {origins_[last_span_], std::nullopt, rows};
+  return {origins_[last_span_], span.first_position + before, rows};
 }
 
 }  // namespace moetrace

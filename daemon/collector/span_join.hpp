@@ -38,6 +38,8 @@ class SpanJoin {
   struct Place {
     const RouteOrigin* origin;
     std::optional<std::uint64_t> token_idx;
+    // Rows of the step from this one on that belong to the same span; 1 outside of a span.
+    std::uint32_t rows;
   };
   // The token of row `row` in the entered step. Valid until the next non-const call.
   Place place(std::uint32_t row);

@@ -58,6 +58,14 @@ inline void run_step(RingProducer& producer, std::uint64_t request, std::uint64_
 
 inline constexpr moetrace_layer_mask kEveryLayer{{~0ull, ~0ull, ~0ull, ~0ull}};
 
+// Rows as Arrow, where a test asks for them.
+inline bool arrow_rows = false;
+inline PartStart part_start(const SegmentMap& map, const std::string& trace_id) {
+  PartStart start{trace_id, 1, meta_line(map.header(), map.layers(), trace_id), std::nullopt};
+  if (arrow_rows) start.rows = RowsForm{map.header().top_k, map.header().num_experts};
+  return start;
+}
+
 inline Result<std::unique_ptr<SegmentDrain>> attach(
     const TestDirectory& directory, const SegmentName& name, const std::string& path,
     const moetrace_layer_mask& filter = kEveryLayer) {
@@ -67,10 +75,10 @@ inline Result<std::unique_ptr<SegmentDrain>> attach(
   options.output = path;
   const OutputNames names(options, name.trace_id, 0);
   const auto ledger = read_ledger(segment->map());
-  auto place = place_trace(names, name.trace_id, meta_line(segment->map().header(), name.trace_id),
+  auto place = place_trace(names, part_start(segment->map(), name.trace_id),
                            {segment->map().ctl()->route_consumed, ledger ? ledger->filtered : 0});
   if (!place) return place.error();
-  return SegmentDrain::attach(std::move(*segment), std::move(*place), filter,
+  return SegmentDrain::attach(std::move(*segment), std::move(*place), {.layers = filter},
                               [](const LineBatch&) {});
 }
 

@@ -1,234 +1,144 @@
 #include "daemon/collector/trace_file.hpp"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <filesystem>
-#include <vector>
+
+#include "daemon/collector/arrow_message.hpp"
 
 namespace moetrace {
 namespace {
 
-constexpr int kLockedByte = 0;
-constexpr auto kFirstSyncInterval = std::chrono::milliseconds(100);
-constexpr auto kLastSyncInterval = std::chrono::seconds(10);
-
-Error cannot(const std::string& path, const std::string& doing, int error_number) {
-  const bool forbidden = error_number == EACCES || error_number == EPERM || error_number == EROFS;
-  const char* what_to_try = "; give an output that can be written";
-  if (error_number == EMFILE || error_number == ENFILE)
-    what_to_try = "; raise the limit of open files (ulimit -n); a trace takes five";
-  if (error_number == EIO) what_to_try = "; check the disk; the collector tries again";
-  return {forbidden ? ErrorCode::kPermission : ErrorCode::kSystem,
-          path + ": can't " + doing + ": " + std::strerror(error_number) + what_to_try};
-}
-
-Error in_use(const std::string& path) {
+Error not_ours(const std::string& path) {
   return {ErrorCode::kInUse, path + ": does not belong to this trace; give another output"};
 }
 
-// Whether another user may have put this file here, to read or change a trace: in a folder where
-// all may write, such as /tmp, any user can take a name that can be guessed.
-bool planted(const std::string& path, const struct stat& file) {
-  if (file.st_uid == ::geteuid()) return false;
-  struct stat folder {};
-  const auto parent = std::filesystem::path(path).parent_path();
-  if (::stat(parent.empty() ? "." : parent.c_str(), &folder) != 0) return true;
-  return (folder.st_mode & S_IWOTH) != 0;
+// Whether the file is empty, or begins with the schema as far as it goes.
+Result<bool> fits_schema(int fd, const std::string& path, std::string_view schema) {
+  const auto shorter = is_begin_of(fd, path, schema);
+  return !shorter || *shorter ? shorter : begins_with(fd, path, schema);
+}
+
+// The rows file beside the lines; if that is missing, because the lines were renamed alone, the one
+// that `meta` names. An invalid descriptor if both are.
+Result<UniqueFd> find_rows(const std::string& lines_path, const RowsKey& key, std::string& path) {
+  path = rows_path(lines_path);
+  auto found = AppendFile::look({path});
+  if (!found || found->valid()) return found;
+  path = std::filesystem::path(lines_path).replace_filename(key.file).string();
+  return AppendFile::look({path});
 }
 
 }  // namespace
 
-TraceFile::Lock TraceFile::lock() {
-  const auto taken = FileLock::take(fd_.get(), kLockedByte);
-  if (taken) return Lock::kOurs;
-  return taken.error().code == ErrorCode::kInUse ? Lock::kTaken : Lock::kNone;
-}
-
-Result<TraceFile> TraceFile::take_new(const Name& name, std::string_view meta) {
-  std::error_code ignored;
-  const auto parent = std::filesystem::path(name.path).parent_path();
-  if (!parent.empty()) std::filesystem::create_directories(parent, ignored);
-
-  const int flags = O_RDWR | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
-  const int follow = name.may_be_link ? 0 : O_NOFOLLOW;
+Result<TraceFile> TraceFile::take_new(const Name& name, const PartStart& start) {
   TraceFile file;
-  file.path_ = name.path;
-  // A trace is as private as the text: routing can reveal tokens.
-  file.fd_ = UniqueFd(::open(name.path.c_str(), flags | O_CREAT | O_EXCL, 0640));
-  const bool made = file.fd_.valid();
-  if (!made && errno != EEXIST) return cannot(name.path, "make it", errno);
-  if (!made) {
-    file.fd_ = UniqueFd(::open(name.path.c_str(), flags | follow));
-    // The user's own link, to a file that does not exist yet.
-    if (!file.fd_.valid() && errno == ENOENT && name.may_be_link)
-      file.fd_ = UniqueFd(::open(name.path.c_str(), flags | O_CREAT, 0640));
-    const bool out_of_descriptors = errno == EMFILE || errno == ENFILE;
-    if (!file.fd_.valid() && (errno == EIO || out_of_descriptors))
-      return cannot(name.path, "open it", errno);
-    // A link, a folder, a socket or another user's file has the name.
-    if (!file.fd_.valid()) return in_use(name.path);
+  file.trace_id_ = start.trace_id;
+  file.form_ = start.rows;
+  file.meta_ = start.meta;
+  const std::string rows = rows_path(name.path);
+  if (start.rows) {
+    file.meta_ =
+        meta_with_rows(start.meta, *start.rows, std::filesystem::path(rows).filename().string());
+    file.schema_ = schema_message(*start.rows, start.trace_id, start.part);
   }
-  struct stat status {};
-  if (::fstat(file.fd_.get(), &status) != 0) return cannot(name.path, "look at it", errno);
-  if (!S_ISREG(status.st_mode) || (!made && planted(name.path, status))) return in_use(name.path);
-  const Lock locked = file.lock();
-  // Without locks, exclusive creation is the only protection.
-  if (locked == Lock::kTaken || (locked == Lock::kNone && !made)) return in_use(name.path);
-  // Between the open and the lock another trace may have filled it, or removed it.
-  if (!file.has_its_name()) return in_use(name.path);
-  const auto unbegun = is_unbegun(file.fd_.get(), name.path, meta);
-  if (!unbegun) return unbegun.error();
-  if (!*unbegun) return in_use(name.path);
-  // We have read all of it: it holds no line of a trace after `meta`.
-  if (::ftruncate(file.fd_.get(), 0) != 0) return cannot(name.path, "empty it", errno);
+  // A collector that dies in its first write of rows leaves the meta line, the schema, and rows
+  // that no line counts.
+  bool has_meta = false;
+  auto lines = AppendFile::take_new(name, [&](int fd) -> Result<bool> {
+    const auto begins = begins_with(fd, name.path, file.meta_);
+    if (!begins) return begins.error();
+    has_meta = *begins;
+    return is_unbegun(fd, name.path, file.meta_);
+  });
+  if (!lines) return lines.error();
+  file.lines_ = std::move(*lines);
+  if (!start.rows) return file;
+  auto taken = AppendFile::take_new({rows, name.may_be_link}, [&](int fd) {
+    return has_meta ? fits_schema(fd, rows, file.schema_) : is_begin_of(fd, rows, file.schema_);
+  });
+  if (!taken) {
+    file.lines_.discard();
+    return taken.error();
+  }
+  file.rows_ = std::move(*taken);
   return file;
 }
 
 Result<std::optional<Opening>> TraceFile::look(const Name& name, const std::string& trace_id) {
-  const int follow = name.may_be_link ? 0 : O_NOFOLLOW;
-  const UniqueFd fd(
-      ::open(name.path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | follow));
-  if (!fd.valid()) {
-    const int failed = errno;
-    if (failed == ENOENT || failed == ELOOP || failed == ENXIO) return std::optional<Opening>();
-    // A file of ours would be readable.
-    if (failed == EACCES) return std::optional<Opening>();
-    return cannot(name.path, "open it", failed);
-  }
-  struct stat status {};
-  if (::fstat(fd.get(), &status) != 0) return cannot(name.path, "look at it", errno);
-  if (!S_ISREG(status.st_mode) || planted(name.path, status)) return std::optional<Opening>();
-  auto opening = read_opening(fd.get(), name.path);
+  const auto fd = AppendFile::look(name);
+  if (!fd) return fd.error();
+  if (!fd->valid()) return std::optional<Opening>();
+  auto opening = read_opening(fd->get(), name.path);
   if (!opening) return opening.error();
   if (*opening && (*opening)->trace_id != trace_id) return std::optional<Opening>();
   return opening;
 }
 
 Result<TraceFile> TraceFile::go_on(const Name& name, const std::string& trace_id) {
-  const int follow = name.may_be_link ? 0 : O_NOFOLLOW;
-  TraceFile file;
-  file.path_ = name.path;
-  file.fd_ = UniqueFd(
-      ::open(name.path.c_str(), O_RDWR | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | follow));
-  if (!file.fd_.valid()) return cannot(name.path, "open it", errno);
-  if (file.lock() == Lock::kTaken) {
-    return Error{ErrorCode::kInUse,
-                 name.path +
-                     ": another collector writes this file; stop that collector, or give "
-                     "another output"};
-  }
-  const auto opening = read_opening(file.fd_.get(), name.path);
+  auto lines = AppendFile::open(name);
+  if (!lines) return lines.error();
+  const auto opening = read_opening(lines->descriptor(), name.path);
   if (!opening) return opening.error();
-  if (!*opening || (*opening)->trace_id != trace_id) return in_use(name.path);
-  auto point = find_resume_point(file.fd_.get(), name.path, **opening);
+  if (!*opening || (*opening)->trace_id != trace_id) return not_ours(name.path);
+  auto point = find_resume_point(lines->descriptor(), name.path, **opening);
   if (!point) return point.error();
-  // An incomplete line at the end was never counted as consumed: the ring still has its rows, and
-  // they are written again. We have read every byte before it.
-  if (::ftruncate(file.fd_.get(), static_cast<off_t>(point->whole_bytes)) != 0)
-    return cannot(name.path, "cut a torn line off", errno);
+
+  TraceFile file;
+  file.trace_id_ = trace_id;
+  file.meta_ = (*opening)->meta;
+  if (const auto& key = (*opening)->rows) {
+    const auto bad = [&](const std::string& path, const std::string& why) {
+      return Error{ErrorCode::kBadFile, path + ": " + why};
+    };
+    if (key->file.empty()) return bad(name.path, "its meta line says nothing clear about its rows");
+    file.form_ = key->form;
+    file.schema_ = schema_message(key->form, trace_id, (*opening)->part);
+    std::string path;
+    const auto found = find_rows(name.path, *key, path);
+    if (!found) return found.error();
+    if (!found->valid()) return bad(path, "is missing, it holds the rows of " + name.path);
+    auto rows = AppendFile::open({path, name.may_be_link});
+    if (!rows) return rows.error();
+    const std::uint64_t whole = point->position.rows.bytes;
+    if (rows->size() < whole || (whole > 0 && whole < file.schema_.size()))
+      return bad(path, "is shorter than " + name.path + " says, so it was cut");
+    const auto begins =
+        begins_with(rows->descriptor(), path, whole > 0 ? std::string_view(file.schema_) : "");
+    if (!begins) return begins.error();
+    if (!*begins) return bad(path, "does not belong to " + name.path);
+    // Messages beyond were never counted as consumed: the ring still has their rows.
+    if (auto error = rows->cut_to(whole)) return *error;
+    file.rows_ = std::move(*rows);
+  }
+  // An incomplete line at the end, and lines after rows that are not in the rows file, were never
+  // counted as consumed: they are written again. We have read every byte before them.
+  if (auto error = lines->cut_to(point->whole_bytes)) return *error;
+  file.lines_ = std::move(*lines);
   file.position_ = std::move(point->position);
-  file.size_ = point->whole_bytes;
   return file;
 }
 
-bool TraceFile::fails(const std::string& what, int error_number, const char* what_to_try) {
-  error_ = path_ + ": can't " + what + ": " + std::strerror(error_number) + what_to_try;
-  return false;
+bool TraceFile::begin_rows() {
+  return !rows_ || rows_->size() >= schema_.size() || append_rows(schema_);
 }
 
-bool TraceFile::append(std::string_view text) {
-  while (written_ < text.size()) {
-    const ssize_t wrote = ::write(fd_.get(), text.data() + written_, text.size() - written_);
-    if (wrote < 0 && errno == EINTR) continue;
-    if (wrote <= 0) {
-      const int failed = wrote < 0 ? errno : ENOSPC;
-      return fails("write", failed,
-                   failed == EFBIG
-                       ? "; raise the file size limit (ulimit -f); the rings hold the rows "
-                         "meanwhile"
-                       : "; make room; the rings hold the rows meanwhile");
-    }
-    written_ += static_cast<std::size_t>(wrote);
-    size_ += static_cast<std::uint64_t>(wrote);
-  }
-  written_ = 0;
-  return true;
-}
-
-// After a failed fdatasync the kernel marks the pages clean, and the next fdatasync would succeed
-// without writing them. So write_again() makes them dirty first.
 bool TraceFile::sync() {
-  if (sync_failed_) {
-    if (!sync_is_due()) return false;
-    sync_interval_ = std::clamp<std::chrono::milliseconds>(2 * sync_interval_, kFirstSyncInterval,
-                                                           kLastSyncInterval);
-    next_sync_ = Clock::now() + sync_interval_;
-    if (!write_again()) return false;
-  }
-  int failed = 0;
-  do {
-    failed = ::fdatasync(fd_.get()) == 0 ? 0 : errno;
-  } while (failed == EINTR);
-  // A file system without sync counts as synced.
-  if (failed == 0 || failed == EINVAL || failed == ENOSYS || failed == EOPNOTSUPP) {
-    synced_ = size_;
-    sync_failed_ = false;
-    return true;
-  }
-  sync_failed_ = true;
-  return fails("sync it", failed, "; check the disk; the ring stays until the sync succeeds");
-}
-
-bool TraceFile::write_again() {
-  // A second descriptor: with O_APPEND, pwrite() appends.
-  const UniqueFd fd(::open(("/proc/self/fd/" + std::to_string(fd_.get())).c_str(),
-                           O_RDWR | O_CLOEXEC | O_NONBLOCK));
-  constexpr const char* kWhatToTry = "; check the disk; the ring stays until the sync succeeds";
-  if (!fd.valid()) return fails("open it again", errno, kWhatToTry);
-  std::vector<char> block(1 << 20);
-  for (std::uint64_t at = synced_; at < size_;) {
-    const auto bytes = static_cast<std::size_t>(std::min<std::uint64_t>(block.size(), size_ - at));
-    const ssize_t got = ::pread(fd.get(), block.data(), bytes, static_cast<off_t>(at));
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return fails("read it back", got < 0 ? errno : EIO, kWhatToTry);
-    for (ssize_t done = 0; done < got;) {
-      const ssize_t wrote =
-          ::pwrite(fd.get(), block.data() + done, static_cast<std::size_t>(got - done),
-                   static_cast<off_t>(at + static_cast<std::uint64_t>(done)));
-      if (wrote < 0 && errno == EINTR) continue;
-      if (wrote <= 0) return fails("write it again", wrote < 0 ? errno : ENOSPC, kWhatToTry);
-      done += wrote;
-    }
-    at += static_cast<std::uint64_t>(got);
-  }
-  return true;
+  if (rows_ && !noted(rows_->sync(), *rows_)) return false;
+  return noted(lines_.sync(), lines_);
 }
 
 TraceFile::State TraceFile::state() const {
-  struct stat status {};
-  // If fstat fails, assume no change.
-  if (::fstat(fd_.get(), &status) != 0) return State::kWhole;
-  if (status.st_nlink == 0) return State::kRemoved;
-  return static_cast<std::uint64_t>(status.st_size) == size_ ? State::kWhole : State::kChanged;
+  const State lines = lines_.state();
+  return lines != State::kWhole || !rows_ ? lines : rows_->state();
 }
 
-bool TraceFile::has_its_name() const {
-  struct stat here {};
-  struct stat there {};
-  return ::fstat(fd_.get(), &here) == 0 && ::stat(path_.c_str(), &there) == 0 &&
-         here.st_dev == there.st_dev && here.st_ino == there.st_ino;
-}
-
-bool TraceFile::begin_anew() {
-  struct stat status {};
-  if (::fstat(fd_.get(), &status) != 0 || status.st_size != 0 || !has_its_name()) return false;
+bool TraceFile::begin_anew(std::uint64_t part) {
+  if (!lines_.is_emptied() || (rows_ && !rows_->is_emptied())) return false;
   position_.reset();
-  size_ = synced_ = written_ = 0;
+  lines_.begin_anew();
+  if (rows_) {
+    rows_->begin_anew();
+    schema_ = schema_message(*form_, trace_id_, part);
+  }
   return true;
 }
 

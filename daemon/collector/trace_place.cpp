@@ -32,12 +32,12 @@ Result<std::vector<Part>> find_parts(const OutputNames& names, const std::string
   return parts;
 }
 
-Result<TracePlace> new_part(const OutputNames& names, std::string_view meta, std::uint64_t part,
+Result<TracePlace> new_part(const OutputNames& names, const PartStart& start,
                             std::optional<TracePosition> position, std::string warning) {
-  auto file = next_file(names, meta);
+  auto file = next_file(names, start);
   if (!file) return file.error();
   if (!warning.empty()) warning += "; the trace continues in " + file->path();
-  return TracePlace{std::move(*file), part, std::move(position), std::move(warning)};
+  return TracePlace{std::move(*file), start.part, std::move(position), std::move(warning)};
 }
 
 // Filtered rows at the end have no line, so they may be missing.
@@ -59,39 +59,41 @@ Result<std::vector<std::string>> trace_files(const OutputNames& names,
   return files;
 }
 
-Result<TraceFile> next_file(const OutputNames& names, std::string_view meta) {
+Result<TraceFile> next_file(const OutputNames& names, const PartStart& start) {
   const auto taken = names.taken();
   if (!taken) return taken.error();
   // Other programs may take names meanwhile; a thousand further names are more than enough.
   const std::uint64_t last = (taken->empty() ? 1 : taken->back()) + 1000;
   for (std::uint64_t number = 1;; ++number) {
-    auto file = TraceFile::take_new({names.name(number), names.chosen_by_user(number)}, meta);
+    auto file = TraceFile::take_new({names.name(number), names.chosen_by_user(number)}, start);
     if (file || file.error().code != ErrorCode::kInUse || number >= last) return file;
   }
 }
 
-Result<TracePlace> place_trace(const OutputNames& names, const std::string& trace_id,
-                               std::string_view meta, const Consumed& consumed) {
-  const auto parts = find_parts(names, trace_id);
+Result<TracePlace> place_trace(const OutputNames& names, PartStart start,
+                               const Consumed& consumed) {
+  const auto parts = find_parts(names, start.trace_id);
   if (!parts) return parts.error();
-  if (parts->empty()) return new_part(names, meta, 1, std::nullopt, "");
+  start.part = 1;
+  if (parts->empty()) return new_part(names, start, std::nullopt, "");
   const Part last = parts->back();
-  auto file = TraceFile::go_on({names.name(last.name), names.chosen_by_user(last.name)}, trace_id);
+  start.part = last.part + 1;
+  auto file =
+      TraceFile::go_on({names.name(last.name), names.chosen_by_user(last.name)}, start.trace_id);
   if (!file && file.error().code == ErrorCode::kBadFile)
-    return new_part(names, meta, last.part + 1, std::nullopt, file.error().message);
+    return new_part(names, start, std::nullopt, file.error().message);
   if (!file) return file.error();
   TracePosition position = *file->position();
   // A bad segment ends its trace, whatever it says now.
   if (position.end_status == kBadSegmentEnd)
     return TracePlace{std::move(*file), position.part, std::move(position), ""};
   if (lost_its_end(position, consumed)) {
-    return new_part(names, meta, position.part + 1, std::nullopt,
+    return new_part(names, start, std::nullopt,
                     file->path() +
                         ": ends before rows that were already written to it, so it was "
                         "cut");
   }
-  const auto next = position.part + 1;
-  if (position.continued()) return new_part(names, meta, next, std::move(position), "");
+  if (position.continued()) return new_part(names, start, std::move(position), "");
   return TracePlace{std::move(*file), position.part, std::move(position), ""};
 }
 

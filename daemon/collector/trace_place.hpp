@@ -33,13 +33,15 @@ struct Consumed {
 // The last part of the trace, or a new file. If the last part ends before the consumed rows, it has
 // lost its end, and a new part begins. An error if a file can't be read or made; then nothing has
 // changed, so try again later.
-Result<TracePlace> place_trace(const OutputNames& names, const std::string& trace_id,
-                               std::string_view meta, const Consumed& consumed);
+//
+// `start`: how a new file begins, apart from its part number. A part that exists keeps its form.
+Result<TracePlace> place_trace(const OutputNames& names, PartStart start, const Consumed& consumed);
 
-// The trace's files, first part first. An error if one of them, or their folder, can't be read.
+// The trace's files of lines, first part first. An error if one of them, or their folder, can't be
+// read.
 Result<std::vector<std::string>> trace_files(const OutputNames& names, const std::string& trace_id);
 
-// A new file under the first free name.
-Result<TraceFile> next_file(const OutputNames& names, std::string_view meta);
+// A new file under the first free name; with Arrow rows, the first of which both names are free.
+Result<TraceFile> next_file(const OutputNames& names, const PartStart& start);
 
 }  // namespace moetrace

@@ -30,6 +30,7 @@ constexpr int kPortion = 256;
 constexpr std::chrono::milliseconds kLinger{1000};
 constexpr const char* kEventsEndpoint = "inproc://accepted";
 constexpr std::string_view kMeta = "meta";
+constexpr std::string_view kRoute = "route";
 
 // 0: the file does not exist.
 std::uint64_t inode_of(const std::string& file) {
@@ -194,8 +195,27 @@ void XpubSocket::take(zmq::message_t& message) {
   if (subscribes && kMeta.starts_with(text.substr(1))) ++meta_subscriptions_;
   // A connection that ends unsubscribes without a sender.
   const int sender = ::zmq_msg_get(message.handle(), ZMQ_SRCFD);
+  if (!text.empty() && kRoute.starts_with(text.substr(1)))
+    count_route_subscriber(sender, text.substr(1), subscribes);
   if (sender < 0 && !subscribes) return;
   if (!limits_.allow(sender, text) && sender < 0) unknown_peers_flood_ = true;
+}
+
+// An upper bound: what a hostile subscriber sends can raise the number, never lower it for others.
+// An explicit end counts only after a beginning on the same connection; libzmq reports the end of a
+// connection itself, without a sender.
+void XpubSocket::count_route_subscriber(int sender, std::string_view topic, bool subscribes) {
+  std::uint64_t count = route_subscribers_.load(std::memory_order_relaxed);
+  std::uint64_t& of_sender = route_topics_[{sender, std::string(topic)}];
+  if (subscribes) {
+    ++of_sender;
+    ++count;
+  } else if (count > 0 && (sender < 0 || of_sender > 0)) {
+    if (sender >= 0) --of_sender;
+    --count;
+  }
+  if (of_sender == 0) route_topics_.erase({sender, std::string(topic)});
+  route_subscribers_.store(count, std::memory_order_relaxed);
 }
 
 void XpubSocket::take_accepted() {
@@ -215,6 +235,8 @@ void XpubSocket::drop_all() {
   unlink_files();
   close(std::chrono::milliseconds(0));
   limits_.clear();
+  route_topics_.clear();
+  route_subscribers_.store(0, std::memory_order_relaxed);
   try {
     open();
   } catch (const zmq::error_t& error) {

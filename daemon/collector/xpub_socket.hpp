@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -46,6 +47,11 @@ class XpubSocket {
   // How many subscriptions that match `meta` have come.
   std::uint64_t meta_subscriptions() const { return meta_subscriptions_; }
 
+  // Whether anyone subscribes to `route`. Any thread may call it.
+  // relaxed: rows that are read before the answer changes are missed, like those before the
+  // subscription.
+  bool wants_routes() const { return route_subscribers_.load(std::memory_order_relaxed) > 0; }
+
   // Sends the three frames of a message: the topic, then the rest. Never waits: a subscriber with a
   // full queue misses the whole message; all subscribers miss it while slow ones hold kMostHeld. In
   // that case, or after an error, send_topic() returns false; then do not call send_rest().
@@ -68,6 +74,7 @@ class XpubSocket {
   std::string bind_to(const std::string& endpoint);
   void unlink_files();
   void take(zmq::message_t& message);
+  void count_route_subscriber(int sender, std::string_view topic, bool subscribes);
   void take_accepted();
   void drop_all();
 
@@ -78,6 +85,9 @@ class XpubSocket {
   zmq::socket_t events_;
   std::vector<Bound> bound_;
   std::uint64_t meta_subscriptions_ = 0;
+  std::atomic<std::uint64_t> route_subscribers_{0};
+  // By connection and topic.
+  std::map<std::pair<int, std::string>, std::uint64_t> route_topics_;
   SubscriberLimits limits_;
   std::chrono::steady_clock::time_point look_at_;
   bool unknown_peers_flood_ = false;

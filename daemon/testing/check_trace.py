@@ -9,25 +9,21 @@ Checked:
     running totals, at each step line;
   - once: seq and event rise strictly, no (request, position, layer) twice in a step, every gap in
     seq has its reason;
+  - layers: with `layers` in `meta`, each row has as many ids as its layer's top_k, all of them
+    experts of that layer, and no row or selection is of a layer that is not listed;
   - sense: a route belongs to the step announced before it, to a live request, to a logged layer,
     and a step has no more routes than it announced; loss totals add up; positions of a request
     have no gap (--contiguous).
   - with --source FILE: the routes are those of that file, one by one (ids, float32 weights,
     request ids, positions, layers).
-  - rows in another file: the batches follow each other, their checksums, trace, part and `rows`
-    lines are right, and each row stands where `at_seq` says.
 
 Exit code 0 and a line of counts, or 1 and the first line that is wrong.
 """
 
 import argparse
-import collections
 import json
-import os
 import struct
 import sys
-
-import arrow_rows  # beside this file
 
 META_KEYS = [
     "type",
@@ -39,6 +35,19 @@ META_KEYS = [
     "layers_logged",
     "top_k",
     "num_experts",
+]
+LAYER_KEYS = [
+    "layer",
+    "experts",
+    "zero_experts",
+    "top_k",
+    "score",
+    "renormalized",
+    "scaling",
+    "biased",
+    "groups",
+    "topk_groups",
+    "table",
 ]
 ROUTE_KEYS = ["type", "req_id", "token_idx", "layer", "topk_ids", "topk_weights"]
 
@@ -76,11 +85,7 @@ def source_routes(path):
 
 
 class Checker:
-    def __init__(self, source=None, contiguous=False, path=None):
-        self.path = path
-        self.rows = None  # those of another file, from the next one on
-        self.rows_lines = []  # all of them
-        self.at_seq = 0
+    def __init__(self, source=None, contiguous=False):
         self.source = source
         self.contiguous = contiguous
         self.meta = None
@@ -120,85 +125,9 @@ class Checker:
         self.require(
             (line["type"] == "meta") == (self.lines == 1), "`meta` is the first line and only that"
         )
-        if self.rows is not None and line["type"] not in ("meta", "rows"):
-            if not self.take_rows_before(line):
-                return
         take = getattr(self, "take_" + line["type"], None)
         if take is not None:  # a reader ignores unknown types
             take(line)
-
-    def open_rows(self, rows):
-        """Reads the whole file beside the lines, as far as they say."""
-        self.require(os.path.basename(rows["file"]) == rows["file"], "rows.file is no base name")
-        with open(self.path, "rb") as lines:
-            found = [json.loads(text) for text in lines if text.startswith(b'{"type":"rows"')]
-        self.rows_lines = found
-        self.rows = collections.deque()
-        if not found:
-            return
-        folder = os.path.dirname(self.path)
-        try:
-            file = arrow_rows.Rows(os.path.join(folder, rows["file"]), found[-1]["bytes"])
-        except arrow_rows.Damaged as wrong:
-            raise Wrong(f"{rows['file']}: {wrong}") from None
-        self.rows_file = file
-        self.require(
-            (file.keys["moetrace.schema"], file.keys["moetrace.trace_id"])
-            == (self.meta["schema"], self.meta["trace_id"]),
-            "the rows file is of another trace",
-        )
-        wide = file.types["request"] == "uint64"
-        self.require(wide == rows.get("wide", False), "rows.wide is not true")
-        weights = file.types["topk_weights"][1] if "topk_weights" in file.types else None
-        self.require(weights == rows["weights"], "rows.weights is not true")
-        ids = "uint16" if self.meta["num_experts"] > 256 else "uint8"
-        self.require(file.types["topk_ids"] == (self.meta["top_k"], ids), "topk_ids are others")
-        rows = (row for _, _, batch in file.batches for row in batch)
-        self.rows = collections.deque(rows)
-
-    def check_batches(self):
-        """They follow each other, and `rows` lines name their ends."""
-        if not self.rows_lines:
-            return
-        file = self.rows_file
-        base = self.base or {"seq": 0, "delivered_total": 0, "filtered_total": 0}
-        self.require(
-            int(file.keys["moetrace.part"]) == base.get("part", 1), "the rows file is another part"
-        )
-        seq, delivered = base["seq"], base["delivered_total"]
-        ends = {file.schema_end: (0, seq, delivered)}
-        for number, (keys, end, rows) in enumerate(file.batches, 1):
-            delivered += len(rows)
-            self.require(int(keys["moetrace.first_seq"]) == seq, f"batch {number} leaves a gap")
-            seq = int(keys["moetrace.next_seq"])
-            self.require(int(keys["moetrace.delivered"]) == delivered, f"batch {number}: delivered")
-            ends[end] = (number, seq, delivered)
-        filtered = base["filtered_total"]
-        for line in self.rows_lines:
-            number, seq, delivered = ends.get(line["bytes"], (None, 0, 0))
-            self.require(number == line["batches"], f"no batch ends as {line} says")
-            self.require(line["seq"] >= seq, f"{line}: seq, the batch ends at {seq}")
-            self.require(line["delivered_total"] == delivered, f"{line}: delivered")
-            self.require(line["filtered_total"] >= filtered, f"{line}: filtered_total falls")
-            filtered = line["filtered_total"]
-
-    def take_rows_before(self, line):
-        """False: the line is ahead of its rows, which are still to be written."""
-        at_seq = line["at_seq"]
-        self.require(at_seq >= self.at_seq, f"at_seq {at_seq} after {self.at_seq}")
-        self.at_seq = at_seq
-        base = line["seq"] if line["type"] in ("base", "part") else self.base and self.base["seq"]
-        covered = self.rows_lines[-1]["seq"] if self.rows_lines else base or 0
-        while self.rows and self.rows[0]["seq"] < at_seq:
-            row = self.rows.popleft()
-            if row["request"] is not None:
-                self.require(row["request"] in self.live, f"request {row['request']} is not live")
-                row["req_id"] = self.live[row["request"]]["req_id"]
-            if row["topk_weights"] is None:
-                row["topk_weights"] = [None] * self.meta["top_k"]
-            self.take_route(row)
-        self.require(at_seq <= covered or line["type"] != "end", "`end` is ahead of its rows")
-        return at_seq <= covered
 
     def take_event(self, line):
         event = line["event"]
@@ -220,8 +149,29 @@ class Checker:
         self.require(1 <= meta["top_k"] <= 32 and meta["num_experts"] > 0, "top_k or num_experts")
         self.meta = meta
         self.layers = set(meta["layers_logged"])
-        if "rows" in meta:
-            self.open_rows(meta["rows"])
+        self.require(("engine_id" in meta) == ("layers" in meta), "one of engine_id and layers")
+        self.declared = None  # layer -> (top_k, ids)
+        if meta.get("layers") is not None:
+            self.take_declared(meta)
+
+    def take_declared(self, meta):
+        for layer in meta["layers"]:
+            self.require(list(layer) == LAYER_KEYS, f"keys of {layer}")
+        numbers = [layer["layer"] for layer in meta["layers"]]
+        self.require(numbers == sorted(set(numbers)), "`layers` does not rise")
+        self.declared = {}
+        for layer in meta["layers"]:
+            known = None not in (layer["experts"], layer["zero_experts"])
+            ids = layer["experts"] + layer["zero_experts"] if known else meta["num_experts"]
+            top_k = meta["top_k"] if layer["top_k"] is None else layer["top_k"]
+            self.require(1 <= top_k <= meta["top_k"], f"top_k of layer {layer['layer']}")
+            self.require(1 <= ids <= meta["num_experts"], f"experts of layer {layer['layer']}")
+            self.declared[layer["layer"]] = top_k, ids
+        self.require_declared(self.layers)
+
+    def require_declared(self, layers):
+        unknown = set(layers) - set(self.declared if self.declared is not None else layers)
+        self.require(not unknown, f"{sorted(unknown)} are not among the `layers` of `meta`")
 
     def take_part(self, part):
         self.require(part["part"] > 1, "the first part of a trace has no `part` line")
@@ -273,6 +223,7 @@ class Checker:
     def take_control(self, control):
         self.take_event(control)
         self.layers = set(control["layers"])
+        self.require_declared(self.layers)
 
     def take_step(self, step):
         self.take_event(step)
@@ -348,9 +299,13 @@ class Checker:
 
     def check_entries(self, route):
         ids, weights = route["topk_ids"], route["topk_weights"]
-        self.require(len(ids) == len(weights) == self.meta["top_k"], "not top_k entries")
+        top_k, experts = self.meta["top_k"], self.meta["num_experts"]
+        if self.declared is not None:
+            self.require_declared([route["layer"]])
+            top_k, experts = self.declared[route["layer"]]
+        self.require(len(ids) == len(weights) == top_k, "not top_k entries")
         self.require(
-            all(i is None or 0 <= i < self.meta["num_experts"] for i in ids),
+            all(i is None or 0 <= i < experts for i in ids),
             "an expert that is not there",
         )
 
@@ -421,12 +376,6 @@ class Checker:
 
     def finish(self, need_end, whole_source):
         self.require(self.lines > 0, "the file is empty")
-        self.check_batches()
-        if self.end is not None and self.rows_lines:
-            self.require(not self.rows, "rows after the end")
-            last = self.rows_lines[-1]
-            for name in ("delivered", "filtered"):
-                self.require(last[name + "_total"] == self.total(name), f"last rows line: {name}")
         self.require(self.end is not None or not need_end, "no `end` line")
         if self.source is not None and whole_source:
             self.require(next(self.source, None) is None, "the source has more routes")
@@ -434,7 +383,7 @@ class Checker:
 
 def check_file(path, source=None, *, need_end=True, whole_source=True, contiguous=False):
     """The finished Checker of a file, or Wrong."""
-    checker = Checker(source_routes(source) if source else None, contiguous, path)
+    checker = Checker(source_routes(source) if source else None, contiguous)
     with open(path, "rb") as file:
         for text in file:
             try:

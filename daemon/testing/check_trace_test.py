@@ -7,6 +7,7 @@ import tempfile
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import arrow_rows  # noqa: E402  (beside this file)
 import check_trace  # noqa: E402  (beside this file)
 
 GOLDEN_ROWS = pathlib.Path(__file__).resolve().parents[2] / "trace/testdata/rows"
@@ -149,6 +150,30 @@ class Damage(unittest.TestCase):
         self.assert_wrong("torn is 2, counted 1", self.without(12))
         self.assert_wrong("slots, but", self.changed(10, seq=6))
 
+    def test_layers_that_differ(self):
+        unknown = dict.fromkeys(check_trace.LAYER_KEYS)
+        first = {**unknown, "layer": 0}
+        second = {**unknown, "layer": 3, "experts": 3, "zero_experts": 1, "top_k": 1}
+
+        def trace(*layers, **last_row):
+            lines = good_trace()
+            lines[0] = {**META, "engine_id": None, "layers": list(layers)}
+            for at in (5, 6):
+                lines[at] = {**lines[at], "topk_ids": [3], "topk_weights": [0.5]}
+            lines[6].update(last_row)
+            return lines
+
+        self.check(trace(first, second))
+        self.assert_wrong("not top_k entries", trace(first, {**second, "top_k": None}))
+        self.assert_wrong("not top_k entries", trace(first, second, topk_ids=[3, 2]))
+        self.assert_wrong("an expert that is not there", trace(first, second, topk_ids=[4]))
+        self.assert_wrong(r"\[3\] are not among", trace(first))
+        self.assert_wrong("does not rise", trace(second, first))
+        self.assert_wrong("top_k of layer 3", trace(first, {**second, "top_k": 3}))
+        self.assert_wrong("experts of layer 3", trace(first, {**second, "experts": 8}))
+        self.assert_wrong("keys of", trace(first, {"layer": 3}))
+        self.assert_wrong("one of engine_id and layers", [{**META, "layers": None}])
+
     def test_place(self):
         self.assert_wrong("a route of step 0 in step 1", self.changed(8, step=0))
         self.assert_wrong("request 7 is not live", self.changed(8, request=7))
@@ -183,13 +208,16 @@ class Damage(unittest.TestCase):
 
 
 class RowsInAnotherFile(unittest.TestCase):
-    def check(self, name="trace", lines=None, rows=None, **how):
-        """Of the files of that name, changed by these functions."""
+    """arrow_rows merges them into lines."""
+
+    def check(self, name, change=lambda rows: rows, source=None):
         folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-        for extension, change in ((".jsonl", lines), (".arrows", rows)):
+        for extension in (".jsonl", ".arrows"):
             content = (GOLDEN_ROWS / (name + extension)).read_bytes()
-            (folder / (name + extension)).write_bytes(change(content) if change else content)
-        return check_trace.check_file(folder / f"{name}.jsonl", **how)
+            changed = change(content) if extension == ".arrows" else content
+            (folder / (name + extension)).write_bytes(changed)
+        arrow_rows.write_merged(folder / f"{name}.jsonl", folder / "merged.jsonl")
+        return check_trace.check_file(folder / "merged.jsonl", source)
 
     def test_all_that_may_be_stored(self):
         for name in ("trace", "half", "ids"):
@@ -199,32 +227,12 @@ class RowsInAnotherFile(unittest.TestCase):
     def test_a_changed_byte(self):
         end = len((GOLDEN_ROWS / "trace.arrows").read_bytes())
         for at in range(end - 64, end, 7):
-            with self.assertRaisesRegex(
-                check_trace.Wrong, "trace.arrows: byte [0-9]+: the checksum"
-            ):
-                self.check(rows=lambda bytes, at=at: bytes[:at] + b"?" + bytes[at + 1 :])
+            with self.assertRaises(arrow_rows.Wrong):
+                self.check("trace", lambda rows, at=at: rows[:at] + b"?" + rows[at + 1 :])
 
     def test_a_missing_end(self):
-        with self.assertRaisesRegex(check_trace.Wrong, "the message is cut"):
-            self.check(rows=lambda bytes: bytes[:-8])
-
-    def test_what_rows_lines_say(self):
-        for old, new in (
-            (b'"batches":2', b'"batches":3'),
-            (
-                b'"delivered_total":6,"filtered_total":0}',
-                b'"delivered_total":7,"filtered_total":0}',
-            ),
-            (b'"seq":6,"bytes"', b'"seq":5,"bytes"'),
-            (b'"filtered_total":2}', b'"filtered_total":1}'),
-        ):
-            with self.subTest(new), self.assertRaises(check_trace.Wrong):
-                self.check(lines=lambda text, old=old, new=new: text.replace(old, new))
-
-    def test_rows_on_the_wrong_side_of_a_line(self):
-        old, new = b'"event":4,"at_seq":6', b'"event":4,"at_seq":8'
-        with self.assertRaisesRegex(check_trace.Wrong, "a route of step 1 in step 0"):
-            self.check(lines=lambda text: text.replace(old, new))
+        with self.assertRaises(arrow_rows.Wrong):
+            self.check("trace", lambda rows: rows[:-8])
 
 
 if __name__ == "__main__":

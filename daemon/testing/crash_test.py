@@ -10,7 +10,7 @@ import resource
 import time
 import unittest
 
-from harness import Case, Collector, Replay, routes_in, wait_until
+from harness import Case, Collector, Replay, has_torn_end, routes_in, rows_file, wait_until
 
 KILLS = int(os.environ.get("MOETRACE_KILLS", "50"))
 RATE = 60_000  # rows a second
@@ -73,7 +73,8 @@ class Crash(Case):
         self.assertEqual((done.dropped, done.torn, done.filtered), (0, 0, 3 * done.delivered))
 
     def test_collector_is_killed_while_writes_come_short(self):
-        """A file size limit cuts a write() in the middle of a line: the worst end of a file."""
+        """A file size limit cuts a write() in the middle of a line or of a message: the worst end of
+        a file."""
         source = self.write_log(self.seed, 150_000)
         replay = Replay(self, source, rate=RATE)
         moments, torn_ends, limit = 12, 0, 0
@@ -81,13 +82,14 @@ class Crash(Case):
             collector = self.start_collector()
             wait_until(self.trace_files, "no trace file")
             [path] = self.trace_files()
-            limit = max(limit, path.stat().st_size) + self.rng.randrange(20_000, 300_000)
+            rows = rows_file(path)
+            limit = max(limit, rows.stat().st_size) + self.rng.randrange(20_000, 300_000)
             resource.prlimit(
                 collector.process.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY)
             )
             wait_until(
-                lambda path=path, limit=limit, collector=collector: (
-                    path.stat().st_size >= limit
+                lambda rows=rows, limit=limit, collector=collector: (
+                    rows.stat().st_size >= limit
                     or collector.process.poll() is not None
                     or replay.process.poll() is not None
                 ),
@@ -95,7 +97,7 @@ class Crash(Case):
             )
             self.run_until_moment(0.02)
             collector.kill()
-            torn_ends += not path.read_bytes().endswith(b"\n")
+            torn_ends += has_torn_end(path)
         self.assertGreater(torn_ends, 0, "no write was cut")
         self.start_collector()
         self.assertEqual(replay.wait(), 0, replay.stderr())

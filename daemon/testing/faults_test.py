@@ -13,7 +13,7 @@ FAULTS = os.environ["MOETRACE_FAULTS"]
 # How the collector names a fault of each call.
 SAID = {
     "pread": "can't read it",
-    "ftruncate": "can't cut a torn line off",
+    "ftruncate": "can't cut an unfinished write off",
     "open": "can.t (open|make) it",
     "write": "can't write",
     "fdatasync": "can't sync it",

@@ -21,6 +21,7 @@ import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
+import arrow_rows  # noqa: E402  (beside this file)
 import check_trace  # noqa: E402  (beside this file)
 
 MOETRACED = os.environ.get("MOETRACED", "moetraced")
@@ -30,6 +31,8 @@ SUBSCRIBER = HERE.parent / "examples/subscriber.py"
 TIMEOUT_S = 120
 RING_FILE = re.compile(r"moetrace\.v1\..*\.(ring|ctl)$")
 NUM_EXPERTS = 60
+# How the collectors of a run write rows: "json" or "arrow".
+ROWS = os.environ.get("MOETRACE_TEST_ROWS", "json")
 TOP_K = 4
 
 
@@ -102,11 +105,27 @@ def make_steps(seed, rows, layers=(0, 1, 2, 5), requests=3, prompt=17):
 
 
 def routes_in(path):
-    """Whole route lines in a file that may still grow."""
+    """Rows of a trace that may still grow."""
     try:
+        if ROWS == "arrow":
+            said = arrow_rows.last_rows_line(path)
+            return said["delivered_total"] if said else 0
         return path.read_bytes().count(b'\n{"type":"route"')
     except FileNotFoundError:
         return 0
+
+
+def rows_file(path):
+    """The file of a trace that has its rows."""
+    return path.with_suffix(".arrows") if ROWS == "arrow" else path
+
+
+def has_torn_end(path):
+    """Whether its collector died in a write."""
+    if ROWS == "arrow":
+        said = arrow_rows.last_rows_line(path)
+        return rows_file(path).stat().st_size != (said["bytes"] if said else 0)
+    return not path.read_bytes().endswith(b"\n")
 
 
 class Collector:
@@ -122,6 +141,7 @@ class Collector:
             "--session",
             session or case.session,
             *(["--publish", publish] if publish else []),
+            *(["--rows", "arrow"] if ROWS == "arrow" else []),
             "--ready-fd",
             str(write_end),
             *arguments,
@@ -330,6 +350,10 @@ class Case(unittest.TestCase):
         return path
 
     def check(self, path, source=None, **how):
+        if arrow_rows.is_apart(path):
+            merged = self.folder / f"merged.{next(self.numbers)}.jsonl"
+            arrow_rows.write_merged(path, merged)
+            path = merged
         try:
             return check_trace.check_file(path, source, **how)
         except check_trace.Wrong as wrong:

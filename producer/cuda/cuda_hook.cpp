@@ -47,16 +47,11 @@ unsigned long long capture_of(cudaStream_t stream) {
   return status == cudaStreamCaptureStatusActive ? id : 0;
 }
 
-bool same(const cuda::RouteShape& a, const cuda::RouteShape& b) {
-  return a.id_type == b.id_type && a.weight_type == b.weight_type && a.rows == b.rows &&
-         a.has_weights == b.has_weights;
-}
-
 class CudaHook final : public DeviceHook {
  public:
   CudaHook(const SegmentMap& map, int device, GpuState gpu)
       : consumed_(&map.ctl()->route_consumed),
-        num_layers_(map.header().num_layers),
+        layers_(map.layers()),
         last_moe_layer_(static_cast<std::uint32_t>(last_layer(map.header().moe_layers))),
         device_(device),
         gpu_(std::move(gpu)) {}
@@ -94,13 +89,18 @@ class CudaHook final : public DeviceHook {
   void record(cudaStream_t stream, std::uint32_t layer, const void* ids, moetrace_type id_type,
               const void* weights, moetrace_type weight_type, std::uint32_t rows,
               Where where) override {
-    if (!failure_.empty() || rows == 0 || layer >= num_layers_) return;
+    if (!failure_.empty() || rows == 0 || layer >= layers_.num_layers()) return;
     // The rows of an unknown id type count as torn.
     if (id_type < MOETRACE_INT16 || id_type > MOETRACE_UINT32) return;
     if (weights != nullptr && (weight_type < MOETRACE_FLOAT32 || weight_type > MOETRACE_FLOAT16))
       weights = nullptr;
     const OnDevice here(device_);
-    const cuda::RouteShape shape{id_type, weight_type, rows, weights != nullptr};
+    const cuda::RouteShape shape{id_type,
+                                 weight_type,
+                                 rows,
+                                 weights != nullptr,
+                                 layers_.top_k_of(layer),
+                                 layers_.ids_of(layer)};
     const cuda::RouteTensors routes{layer, ids, weights};
     // Under capture don't fork for each layer: the graph's piece with this layer may end, unjoined,
     // before the last layer comes.
@@ -200,7 +200,7 @@ class CudaHook final : public DeviceHook {
     const std::span shapes = std::span(deferred_.shapes).subspan(first);
     const std::size_t most = shapes.front().rows > cuda::kMostSharedRows ? 1 : cuda::kMostLayers;
     std::size_t count = 1;
-    while (count < std::min(most, shapes.size()) && same(shapes[count], shapes.front())) ++count;
+    while (count < std::min(most, shapes.size()) && shapes[count] == shapes.front()) ++count;
     return count;
   }
 
@@ -262,7 +262,7 @@ class CudaHook final : public DeviceHook {
   }
 
   const SharedWord consumed_;
-  const std::uint32_t num_layers_;
+  const LayerTable layers_;
   const std::uint32_t last_moe_layer_;
   const int device_;
   GpuState gpu_;

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <limits>
 #include <random>
+#include <vector>
 
 #include "producer/cuda/test_gpu.hpp"
 #include "shm/layer_mask.hpp"
@@ -17,10 +18,11 @@ moetrace_ring_header header_of(std::uint32_t top_k, std::uint32_t experts) {
 
 // Gives both hooks the same passes and compares every byte of every record, the snapshots and the
 // counts.
-void expect_like_host(const moetrace_ring_header& header, std::uint32_t rows, Where where) {
+void expect_like_host(const moetrace_ring_header& header, std::uint32_t rows, Where where,
+                      const std::vector<moetrace_layer_entry>& layers = {}) {
   SCOPED_TRACE("top-k " + std::to_string(header.top_k) + ", " + std::to_string(rows) + " rows");
-  GpuProducer gpu(header, kRoomy);
-  Bench host(header, kRoomy);
+  GpuProducer gpu(header, kRoomy, layers);
+  Bench host(header, kRoomy, layers);
   const Stream stream;
   for (unsigned pass = 0; pass < 3; ++pass) {
     const Routing routing(header, rows, pass + 1);
@@ -49,6 +51,23 @@ TEST(CudaHook, WritesWhatTheHostHookWrites) {
     // From one block with few threads to several blocks.
     for (const std::uint32_t rows : {1u, 3u, 64u, 128u, 129u, 256u, 257u, 512u, 513u, 1000u})
       expect_like_host(header_of(top_k, 60), rows, Where::kBranch);
+  }
+}
+
+TEST(CudaHook, WritesTheSameForLayersThatDiffer) {
+  std::vector<moetrace_layer_entry> layers(3);
+  layers[0].experts = 40;
+  layers[0].zero_experts = 8;
+  layers[0].flags = MOETRACE_LAYER_ZERO_EXPERTS_KNOWN;
+  for (const std::uint32_t top_k : {8u, 12u}) {
+    // Of 4 ids some loads are vectors, of 3 none.
+    for (const std::uint32_t second : {4u, 3u, 1u}) {
+      layers[1].top_k = second;
+      for (const Where where : {Where::kBranch, Where::kDeferred, Where::kInLine}) {
+        for (const std::uint32_t rows : {1u, 70u, 1100u})
+          expect_like_host(header_of(top_k, 60), rows, where, layers);
+      }
+    }
   }
 }
 

@@ -8,7 +8,8 @@
 
 namespace moetrace::cuda {
 
-// What the layers of one launch have in common. Ids and weights are [rows, top_k], contiguous.
+// What the layers of one launch have in common. Ids and weights are [rows, top_k], contiguous;
+// top_k is that of these layers, at most HookView::top_k.
 struct RouteShape {
   moetrace_type id_type;
   moetrace_type weight_type;
@@ -16,7 +17,15 @@ struct RouteShape {
   std::uint32_t rows;
   // False: the weights are unknown.
   bool has_weights;
+  std::uint32_t top_k;
+  // Ids are below it; at most HookView::num_experts.
+  std::uint32_t num_ids;
 };
+
+inline bool operator==(const RouteShape& a, const RouteShape& b) {
+  return a.id_type == b.id_type && a.weight_type == b.weight_type && a.rows == b.rows &&
+         a.has_weights == b.has_weights && a.top_k == b.top_k && a.num_ids == b.num_ids;
+}
 
 // One layer's routing in device memory.
 struct RouteTensors {

@@ -196,9 +196,9 @@ __device__ __forceinline__ void write_rows(const HookView& view, const RouteShap
   if (exists) {
     layer = list.layer[entry];
     const TensorPair routes = list.tensors[entry];
-    const std::uint64_t begin = std::uint64_t{row} * view.top_k;
-    loaded = kVectors ? load_piece_by_vectors<kUnits>(routes, piece, begin, view)
-                      : load_piece<kUnits>(shape, routes, piece, begin, view);
+    const std::uint64_t begin = std::uint64_t{row} * shape.top_k;
+    loaded = kVectors ? load_piece_by_vectors<kUnits>(shape, routes, piece, begin)
+                      : load_piece<kUnits>(shape, routes, piece, begin);
   }
   if (use_histogram) {
     for (unsigned e = threadIdx.x; e < view.num_experts; e += blockDim.x) block_histogram()[e] = 0;
@@ -348,7 +348,7 @@ cudaError_t launch_several(cudaStream_t stream, const HookView& view, const Rout
 template <unsigned kUnits>
 cudaError_t launch(cudaStream_t stream, const HookView& view, const RouteShape& shape,
                    const RouteTensors* layers, std::size_t count, bool in_line) {
-  const bool vectors = fits_vectors(shape, layers, count, view.top_k);
+  const bool vectors = fits_vectors(shape, layers, count);
   if (count == 1) {
     return vectors ? launch_one<kUnits, true>(stream, view, shape, *layers, in_line)
                    : launch_one<kUnits, false>(stream, view, shape, *layers, in_line);

@@ -90,12 +90,14 @@ class Graph {
 class GpuProducer {
  public:
   explicit GpuProducer(const moetrace_ring_header& header = small_header(),
-                       const SegmentSizes& sizes = kSmallSizes) {
+                       const SegmentSizes& sizes = kSmallSizes,
+                       const std::vector<moetrace_layer_entry>& layers = {}) {
     Settings settings;
     settings.directory = directory_.path();
     settings.session = "default";
     settings.sizes = sizes;
     settings.header = header;
+    settings.layers = layers;
     settings.header.claimer = MOETRACE_CLAIMER_GPU;
     settings.cuda_device = 0;
     auto opened = RingProducer::open(settings);

@@ -1,13 +1,21 @@
 """What tracing costs vLLM, in time per output token and throughput, beside the alternatives.
 
-usage: vllm_bench.py MODEL OUT [--sizes 1,25,256] [--repeats 12] [--rounds 4] [--modes off,on,...]
-                     [--tokens 128] [--gpus 1]
+usage: vllm_bench.py MODEL OUT [options]
+       vllm_bench.py --shape qwen1.5-moe|qwen3-30b-a3b|top22-of-512 OUT [options]
 
-MODEL: a Hugging Face folder; one that holds only a config.json gets random weights. `moetrace` must
-be in PATH. Every round runs every mode once, each in a process of its own, in reverse order in
-every other round. Each of several GPUs runs a round of its own, with the same mode at the same
-time. Results are appended to OUT/bench.jsonl, and the table shows all of them: a run can be
-continued, and --rounds 0 only shows the table. Exit code 1: a process failed.
+MODEL: a Hugging Face folder; one that holds only a config.json gets random weights. --shape makes
+such a folder, OUT/SHAPE. `moetrace` and `moetraced` must be in PATH. Every round runs every mode
+once, each in a process of its own, in reverse order in every other round. Each of several GPUs runs
+a round of its own, with the same mode at the same time. Results are appended to OUT/bench.jsonl,
+and the table shows all of them that are of this model: a run can be continued, and --rounds 0 only
+shows the table. Take another OUT for other options. Exit code 1: a process failed.
+
+  --sizes 1,25,256      decoding, at these batch sizes; none: only --prefill
+  --prefill             also 96 prompts of 2,000 to 4,000 tokens, as fast as the engine can, with a
+                        third of the repeats: with 48 layers a repeat makes 14 million rows
+  --modes off,on,...    default: all of the list below
+  --collector-args "--option value"
+                        more of moetraced's options; the engine's are in the environment
 
   off       unmodified vLLM
   on        all layers recorded, with a collector that writes and publishes
@@ -18,319 +26,157 @@ continued, and --rounds 0 only shows the table. Exit code 1: a process failed.
             one layer's or every layer's ids and weights copied to the host and written as JSON
             lines in the process, as public patches do
 
-The time per token of a process is the mean of the fastest third of its repeats, near their lower
-mode. A mode's cost is the mean of its processes against that of the base mode on the same GPU; the
-interval is Student's, 95%.
+The figure of a process is the mean of the best third of its repeats, near their mode; its first
+repeat of each workload is a warm-up. A mode's cost is the mean of its processes against that of the
+base mode on the same GPU; the interval is Student's, 95%.
 """
 
 import argparse
 import concurrent.futures
 import json
-import math
 import os
 import pathlib
-import platform
-import random
-import statistics
-import subprocess
+import shlex
 import sys
-import tempfile
 import time
 
-V1 = {"VLLM_USE_V2_MODEL_RUNNER": "0"}
-IN_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
-MODES = {  # arguments of LLM, environment, and the base mode
-    "off": ({}, {}, None),
-    "on": ({}, {}, "off"),
-    "v1": ({}, V1, None),
-    "capture": ({"enable_return_routed_experts": True}, V1, "v1"),
-    "eager": ({"enforce_eager": True}, IN_PROCESS, "off"),
-    "json_one": ({"enforce_eager": True}, IN_PROCESS, "off"),
-    "json_all": ({"enforce_eager": True}, IN_PROCESS, "off"),
-}
-STUDENT_95 = {
-    1: 12.71,
-    2: 4.30,
-    3: 3.18,
-    4: 2.78,
-    5: 2.57,
-    6: 2.45,
-    7: 2.36,
-    8: 2.31,
-    9: 2.26,
-    10: 2.23,
-    11: 2.20,
-    12: 2.18,
-    13: 2.16,
-    14: 2.14,
-    15: 2.13,
-}
+import bench_collector
+import bench_process
+import paired_figures
+import vllm_shapes
+import vllm_workloads
+from vllm_workloads import MODES, PREFILL
 
 
-class BenchError(Exception):
-    """A process failed. The text names it, in one line."""
+def words(text):
+    return [word for word in text.split(",") if word]
 
 
 def parse():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", type=pathlib.Path)
+    parser.add_argument("model", type=pathlib.Path, nargs="?")
     parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument(
-        "--sizes", default="1,25,256", type=lambda text: [int(n) for n in text.split(",")]
-    )
+    parser.add_argument("--shape", choices=vllm_shapes.SHAPES)
+    parser.add_argument("--sizes", default="1,25,256", type=lambda t: [int(n) for n in words(t)])
+    parser.add_argument("--prefill", action="store_true")
     parser.add_argument("--repeats", default=12, type=int)
     parser.add_argument("--rounds", default=4, type=int)
     parser.add_argument("--tokens", default=128, type=int)
-    parser.add_argument("--modes", default=list(MODES), type=lambda text: text.split(","))
+    parser.add_argument("--modes", default=list(MODES), type=words)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--gpus", default=1, type=int, choices=range(1, 17), metavar="N")
+    parser.add_argument("--gpu-memory", default=0.6, type=float, metavar="FRACTION")
+    parser.add_argument("--collector-args", default=[], type=shlex.split, metavar="OPTIONS")
     parser.add_argument("--child", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    given = parser.parse_args()
+    if (given.model is None) == (given.shape is None):
+        parser.error("give either MODEL or --shape")
+    unknown = [mode for mode in given.modes if mode not in MODES]
+    if unknown:
+        parser.error(f"unknown mode {unknown[0]!r}; use {', '.join(MODES)}")
+    given.workloads = [*given.sizes, *([PREFILL] if given.prefill else [])]
+    if not given.workloads:
+        parser.error("no workload: give --sizes or --prefill")
+    if given.shape:
+        given.model = vllm_shapes.write(given.shape, given.out / given.shape)
+    return given
 
 
-def log_in_process(llm, layers, folder):
-    """Copies each routing of `layers` (None: all) to the host and writes it to a temporary file, a
-    line a row, while the layer waits."""
-    file = tempfile.NamedTemporaryFile("w", dir=folder, suffix=".jsonl")
-
-    def install(model):
-        for module in model.modules():
-            if not hasattr(module, "router") or not hasattr(module, "layer_id"):
-                continue
-            if layers is None or module.layer_id in layers:
-                module.router._compute_routing = wrap(
-                    module.router._compute_routing, module.layer_id
-                )
-
-    def wrap(compute, layer):
-        def compute_and_write(*args, **kwargs):
-            weights, ids = compute(*args, **kwargs)
-            for row, (i, w) in enumerate(zip(ids.cpu().tolist(), weights.cpu().tolist())):
-                file.write(
-                    json.dumps(
-                        {
-                            "type": "route",
-                            "row": row,
-                            "layer": layer,
-                            "topk_ids": i,
-                            "topk_weights": w,
-                        }
-                    )
-                    + "\n"
-                )
-            return weights, ids
-
-        return compute_and_write
-
-    llm.apply_model(install)
+def run_process(given, mode, number, gpu):
+    """Runs one process. Returns its results, with the trace's `end` lines if it was traced."""
+    with open(given.out / f"{mode}-{number}.log", "w") as log:
+        if mode != "on":
+            return run_engine(given, mode, number, gpu, log, {"MOETRACE": "0"})
+        folder = given.out / f"on-{number}"
+        with bench_collector.Collector(folder, given.collector_args, log) as collector:
+            results = run_engine(given, mode, number, gpu, log, collector.environment)
+            ends = [{"mode": mode, "end": end} for end in collector.finish()]
+    return results + [{**end, "round": number, "model": str(given.model)} for end in ends]
 
 
-def child(given):
-    import vllm
-
-    arguments, _, _ = MODES[given.child]
-    rng = random.Random(1234)
-    prompts = [
-        {"prompt_token_ids": [rng.randrange(256) for _ in range(rng.randint(90, 200))]}
-        for _ in range(max(given.sizes))
-    ]
-    graphs = (
-        {}
-        if arguments.get("enforce_eager")
-        else {"cudagraph_capture_sizes": sorted({1, 2, 4, 8, *given.sizes})}
-    )
-    weights = "auto" if any(given.model.glob("*.safetensors")) else "dummy"
-    llm = vllm.LLM(
-        model=str(given.model),
-        load_format=weights,
-        skip_tokenizer_init=True,
-        dtype=given.dtype,
-        seed=1234,
-        max_model_len=1024,
-        gpu_memory_utilization=0.6,
-        enable_prefix_caching=False,
-        disable_log_stats=False,
-        max_num_seqs=max(given.sizes),
-        **graphs,
-        **arguments,
-    )
-    if given.child.startswith("json"):
-        log_in_process(llm, None if given.child == "json_all" else {0}, given.out)
-    sampling = vllm.SamplingParams(
-        temperature=0, max_tokens=given.tokens, ignore_eos=True, detokenize=False
-    )
-    slow = given.child == "json_all"
-    machine, gpu = device()
-    for size in given.sizes:
-        before = announcing() if given.child == "on" else None
-        for repeat in range(-1, 2 if slow else given.repeats):  # the first is a warm-up
-            started = time.perf_counter()
-            answers = llm.generate(prompts[:size], sampling, use_tqdm=False)
-            elapsed = time.perf_counter() - started
-            if repeat >= 0:
-                tpot = statistics.mean(
-                    (a.metrics.last_token_ts - a.metrics.first_token_ts) / (given.tokens - 1)
-                    for a in answers
-                )
-                print(
-                    "RESULT "
-                    + json.dumps(
-                        {
-                            "mode": given.child,
-                            "size": size,
-                            "machine": machine,
-                            "gpu": gpu,
-                            "tpot_ms": 1e3 * tpot,
-                            "tokens_s": size * given.tokens / elapsed,
-                        }
-                    ),
-                    flush=True,
-                )
-        if before:
-            steps, ns = (after - first for after, first in zip(announcing(), before))
-            print(
-                "RESULT "
-                + json.dumps(
-                    {"mode": given.child, "announced_at": size, "steps": steps, "announce_ns": ns}
-                ),
-                flush=True,
-            )
-
-
-def announcing():
-    """The steps that this run's engine has announced so far, and their nanoseconds."""
-    status = subprocess.run(
-        ["moetrace", "status", "--json", "--session", os.environ["MOETRACE_SESSION"]],
-        capture_output=True,
-        check=True,
-    )
-    traces = json.loads(status.stdout)
-    return sum(trace["steps"] for trace in traces), sum(
-        trace["cost"]["announce_ns"] for trace in traces
-    )
-
-
-def mean_of_means(of_gpus):
-    return statistics.mean(map(statistics.mean, of_gpus.values()))
-
-
-def total(results, name):
-    return sum(result[name] for result in results)
-
-
-def device():
-    """The name and the unique id of the GPU."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return "a CPU", platform.node()
-    return torch.cuda.get_device_name(0), str(
-        getattr(torch.cuda.get_device_properties(0), "uuid", platform.node())
-    )
-
-
-def run_mode(given, mode, number, gpu):
-    """Runs one process. Returns its results, with the trace's `end` line if it was traced."""
-    _, environment, _ = MODES[mode]
+def run_engine(given, mode, number, gpu, log, more):
     command = [sys.executable, __file__, *sys.argv[1:], "--child", mode]
-    trace = given.out / f"on-{number}.jsonl"
-    if mode == "on":
-        command = ["moetrace", "run", "-o", str(trace), "--", *command]
-    env = {**os.environ, **environment, "MOETRACE": "0"}
+    env = {**os.environ, **MODES[mode][1], **more}
     if given.gpus > 1:
         env["CUDA_VISIBLE_DEVICES"] = str(gpu)
         cache = os.environ.get("VLLM_CACHE_ROOT", os.path.expanduser("~/.cache/vllm"))
-        env["VLLM_CACHE_ROOT"] = (
-            f"{cache}/bench-{gpu}"  # two processes must not compile into one folder
-        )
-    with open(given.out / f"{mode}-{number}.log", "w") as log:
-        done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=log, text=True)
-        log.write(done.stdout)
-    if done.returncode != 0:
-        raise BenchError(f"{mode} failed with {done.returncode}; see {log.name}")
-    results = [
-        {**json.loads(line.removeprefix("RESULT ")), "round": number}
-        for line in done.stdout.splitlines()
-        if line.startswith("RESULT ")
-    ]
-    if mode == "on":
-        results.append({"mode": "on", "round": number, "end": end_line(trace)})
-        trace.unlink()
-    return results
+        # Two processes must not compile into one folder.
+        env["VLLM_CACHE_ROOT"] = f"{cache}/bench-{gpu}"
+    results = bench_process.results_of(command, env, log)
+    return [{**result, "round": number, "model": str(given.model)} for result in results]
 
 
-def end_line(trace):
-    with open(trace, "rb") as file:
-        file.seek(max(0, trace.stat().st_size - (1 << 16)))
-        return json.loads(file.readlines()[-1])
+def summary(results, mode, workload, key, lower_is_better):
+    """{GPU: the figure of each process}."""
+    processes = {}
+    for r in results:
+        if r["mode"] == mode and r.get("workload") == workload and r.get(key) is not None:
+            processes.setdefault((r["gpu"], r["round"]), []).append(r[key])
+    of = {}
+    for (gpu, _), values in processes.items():
+        of.setdefault(gpu, []).append(paired_figures.best_third(values, lower_is_better))
+    return of
 
 
-def fastest_third(values):
-    values = sorted(values)
-    return statistics.mean(values[: max(1, len(values) // 3)])
+def print_row(name, cells):
+    print(f"{name:<44}" + "".join(f"{cell:>28}" for cell in cells))
 
 
-def summary(results, given, key, better):
-    """{(mode, size): {GPU: the figure of each process}}; `better`: which repeats of it count."""
-    figures = {}
+def print_modes(results, given, key, lower_is_better, unit, digits):
     for mode in given.modes:
-        for size in given.sizes:
-            processes = {}
-            for r in results:
-                if r["mode"] == mode and r.get("size") == size:
-                    processes.setdefault((r.get("gpu"), r["round"]), []).append(better * r[key])
-            of = figures[mode, size] = {}
-            for (gpu, _), values in processes.items():
-                of.setdefault(gpu, []).append(better * fastest_third(values))
-    return figures
+        base = MODES[mode][2] if MODES[mode][2] in given.modes else None
+        cells = []
+        for workload in given.workloads:
+            of = summary(results, mode, workload, key, lower_is_better)
+            if not of:
+                cells.append("-")
+            elif base:
+                against = summary(results, base, workload, key, lower_is_better)
+                cells.append(paired_figures.difference(of, against))
+            else:
+                cells.append(f"{paired_figures.mean_of_means(of):,.{digits}f}")
+        print_row(f"{mode}, {unit}" if not base else f"{mode} against {base}, {unit}", cells)
 
 
-def difference(processes, base):
-    """The difference to `base` in percent, with its 95% interval from the spread of like processes.
-    Each GPU is compared with itself: GPUs differ by more than tracing costs."""
-    gpus = sorted(set(processes) & set(base))
-    if not gpus:
-        return "-"
-    percent = statistics.mean(
-        100 * (statistics.mean(processes[gpu]) / statistics.mean(base[gpu]) - 1) for gpu in gpus
-    )
-    alike = [of[gpu] for of in (processes, base) for gpu in gpus]
-    freedom = sum(len(group) - 1 for group in alike)
-    if freedom == 0:
-        return f"{percent:+.2f}%"
-    squares = sum(
-        (100 * (value / statistics.mean(group) - 1)) ** 2 for group in alike for value in group
-    )
-    error = math.sqrt(squares / freedom * sum(1 / len(group) for group in alike)) / len(gpus)
-    half = STUDENT_95.get(freedom, 2.0) * error
-    return f"{percent:+.2f}% [{percent - half:+.2f}, {percent + half:+.2f}]"
+def print_traced(results, given):
+    """What the traced processes announced, lost and wrote, over all repeats but the warm-ups."""
+    of = {w: [r for r in results if r.get("traced") == w] for w in given.workloads}
+    if not any(of.values()):
+        return
 
-
-def table(title, figures, given, unit):
-    print(f"\n{title:<52}" + "".join(f"{f'batch {size}':>30}" for size in given.sizes))
-    for mode in given.modes:
-        base = MODES[mode][2]
-        base = base if base in given.modes else None
-        cells = [
-            difference(figures[mode, size], figures[base, size])
-            if base
-            else f"{mean_of_means(figures[mode, size]):,.3f} {unit}"
-            for size in given.sizes
-            if figures[mode, size]
-        ]
-        print(
-            f"{mode + (f' against {base}' if base else ''):<52}"
-            + "".join(f"{cell:>30}" for cell in cells)
+    def row(name, cell):
+        print_row(
+            name, [cell(lambda key, w=w: sum(r[key] for r in of[w])) for w in given.workloads]
         )
+
+    row("on, rows a second", lambda n: f"{n('rows') / max(1e-9, n('seconds')):,.0f}")
+    row("on, rows dropped", lambda n: f"{n('dropped'):,} of {n('rows'):,}")
+    row("on, bytes a row", lambda n: f"{n('bytes') / max(1, n('rows') - n('dropped')):.1f}")
+    row("on, announcing, us a step", lambda n: f"{n('announce_ns') / 1e3 / max(1, n('steps')):.1f}")
+
+
+def show(results, given):
+    results = [r for r in results if r.get("model") == str(given.model)]
+    machines = ", ".join(sorted({r["machine"] for r in results if "machine" in r})) or "no results"
+    ran = {(r["mode"], r["round"]) for r in results if "workload" in r}
+    print(f"{given.model.name} on {machines}; {len(ran)} processes")
+    print_row("", [w if w == PREFILL else f"batch {w}" for w in given.workloads])
+    print_modes(results, given, "tpot_ms", True, "ms a token", 3)
+    print_modes(results, given, "tokens_s", False, "tokens a second", 0)
+    print_traced(results, given)
+    ends = [r["end"] for r in results if "end" in r]
+    if ends:
+        rows, delivered = (sum(end[key] for end in ends) for key in ("attempted", "delivered"))
+        print(f"{rows:,} rows announced, {rows - delivered:,} of them not delivered")
 
 
 def main():
     given = parse()
-    given.out.mkdir(parents=True, exist_ok=True)
     if given.child:
-        return child(given)
+        return vllm_workloads.run(given)
+    given.out.mkdir(parents=True, exist_ok=True)
     kept = given.out / "bench.jsonl"
     results = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
     first = 1 + max((r["round"] for r in results), default=-1)
@@ -344,41 +190,23 @@ def main():
                 started = time.time()
                 with concurrent.futures.ThreadPoolExecutor(given.gpus) as pool:
                     processes = [
-                        pool.submit(run_mode, given, mode, number, gpu)
+                        pool.submit(run_process, given, mode, number, gpu)
                         for gpu, number in enumerate(rounds)
                     ]
                 for number, process in zip(rounds, processes):
                     try:
                         got = process.result()
-                    except BenchError as error:  # the other results count
+                    except bench_process.BenchError as error:
+                        # The other results count.
                         print(f"vllm_bench: round {number}: {error}", file=sys.stderr, flush=True)
                         failed = 1
                         continue
                     results += got
                     file.writelines(json.dumps(r) + "\n" for r in got)
                     file.flush()
-                    print(
-                        f"round {number}: {mode}, {time.time() - started:.0f} s",
-                        file=sys.stderr,
-                        flush=True,
-                    )
-    print(", ".join(sorted({r["machine"] for r in results if "machine" in r})))
-    table("ms a token", summary(results, given, "tpot_ms", 1), given, "ms")
-    table("output tokens a second", summary(results, given, "tokens_s", -1), given, "/s")
-    costs = [[r for r in results if r.get("announced_at") == size] for size in given.sizes]
-    if any(costs):
-        cells = [
-            f"{total(of, 'announce_ns') / 1e3 / max(1, total(of, 'steps')):.1f} us" if of else ""
-            for of in costs
-        ]
-        print(
-            f"\n{'host time of announcing a step':<52}" + "".join(f"{cell:>30}" for cell in cells)
-        )
-    traced = [r["end"] for r in results if "end" in r]
-    if traced:
-        rows = sum(end["attempted"] for end in traced)
-        lost = rows - total(traced, "delivered")
-        print(f"\n{rows:,} rows announced, {lost:,} of them not delivered")
+                    took = f"round {number}: {mode}, {time.time() - started:.0f} s"
+                    print(took, file=sys.stderr, flush=True)
+    show(results, given)
     return failed
 
 

@@ -21,7 +21,7 @@ from .reading._lines import (
 from .reading._rows import Batch, RequestInfo
 from .reading.streaming import LiveTrace, Stream, default_endpoint, stream
 from .reading.trace import Routing, Trace, open
-from .recording.producer import Cost, Producer, Request, Span, Totals, enabled
+from .recording.producer import Cost, LayerInfo, Producer, Request, Span, Totals, enabled
 from .transformers import trace
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "ControlLine",
     "Cost",
     "EndLine",
+    "LayerInfo",
     "LiveTrace",
     "LossLine",
     "Producer",

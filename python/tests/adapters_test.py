@@ -9,12 +9,14 @@ import pathlib
 import tempfile
 import types
 import unittest
+import unittest.mock
 
 import moetrace
 from moetrace.recording import _adapter
 from moetrace.sglang import _batches
-from moetrace.sglang._process_tracer import ProcessTracer
+from moetrace.sglang._process_tracer import ProcessTracer, _layer_info
 from moetrace.vllm import _layers
+from moetrace.vllm import _routers as vllm_routers
 
 
 class Config(types.SimpleNamespace):
@@ -42,6 +44,160 @@ class ConfigLookup(unittest.TestCase):
         for config in (Config(), Config(num_experts=None), Config(num_experts=True)):
             with self.assertRaisesRegex(moetrace.TracingError, "^the number of experts of small"):
                 _adapter.num_experts_of(config, "try")
+
+    def test_numbers_by_layer(self):
+        for given, expected in (
+            ({"num_experts": 8}, [8, 8, 8]),
+            ({"num_experts": [0, 16, 64]}, [None, 16, 64]),
+            ({"num_experts": [16, 64]}, [None] * 3),  # of other layers
+            ({}, [None] * 3),
+        ):
+            self.assertEqual(_adapter.experts_by_layer(Config(**given), 3), expected)
+        self.assertEqual(_adapter.top_k_by_layer(Config(moe_topk=[1, 2, 8]), 3), [1, 2, 8])
+        self.assertEqual(_adapter.top_k_by_layer(Config(top_k=50), 3), [None] * 3)
+
+    def test_the_most_of_layers_that_differ(self):
+        def config():
+            raise moetrace.TracingError("it does not say")
+
+        self.assertEqual(_adapter.most_of([2, 8, 4], config), 8)
+        self.assertEqual(_adapter.most_of([2, None, 4], lambda: 3), 4)
+        self.assertEqual(_adapter.most_of([2, None, 4], lambda: 6), 6)
+        with self.assertRaisesRegex(moetrace.TracingError, "it does not say"):
+            _adapter.most_of([2, None], config)
+
+    def test_engine_id(self):
+        with unittest.mock.patch.dict("os.environ", {"MOETRACE_ENGINE_ID": ""}):
+            self.assertEqual(_adapter.given_engine_id("7f3a1"), "7f3a1")
+            self.assertIsNone(_adapter.given_engine_id(""))
+            self.assertIsNone(_adapter.given_engine_id(None))
+        with unittest.mock.patch.dict("os.environ", {"MOETRACE_ENGINE_ID": "mine"}):
+            self.assertIsNone(_adapter.given_engine_id("7f3a1"), "the library takes the user's")
+
+
+def of_class(name, **attributes):
+    """An object of a class with this name."""
+    made = type(name, (), {})()
+    vars(made).update(attributes)
+    return made
+
+
+class VllmRouters(unittest.TestCase):
+    """vllm._routers: what each kind of router says, and nothing that it does not say."""
+
+    NOTHING = types.SimpleNamespace()
+
+    def test_a_plain_router(self):
+        router = of_class(
+            "FusedTopKRouter",
+            top_k=8,
+            global_num_experts=128,
+            renormalize=True,
+            scoring_func="softmax",
+        )
+        plain = moetrace.LayerInfo(
+            experts=128,
+            zero_experts=0,
+            top_k=8,
+            score="softmax",
+            renormalized=True,
+            scaling=1.0,
+            biased=False,
+            groups=1,
+            topk_groups=1,
+            table=False,
+        )
+        self.assertEqual(vllm_routers.describe(self.NOTHING, router, False), plain)
+        # With the load balancer the number includes copies.
+        self.assertIsNone(vllm_routers.describe(self.NOTHING, router, True).experts)
+        module = types.SimpleNamespace(moe_config=types.SimpleNamespace(num_logical_experts=120))
+        self.assertEqual(vllm_routers.describe(module, router, True).experts, 120)
+
+    def test_a_grouped_router(self):
+        router = of_class(
+            "GroupedTopKRouter",
+            top_k=8,
+            global_num_experts=256,
+            renormalize=True,
+            scoring_func="sigmoid",
+            num_expert_group=8,
+            topk_group=4,
+            routed_scaling_factor=2.5,
+            e_score_correction_bias=object(),
+        )
+        info = vllm_routers.describe(self.NOTHING, router, False)
+        self.assertEqual(
+            (info.score, info.scaling, info.biased, info.groups, info.topk_groups, info.table),
+            ("sigmoid", 2.5, True, 8, 4, None),
+        )
+
+    def test_a_router_with_a_function_of_its_own(self):
+        router = of_class(
+            "CPURouter",
+            top_k=1,
+            global_num_experts=16,
+            scoring_func="softmax",
+            custom_routing_function=object(),
+        )
+        info = vllm_routers.describe(self.NOTHING, router, False)
+        self.assertEqual((info.experts, info.top_k), (16, 1))
+        self.assertEqual(
+            (info.score, info.renormalized, info.scaling, info.biased, info.groups, info.table),
+            (None,) * 6,
+        )
+
+    def test_a_table_of_token_ids(self):
+        router = of_class(
+            "FusedTopKBiasRouter",
+            top_k=6,
+            global_num_experts=384,
+            scoring_func="sqrtsoftplus",
+            e_score_correction_bias=None,
+            hash_indices_table=object(),
+        )
+        info = vllm_routers.describe(self.NOTHING, router, False)
+        self.assertEqual((info.table, info.score, info.biased), (True, None, False))
+        router.hash_indices_table = None
+        info = vllm_routers.describe(self.NOTHING, router, False)
+        self.assertEqual((info.table, info.score), (False, "sqrtsoftplus"))
+
+    def test_zero_experts(self):
+        router = of_class(
+            "ZeroExpertRouter",
+            top_k=12,
+            global_num_experts=768,
+            num_logical_experts=512,
+            zero_expert_type="identity",
+        )
+        info = vllm_routers.describe(self.NOTHING, router, False)
+        self.assertEqual((info.experts, info.zero_experts), (512, None))
+
+    def test_an_unknown_router(self):
+        info = vllm_routers.describe(self.NOTHING, of_class("Later"), False)
+        self.assertEqual(info, moetrace.LayerInfo(zero_experts=0))
+
+
+class SglangLayers(unittest.TestCase):
+    def test_a_grouped_layer_and_a_plain_one(self):
+        config = types.SimpleNamespace(
+            top_k=9,
+            num_shared_topk_slots=1,
+            scoring_func="sigmoid",
+            renormalize=True,
+            apply_routed_scaling_factor_on_output=True,
+            routed_scaling_factor=2.5,
+            use_grouped_topk=True,
+            num_expert_group=8,
+            topk_group=4,
+            correction_bias=object(),
+        )
+        grouped = moetrace.LayerInfo(256, None, 8, "sigmoid", True, 2.5, True, 8, 4, False)
+        self.assertEqual(_layer_info(config, 256), grouped)
+        vars(config).update(
+            use_grouped_topk=False, correction_bias=None, routed_scaling_factor=None
+        )
+        plain = moetrace.LayerInfo(None, None, 8, "sigmoid", True, 1.0, False, 1, 1, False)
+        self.assertEqual(_layer_info(config, None), plain)
 
 
 class Buffers(unittest.TestCase):
@@ -108,11 +264,15 @@ class Experts:
 
 
 class Model:
-    def __init__(self, **config):
-        self.config = Config(**config)
+    def __init__(self, *layers, **config):
+        """layers: what the experts of each layer say of themselves."""
+        self.config, self.layers = Config(**config), layers or ({},)
 
     def named_modules(self):
-        yield "model.layers.0.mlp.experts", Experts()
+        for layer, said in enumerate(self.layers):
+            experts = Experts()
+            vars(experts).update(said)
+            yield f"model.layers.{layer}.mlp.experts", experts
 
     def forward(self, input_ids=None, attention_mask=None):
         """Only its parameters' names are looked at."""
@@ -148,6 +308,39 @@ class Trace(WithRings):
                     self.trace(Model(**config))
                 trace = self.trace(Model(**config), **{option: given})
                 self.assertEqual(trace._options[option], given)
+
+    def test_layers_that_differ(self):
+        """By their modules, which know best, else by lists in the configuration."""
+        whole = dict(num_hidden_layers=3, num_experts=[8, 16, 16], moe_topk=[1, 2, 4])
+        model = Model({}, {"num_experts": 12, "top_k": 3}, {}, **whole)
+        options = self.trace(model)._options
+        self.assertEqual(
+            {layer: (i.experts, i.top_k) for layer, i in options["layer_table"].items()},
+            {0: (8, 1), 1: (12, 3), 2: (16, 4)},
+        )
+        self.assertEqual((options["num_experts"], options["top_k"]), (16, 4))
+        producer = moetrace.Producer(**options)
+        self.addCleanup(producer.close)
+        import numpy
+
+        producer.step(1)
+        for layer, top_k in enumerate((1, 3, 4)):
+            producer.record(layer, numpy.zeros((1, top_k), "int64"))
+        self.assertEqual(producer.totals, (1, 3, 3, 0))
+
+    def test_a_family_that_is_known(self):
+        config = dict(
+            self.WHOLE,
+            model_type="deepseek_v3",
+            norm_topk_prob=True,
+            routed_scaling_factor=2.5,
+            n_group=4,
+            topk_group=2,
+        )
+        info = self.trace(Model(**config))._options["layer_table"][0]
+        self.assertEqual(info, moetrace.LayerInfo(8, 0, 2, "sigmoid", True, 2.5, True, 4, 2, False))
+        unknown = self.trace(Model(**self.WHOLE))._options["layer_table"][0]
+        self.assertEqual(unknown, moetrace.LayerInfo(experts=8, top_k=2))
 
     def test_options_win(self):
         trace = self.trace(Model(**self.WHOLE), top_k=1, model_id="mine", moe_layers=[0, 1])

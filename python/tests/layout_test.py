@@ -22,6 +22,7 @@ STRUCTS = {
     "moetrace_span": _library.Span,
     "moetrace_totals": _library.Totals,
     "moetrace_layer_mask": _library.LayerMask,
+    "moetrace_layer_entry": _library.LayerEntry,
     "moetrace_reader_place": _reader_library.Place,
     "moetrace_reader_rows": _reader_library.Rows,
     "moetrace_reader_info": _reader_library.Info,
@@ -70,6 +71,10 @@ class Layout(unittest.TestCase):
         expected["MOETRACE_UNKNOWN_POSITION"] = _library.UNKNOWN_POSITION - (
             1 << 64
         )  # printed as a signed number
+        for name in "RENORMALIZED BIASED TABLE ZERO_EXPERTS SCALING GROUPS".split():
+            expected[f"MOETRACE_LAYER_{name}_KNOWN"] = getattr(_library, f"{name}_KNOWN")
+        for name in "RENORMALIZED BIASED TABLE".split():
+            expected[f"MOETRACE_LAYER_{name}"] = getattr(_library, f"{name}_KNOWN") << 1
         names = (
             "ALL STEP REQUEST REQUEST_END LOSS TORN BASE CONTROL END RING_FULL EVENT_RING_FULL "
             "CLOSED PRODUCER_DIED CONTINUED BAD_SEGMENT"

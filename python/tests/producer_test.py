@@ -129,6 +129,75 @@ class ProducerTest(harness.Case):
             [("a", 2, "length"), ("b", None, "stop")],
         )
 
+    def test_layers_that_differ(self):
+        """Each layer takes its own top-k, and ids of its own experts; meta has what was given."""
+        self.collect()
+        given = {
+            0: moetrace.LayerInfo(experts=20, zero_experts=0, top_k=2, table=True),
+            2: moetrace.LayerInfo(
+                experts=50,
+                zero_experts=10,
+                score="sigmoid",
+                renormalized=False,
+                scaling=2.5,
+                biased=True,
+                groups=5,
+                topk_groups=2,
+                table=False,
+            ),
+        }
+        with self.open(layer_table=given, engine_id="e7") as producer:
+            request = producer.request("r")
+            producer.step(2, [(request, 0, 0, 2)])
+            producer.record(0, numpy.array([[3, 19], [20, 0]]))
+            producer.record(2, numpy.array([[0, 50, 59, 1], [4, 3, 2, 1]]))
+            with self.assertRaisesRegex(
+                ValueError, r"^record: ids has shape \(2, 4\); it must be "
+            ):
+                producer.record(0, numpy.zeros((2, 4), "int64"))
+            self.assertEqual(producer.totals, (1, 4, 4, 0))
+            request.end(1)
+        meta, *lines = self.lines_of_trace()
+        self.assertEqual(
+            [line["topk_ids"] for line in lines if line["type"] == "route"],
+            [[3, 19], [None, 0], [0, 50, 59, 1], [4, 3, 2, 1]],
+        )
+        self.assertEqual(meta["engine_id"], "e7")
+        self.assertEqual(
+            meta["layers"], [{"layer": layer, **info._asdict()} for layer, info in given.items()]
+        )
+        [trace] = self.trace_files()
+        with moetrace.open(trace) as read:
+            self.assertEqual(read.meta["layers"], meta["layers"])
+            self.assertEqual(read.top_k, TOP_K)
+            rows = read.read()
+            self.assertEqual(rows.topk_ids.tolist()[0], [3, 19, -1, -1])
+            self.assertTrue(numpy.isnan(rows.topk_weights[0]).all())
+            self.assertEqual(read.request("r").ids[0, 0].tolist(), [3, 19, -1, -1])
+            self.assertEqual(read.experts()[0].sum(), 3)
+
+    def test_wrong_layer_tables(self):
+        one = moetrace.LayerInfo(top_k=2)
+        for table, why in (
+            ({3: one}, "layer_table: layer is 3; it must be from 0 to 2"),
+            ({-1: one}, "layer_table: layer is -1; it must be from 0 to 2"),
+            ({0: 7}, "layer_table: layer 0 is 7; give a moetrace.LayerInfo"),
+            ({0: one._replace(top_k="2")}, "layer_table: layer 0: top_k is '2'; give an integer"),
+            ({0: one._replace(score=5)}, "layer_table: layer 0: score is 5; give a str"),
+            (
+                {0: one._replace(groups=2)},
+                "layer_table: layer 0: groups and topk_groups go together; give both or neither",
+            ),
+            (
+                {0: one._replace(top_k=5)},
+                "options: layer table, layer 0: top_k is 5; expected at most 4; correct the entry, "
+                "or leave it zero",
+            ),
+        ):
+            with self.assertRaises((TypeError, ValueError, moetrace.TracingError)) as raised:
+                self.open(layer_table=table)
+            self.assertEqual(str(raised.exception), why)
+
     def test_every_dtype_and_any_strides(self):
         self.collect()
         expected = []

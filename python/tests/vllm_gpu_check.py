@@ -7,8 +7,8 @@ model is used, which tests this test.
 
 import collections
 import concurrent.futures
-import json
 import os
+import pathlib
 import struct
 import sys
 import unittest
@@ -16,31 +16,10 @@ import unittest
 import torch
 from vllm_case import MODELS, VllmCase, model_folder
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "benchmarks"))
+import vllm_shapes  # noqa: E402  (in the folder just named)
+
 V1, V2 = {"VLLM_USE_V2_MODEL_RUNNER": "0"}, {"VLLM_USE_V2_MODEL_RUNNER": "1"}
-SHAPE = dict(
-    architectures=["Qwen2MoeForCausalLM"],
-    model_type="qwen2_moe",
-    hidden_size=2048,
-    num_hidden_layers=24,
-    num_attention_heads=16,
-    num_key_value_heads=16,
-    num_experts=60,
-    num_experts_per_tok=4,
-    moe_intermediate_size=1408,
-    intermediate_size=5632,
-    shared_expert_intermediate_size=5632,
-    norm_topk_prob=False,
-    vocab_size=151936,
-    max_position_embeddings=8192,
-    rope_theta=1000000.0,
-    torch_dtype="bfloat16",
-    tie_word_embeddings=False,
-    hidden_act="silu",
-    decoder_sparse_step=1,
-    rms_norm_eps=1e-6,
-    bos_token_id=151643,
-    eos_token_id=151643,
-)
 
 
 class VllmOnGpu(VllmCase):
@@ -49,10 +28,7 @@ class VllmOnGpu(VllmCase):
     def model(self):
         if not torch.cuda.is_available():
             return model_folder("Qwen2Moe")
-        folder = MODELS / "full-shape"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps(SHAPE))
-        return folder
+        return vllm_shapes.write("qwen1.5-moe", MODELS / "full-shape")
 
     def run_traced(self, workload, **environment):
         if not self.collectors:

@@ -35,8 +35,9 @@ class Batch:
 
     request: int64, the request's number; -1: none. step: int64, the forward pass. token_idx: int64,
     the token's position in its request. layer: int16. seq: int64, the row's number in the trace.
-    topk_ids: int32 [rows, top_k], -1: none. topk_weights: float32 [rows, top_k], NaN: none. What a
-    row does not give is -1; plain logs have no step and no seq.
+    topk_ids: int32 [rows, top_k], -1: none. topk_weights: float32 [rows, top_k], NaN: none. Rows of a
+    layer with a smaller top-k fill the first places. What a row does not give is -1; plain logs have
+    no step and no seq.
 
     trace: the `Trace` or `LiveTrace` that the rows are of.
     """

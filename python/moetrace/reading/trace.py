@@ -43,7 +43,7 @@ class Routing:
     """What one request's tokens were routed to. Axis 0 is the position in the request (token_idx),
     axis 1 the model's layer.
 
-    ids: int32 [tokens, num_layers, top_k], -1: no expert, or no row. weights: float32, the same
+    ids: int32 [tokens, num_layers, top_k], -1: no expert, no row, or past the layer's own top-k. weights: float32, the same
     shape, NaN: not known, or no row. Where a position comes twice in a layer (after a preemption),
     the last one counts. recorded: bool [tokens, num_layers], what has a row. positions, layers:
     int64, those that have any. request: its `RequestInfo`. Rows whose position is not known are not
@@ -188,7 +188,9 @@ class Trace:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """The first meta line, as far as the file was read; empty: a plain log has none so far."""
+        """The first meta line, as far as the file was read; empty: a plain log has none so far.
+        Its `layers` describes each MoE layer, and `engine_id` names the engine, if the producer
+        declared them (trace/FORMAT.md)."""
         try:
             return self._reader.meta
         except ReadError as error:
@@ -202,12 +204,14 @@ class Trace:
 
     @property
     def top_k(self) -> int:
-        """0: a plain log that has neither rows yet nor a meta line that says it."""
+        """The most experts of a row, in any layer: the width of all arrays. A row of a layer with a
+        smaller top-k fills the first places; the others are -1 and NaN. 0: a plain log that has
+        neither rows yet nor a meta line that says it."""
         return self._reader.top_k
 
     @property
     def num_experts(self) -> Optional[int]:
-        """Routed experts of a layer; None: neither the file, as far as it was read, nor `open` says
+        """Ids are below it, in every layer; None: neither the file, as far as it was read, nor `open` says
         it."""
         return self._reader.info().num_experts or None
 

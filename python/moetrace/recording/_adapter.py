@@ -83,6 +83,57 @@ def top_k_of(config: Any, what_to_try: str) -> int:
     return _largest(config, "top-k", _TOP_K, what_to_try, _MOST_TOP_K)
 
 
+def _one_a_layer(
+    config: Any, names: Sequence[str], num_layers: int, most: Optional[int] = None
+) -> list[Optional[int]]:
+    """By layer, what a configuration gives under the first of `names`: one number for all layers,
+    or a list with one for each. None: not known."""
+    for name in names:
+        value = getattr(config, name, None)
+        if isinstance(value, (list, tuple)):
+            if len(value) == num_layers and any(map(positive, value)):
+                return [positive(number) for number in value]
+        elif positive(value) is not None and (most is None or value <= most):
+            return [value] * num_layers
+    return [None] * num_layers
+
+
+def experts_by_layer(config: Any, num_layers: int) -> list[Optional[int]]:
+    """The number of routed experts by layer; None where a configuration does not say it."""
+    return _one_a_layer(config, _NUM_EXPERTS, num_layers)
+
+
+def top_k_by_layer(config: Any, num_layers: int) -> list[Optional[int]]:
+    """The same for top-k."""
+    return _one_a_layer(config, _TOP_K, num_layers, _MOST_TOP_K)
+
+
+def most_of(values: Sequence[Optional[int]], of_config: Callable[[], int]) -> int:
+    """The largest of `values`, one a layer; where one is not known, at least `of_config()`."""
+    known = [value for value in values if value is not None]
+    return max(known if len(known) == len(values) else [*known, of_config()])
+
+
+def positive(value: Any) -> Optional[int]:
+    """`value` if it is an int of 1 or more, else None: what an attribute of an engine's object
+    says, if anything."""
+    return value if type(value) is int and value > 0 else None
+
+
+def truth(owner: Any, name: str) -> Optional[bool]:
+    """Whether the attribute `name` of `owner` is set to something true; None: it has no such
+    attribute."""
+    return bool(getattr(owner, name)) if hasattr(owner, name) else None
+
+
+def given_engine_id(engine_id: Any) -> Optional[str]:
+    """`Producer`'s engine_id for what an engine calls itself: None, and so the value of
+    MOETRACE_ENGINE_ID, if that is set."""
+    if os.environ.get("MOETRACE_ENGINE_ID"):
+        return None
+    return engine_id if isinstance(engine_id, str) and engine_id else None
+
+
 def _largest(
     config: Any, what: str, names: Sequence[str], what_to_try: str, most: Optional[int] = None
 ) -> int:

@@ -42,6 +42,27 @@ class Span(ctypes.Structure):
     ]
 
 
+# enum moetrace_layer_flags: what is known. The bit above one of the first three is its value.
+RENORMALIZED_KNOWN, BIASED_KNOWN, TABLE_KNOWN = 1 << 0, 1 << 2, 1 << 4
+ZERO_EXPERTS_KNOWN, SCALING_KNOWN, GROUPS_KNOWN = 1 << 6, 1 << 7, 1 << 8
+
+
+class LayerEntry(ctypes.Structure):
+    """moetrace_layer_entry."""
+
+    _fields_ = [
+        ("experts", ctypes.c_uint32),
+        ("zero_experts", ctypes.c_uint32),
+        ("top_k", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("groups", ctypes.c_uint32),
+        ("topk_groups", ctypes.c_uint32),
+        ("scaling", ctypes.c_double),
+        ("score", ctypes.c_char * 24),
+        ("reserved", ctypes.c_uint8 * 8),
+    ]
+
+
 class Options(ctypes.Structure):
     """moetrace_options. tests/layout_test.py compares it with the header."""
 
@@ -78,6 +99,8 @@ class Options(ctypes.Structure):
         ("router_groups", ctypes.c_uint32),
         ("router_topk_groups", ctypes.c_uint32),
         ("notes", ctypes.c_char_p),
+        ("engine_id", ctypes.c_char_p),
+        ("layer_table", ctypes.POINTER(LayerEntry)),
     ]
 
 

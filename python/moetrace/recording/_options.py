@@ -6,6 +6,7 @@ import ctypes
 from typing import Any, Iterable
 
 from . import _library
+from ._layer_info import layer_table
 
 _TEXTS = (
     "directory",
@@ -18,6 +19,7 @@ _TEXTS = (
     "torch_version",
     "device",
     "router_score",
+    "engine_id",
 )
 _NUMBERS = (
     "num_layers",
@@ -42,7 +44,7 @@ _NUMBERS = (
 
 def options_of(given: dict[str, Any]) -> _library.Options:
     """moetrace_options of the arguments of `Producer`, by their names. None: the default. Raises
-    ValueError for a layer that can't be one."""
+    TypeError or ValueError, with one line, for a layer that can't be one."""
     options = _library.Options()
     _library.load().moetrace_options_init(ctypes.byref(options), ctypes.sizeof(options))
     layers, device = given["layers"], given["device"]
@@ -60,8 +62,13 @@ def options_of(given: dict[str, Any]) -> _library.Options:
             setattr(options, name, given[name])
     if given["seed"] is not None:
         options.has_seed, options.seed = 1, given["seed"]
-    if given["moe_layers"] is not None:
-        options.moe_layers = ctypes.pointer(_layer_mask(given["moe_layers"]))
+    moe_layers = given["moe_layers"]
+    if given["layer_table"] is not None:
+        table = layer_table(given["layer_table"], given["num_layers"])
+        options.layer_table = ctypes.cast(table, ctypes.POINTER(_library.LayerEntry))
+        moe_layers = given["layer_table"] if moe_layers is None else moe_layers
+    if moe_layers is not None:
+        options.moe_layers = ctypes.pointer(_layer_mask(moe_layers))
     return options
 
 

@@ -6,16 +6,17 @@ import ctypes
 import logging
 import os
 import time
-from typing import Any, Iterable, Optional, Sequence, Union
+from typing import Any, Iterable, Mapping, Optional, Sequence, Union
 
 from ..errors import TracingError
 from . import _arguments, _library, _tensors
 from ._counts import Cost, Totals
+from ._layer_info import LayerInfo
 from ._options import options_of
 from ._request import Request
 from ._spans import SPAN_FIELDS, Span, span_array
 
-__all__ = ["SPAN_FIELDS", "Cost", "Producer", "Request", "Span", "Totals", "enabled"]
+__all__ = ["SPAN_FIELDS", "Cost", "LayerInfo", "Producer", "Request", "Span", "Totals", "enabled"]
 
 _log = logging.getLogger("moetrace")
 
@@ -50,9 +51,13 @@ class Producer:
     _LAYERS, _SAMPLE), else the default.
 
     num_layers: all layers of the model, also dense ones, 1 to 256.
-    num_experts: routed experts of a layer, 1 to 65535.
-    top_k: 1 to 32.
-    moe_layers: the layers that call `record` in every pass; None: all.
+    num_experts: ids are below it, 1 to 65535: routed and zero-computation experts of a layer; where
+        layers differ, the largest.
+    top_k: 1 to 32; where layers differ, the largest.
+    moe_layers: the layers that call `record` in every pass; None: those of layer_table, else all.
+    layer_table: what is known of each MoE layer: a `moetrace.LayerInfo` by the layer's number. Its
+        top_k and experts decide what `record` takes for the layer; the rest describes it to a
+        reader of the trace.
     layers: the layers to record: "0,5-7", "all" or numbers.
     sample_every: 1 records every step, n every n-th; 0 only counts.
     ring_mb: MiB, rounded up to a power of two of records.
@@ -60,6 +65,8 @@ class Producer:
     router_groups, router_topk_groups: experts are chosen within the best router_topk_groups of
         router_groups groups.
     notes: what a reader of the trace must know, a line each, 1023 bytes in all.
+    engine_id: names the engine that this process belongs to, the same in all its ranks, so that
+        their traces can be joined; 63 bytes are kept. None: MOETRACE_ENGINE_ID, else unknown.
     cuda_device: the GPU whose memory holds what is recorded; None: host memory.
     enabled: False makes a producer that does nothing, so that an engine needs no `if`:
         `enabled=moetrace.enabled()`.
@@ -76,6 +83,7 @@ class Producer:
         top_k: int,
         model_id: Optional[str] = None,
         moe_layers: Optional[Iterable[int]] = None,
+        layer_table: Optional[Mapping[int, LayerInfo]] = None,
         layers: Union[str, Iterable[int], None] = None,
         sample_every: Optional[int] = None,
         ring_mb: Optional[float] = None,
@@ -94,6 +102,7 @@ class Producer:
         router_groups: Optional[int] = None,
         router_topk_groups: Optional[int] = None,
         notes: Iterable[str] = (),
+        engine_id: Optional[str] = None,
         rank: int = 0,
         world_size: int = 1,
         tp_rank: int = 0,
@@ -109,6 +118,7 @@ class Producer:
         self._last, self._last_cost = Totals(), Cost()
         self._cuda_device = cuda_device
         self._num_layers, self._top_k = num_layers, top_k
+        self._top_k_of: dict[int, int] = {}  # of the layers whose own is known
         # Spent in Python around the library's calls, and not reported to it yet.
         self._announce_ns = self._hook_ns = 0
         self._kept: list[Any] = []  # tensors that branches on the GPU still read
@@ -128,6 +138,9 @@ class Producer:
         if why.value:
             _log.warning("moetrace: %s", why.value.decode(errors="replace"))
         self._handle.value = self._pointer
+        for layer, info in (given["layer_table"] or {}).items():
+            if info.top_k is not None:
+                self._top_k_of[layer] = info.top_k
         self.trace_id = self._library.moetrace_trace_id(self._pointer).decode()
         self.summary = self._library.moetrace_summary(self._pointer).decode(errors="replace")
         self._say_unserved()
@@ -201,7 +214,8 @@ class Producer:
         """Records one layer's routing, after its router. Record the layers of a pass in ascending
         order.
 
-        ids: [rows, top_k], int16, int32, int64 or uint32; an id outside [0, num_experts) is
+        ids: [rows, top_k], int16, int32, int64 or uint32, top_k being the layer's own if
+            layer_table has it. An id outside [0, num_experts), or outside the layer's range, is
             recorded as null.
         weights: the same shape, float32, float16 or bfloat16; None: unknown.
 
@@ -225,7 +239,9 @@ class Producer:
         started = time.perf_counter_ns()
         if type(layer) is not int or not 0 <= layer < self._num_layers:
             layer = _arguments.number("record: layer", layer, self._num_layers - 1)
-        i, w = _tensors.views_of(ids, weights, self._top_k, self._cuda_device)
+        i, w = _tensors.views_of(
+            ids, weights, self._top_k_of.get(layer, self._top_k), self._cuda_device
+        )
         routing = (layer, i.address, i.type, w.address if w else None, w.type if w else 0, i.rows)
         if self._cuda_device is None:
             self._hook_ns += time.perf_counter_ns() - started

@@ -9,7 +9,7 @@ from typing import Any, Callable, Optional
 
 from ..errors import TracingError
 from ..recording import _adapter
-from ..recording.producer import Producer
+from ..recording.producer import LayerInfo, Producer
 from . import _batches
 
 _log = logging.getLogger("moetrace")
@@ -24,7 +24,7 @@ class ProcessTracer:
         self._torch_op: Any = None  # the module; imported with SGLang, because it imports torch
         self._token: Any = None  # the operator's; None: nothing is recorded, and nothing captured
         self._key = -1
-        self._top_k = 0
+        self._top_k: dict[int, int] = {}  # by layer
         # By SGLang's request id: the producer's request, and SGLang's.
         self._live: dict[str, tuple[Any, Any]] = {}
         self._say = _adapter.SayOnce()
@@ -134,21 +134,23 @@ class ProcessTracer:
     def _describe(self, runner: Any, parallel: Any, routers: dict[int, Any]) -> dict[str, Any]:
         """The arguments of `Producer`, from SGLang's configuration."""
         config = runner.model_config.hf_text_config
-        router = routers[min(routers)]
-        self._top_k = router.top_k - router.num_shared_topk_slots
-        scaled = router.apply_routed_scaling_factor_on_output and router.routed_scaling_factor
+        num_layers = max(config.num_hidden_layers, max(routers) + 1)
+        experts = _adapter.experts_by_layer(config, num_layers)
+        table = {layer: _layer_info(router, experts[layer]) for layer, router in routers.items()}
+        self._top_k = {layer: info.top_k for layer, info in table.items() if info.top_k}
+        first = table[min(table)]
         return {
-            "num_layers": max(config.num_hidden_layers, max(routers) + 1),
+            "num_layers": num_layers,
             "num_experts": _adapter.num_experts_of(config, "this model can't be traced yet"),
-            "top_k": self._top_k,
-            "moe_layers": sorted(routers),
+            "top_k": max(self._top_k.values()),
+            "layer_table": table,
             "model_id": runner.model_config.model_path,
             "engine": "sglang",
             "engine_version": _adapter.installed_version("sglang"),
             "torch_version": _adapter.installed_version("torch"),
-            "router_score": router.scoring_func,
-            "router_renormalized": bool(router.renormalize),
-            "router_scaling": float(scaled or 1.0),
+            "router_score": first.score,
+            "router_renormalized": bool(first.renormalized),
+            "router_scaling": first.scaling,
             "rank": parallel.tp_rank,
             "world_size": parallel.tp_size,
             "tp_rank": parallel.tp_rank,
@@ -157,7 +159,7 @@ class ProcessTracer:
 
     def _record(self, layer: int, ids: Any, weights: Any) -> None:
         if self._producer is not None:
-            self._producer.record(layer, *_adapter.routed_columns(ids, weights, self._top_k))
+            self._producer.record(layer, *_adapter.routed_columns(ids, weights, self._top_k[layer]))
 
     def _announce(self, batch: Any) -> None:
         producer = self._producer
@@ -214,6 +216,28 @@ class ProcessTracer:
             self._torch_op.bind(self._key, None)
         if producer is not None:
             producer.abort()
+
+
+def _layer_info(router: Any, experts: Optional[int]) -> LayerInfo:
+    """A layer by its TopKConfig. Ids of zero-computation experts have not been seen, so that their
+    number stays unknown."""
+    scaled = router.apply_routed_scaling_factor_on_output and router.routed_scaling_factor
+    groups = _adapter.positive(getattr(router, "num_expert_group", None))
+    topk_groups = _adapter.positive(getattr(router, "topk_group", None))
+    if getattr(router, "use_grouped_topk", None) is False:
+        groups = topk_groups = 1
+    known = groups is not None and topk_groups is not None and topk_groups <= groups
+    return LayerInfo(
+        experts=experts,
+        top_k=router.top_k - router.num_shared_topk_slots,
+        score=router.scoring_func,
+        renormalized=bool(router.renormalize),
+        scaling=float(scaled or 1.0),
+        biased=router.correction_bias is not None if hasattr(router, "correction_bias") else None,
+        groups=groups if known else None,
+        topk_groups=topk_groups if known else None,
+        table=False,
+    )
 
 
 def _routers(model: Any) -> tuple[dict[int, Any], list[str]]:

@@ -24,21 +24,21 @@ from typing import Any, Iterable, Iterator, Optional
 
 from ..errors import TracingError
 from ..recording import _adapter
-from ..recording.producer import Producer
+from ..recording.producer import LayerInfo, Producer
 from . import _passes, _routers
 from ._real_rows import RealRows
 from ._sequences import Sequences, end_tokens_of, generation_setting
 
 _log = logging.getLogger("moetrace")
 
-# model_type: (scores, are the top-k weights divided by their sum; None: as norm_topk_prob of the
-# configuration says)
+# model_type: (scores; are the top-k weights divided by their sum, None: as norm_topk_prob of the
+# configuration says; are experts chosen by score plus bias)
 _ROUTERS = {
-    "qwen2_moe": ("softmax", None),
-    "qwen3_moe": ("softmax", None),
-    "olmoe": ("softmax", None),
-    "mixtral": ("softmax", True),
-    "deepseek_v3": ("sigmoid", None),
+    "qwen2_moe": ("softmax", None, False),
+    "qwen3_moe": ("softmax", None, False),
+    "olmoe": ("softmax", None, False),
+    "mixtral": ("softmax", True, False),
+    "deepseek_v3": ("sigmoid", None, True),
 }
 
 
@@ -119,10 +119,10 @@ class trace:  # a context manager, named as it is used
         after = torch.compiler.disable(self._after)
         self._handles.append(model.register_forward_pre_hook(before, with_kwargs=True))
         self._handles.append(model.register_forward_hook(after, always_call=True))
-        for layer, module, attach in self._bindings:
-            token = _torch_op.token_on(next(module.parameters()).device)
-            routed = functools.partial(_torch_op.routed, token, layer, self._key)
-            self._handles.append(attach(routed))
+        for binding in self._bindings:
+            token = _torch_op.token_on(next(binding.module.parameters()).device)
+            routed = functools.partial(_torch_op.routed, token, binding.layer, self._key)
+            self._handles.append(binding.attach(routed))
         for name, around in (
             ("generate", self._generate),
             ("prepare_inputs_for_generation", self._prepare),
@@ -289,9 +289,9 @@ def _describe(
     config = model.config
     if hasattr(config, "get_text_config"):
         config = config.get_text_config()
-    score, renormalized = _ROUTERS.get(getattr(config, "model_type", ""), (None, False))
-    if renormalized is None:
-        renormalized = bool(getattr(config, "norm_topk_prob", False))
+    num_layers = options["num_layers"] if "num_layers" in options else _num_layers(config)
+    table = _layer_table(config, bindings, num_layers, options)
+    first = table[bindings[0].layer]
     device = next(bindings[0].module.parameters()).device
     described: dict[str, Any] = {
         "model_id": getattr(model.config, "_name_or_path", None) or None,
@@ -299,19 +299,70 @@ def _describe(
         "engine": "transformers",
         "engine_version": _adapter.installed_version("transformers"),
         "torch_version": _adapter.installed_version("torch"),
-        "router_score": score,
-        "router_renormalized": renormalized,
-        "router_scaling": float(getattr(config, "routed_scaling_factor", None) or 1.0),
+        "router_score": first.score,
+        "router_renormalized": bool(first.renormalized),
+        "router_scaling": first.scaling or 1.0,
         "cuda_device": _adapter.cuda_device_of(device),
+        "num_layers": num_layers,
+        "layer_table": table,
         **options,
     }
-    if "num_layers" not in options:
-        described["num_layers"] = _num_layers(config)
     if "num_experts" not in options:
-        described["num_experts"] = _adapter.num_experts_of(config, "give trace() num_experts")
+        described["num_experts"] = _adapter.most_of(
+            [info.experts for info in table.values()],
+            lambda: _adapter.num_experts_of(config, "give trace() num_experts"),
+        )
     if "top_k" not in options:
-        described["top_k"] = _adapter.top_k_of(config, "give trace() top_k")
+        described["top_k"] = _adapter.most_of(
+            [info.top_k for info in table.values()],
+            lambda: _adapter.top_k_of(config, "give trace() top_k"),
+        )
     return described
+
+
+def _layer_table(
+    config: Any, bindings: list[_routers.Binding], num_layers: int, options: dict[str, Any]
+) -> dict[int, LayerInfo]:
+    """What is known of each layer: of the router what its family's is like, and the numbers that its
+    modules, else the configuration say. A number that `options` give counts for all layers."""
+    router = _family(config)
+    experts = _adapter.experts_by_layer(config, num_layers)
+    top_k = _adapter.top_k_by_layer(config, num_layers)
+
+    def known(option: str, said: Optional[int], of_config: list, layer: int) -> Optional[int]:
+        if option in options:
+            return None
+        return said or (of_config[layer] if layer < num_layers else None)
+
+    return {
+        binding.layer: router._replace(
+            experts=known("num_experts", binding.experts, experts, binding.layer),
+            top_k=known("top_k", binding.top_k, top_k, binding.layer),
+        )
+        for binding in bindings
+    }
+
+
+def _family(config: Any) -> LayerInfo:
+    """The router of a family of models that this module knows."""
+    known = _ROUTERS.get(getattr(config, "model_type", ""))
+    scaling = getattr(config, "routed_scaling_factor", None)
+    if known is None:
+        return LayerInfo(scaling=None if scaling is None else float(scaling))
+    score, renormalized, biased = known
+    groups = _adapter.positive(getattr(config, "n_group", None)) or 1
+    return LayerInfo(
+        zero_experts=0,
+        score=score,
+        renormalized=bool(getattr(config, "norm_topk_prob", False))
+        if renormalized is None
+        else renormalized,
+        scaling=float(scaling or 1.0),
+        biased=biased,
+        groups=groups,
+        topk_groups=_adapter.positive(getattr(config, "topk_group", None)) or groups,
+        table=False,
+    )
 
 
 def _num_layers(config: Any) -> int:

@@ -6,6 +6,8 @@ import inspect
 import re
 from typing import Any, Callable, Iterator, NamedTuple, Optional
 
+from ..recording import _adapter
+
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 # Blocks of transformers 4 whose gate is a Linear. Their forward computes softmax in float32, then
 # top-k, and so does the hook.
@@ -22,6 +24,9 @@ class Binding(NamedTuple):
     layer: int
     module: Any
     attach: Callable[[Routed], Any]
+    # What the layer's modules say of it; None: nothing, or different things.
+    experts: Optional[int] = None
+    top_k: Optional[int] = None
 
 
 def find(model: Any) -> tuple[list[Binding], list[int]]:
@@ -44,8 +49,15 @@ def find(model: Any) -> tuple[list[Binding], list[int]]:
             # An encoder's layer and a decoder's, or two routers in one layer: ambiguous.
             twice.add(layer)
         elif best:
-            bound[layer] = best[0]
+            bound[layer] = best[0]._replace(
+                experts=_said(modules, "num_experts"), top_k=_said(modules, "top_k")
+            )
     return [bound[layer] for layer in sorted(bound)], sorted((seen | twice) - set(bound))
+
+
+def _said(modules: list[tuple[str, Any]], name: str) -> Optional[int]:
+    said = {_adapter.positive(getattr(module, name, None)) for _, module in modules} - {None}
+    return said.pop() if len(said) == 1 else None
 
 
 def _layers(model: Any) -> dict[int, list[tuple[str, Any]]]:

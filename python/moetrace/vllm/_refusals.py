@@ -66,7 +66,7 @@ def captures_itself(config: Any) -> bool:
     )
 
 
-def notes_on(layers: list[_layers.Layer], top_k: int) -> list[str]:
+def notes_on(layers: list[_layers.Layer]) -> list[str]:
     """What a reader of the trace must know of the recorded layers, a line each."""
     notes = sorted({f"layer {layer.number}: {layer.note}" for layer in layers if layer.note})
     scalings = {getattr(layer.module, "routed_scaling_factor", 1.0) for layer in layers}
@@ -80,7 +80,6 @@ def notes_on(layers: list[_layers.Layer], top_k: int) -> list[str]:
         )
     if any(getattr(layer.router, "num_fused_shared_experts", 0) for layer in layers):
         notes.append(
-            "shared experts are fused into the kernel; "
-            f"the first {top_k} columns are recorded, which are routed"
+            "shared experts are fused into the kernel; only the picks of routed experts are recorded"
         )
     return notes

@@ -11,7 +11,7 @@ import torch
 from ..errors import TracingError
 from ..recording import _adapter, _library, _torch_op
 from ..recording.producer import Producer
-from . import _layers, _refusals
+from . import _layers, _refusals, _routers
 
 _log = logging.getLogger("moetrace")
 
@@ -39,17 +39,10 @@ class RunnerTracer:
         why = _refusals.refusal(config, model, layers)
         if why:
             raise TracingError(why)
-        top_k = _largest_top_k(layers) or _adapter.top_k_of(
-            config.model_config.hf_text_config, "this model can't be traced yet"
-        )
         count = config.model_config.get_total_num_hidden_layers()
         for layer in layers:
             if layer.number >= count:
                 missed[layer.number] = f"by its configuration the model has {count} layers"
-            elif getattr(layer.router, "top_k", top_k) != top_k:
-                missed[layer.number] = (
-                    f"its top-k is {layer.router.top_k}, that of the trace is {top_k}"
-                )
         layers = [layer for layer in layers if layer.number not in missed]
         notes = [
             f"layer {index} is not recorded: {reason}" for index, reason in sorted(missed.items())
@@ -58,13 +51,15 @@ class RunnerTracer:
             _log.warning("moetrace: %s", note)
         if not layers:
             raise TracingError("none of its layers can be recorded")
-        return cls(runner, layers, top_k, notes)
+        return cls(runner, layers, notes)
 
-    def __init__(self, runner: Any, layers: list[_layers.Layer], top_k: int, notes: list[str]):
+    def __init__(self, runner: Any, layers: list[_layers.Layer], notes: list[str]):
         config = runner.vllm_config
+        described = _describe(runner, layers)
+        table = described["layer_table"]
+        self._top_k = {layer: info.top_k or described["top_k"] for layer, info in table.items()}
         self._on_gpu = runner.device.type == "cuda"
         self._armed = _tp_rank() == 0  # the other ranks see the same rows
-        self._top_k = top_k
         # A model that denoises blocks of tokens sets only the second: it drops tokens that it was
         # fed, as speculation does.
         speculative = (
@@ -83,7 +78,7 @@ class RunnerTracer:
                 "tokens may be rejected after the next pass has been enqueued, "
                 "so that positions are not known in time: rows have none"
             )
-        more += _refusals.notes_on(layers, top_k)
+        more += _refusals.notes_on(layers)
         for note in more:
             _log.warning("moetrace: %s", note)
         self._failed = False  # recording has raised; the next step ends the trace
@@ -91,12 +86,12 @@ class RunnerTracer:
         self._steps: Any = None  # moetrace_steps.Steps, of python/vllm_steps
         if self._armed:
             steps = _library.load_compiled("moetrace_steps")
-            self._producer = Producer(**_describe(runner, layers, top_k), notes=[*notes, *more])
+            self._producer = Producer(**described, notes=[*notes, *more])
             self._steps = steps.Steps(
                 self._producer, speculative, asynchronous, rows_known=not adaptive
             )
         elif self._on_gpu:
-            self._producer = _unread(runner, layers, top_k)
+            self._producer = _unread(described)
         if self._producer is None:
             return
         try:
@@ -130,7 +125,7 @@ class RunnerTracer:
     def _record(self, layer: int, ids: Any, weights: Any) -> None:
         """The operator's recorder on a CPU."""
         if self._producer is not None:
-            self._producer.record(layer, *_adapter.routed_columns(ids, weights, self._top_k))
+            self._producer.record(layer, *_adapter.routed_columns(ids, weights, self._top_k[layer]))
 
     def _launch(self, layer: int, ids: Any, weights: Any) -> None:
         """On a GPU, just before the layer's experts are enqueued: Python runs in eager mode and
@@ -142,7 +137,7 @@ class RunnerTracer:
         if self._producer is None or self._failed:
             return
         try:
-            ids, weights = _adapter.routed_columns(ids, weights, self._top_k)
+            ids, weights = _adapter.routed_columns(ids, weights, self._top_k[layer])
             deferred = not self._buffers.shared(layer, ids.data_ptr())
             if not deferred:
                 self._say_in_line(
@@ -194,21 +189,19 @@ class RunnerTracer:
             _log.debug("moetrace: %r", error)
 
 
-def _largest_top_k(layers: list[_layers.Layer]) -> Optional[int]:
-    tops = [layer.router.top_k for layer in layers if hasattr(layer.router, "top_k")]
-    return max(tops, default=None)
-
-
-def _describe(runner: Any, layers: list[_layers.Layer], top_k: int) -> dict[str, Any]:
-    """The arguments of `Producer`, from vLLM's configuration."""
+def _describe(runner: Any, layers: list[_layers.Layer]) -> dict[str, Any]:
+    """The arguments of `Producer`, from vLLM's configuration and its layers."""
     import vllm
     from vllm.distributed import parallel_state
 
     config = runner.vllm_config
     model, parallel = config.model_config, config.parallel_config
-    router = layers[0].router
-    groups = getattr(router, "num_expert_group", None) or None
-    groups = groups if (groups or 1) > 1 else None
+    redundant = bool(getattr(parallel, "enable_eplb", False))
+    table = {
+        layer.number: _routers.describe(layer.module, layer.router, redundant) for layer in layers
+    }
+    first = table[layers[0].number]
+    grouped = (first.groups or 1) > 1
     return {
         "model_id": model.model,
         "engine": "vllm",
@@ -217,15 +210,22 @@ def _describe(runner: Any, layers: list[_layers.Layer], top_k: int) -> dict[str,
         "torch_version": torch.__version__,
         "seed": model.seed,
         "num_layers": model.get_total_num_hidden_layers(),
-        "num_experts": model.get_num_experts(),
-        "top_k": top_k,
-        "moe_layers": [layer.number for layer in layers],
-        "router_score": getattr(router, "scoring_func", None),
-        "router_renormalized": bool(getattr(router, "renormalize", False)),
-        "router_scaling": float(getattr(router, "routed_scaling_factor", None) or 1.0),
-        "router_biased": getattr(router, "e_score_correction_bias", None) is not None,
-        "router_groups": groups,
-        "router_topk_groups": getattr(router, "topk_group", None) if groups else None,
+        # Some configurations do not say it in a way that vLLM knows, and give 0.
+        "num_experts": max(
+            model.get_num_experts(), *(info.experts or 0 for info in table.values())
+        ),
+        "top_k": _adapter.most_of(
+            [info.top_k for info in table.values()],
+            lambda: _adapter.top_k_of(model.hf_text_config, "this model can't be traced yet"),
+        ),
+        "layer_table": table,
+        "engine_id": _adapter.given_engine_id(getattr(config, "instance_id", None)),
+        "router_score": first.score,
+        "router_renormalized": bool(first.renormalized),
+        "router_scaling": first.scaling or 1.0,
+        "router_biased": bool(first.biased),
+        "router_groups": first.groups if grouped else None,
+        "router_topk_groups": first.topk_groups if grouped else None,
         "rank": parallel.rank,
         "world_size": parallel.world_size_across_dp,
         "tp_rank": _tp_rank(),
@@ -249,11 +249,10 @@ class _Unread(Producer):
         """Does nothing: no collector is meant to serve this ring."""
 
 
-def _unread(runner: Any, layers: list[_layers.Layer], top_k: int) -> Producer:
+def _unread(described: dict[str, Any]) -> Producer:
     """The hook of a tensor-parallel rank other than 0: the same kernels, so that all ranks replay
     the same graph. It is never announced to, and no collector sees its ring."""
     with tempfile.TemporaryDirectory(prefix="moetrace-", dir="/dev/shm") as folder:
-        described = _describe(runner, layers, top_k)
         return _Unread(**{**described, "directory": folder, "ring_mb": 0.0625})
 
 

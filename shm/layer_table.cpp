@@ -1,0 +1,27 @@
+#include "shm/layer_table.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace moetrace {
+
+LayerTable::LayerTable(const moetrace_ring_header& header,
+                       std::span<const moetrace_layer_entry> entries)
+    : LayerTable(header.num_layers, header.num_experts, header.top_k) {
+  std::ranges::copy(entries, entries_.begin());
+}
+
+std::uint32_t LayerTable::ids_of(std::uint32_t layer) const {
+  const moetrace_layer_entry& of = entries_[layer];
+  const bool known = of.experts != 0 && (of.flags & MOETRACE_LAYER_ZERO_EXPERTS_KNOWN) != 0;
+  return known ? of.experts + of.zero_experts : num_experts_;
+}
+
+bool LayerTable::declared() const {
+  constexpr moetrace_layer_entry kNothing{};
+  return std::ranges::any_of(entries_, [&](const moetrace_layer_entry& entry) {
+    return std::memcmp(&entry, &kNothing, sizeof entry) != 0;
+  });
+}
+
+}  // namespace moetrace
