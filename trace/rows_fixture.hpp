@@ -76,6 +76,8 @@ inline TwoFiles split(const std::vector<std::string>& lines, const Split& how = 
         row.weights.push_back(weight.is_null() ? std::numeric_limits<float>::quiet_NaN()
                                                : weight.get<float>());
       }
+      row.ids.resize(meta["top_k"], kNoExpert);  // of a layer with a smaller top-k
+      row.weights.resize(meta["top_k"], std::numeric_limits<float>::quiet_NaN());
       filtered += row.seq - next;
       next = row.seq + 1;
       ++delivered;

@@ -132,6 +132,27 @@ TEST_F(RowsTest, NullsAndTwoByteIdsAreRead) {
   }
 }
 
+TEST_F(RowsTest, LayersMayDiffer) {
+  const std::string rest =
+      R"("score":null,"renormalized":null,"scaling":null,"biased":null,"groups":null,"topk_groups":null,"table":null})";
+  edit(
+      1, "\"sample_every\":1",
+      R"("sample_every":1,"engine_id":null,"layers":[{"layer":0,"experts":null,"zero_experts":0,"top_k":2,)" +
+          rest + R"(,{"layer":1,"experts":4,"zero_experts":0,"top_k":1,)" + rest + "]");
+  for (const std::size_t line : {6U, 7U, 10U}) {
+    edit(line, "[1,2]", "[1]");
+    edit(line, "[0.5,0.25]", "[0.5]");
+  }
+  const auto expected = in_one_file();
+  EXPECT_EQ(verified("one.jsonl"), "good: 6 rows");
+  write(split(lines_));
+  EXPECT_EQ(read("t.jsonl"), expected);
+  EXPECT_EQ(verified("t.jsonl"), "good: 6 rows");
+  edit(7, "[1]", "[4]");
+  write(split(lines_));
+  EXPECT_NE(read("t.jsonl").back().find("the layer has a top-1 of 4"), std::string::npos);
+}
+
 TEST_F(RowsTest, WeightsThatAreNotStoredAreUnknown) {
   write(split(lines_, {.weights = StoredWeights::kNone}));
   EXPECT_EQ(read("t.jsonl").at(2), "route r0 0 0 0 0 0 1 2 nan nan");
