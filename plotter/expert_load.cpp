@@ -4,6 +4,7 @@
 #include <array>
 #include <bitset>
 #include <deque>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -14,6 +15,7 @@ namespace {
 
 using trace::Meta;
 using trace::Route;
+using trace::RowRun;
 using trace::TraceReader;
 
 // Counts distinct rows. The routes of a step are adjacent, and each layer has a row at most once,
@@ -21,15 +23,16 @@ using trace::TraceReader;
 // step.
 class TokenCounter {
  public:
-  void add(const Route& route) {
-    if (route.step != step_) {
+  void add(std::optional<uint64_t> step, uint16_t layer, uint64_t rows = 1) {
+    if (step != step_) {
       tokens_ += fullest_;
       fullest_ = 0;
       rows_.fill(0);
-      step_ = route.step;
+      step_ = step;
     }
-    fullest_ = std::max(fullest_, ++rows_[route.layer]);
-    layers_.set(route.layer);
+    rows_[layer] += rows;
+    fullest_ = std::max(fullest_, rows_[layer]);
+    layers_.set(layer);
   }
 
   [[nodiscard]] uint64_t tokens() const { return tokens_ + fullest_; }
@@ -62,6 +65,8 @@ class LoadReader {
 
  private:
   void add_route(const Route& route, TokenCounter& tokens);
+  void add_run(const RowRun& run, TokenCounter& tokens);
+  void add_ids(LayerLoad& layer, std::span<const uint16_t> ids);
   Result<void> read_lines(const std::string& path, TraceReader& reader);
   Result<void> join(const std::string& path, const TraceReader& reader);
   TokenCounter& tokens_of(const Meta& meta);
@@ -82,13 +87,33 @@ class LoadReader {
 void LoadReader::add_route(const Route& route, TokenCounter& tokens) {
   LayerLoad& layer = load_.layers[route.layer];
   ++layer.rows;
-  for (const uint16_t id : route.expert_ids) {
-    if (id == trace::kNoExpert) continue;
-    // Until the file ends, the highest id sets the size.
-    if (id >= layer.counts.size()) layer.counts.resize(id + size_t{1});
+  add_ids(layer, route.expert_ids);
+  tokens.add(route.step, route.layer);
+}
+
+void LoadReader::add_ids(LayerLoad& layer, std::span<const uint16_t> ids) {
+  for (const uint16_t id : ids) {
+    if (id >= layer.counts.size()) {
+      if (id == trace::kNoExpert) continue;
+      // Until a line states num_experts, the highest id sets the size.
+      layer.counts.resize(id + size_t{1});
+    }
     ++layer.counts[id];
   }
-  tokens.add(route);
+}
+
+// Rows of a layer in a step are neighbours.
+void LoadReader::add_run(const RowRun& run, TokenCounter& tokens) {
+  const size_t top_k = run.size() == 0 ? 0 : run.expert_ids.size() / run.size();
+  for (size_t first = 0, last = 0; first < run.size(); first = last) {
+    const uint16_t number = run.layer[first];
+    const int64_t step = run.step[first];
+    while (last < run.size() && run.layer[last] == number && run.step[last] == step) ++last;
+    LayerLoad& layer = load_.layers[number];
+    layer.rows += last - first;
+    add_ids(layer, run.expert_ids.subspan(first * top_k, (last - first) * top_k));
+    tokens.add(static_cast<uint64_t>(step), number, last - first);
+  }
 }
 
 TokenCounter& LoadReader::tokens_of(const Meta& meta) {
@@ -152,11 +177,19 @@ Result<void> LoadReader::read_lines(const std::string& path, TraceReader& reader
     if (const auto* route = std::get_if<Route>(&content)) {
       add_route(*route, tokens);
       layers.set(route->layer);
+    } else if (const auto* run = std::get_if<RowRun>(&content)) {
+      add_run(*run, tokens);
+      for (const uint16_t layer : run->layer) layers.set(layer);
     } else if (const auto* loss = std::get_if<trace::Loss>(&content)) {
       if (load_.dropped) *load_.dropped += loss->dropped;
     } else if (const auto* torn = std::get_if<trace::Torn>(&content)) {
       if (load_.torn) *load_.torn += torn->count;
     }
+  }
+  if (reader.incomplete()) {  // its lines would have said it
+    load_.dropped = load_.torn = std::nullopt;
+    load_.notes.push_back(reader.incomplete()->message + "; " +
+                          trace::what_to_try(*reader.incomplete()));
   }
   if (!reader.left_out().empty()) load_.notes.push_back(reader.left_out());
   size_layers(reader.meta(), layers);
@@ -177,8 +210,12 @@ void LoadReader::size_layers(const Meta& meta, std::bitset<trace::kMaxLayers> la
 }
 
 Result<void> LoadReader::add(const std::string& path) {
-  auto reader = TraceReader::open(path, {.num_experts = given_experts_});
+  auto reader =
+      TraceReader::open(path, {.num_experts = given_experts_, .one_of_two = true, .runs = true});
   if (!reader) return reader.error();
+  if (reader->incomplete() && reader->incomplete()->code == ErrorCode::kNoRows) {
+    return *reader->incomplete();
+  }
   const auto [known, added] = path_of_file_.emplace(reader->identity(), path);
   if (!added) {
     load_.notes.push_back(path + ": is the same file as " + known->second +

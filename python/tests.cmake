@@ -16,7 +16,7 @@ foreach(name adapters imports modules plugins)
 endforeach()
 if(MOETRACE_PROGRAMS)
   set(moetrace_python_tests
-    main producer reading reading_files reading_lines streaming streaming_endpoints streaming_messages)
+    main producer reading reading_files reading_lines reading_rows streaming streaming_endpoints streaming_messages)
   if(MOETRACE_PYTHON)
     list(APPEND moetrace_python_tests vllm_steps vllm_steps_module)
   endif()

@@ -90,6 +90,23 @@ long ByteSource::read(char* room, size_t size) {
   return static_cast<long>(given);
 }
 
+bool ByteSource::skip(uint64_t bytes) {
+  if (unpacker_ == nullptr && offset_ >= 0) {
+    const uint64_t read_already = std::min<uint64_t>(bytes, end_ - begin_);
+    begin_ += read_already;
+    offset_ += static_cast<off_t>(bytes - read_already);
+    return true;
+  }
+  const auto room = std::make_unique<char[]>(kPackedBytes);
+  while (bytes > 0) {
+    const long got = read(room.get(), std::min<uint64_t>(bytes, kPackedBytes));
+    if (got < 0) return false;
+    if (got == 0) break;
+    bytes -= static_cast<uint64_t>(got);
+  }
+  return true;
+}
+
 long ByteSource::read_file(char* room, size_t size) {
   for (;;) {
     const ssize_t got = offset_ < 0 ? ::read(fd_, room, size) : ::pread(fd_, room, size, offset_);

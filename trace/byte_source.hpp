@@ -29,6 +29,8 @@ class ByteSource {
 
   // Returns the bytes read, at most `size` (>= 1); 0: the file ends here for now; -1: see error().
   long read(char* room, size_t size);
+  // Leaves out the next `bytes` bytes, or those that are there. False: see error().
+  bool skip(uint64_t bytes);
   // kRead; the message is the "why" alone.
   [[nodiscard]] const Error& error() const { return error_; }
 

@@ -17,6 +17,9 @@ enum class ErrorCode {
   kNoMeta,         // the first line is neither a meta line nor a row: the file is not a trace
   kBadMeta,        // a meta line misses a key, or contradicts itself or what came before
   kBadLine,        // a key is missing, has the wrong type, or a value is out of range
+  kBadRows,        // a rows file is damaged, or another's
+  kNoRows,         // the rows file of a trace is missing
+  kNoLines,        // only the rows file of a trace is there
   kNoExperts,      // neither the file nor the user says how many experts the model has
   kMismatch,       // files that do not belong together
   kNoLayer,        // a layer was asked for that the trace does not have

@@ -72,6 +72,12 @@ FileParser::Taken FileParser::fail(Error error) {
   return Taken::kWrong;
 }
 
+void FileParser::begin_without_lines(Meta meta) {
+  begun_ = true;
+  meta_ = std::move(meta);
+  set_limits();
+}
+
 // The short way for nearly all lines, the general way for the rest.
 FileParser::Taken FileParser::take(std::string_view line, uint64_t number, Content& content) {
   auto* route = std::get_if<Route>(&content);
@@ -138,7 +144,10 @@ FileParser::Taken FileParser::take_meta(std::string_view line, uint64_t number) 
                                               : "a trace begins here, after a plain log"));
   }
   if (!meta_.plain()) {
-    if (meta_lines_.contains(number) && parsed->trace_id == meta_.trace_id) return Taken::kNothing;
+    const bool next_part = meta_lines_.contains(number) && parsed->trace_id == meta_.trace_id;
+    const bool again = number == *meta_lines_.begin();
+    if (next_part && (again || (!parsed->rows && !meta_.rows))) return Taken::kNothing;
+    if (next_part) return fail(one_file_each("a part begins here whose rows are in another file"));
     return fail(one_file_each("a second trace begins here"));
   }
   begun_ = true;
@@ -196,6 +205,17 @@ void FileParser::note(const Route& route) {
   if (!meta_.num_layers) layers_seen_ = std::max<uint32_t>(layers_seen_, route.layer + 1U);
   if (meta_.num_experts || given_experts_) return;
   for (const uint16_t id : route.expert_ids) {
+    if (id != kNoExpert) experts_seen_ = std::max<uint32_t>(experts_seen_, id + 1U);
+  }
+}
+
+void FileParser::note(const RowRun& run) {
+  if (!meta_.num_layers) {
+    for (const uint16_t layer : run.layer)
+      layers_seen_ = std::max<uint32_t>(layers_seen_, layer + 1U);
+  }
+  if (meta_.num_experts || given_experts_) return;
+  for (const uint16_t id : run.expert_ids) {
     if (id != kNoExpert) experts_seen_ = std::max<uint32_t>(experts_seen_, id + 1U);
   }
 }

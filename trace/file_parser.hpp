@@ -34,6 +34,12 @@ class FileParser {
   // JSON object: the line is unfinished, and `unfinished` set.
   Taken take_last(std::string_view line, uint64_t number, Content& content, bool& unfinished);
 
+  // For rows whose lines are missing: what the meta line would have said.
+  void begin_without_lines(Meta meta);
+
+  // "at_seq" of the last line other than a row's.
+  [[nodiscard]] std::optional<uint64_t> at_seq() const { return parser_.at_seq(); }
+
   // The message is the "why" alone.
   [[nodiscard]] const Error& error() const { return error_; }
 
@@ -47,6 +53,9 @@ class FileParser {
   // More than the highest id and layer of all rows, as long as no meta line says how many there
   // are.
   [[nodiscard]] uint32_t experts_seen() const { return experts_seen_; }
+
+  // Rows that came in another way than by lines.
+  void note(const RowRun& run);
 
  private:
   Taken take_other(std::string_view line, uint64_t number, Content& content);

@@ -49,6 +49,8 @@ class Columns {
 
   void take(const Unknown&) {}
   void take(const Route&) {}
+  void take(const RowsWritten&) {}
+  void take(const RowRun&) {}
 
   void take(const Step& step) {
     put(line_.step, step.step);
@@ -143,6 +145,8 @@ class Columns {
 struct LineKind {
   uint32_t operator()(const Unknown&) const { return 0; }
   uint32_t operator()(const Route&) const { return 0; }
+  uint32_t operator()(const RowsWritten&) const { return 0; }
+  uint32_t operator()(const RowRun&) const { return 0; }
   uint32_t operator()(const Step&) const { return MOETRACE_READER_STEP; }
   uint32_t operator()(const Request&) const { return MOETRACE_READER_REQUEST; }
   uint32_t operator()(const RequestEnd&) const { return MOETRACE_READER_REQUEST_END; }

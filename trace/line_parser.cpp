@@ -10,9 +10,11 @@ namespace {
 constexpr auto kOptional = Presence::kOptional;
 
 // One table a type: the keys in the order in which they are written, and where each goes.
-bool read_content(KeyReader& reader, std::string_view type, Content& content) {
+bool read_content(KeyReader& reader, std::string_view type, Content& content,
+                  std::optional<uint64_t>& at_seq) {
   const auto keys = [&](auto... list) {
-    const std::array<Key, sizeof...(list) + 1> table{Key{"type", Seen{}}, list...};
+    const std::array<Key, sizeof...(list) + 2> table{Key{"type", Seen{}}, list...,
+                                                     Key{"at_seq", &at_seq, kOptional}};
     return reader.read_keys(table);
   };
   if (type == "route") {
@@ -91,6 +93,12 @@ bool read_content(KeyReader& reader, std::string_view type, Content& content) {
     if (has_cost) to.cost = cost;
     return true;
   }
+  if (type == "rows") {
+    auto& to = content.emplace<RowsWritten>();
+    return keys(Key{"seq", &to.seq}, Key{"bytes", &to.bytes}, Key{"batches", &to.batches},
+                Key{"delivered_total", &to.delivered_total},
+                Key{"filtered_total", &to.filtered_total});
+  }
   content.emplace<Unknown>().type = type;
   return keys();
 }
@@ -101,6 +109,7 @@ struct LineParser::Impl {
   explicit Impl(const Limits& limits) : reader(limits) {}
 
   KeyReader reader;
+  std::optional<uint64_t> at_seq;
 };
 
 LineParser::LineParser(const Limits& limits) : impl_(std::make_unique<Impl>(limits)) {}
@@ -111,13 +120,19 @@ const Error& LineParser::error() const {
   return impl_->reader.error();
 }
 
+std::optional<uint64_t> LineParser::at_seq() const {
+  return impl_->at_seq;
+}
+
 void LineParser::set_limits(const Limits& limits) {
   impl_->reader.set_limits(limits);
 }
 
 bool LineParser::parse(std::string_view text, Content& content) {
   std::string_view type;
-  return impl_->reader.read_type(text, type) && read_content(impl_->reader, type, content);
+  impl_->at_seq.reset();
+  return impl_->reader.read_type(text, type) &&
+         read_content(impl_->reader, type, content, impl_->at_seq);
 }
 
 }  // namespace moetrace::trace

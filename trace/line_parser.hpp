@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -46,6 +47,9 @@ class LineParser {
   // What `content` points to is valid until the next call, and as long as `text` is. False: see
   // error().
   bool parse(std::string_view text, Content& content);
+
+  // "at_seq" of the last line that was parsed.
+  [[nodiscard]] std::optional<uint64_t> at_seq() const;
 
   // kBadJson, kBadLine or kTooFewExperts; the message is the "why" alone.
   [[nodiscard]] const Error& error() const;

@@ -123,6 +123,12 @@ class MetaReader {
   std::string why_;
 };
 
+// A trace must not make its reader open files elsewhere.
+bool is_base_name(const std::string& name) {
+  return !name.empty() && name != "." && name != ".." &&
+         name.find_first_of(std::string_view("/\0", 2)) == std::string::npos;
+}
+
 // One entry of "layers"; `meta` has top_k and num_experts. Returns what is wrong, or "".
 std::string read_layer(const json& entry, const Meta& meta, LayerMeta& layer) {
   if (!entry.is_object()) return "must be a list of objects";
@@ -230,13 +236,24 @@ Result<Meta> parse_meta(std::string_view text) {
   router.truth("biased", meta.router.biased);
   router.whole<uint32_t>("groups", meta.router.groups, 1, kMaxExperts);
   router.whole<uint32_t>("topk_groups", meta.router.topk_groups, 1, kMaxExperts);
+  MetaReader rows_keys(keys.object("rows"));
+  if (!meta.plain() && document.contains("rows")) {
+    RowsMeta& to = meta.rows.emplace();
+    rows_keys.text("file", to.file);
+    if (!is_base_name(to.file))
+      rows_keys.fail("file", "must be the name of a file beside this one");
+    rows_keys.text("weights", to.weights);
+    std::optional<bool> wide;
+    rows_keys.truth("wide", wide);
+    to.wide = wide.value_or(false);
+  }
   MetaReader ranks(keys.object("ranks"));
   ranks.whole<uint32_t>("tp", meta.ranks.tp, 0, kMaxRank);
   ranks.whole<uint32_t>("dp", meta.ranks.dp, 0, kMaxRank);
   ranks.whole<uint32_t>("pp", meta.ranks.pp, 0, kMaxRank);
   ranks.whole<uint32_t>("ep", meta.ranks.ep, 0, kMaxRank);
 
-  for (const MetaReader* part : {&keys, &router, &ranks}) {
+  for (const MetaReader* part : {&keys, &router, &rows_keys, &ranks}) {
     if (!part->why().empty()) return Error{ErrorCode::kBadMeta, part->why()};
   }
   meta.text = text;

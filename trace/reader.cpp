@@ -28,6 +28,11 @@ struct moetrace_reader {
   bool failed = false;  // for want of memory
 };
 
+struct moetrace_reader_batches {
+  moetrace::trace::RowsMerge rows;
+  moetrace::trace::RowRun left;  // read and not yet given
+};
+
 struct moetrace_reader_unpacked {
   ByteSource bytes;
   std::string error;
@@ -148,6 +153,51 @@ const char* moetrace_reader_end(const moetrace_reader* reader, size_t* bytes) {
   const std::string& end = reader->rows.end();
   *bytes = end.size();
   return end.empty() ? nullptr : end.data();
+}
+
+int moetrace_reader_is_batches(const char* first, size_t bytes) {
+  uint32_t word = 0;
+  if (bytes < sizeof word) return 0;
+  std::memcpy(&word, first, sizeof word);
+  return word == moetrace::arrow::kContinuation ? 1 : 0;
+}
+
+moetrace_reader_batches* moetrace_reader_open_batches(moetrace_reader* reader, const char* name,
+                                                      int fd, uint64_t byte, char* why,
+                                                      size_t why_bytes) try {
+  auto file = moetrace::trace::RowsFile::of(fd);
+  if (!file) {
+    std::snprintf(why, why_bytes, "%s: %s", name, file.error().message.c_str());
+    return nullptr;
+  }
+  auto rows = reader->rows.open_rows(name, std::move(*file), byte);
+  if (rows) return new moetrace_reader_batches{std::move(*rows), {}};
+  std::snprintf(why, why_bytes, "%s; %s", rows.error().message.c_str(),
+                what_to_try(rows.error()).c_str());
+  return nullptr;
+} catch (const std::exception&) {
+  std::snprintf(why, why_bytes, "%s", kNoMemory);
+  return nullptr;
+}
+
+int64_t moetrace_reader_read_batches(moetrace_reader* reader, moetrace_reader_batches* batches,
+                                     moetrace_reader_rows* rows, int64_t only) try {
+  int64_t passed = 0;
+  reader->failed = false;
+  const bool good =
+      reader->rows.read_rows(batches->rows, batches->left, {.rows = rows, .only = only}, passed);
+  return good ? passed : -1;
+} catch (const std::exception&) {
+  reader->failed = true;
+  return -1;
+}
+
+uint64_t moetrace_reader_counted_batches(const moetrace_reader* reader) {
+  return reader->rows.rows_counted();
+}
+
+void moetrace_reader_close_batches(moetrace_reader_batches* batches) {
+  delete batches;
 }
 
 int moetrace_reader_is_packed(const char* first, size_t bytes) {

@@ -206,6 +206,31 @@ int moetrace_reader_get_counts(const moetrace_reader* reader, uint32_t layer, in
 /* The text of the last `end` line; NULL: none has come. Valid until the reader reads again. */
 const char* moetrace_reader_end(const moetrace_reader* reader, size_t* bytes);
 
+/* The rows of a part that are in another file (FORMAT.md, "Rows as Arrow"). Since 0.2. */
+typedef struct moetrace_reader_batches moetrace_reader_batches;
+
+/* Returns 1 if a file that begins with these bytes (4 decide) may be a rows file, else 0. */
+int moetrace_reader_is_batches(const char* first, size_t bytes);
+/* `reader` has read the lines up to counted(); their last `rows` line says how many rows count. A
+ * reader of moetrace_reader_begin that has read nothing takes all rows, for a file whose lines are
+ * missing. `name`: what messages call the file. `fd`: compressed or not; the library uses a copy.
+ * `byte`: 0, or where the first row of a request is (`first` of moetrace_reader_request, which is a
+ * place in the rows file here, as is `end_byte`). Returns NULL on failure, with "NAME: why; what to
+ * try" in `why`. */
+moetrace_reader_batches* moetrace_reader_open_batches(moetrace_reader* reader, const char* name,
+                                                      int fd, uint64_t byte, char* why,
+                                                      size_t why_bytes);
+/* Appends rows until `rows` is full or there are none. With `rows` NULL the reader only counts all.
+ * Returns the rows that it went past, also those that `only` left out; 0: there are no more. -1:
+ * moetrace_reader_error, which begins with the file's name; what came before has been taken. Each
+ * row counts once in requests and expert counts, as with moetrace_reader_read. */
+int64_t moetrace_reader_read_batches(moetrace_reader* reader, moetrace_reader_batches* batches,
+                                     moetrace_reader_rows* rows, int64_t only);
+/* As `byte` of moetrace_reader_open_batches: the first row that has not been counted. */
+uint64_t moetrace_reader_counted_batches(const moetrace_reader* reader);
+/* NULL is fine. Close before the reader. */
+void moetrace_reader_close_batches(moetrace_reader_batches* batches);
+
 /* The text of a file that is compressed with gzip or zstd, from its start on. */
 typedef struct moetrace_reader_unpacked moetrace_reader_unpacked;
 

@@ -7,6 +7,7 @@
 
 #include "trace/json_cursor.hpp"
 #include "trace/line_columns.hpp"
+#include "trace/row_columns.hpp"
 #include "trace/trace_reader.hpp"
 
 namespace moetrace::trace {
@@ -131,6 +132,10 @@ bool RowReader::take_content(std::string_view line, const Wanted& wanted) {
   if (const auto* request = std::get_if<Request>(&content_)) return take_request(*request);
   if (const auto* ended = std::get_if<RequestEnd>(&content_)) return take_request_end(*ended);
   if (std::holds_alternative<End>(content_)) end_ = line;
+  if (const auto* base = std::get_if<Base>(&content_)) base_ = *base;
+  if (const auto* written = std::get_if<RowsWritten>(&content_)) {
+    if (!written_ || written->seq > written_->seq) written_ = *written;
+  }
   return true;
 }
 
@@ -158,12 +163,7 @@ bool RowReader::take_route(const Route& route, std::string_view line, const Want
       request->end_byte = here_.byte + line.size() + 1;
       request->positions = std::max(request->positions, column(route.token_idx) + 1);
     }
-    std::vector<int64_t>& counts = counts_[route.layer];
-    for (const uint16_t id : route.expert_ids) {
-      if (id == kNoExpert) continue;
-      if (id >= counts.size()) counts.resize(id + size_t{1});
-      ++counts[id];
-    }
+    count_ids(route.layer, route.expert_ids);
   }
   moetrace_reader_rows* const rows = wanted.rows;
   if (rows == nullptr || (wanted.only != MOETRACE_READER_ALL && wanted.only != number)) return true;
@@ -185,6 +185,98 @@ bool RowReader::take_route(const Route& route, std::string_view line, const Want
   std::fill(ids + entries, ids + top_k, -1);
   std::fill(weights + entries, weights + top_k, std::numeric_limits<float>::quiet_NaN());
   return true;
+}
+
+void RowReader::count_ids(uint16_t layer, std::span<const uint16_t> ids) {
+  std::vector<int64_t>& counts = counts_[layer];
+  for (const uint16_t id : ids) {
+    if (id >= counts.size()) {
+      if (id == kNoExpert) continue;
+      counts.resize(id + size_t{1});
+    }
+    ++counts[id];
+  }
+}
+
+Result<RowsMerge> RowReader::open_rows(const std::string& name, RowsFile file, uint64_t byte) {
+  without_lines_ = without_lines_ || !parser_.begun();
+  const Meta& meta = parser_.meta();
+  if (!without_lines_ && !meta.rows) {
+    return Error{ErrorCode::kMismatch,
+                 name + ": the meta line says nothing of rows in another file"};
+  }
+  RowsMerge rows = without_lines_ ? RowsMerge(name, std::move(file))
+                                  : RowsMerge(name, std::move(file), written_);
+  if (without_lines_) {
+    auto known = rows.meta_without_lines();
+    if (!known) return known.error();
+    if (!parser_.begun()) parser_.begin_without_lines(std::move(*known));
+  } else if (const auto fits = rows.check(meta); !fits) {
+    return fits.error();
+  }
+  if (base_) rows.begin(*base_);
+  rows.set_limits(rows_limits(meta, parser_.num_experts()));
+  if (const auto started = rows.start_at(byte); !started) return started.error();
+  if (rows_counted_ == 0) rows_counted_ = byte == 0 ? rows.offset() : 0;
+  return rows;
+}
+
+bool RowReader::read_rows(RowsMerge& from, RowRun& left, const Wanted& wanted, int64_t& passed) {
+  moetrace_reader_rows* const rows = wanted.rows;
+  error_.clear();
+  remedy_.clear();
+  passed = 0;
+  while (rows == nullptr || rows->count < rows->capacity) {
+    if (left.size() == 0) {
+      const auto run = from.next(std::numeric_limits<uint64_t>::max());
+      if (!run) {
+        error_ = run.error().message;
+        remedy_ = what_to_try(run.error());
+        return false;
+      }
+      if (!*run) return true;
+      left = **run;
+      if (from.batch().begin_byte == rows_counted_) count(from.batch());
+    }
+    size_t taken = left.size();
+    if (rows != nullptr && wanted.only == MOETRACE_READER_ALL) {
+      taken = std::min(taken, rows->capacity - rows->count);
+      append_rows(left.part(0, taken), *rows);
+    } else if (rows != nullptr) {
+      for (taken = 0; taken < left.size() && rows->count < rows->capacity; ++taken) {
+        if (left.request[taken] == wanted.only) append_rows(left.part(taken, 1), *rows);
+      }
+    }
+    passed += static_cast<int64_t>(taken);
+    left = left.part(taken, left.size() - taken);
+  }
+  return true;
+}
+
+void RowReader::count(const RowsBatch& batch) {
+  const RowRun& run = batch.rows;
+  rows_counted_ = batch.end_byte;
+  const size_t top_k = run.expert_ids.size() / run.size();
+  for (size_t first = 0, last = 0; first < run.size(); first = last) {
+    const uint16_t layer = run.layer[first];
+    while (last < run.size() && run.layer[last] == layer) ++last;
+    layers_seen_ = std::max<uint32_t>(layers_seen_, layer + 1U);
+    count_ids(layer, run.expert_ids.subspan(first * top_k, (last - first) * top_k));
+  }
+  for (size_t first = 0, last = 0; first < run.size(); first = last) {
+    const int64_t number = run.request[first];
+    int64_t positions = 0;
+    for (; last < run.size() && run.request[last] == number; ++last) {
+      positions = std::max(positions, run.token_idx[last] + 1);
+    }
+    if (number < 0) continue;
+    RequestRecord& request = *request_of(static_cast<uint64_t>(number), std::nullopt);
+    if (request.rows == 0) request.first = {.byte = batch.begin_byte, .line = 0};
+    request.rows += static_cast<int64_t>(last - first);
+    request.end_byte = batch.end_byte;
+    request.positions = std::max(request.positions, positions);
+  }
+  parser_.note(run);
 }
 
 // A plain log has names only; in a trace the number counts, because a name may come again.

@@ -13,6 +13,7 @@
 #include "trace/errors.hpp"
 #include "trace/file_parser.hpp"
 #include "trace/reader.h"
+#include "trace/rows_merge.hpp"
 #include "trace/trace_lines.hpp"
 
 namespace moetrace::trace {
@@ -48,9 +49,16 @@ class RowReader {
   // moetrace_reader_read_last. False: see error(); `place` is at the wrong line.
   bool read(std::string_view text, moetrace_reader_place& place, const Wanted& wanted, bool last);
 
+  // Rows in another file. `byte`: 0, or where a batch begins. A reader without any line takes the
+  // file's word for trace and top_k. The error's message is "NAME: why".
+  Result<RowsMerge> open_rows(const std::string& name, RowsFile file, uint64_t byte);
+  // As moetrace_reader_read_batches: `left` are rows that the caller's arrays had no room for.
+  bool read_rows(RowsMerge& from, RowRun& left, const Wanted& wanted, int64_t& passed);
+
   [[nodiscard]] const std::string& error() const { return error_; }
   [[nodiscard]] const std::string& remedy() const { return remedy_; }
   [[nodiscard]] moetrace_reader_place counted() const { return counted_; }
+  [[nodiscard]] uint64_t rows_counted() const { return rows_counted_; }
   [[nodiscard]] moetrace_reader_info info() const;
   [[nodiscard]] const std::deque<RequestRecord>& requests() const { return requests_; }
   [[nodiscard]] const std::string& meta() const { return parser_.meta().text; }
@@ -67,6 +75,8 @@ class RowReader {
   // Past the next `bytes`, which hold `lines` newlines.
   void advance(size_t bytes, size_t lines);
   bool take_route(const Route& route, std::string_view line, const Wanted& wanted);
+  void count(const RowsBatch& batch);
+  void count_ids(uint16_t layer, std::span<const uint16_t> ids);
   bool append_line(moetrace_reader_lines& lines);
   bool take_request(const Request& line);
   bool take_request_end(const RequestEnd& line);
@@ -91,6 +101,11 @@ class RowReader {
   std::array<std::vector<int64_t>, kMaxLayers> counts_;
   uint32_t layers_seen_ = 0;  // one more than the highest layer
   std::string end_;
+
+  std::optional<Base> base_;
+  std::optional<RowsWritten> written_;  // the last one
+  bool without_lines_ = false;
+  uint64_t rows_counted_ = 0;  // bytes of the rows file that are in what is above
 };
 
 }  // namespace moetrace::trace

@@ -35,6 +35,13 @@ struct Ranks {
   uint32_t tp = 0, dp = 0, pp = 0, ep = 0;
 };
 
+// Where the rows of a part are whose meta line says that they are in another file.
+struct RowsMeta {
+  std::string file;                    // a base name
+  std::optional<std::string> weights;  // "float32" or "float16"; empty: not stored
+  bool wide = false;
+};
+
 // What the engine declared of one MoE layer; an empty optional: not known.
 struct LayerMeta {
   uint16_t layer = 0;
@@ -74,6 +81,7 @@ struct Meta {
   std::optional<double> created_at;      // Unix seconds
   std::optional<uint64_t> sample_every;  // at the start: every n-th step is recorded; 0: none is
   std::vector<std::string> notes;        // what a reader must know
+  std::optional<RowsMeta> rows;          // only where they are in another file
   std::optional<std::string> engine_id;  // the same in all processes of one engine
   // The MoE layers, ascending, none with more than top_k and num_experts; empty: not declared.
   std::optional<std::vector<LayerMeta>> layers;
@@ -99,6 +107,35 @@ struct Route {
   std::optional<uint64_t> request;
   std::optional<uint64_t> step;
   std::optional<uint64_t> seq;
+};
+
+// Rows of a rows file, as columns of one length. -1: null.
+struct RowRun {
+  std::span<const int64_t> request;
+  std::span<const int64_t> token_idx;
+  std::span<const int64_t> step;
+  std::span<const int64_t> seq;
+  std::span<const uint16_t> layer;
+  std::span<const uint16_t> expert_ids;  // [rows][top_k]; null is kNoExpert
+  std::span<const float> weights;        // [rows][top_k]; null is NaN
+
+  [[nodiscard]] size_t size() const { return seq.size(); }
+  [[nodiscard]] RowRun part(size_t first, size_t count) const {
+    const size_t k = size() == 0 ? 0 : expert_ids.size() / size();
+    return {request.subspan(first, count),        token_idx.subspan(first, count),
+            step.subspan(first, count),           seq.subspan(first, count),
+            layer.subspan(first, count),          expert_ids.subspan(first * k, count * k),
+            weights.subspan(first * k, count * k)};
+  }
+};
+
+// What the rows file held when this line was written.
+struct RowsWritten {
+  uint64_t seq = 0;  // every row with a smaller number is in the rows file, or filtered or torn
+  uint64_t bytes = 0;
+  uint64_t batches = 0;
+  uint64_t delivered_total = 0;
+  uint64_t filtered_total = 0;
 };
 
 // Cumulative counts at a place of the file; each is empty where the line does not give it.
@@ -194,12 +231,12 @@ struct Unknown {
   std::string_view type;
 };
 
-using Content =
-    std::variant<Unknown, Route, Step, Request, RequestEnd, Loss, Torn, Base, Control, End>;
+using Content = std::variant<Unknown, Route, Step, Request, RequestEnd, Loss, Torn, Base, Control,
+                             End, RowsWritten, RowRun>;
 
 struct Line {
-  uint64_t number = 0;    // from 1, which is the meta line
-  std::string_view text;  // without its newline
+  uint64_t number = 0;  // from 1, which is the meta line; of a row of a rows file: the line before
+  std::string_view text;  // without its newline; empty: a row of a rows file
   Content content;
 };
 

@@ -33,6 +33,10 @@ constexpr size_t kMaxLineBytes = size_t{16} << 20;
 struct ReadOptions {
   // For files that do not say it. An error where a meta line says something else.
   std::optional<uint32_t> num_experts;
+  // Also read a part of which one of its two files is missing; see incomplete().
+  bool one_of_two = false;
+  // Give the rows of a rows file as RowRun, many at a time, instead of as Route.
+  bool runs = false;
 };
 
 // What messages call the file at `path`.
@@ -41,9 +45,11 @@ std::string shown_name(const std::string& path);
 class TraceReader {
  public:
   // Opens the file ("-": standard input), unpacks it if it is compressed with gzip or zstd, and
-  // reads up to the line that says or shows top_k: the meta line, or the first row. Errors: kOpen,
-  // kRead, kEmpty, kNoEnd, kNoMeta, and those of the first line. Without a number of experts from
-  // either side, ids are only checked against kMaxExperts.
+  // reads up to the line that says or shows top_k: the meta line, or the first row. Where the meta
+  // line says that the rows are in another file, that file is read with it, and each row stands
+  // where its line would; the rows file may also be given itself. Errors: kOpen, kRead, kEmpty,
+  // kNoEnd, kNoMeta, kNoRows, kNoLines, and those of the first line. Without a number of experts
+  // from either side, ids are only checked against kMaxExperts.
   static Result<TraceReader> open(const std::string& path, const ReadOptions& options = {});
 
   TraceReader(TraceReader&&) noexcept;
@@ -65,12 +71,24 @@ class TraceReader {
   // object.
   Result<const Line*> next();
 
+  // kNoRows or kNoLines: the other file of this part is missing. Without its rows file the lines
+  // come alone. Without its lines the rows come alone, and meta() knows only trace and top_k.
+  [[nodiscard]] const std::optional<Error>& incomplete() const;
+  // The rows file that is being read, and whole batches of it so far; "" and 0 without one.
+  [[nodiscard]] std::string rows_file() const;
+  [[nodiscard]] uint64_t batches() const;
+
   // After the end: what was left out there, because it is unfinished; one line, "what: why; what to
   // try". Empty: nothing was.
   [[nodiscard]] const std::string& left_out() const;
 
  private:
   struct Impl;
+  // `rows`: the rows file that was given; "": the lines name it.
+  static Result<TraceReader> open_lines(const std::string& path, const std::string& rows,
+                                        const ReadOptions& options);
+  static Result<TraceReader> open_without_lines(const std::string& path, const std::string& lines,
+                                                const ReadOptions& options);
   explicit TraceReader(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

@@ -1,26 +1,36 @@
-// How fast the trace reader is, beside nlohmann::json::parse over the same lines in the same run.
+// How fast the trace reader is: over lines, beside nlohmann::json::parse over the same lines in the
+// same run, and over the same rows as Arrow.
 //
 //   trace_reader_bench [FILE]
 //
-// Without a file it makes its own: 400,000 top-4 route lines of schema moetrace/1. The file is read
-// once before, so that both measure parsing and not the disk.
+// Without a file it makes its own: 400,000 top-4 route lines of schema moetrace/1, and a trace of
+// two files with these rows. Files are read once before, so that all measure reading and not the
+// disk.
 #include <stdlib.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
+#include <vector>
 
+#include "trace/arrow_test_writer.hpp"
 #include "trace/trace_reader.hpp"
 
 namespace {
 
+using moetrace::trace::ArrowTestWriter;
 using moetrace::trace::Route;
+using moetrace::trace::RowRun;
+using moetrace::trace::StoredBody;
+using moetrace::trace::StoredWeights;
+using moetrace::trace::TestRow;
 using moetrace::trace::TraceReader;
 using Clock = std::chrono::steady_clock;
 
@@ -38,46 +48,102 @@ std::string cpu_model() {
   return "unknown CPU";
 }
 
-// Route lines as the collector writes them: 60 experts, weights with 7 to 9 digits.
-void write_trace(const std::string& path, int routes) {
-  std::ofstream out(path);
-  out << R"({"type":"meta","model_id":"bench","layers_logged":[0],"top_k":4,"num_experts":60,)"
-      << R"("schema":"moetrace/1","trace_id":"bench"})" << '\n';
+nlohmann::ordered_json meta_line() {
+  return {{"type", "meta"},    {"model_id", "bench"},    {"layers_logged", {0}}, {"top_k", 4},
+          {"num_experts", 60}, {"schema", "moetrace/1"}, {"trace_id", "bench"}};
+}
+
+// Rows as the collector writes them: 60 experts, weights with 7 to 9 digits.
+std::vector<TestRow> make_rows(std::uint64_t count) {
+  std::vector<TestRow> rows;
   std::mt19937 random(1234);
-  for (int seq = 0; seq < routes; ++seq) {
-    nlohmann::ordered_json line{{"type", "route"},
-                                {"req_id", "r" + std::to_string(seq % 25)},
-                                {"token_idx", seq / 25},
-                                {"layer", 0}};
+  for (std::uint64_t seq = 0; seq < count; ++seq) {
+    TestRow row{.request = seq % 25, .token_idx = seq / 25, .step = seq / 25, .seq = seq};
     for (int k = 0; k < 4; ++k) {
-      line["topk_ids"].push_back(random() % 60);
-      char weight[32];
-      std::snprintf(weight, sizeof weight, "%.9g", static_cast<double>(random()) / 2e10);
-      line["topk_weights"].push_back(std::strtod(weight, nullptr));
+      row.ids.push_back(static_cast<std::uint16_t>(random() % 60));
+      row.weights.push_back(static_cast<float>(random()) / 2e10F);
     }
-    line["request"] = seq % 25;
-    line["step"] = seq / 25;
-    line["seq"] = seq;
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+void write_lines(const std::string& path, const std::vector<TestRow>& rows) {
+  std::ofstream out(path);
+  out << meta_line().dump() << '\n';
+  for (const TestRow& row : rows) {
+    nlohmann::ordered_json line{{"type", "route"},
+                                {"req_id", "r" + std::to_string(*row.request)},
+                                {"token_idx", *row.token_idx},
+                                {"layer", 0},
+                                {"topk_ids", row.ids}};
+    for (const float weight : row.weights) {
+      char text[32];
+      std::snprintf(text, sizeof text, "%.9g", static_cast<double>(weight));
+      line["topk_weights"].push_back(std::strtod(text, nullptr));
+    }
+    line["request"] = *row.request;
+    line["step"] = row.step;
+    line["seq"] = row.seq;
     out << line.dump() << '\n';
   }
 }
 
-Measured with_reader(const std::string& path) {
+// Two files, by their common name. Bodies as of `moetraced --compress fast`.
+void write_two_files(const std::string& name, const std::vector<TestRow>& rows) {
+  ArrowTestWriter writer({.trace_id = "bench", .top_k = 4, .weights = StoredWeights::kFloat32},
+                         StoredBody::kZstd);
+  for (std::size_t first = 0; first < rows.size();) {
+    const std::size_t next =
+        std::min<std::size_t>(rows.size(), first + moetrace::arrow::kSlotsABatch);
+    const auto at = rows.begin();
+    writer.batch(first, next, next,
+                 {at + static_cast<std::ptrdiff_t>(first), at + static_cast<std::ptrdiff_t>(next)});
+    first = next;
+  }
+  std::ofstream(name + ".arrows", std::ios::binary) << writer.bytes();
+  auto meta = meta_line();
+  meta["rows"] = {{"file", std::filesystem::path(name).filename().string() + ".arrows"},
+                  {"weights", "float32"}};
+  std::ofstream(name + ".jsonl") << meta.dump() << '\n'
+                                 << nlohmann::ordered_json{{"type", "rows"},
+                                                           {"seq", rows.size()},
+                                                           {"bytes", writer.bytes().size()},
+                                                           {"batches", writer.batches()},
+                                                           {"delivered_total", rows.size()},
+                                                           {"filtered_total", 0}}
+                                        .dump()
+                                 << '\n';
+}
+
+Measured read(const std::string& path, bool runs) {
   Measured measured;
   const auto start = Clock::now();
-  auto reader = TraceReader::open(path);
+  auto reader = TraceReader::open(path, {.num_experts = {}, .runs = runs});
   if (!reader) throw std::runtime_error(reader.error().message);
   for (;;) {
     const auto line = reader->next();
     if (!line) throw std::runtime_error(line.error().message);
     if (*line == nullptr) break;
-    ++measured.lines;
+    if (const auto* run = std::get_if<RowRun>(&(*line)->content)) {
+      measured.lines += run->size();
+      for (const uint16_t id : run->expert_ids) measured.id_sum += id;
+      continue;
+    }
     if (const auto* route = std::get_if<Route>(&(*line)->content)) {
+      ++measured.lines;
       for (const uint16_t id : route->expert_ids) measured.id_sum += id;
     }
   }
   measured.seconds = std::chrono::duration<double>(Clock::now() - start).count();
   return measured;
+}
+
+Measured with_reader(const std::string& path) {
+  return read(path, false);
+}
+Measured as_runs(const std::string& path) {
+  return read(path, true);
 }
 
 Measured with_nlohmann(const std::string& path) {
@@ -88,8 +154,8 @@ Measured with_nlohmann(const std::string& path) {
   std::getline(in, line);  // meta
   while (std::getline(in, line)) {
     const auto document = nlohmann::json::parse(line);
-    ++measured.lines;
     if (document["type"] != "route") continue;
+    ++measured.lines;
     for (const auto& id : document["topk_ids"]) measured.id_sum += id.get<uint16_t>();
   }
   measured.seconds = std::chrono::duration<double>(Clock::now() - start).count();
@@ -109,27 +175,45 @@ Measured best(Function function, const std::string& path) {
 
 }  // namespace
 
+namespace {
+
+double per_second(const Measured& measured) {
+  return static_cast<double>(measured.lines) / measured.seconds / 1e6;
+}
+
+}  // namespace
+
 int main(int argc, char** argv) try {
   std::string path = argc > 1 ? argv[1] : "/tmp/trace_reader_bench.XXXXXX";
+  const std::string two_files = path + ".two";
   if (argc <= 1) {
     const int fd = ::mkstemp(path.data());
     if (fd < 0) throw std::runtime_error("cannot make a file in /tmp");
     ::close(fd);
-    write_trace(path, 400'000);
+    const auto rows = make_rows(400'000);
+    write_lines(path, rows);
+    write_two_files(two_files, rows);
   }
   const Measured ours = best(with_reader, path);
   const Measured theirs = best(with_nlohmann, path);
-  if (argc <= 1) ::unlink(path.c_str());
-  if (ours.lines != theirs.lines || ours.id_sum != theirs.id_sum) {
-    throw std::runtime_error("the two readers disagree");
+  std::vector<std::pair<const char*, Measured>> arrow;
+  if (argc <= 1) {
+    arrow = {{"rows as Arrow, one by one", best(with_reader, two_files + ".jsonl")},
+             {"rows as Arrow, columns", best(as_runs, two_files + ".jsonl")}};
+    for (const std::string& made : {path, two_files + ".jsonl", two_files + ".arrows"}) {
+      ::unlink(made.c_str());
+    }
   }
-  const double ours_per_s = static_cast<double>(ours.lines) / ours.seconds;
-  const double theirs_per_s = static_cast<double>(theirs.lines) / theirs.seconds;
-  std::printf(
-      "| lines | trace reader, lines/s | nlohmann::json::parse, lines/s | factor | machine |\n");
-  std::printf("|---|---|---|---|---|\n");
-  std::printf("| %lu | %.2f M | %.2f M | %.1f | %s |\n", ours.lines, ours_per_s / 1e6,
-              theirs_per_s / 1e6, ours_per_s / theirs_per_s, cpu_model().c_str());
+  if (ours.lines != theirs.lines) throw std::runtime_error("the two readers disagree");
+  arrow.insert(arrow.begin(), {{"lines, nlohmann::json::parse", theirs}, {"lines", ours}});
+  std::printf("%s, %llu rows\n\n", cpu_model().c_str(),
+              static_cast<unsigned long long>(ours.lines));
+  std::printf("| read | million rows/s | factor |\n|---|---|---|\n");
+  for (const auto& [name, measured] : arrow) {
+    if (measured.id_sum != ours.id_sum) throw std::runtime_error("the readers disagree");
+    std::printf("| %s | %.2f | %.1f |\n", name, per_second(measured),
+                per_second(measured) / per_second(theirs));
+  }
   return 0;
 } catch (const std::exception& error) {
   std::cerr << "trace_reader_bench: " << error.what() << '\n';

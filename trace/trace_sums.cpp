@@ -194,6 +194,21 @@ std::string TraceSums::take(const Torn& torn) {
   return check_room();
 }
 
+std::string TraceSums::take(const RowsWritten& rows) const {
+  if (std::string why = too_large("seq", rows.seq); !why.empty()) return why;
+  const std::uint64_t delivered = *base_.totals.delivered + delivered_;
+  if (rows.delivered_total != delivered) {
+    return not_equal("delivered_total", rows.delivered_total, delivered);
+  }
+  // Numbers after the last row, which a line may still name as passed over.
+  const std::uint64_t passed = rows.seq > next_seq_ ? rows.seq - next_seq_ : 0;
+  const std::uint64_t filtered = *base_.totals.filtered + gaps_ + passed;
+  if (rows.filtered_total != filtered) {
+    return not_equal("filtered_total", rows.filtered_total, filtered);
+  }
+  return {};
+}
+
 std::string TraceSums::take(const End& end) {
   if (std::string why = too_large("filtered", end.filtered); !why.empty()) return why;
   if (std::string why = check_gaps(end.filtered, false); !why.empty()) return why;

@@ -32,6 +32,8 @@ class TraceSums {
   std::string take(const Loss& loss);
   std::string take(const Torn& torn);
   std::string take(const End& end);
+  // Stands after all rows below its `seq`.
+  std::string take(const RowsWritten& rows) const;
 
   // Announced rows of this file that are still to come.
   std::uint64_t open() const { return announced() - delivered_ - gaps_ - dropped_ - torn_; }

@@ -23,6 +23,16 @@ constexpr const char* kLayerKeys[] = {"experts",      "zero_experts", "top_k",  
                                       "renormalized", "scaling",      "biased", "groups",
                                       "topk_groups",  "table"};
 
+// Of two parts' meta lines: only where their rows are may differ.
+bool same_trace(const std::string& a, const std::string& b) {
+  if (a == b) return true;
+  auto one = nlohmann::json::parse(a, nullptr, /*allow_exceptions=*/false);
+  auto other = nlohmann::json::parse(b, nullptr, /*allow_exceptions=*/false);
+  one.erase("rows");
+  other.erase("rows");
+  return one == other;
+}
+
 }  // namespace
 
 std::optional<Wrong> Verifier::begin(const Meta& meta) {
@@ -39,7 +49,7 @@ std::optional<Wrong> Verifier::begin(const Meta& meta) {
     if (!meta.layers) declared_.set();
     if (why.empty()) selection_.emplace(meta, warnings_);
   } else {
-    if (meta.text != meta_) why = "differs from the meta line of the part before";
+    if (!same_trace(meta.text, meta_)) why = "differs from the meta line of the part before";
     if (why.empty() && summary_.status != kContinued) {
       why = "the trace was over before this part: its end line says " + summary_.status;
     }
@@ -52,6 +62,9 @@ std::optional<Wrong> Verifier::begin(const Meta& meta) {
 }
 
 Wrong Verifier::wrong(std::string why) const {
+  if (row_ && sums_.wrong_line() == 0) {
+    why = "the row with seq " + std::to_string(*row_) + " after it: " + why;
+  }
   Wrong answer{sums_.wrong_line() != 0 ? sums_.wrong_line() : line_, std::move(why)};
   if (part_missing_) answer.what_to_try = "give all parts from the first one of them to the last";
   return answer;
@@ -112,6 +125,9 @@ std::string Verifier::check_declared(const Meta& meta) {
 
 std::optional<Wrong> Verifier::check(const Line& line) {
   line_ = line.number;
+  const auto* const row = line.text.empty() ? std::get_if<Route>(&line.content) : nullptr;
+  row_ = row != nullptr ? row->seq : std::nullopt;
+  warnings_.at_row(row_);
   sums_.at_line(line_);
   requests_.at_line(line_);
   selection_->at_line(line_);

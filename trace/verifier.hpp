@@ -84,6 +84,8 @@ class Verifier {
   std::string check(const Torn& torn) { return sums_.take(torn); }
   std::string check(const Control& control);
   std::string check(const End& end);
+  std::string check(const RowsWritten& rows) { return sums_.take(rows); }
+  std::string check(const RowRun&) { return "rows are checked one by one"; }
   std::string check(const Unknown&) { return {}; }
 
   static std::string check_meta(const Meta& meta);
@@ -98,7 +100,8 @@ class Verifier {
   std::uint64_t num_layers_ = kMaxLayers;
   std::bitset<kMaxLayers> declared_;  // the layers that may have rows
   TraceSummary summary_;
-  std::uint64_t line_ = 1;  // the one being looked at
+  std::uint64_t line_ = 1;            // the one being looked at
+  std::optional<std::uint64_t> row_;  // of a rows file, after line_; nothing: the line itself
 
   Warnings warnings_;
   TraceSums sums_;

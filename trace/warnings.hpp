@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,9 @@ enum class Strange : std::uint8_t {
 
 class Warnings {
  public:
+  // The next warnings are about this row of a rows file, after the line of their number; nothing:
+  // about the line.
+  void at_row(std::optional<std::uint64_t> seq) { row_ = seq; }
   // Only the first of each kind is put into words: `text()` says what it is. Line 0: the whole
   // file.
   template <class Text>
@@ -34,7 +38,8 @@ class Warnings {
     Found& found = found_.at(static_cast<std::size_t>(kind));
     if (found.times == 0 && times > 0) {
       found.line = line;
-      found.text = text();
+      found.text =
+          row_ ? "the row with seq " + std::to_string(*row_) + " after it: " + text() : text();
     }
     found.times += times;
   }
@@ -48,6 +53,7 @@ class Warnings {
     std::uint64_t line = 0;
     std::string text;
   };
+  std::optional<std::uint64_t> row_;
   std::array<Found, static_cast<std::size_t>(Strange::kCount)> found_;
 };
 

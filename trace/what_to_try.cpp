@@ -22,6 +22,11 @@ std::string_view about_all(ErrorCode code) {
     case ErrorCode::kBadJson:
     case ErrorCode::kBadLine:
       return "look at the line";
+    case ErrorCode::kBadRows:
+      return "copy the file again";
+    case ErrorCode::kNoRows:
+    case ErrorCode::kNoLines:
+      return "put both files into one folder";
     case ErrorCode::kNoExperts:
       return "give --num-experts N";
     case ErrorCode::kMismatch:

@@ -12,6 +12,7 @@ import gzip
 import json
 import lzma
 import os
+import pathlib
 import re
 import shutil
 import subprocess
@@ -29,6 +30,7 @@ try:
 except moetrace.ReadError as error:
     raise SystemExit(f"moetrace: {error}")
 """
+ROWS = pathlib.Path(__file__).resolve().parents[2] / "trace/testdata/rows"
 META = {
     "type": "meta",
     "model_id": "lab/tiny-moe",
@@ -153,6 +155,26 @@ class ReadersTest(CliTest):
             text_of(META, ROW) + b"\0" * 100,
             warning="left out 1 unfinished line: line 3 has 100 bytes",
         )
+
+    def test_rows_in_another_file(self):
+        for name in ("trace", "half", "ids"):
+            with open(ROWS / f"{name}.jsonl", "rb") as file:
+                text = file.read()
+            shutil.copy(ROWS / f"{name}.arrows", self.path("log.arrows"))
+            self.assert_rows(11, text)
+        with open(self.path("log.arrows"), "r+b") as file:
+            file.truncate(1500)
+        self.assert_damaged("log.arrows: byte [0-9]+: the message is cut: ", text)
+        os.remove(self.path("log.arrows"))
+        self.assert_damaged("log.jsonl: its rows are in ids.arrows, which is not there", text)
+
+    def assert_damaged(self, why, text):
+        """Each refuses; moetrace.open has said before what is missing."""
+        for reader, (code, _, said) in self.readers(text).items():
+            with self.subTest(reader):
+                self.assertNotEqual(code, 0)
+                if reader != "replay":  # it is told apart by the name log.jsonl
+                    self.assertRegex(said[-1], f"^(warning: )?{why}.*; [^;]+$")
 
     def test_logs_of_other_hooks(self):
         again = {**META, "seed": 1024}

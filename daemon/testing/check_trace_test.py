@@ -7,7 +7,10 @@ import tempfile
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import arrow_rows  # noqa: E402  (beside this file)
 import check_trace  # noqa: E402  (beside this file)
+
+GOLDEN_ROWS = pathlib.Path(__file__).resolve().parents[2] / "trace/testdata/rows"
 
 META = {
     "type": "meta",
@@ -202,6 +205,34 @@ class Damage(unittest.TestCase):
                 self.assert_wrong(why, good_trace(), source=source)
             else:
                 self.check(good_trace(), source=source)
+
+
+class RowsInAnotherFile(unittest.TestCase):
+    """arrow_rows merges them into lines."""
+
+    def check(self, name, change=lambda rows: rows, source=None):
+        folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        for extension in (".jsonl", ".arrows"):
+            content = (GOLDEN_ROWS / (name + extension)).read_bytes()
+            changed = change(content) if extension == ".arrows" else content
+            (folder / (name + extension)).write_bytes(changed)
+        arrow_rows.write_merged(folder / f"{name}.jsonl", folder / "merged.jsonl")
+        return check_trace.check_file(folder / "merged.jsonl", source)
+
+    def test_all_that_may_be_stored(self):
+        for name in ("trace", "half", "ids"):
+            source = GOLDEN_ROWS / "one.jsonl" if name != "ids" else None
+            self.assertEqual(self.check(name, source=source).delivered, 11)
+
+    def test_a_changed_byte(self):
+        end = len((GOLDEN_ROWS / "trace.arrows").read_bytes())
+        for at in range(end - 64, end, 7):
+            with self.assertRaises(arrow_rows.Wrong):
+                self.check("trace", lambda rows, at=at: rows[:at] + b"?" + rows[at + 1 :])
+
+    def test_a_missing_end(self):
+        with self.assertRaises(arrow_rows.Wrong):
+            self.check("trace", lambda rows: rows[:-8])
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import threading
 from typing import Any, NamedTuple, Optional, Union
 
@@ -24,7 +25,8 @@ class RequestInfo(NamedTuple):
     cached_tokens: Optional[int]
     generated_tokens: Optional[int]
     status: Optional[str]
-    rows: int  # in the trace, over all layers
+    # In the trace, over all layers. None: they are in another file, which is not there.
+    rows: Optional[int]
 
 
 class Batch:
@@ -222,20 +224,43 @@ class RowReader:
             else:
                 read = library.moetrace_reader_read_last if last else library.moetrace_reader_read
                 taken = read(self._pointer, address, size, ctypes.byref(place), to, only)
-            wrong = (
-                None
-                if taken >= 0
-                else Wrong(
-                    *(
-                        text(self._pointer).decode(errors="replace")
-                        for text in (
-                            library.moetrace_reader_error,
-                            library.moetrace_reader_what_to_try,
-                        )
-                    )
-                )
-            )
+            wrong = None if taken >= 0 else self._wrong()
         return place.byte - begin, wrong
+
+    def open_batches(self, name: str, descriptor: int, byte: int) -> int:
+        """A moetrace_reader_batches, for `read_batches`. ReadError: "NAME: why; what to try"."""
+        why = ctypes.create_string_buffer(b"out of memory", _reader_library.ERROR_BYTES)
+        with self._lock:
+            opened = self._library.moetrace_reader_open_batches(
+                self._pointer, os.fsencode(name), descriptor, byte, why, len(why)
+            )
+        if not opened:
+            raise ReadError(why.value.decode(errors="replace"))
+        return opened
+
+    def close_batches(self, batches: int) -> None:
+        self._library.moetrace_reader_close_batches(batches)
+
+    def read_batches(
+        self, batches: int, buffer: Optional["RowBuffer"], only: int = _reader_library.ALL
+    ) -> tuple[int, Optional[Wrong]]:
+        """Takes rows of another file until `buffer` is full; None: only counts. Returns how many it
+        went past, 0 at their end, and what is wrong after them."""
+        library = self._library
+        with self._lock:
+            passed = library.moetrace_reader_read_batches(
+                self._pointer, batches, ctypes.byref(buffer.struct) if buffer else None, only
+            )
+            return max(0, passed), None if passed >= 0 else self._wrong()
+
+    def counted_batches(self) -> int:
+        """Up to which byte of the other file rows are in `requests` and `experts`."""
+        return self._library.moetrace_reader_counted_batches(self._pointer)
+
+    def _wrong(self) -> Wrong:
+        library = self._library
+        texts = (library.moetrace_reader_error, library.moetrace_reader_what_to_try)
+        return Wrong(*(text(self._pointer).decode(errors="replace") for text in texts))
 
     def records(self) -> list[_reader_library.Request]:
         """Of all requests that are known, in the order of their first lines; strings in them don't

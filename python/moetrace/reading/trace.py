@@ -13,6 +13,7 @@ from ._lines import ControlLine, Line, LossLine, StepLine, Steps, TornLine
 from ._reader_library import numpy
 from ._rows import Batch, RequestInfo
 from ._trace_file import TraceFile
+from ._two_files import RowsFile, find_lines, find_rows, is_rows_file
 
 _log = logging.getLogger("moetrace")
 
@@ -110,6 +111,10 @@ class Trace:
         self._file = TraceFile(path)
         self.path = self._file.name
         self._reader = _rows.RowReader(None, num_experts)
+        self._rows: Optional[RowsFile] = None  # where they are in another file
+        self._no_rows = ""  # why there are none, though the trace has some
+        self._no_lines = ""  # why there are only rows
+        given = self._take_rows_file() if is_rows_file(self._file) else None
         self._names: dict[int, Optional[str]] = {}
         self._rest = (
             0,
@@ -118,6 +123,10 @@ class Trace:
         )  # after the last whole line, at the last look: line, bytes, compressed data cut
         self._warned = False
         self._counted_size = -1  # of a compressed file when all of it was counted
+        if self._no_lines:
+            self._rows = RowsFile(self._file, self._reader)
+            self._rows.count()
+            return
         for _ in self._passes(
             _reader_library.Place(0, 1), None, _reader_library.ALL, None, until=self._reader.begun
         ):
@@ -129,7 +138,7 @@ class Trace:
                 else "is still empty; wait until its collector has written to it, "
                 "or give another file"
             )
-        _ = self.meta  # ReadError where it is more than Python's json takes
+        self._find_rows(given)
 
     def __enter__(self) -> "Trace":
         return self
@@ -141,8 +150,41 @@ class Trace:
         return f"<moetrace.Trace {self.path}>"
 
     def close(self) -> None:
-        """Closes the file; a second call does nothing."""
+        """Closes the file, or both; a second call does nothing."""
         self._file.close()
+        if self._rows:
+            self._rows.close()
+
+    def _take_rows_file(self) -> Optional[TraceFile]:
+        """A rows file was given. Its lines become the file, if they are there."""
+        rows = self._file
+        lines, there = find_lines(rows.name)
+        if there:
+            self._file = TraceFile(lines)
+            return rows
+        self._no_lines = (
+            f"its lines should be in {lines}, which is not there, so requests' names, steps and "
+            "totals are unknown; put both files into one folder"
+        )
+        _log.warning("moetrace: %s: %s", self.path, self._no_lines)
+        return None
+
+    def _find_rows(self, given: Optional[TraceFile]) -> None:
+        """By the meta line. ReadError where it is more than Python's json takes."""
+        where = self.meta.get("rows") if self.meta.get("schema") else None
+        if not isinstance(where, dict):
+            if given:
+                raise self._error("its meta line says nothing of rows in another file")
+            return
+        found = given.name if given else find_rows(self.path, where)
+        if found is None:
+            self._no_rows = (
+                f"its rows are in {where.get('file')}, which is not there; "
+                "put both files into one folder"
+            )
+            _log.warning("moetrace: %s: %s", self.path, self._no_rows)
+        else:
+            self._rows = RowsFile(given or TraceFile(found), self._reader)
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -157,7 +199,7 @@ class Trace:
     @property
     def unfinished(self) -> int:
         """Bytes of the last line, which is left out because it is not complete yet."""
-        self._count()
+        self._count_lines()
         return self._rest[1]
 
     @property
@@ -183,7 +225,7 @@ class Trace:
     def end(self) -> Optional[dict]:
         """The last line, with the trace's totals; None: it is still being written, or its collector
         was stopped."""
-        self._count()
+        self._count_lines()
         return self._reader.end()
 
     @property
@@ -197,10 +239,12 @@ class Trace:
         classes, such as `moetrace.StepLine, moetrace.LossLine`. Reads the file once. ReadError,
         after the lines before it, at a line that is wrong."""
         kinds = _lines.kinds_of(types)
+        self._need_lines()
         return (line for records in self._records(kinds) for line in _lines.of_records(records))
 
     def steps(self) -> Steps:
         """All announced forward passes, as columns: 96 bytes a step. Reads the file once."""
+        self._need_lines()
         parts = [records.copy() for records in self._records(_lines.KINDS[StepLine])]
         return Steps(numpy().concatenate(parts or [_lines.LineBuffer(0, 0).records]))
 
@@ -220,10 +264,12 @@ class Trace:
     def requests(self) -> list[RequestInfo]:
         """All requests, in the order in which they appear."""
         self._count()
-        return self._reader.requests()
+        found = self._reader.requests()
+        return [info._replace(rows=None) for info in found] if self._no_rows else found
 
     def experts(self) -> Any:
         """How often each expert was picked: int64 [num_layers, num_experts]."""
+        self._need_rows()
         self._count()
         try:
             return self._reader.experts()
@@ -240,6 +286,7 @@ class Trace:
         place. ReadError also where its rows have no positions, as under vLLM's asynchronous
         speculative decoding.
         """
+        self._need_rows()
         self._count()
         found = [
             (info, record)
@@ -273,8 +320,12 @@ class Trace:
             ) from None
         if info.rows:
             place = _reader_library.Place(record.first.byte, record.first.line)
+            left = record.rows
             for batch in self._batches(65536, place, info.number, record.end_byte):
                 routing.put(batch)
+                left -= len(batch)
+                if left <= 0:
+                    break
         if routing.left_out and self._reader.info().plain:
             _log.warning(
                 "moetrace: %s: request %r: left out %d of its %d rows, "
@@ -323,8 +374,23 @@ class Trace:
         )
         return self._error(f"{wrong.why}; {wrong.remedy or 'look at it: ' + show}")
 
+    def _need_rows(self) -> None:
+        if self._no_rows:
+            raise self._error(self._no_rows)
+
+    def _need_lines(self) -> None:
+        if self._no_lines:
+            raise self._error(self._no_lines)
+
     def _count(self) -> None:
         """Reads what has not been counted yet, if there is anything."""
+        self._count_lines()
+        if self._rows:
+            self._rows.count()
+
+    def _count_lines(self) -> None:
+        if self._no_lines:
+            return
         size = self._file.size()
         if (
             self._file.packed and size == self._counted_size
@@ -337,9 +403,16 @@ class Trace:
     def _batches(
         self, rows: int, place: _reader_library.Place, only: int, end: Optional[int]
     ) -> Iterator[Batch]:
+        self._need_rows()
         if not self.top_k:
             self._count()  # no row has come: perhaps one has now
-        if self.top_k:
+        if self._rows:
+            self._count_lines()  # they say how many rows there are
+            for buffer in self._rows.passes(
+                lambda: _rows.RowBuffer(rows, self.top_k), only, place.byte
+            ):
+                yield buffer.batch(self)
+        elif self.top_k:
             for buffer in self._passes(place, lambda: _rows.RowBuffer(rows, self.top_k), only, end):
                 yield buffer.batch(self)
 
