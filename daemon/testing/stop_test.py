@@ -5,7 +5,16 @@ import shutil
 import signal
 import unittest
 
-from harness import MOETRACED, Case, Collector, Replay, make_steps, meta_line, wait_until
+from harness import (
+    MOETRACED,
+    Case,
+    Collector,
+    Replay,
+    make_steps,
+    meta_line,
+    rows_file,
+    wait_until,
+)
 
 
 class Stop(Case):
