@@ -26,6 +26,15 @@ fs::path without(const fs::path& path, std::initializer_list<std::string_view> e
   return has ? path.parent_path() / path.stem() : path;
 }
 
+// `path` with the extension `to` in place of `from`; what follows `from` stays.
+fs::path with_extension(const fs::path& path, std::string_view from, std::string_view to) {
+  std::string name = path.filename().string();
+  const std::size_t at = name.rfind(from);
+  if (at == std::string::npos) return fs::path(path).replace_extension(to);
+  name.replace(at, from.size(), to);
+  return fs::path(path).replace_filename(name);
+}
+
 std::string first_there(const fs::path& name) {
   for (const std::string_view packing : kPackings) {
     fs::path path = name;
@@ -39,16 +48,17 @@ std::string first_there(const fs::path& name) {
 }  // namespace
 
 std::string find_rows_file(const std::string& path, const RowsMeta& rows) {
-  std::string found = first_there(fs::path(path).parent_path() / rows.file);
+  // The name beside the lines goes first: a pair that was renamed, as trace.jsonl.1 and
+  // trace.arrows.1, may lie beside the next part, which has the old names.
+  std::string found =
+      first_there(with_extension(without(path, {".gz", ".zst"}), kLinesExtension, arrow::kExtension));
   if (!found.empty()) return found;
-  fs::path other = without(without(path, {".gz", ".zst"}), {kLinesExtension});
-  other += arrow::kExtension;
-  return first_there(other);
+  return first_there(fs::path(path).parent_path() / rows.file);
 }
 
 std::string find_lines(const std::string& path, bool& there) {
-  fs::path lines = without(without(path, {".gz", ".zst"}), {arrow::kExtension});
-  lines += kLinesExtension;
+  const fs::path lines =
+      with_extension(without(path, {".gz", ".zst"}), arrow::kExtension, kLinesExtension);
   std::string found = first_there(lines);
   there = !found.empty();
   return there ? found : lines.string();

@@ -12,7 +12,8 @@
 
 namespace moetrace::trace {
 
-// The rows file of the lines at `path`; "": it is not there.
+// The rows file of the lines at `path`: the one with their name (`trace.arrows.1` of
+// `trace.jsonl.1`), else the one that `rows` names; "": it is not there.
 std::string find_rows_file(const std::string& path, const RowsMeta& rows);
 // The lines of the rows file at `path`, where they should be; `there`: whether they are.
 std::string find_lines(const std::string& path, bool& there);

@@ -241,6 +241,17 @@ TEST_F(RowsTest, TheRowsFileIsFoundUnderTheNameOfTheLines) {
   const TwoFiles files = split(lines_, {.file = "renamed.arrows"});
   write(files);
   EXPECT_EQ(read("t.jsonl"), in_one_file());
+  // A pair that was renamed, beside a part that has the old names.
+  put("t.jsonl.1", files.lines);
+  put("t.arrows.1", files.rows);
+  put("t.arrows", "another part's");
+  put("renamed.arrows", "another part's");
+  EXPECT_EQ(read("t.jsonl.1"), in_one_file());
+  EXPECT_EQ(read("t.arrows.1"), in_one_file());
+  std::filesystem::remove(folder_.at("t.arrows.1"));
+  put("renamed.arrows", files.rows);
+  EXPECT_EQ(read("t.jsonl.1"), in_one_file());
+  std::filesystem::remove(folder_.at("t.arrows"));
   const TwoFiles elsewhere = split(lines_, {.file = "../t.arrows"});
   put("t.jsonl", elsewhere.lines);
   EXPECT_NE(read("t.jsonl").at(0).find("must be the name of a file beside this one"),

@@ -30,7 +30,9 @@ constexpr const char* kWritten[] = {"meta.jsonl",          "meta-router-without-
                                     "route.jsonl",         "control.jsonl",
                                     "loss.jsonl",          "torn.jsonl",
                                     "end.jsonl",           "end-continued.jsonl",
-                                    "meta-layers.jsonl",   "route-layers.jsonl"};
+                                    "meta-layers.jsonl",   "route-layers.jsonl",
+                                    "meta-rows.jsonl",     "rows.jsonl",
+                                    "request-at-seq.jsonl"};
 
 std::string golden(const std::string& name) {
   const std::string text = read_text(MOETRACE_GOLDEN_DIR "/" + name);
@@ -210,6 +212,29 @@ TEST(GoldenLines, Requests) {
   EXPECT_EQ(ended.view(), golden("request_end.jsonl"));
 }
 
+TEST(GoldenLines, OfAPartWithArrowRows) {
+  const std::string meta = meta_line(full_header(), kNoLayers, kTraceId);
+  const RowsForm half{.top_k = 4, .num_experts = 60, .weights = RowWeights::kFloat16};
+  const RowsForm ids{.top_k = 4, .num_experts = 60, .weights = RowWeights::kNone, .wide = true};
+  const std::string first = meta_with_rows(meta, half, "trace.arrows");
+  EXPECT_EQ(first + meta_with_rows(meta, ids, "trace.2.arrows"), golden("meta-rows.jsonl"));
+  EXPECT_EQ(rows_key(first)->form, half);
+  LineBuffer request;
+  append_request(request, {4, 57, 16, "chatcmpl-1"}, 12);
+  add_at_seq(request, 900);
+  EXPECT_EQ(request.view(), golden("request-at-seq.jsonl"));
+  LineBuffer rows;
+  const auto totals = RunningTotals::from_line({.seq = 33668,
+                                                .attempted = 40000,
+                                                .delivered = 33540,
+                                                .filtered = 113,
+                                                .dropped = 0,
+                                                .torn = 15,
+                                                .event_lost = 0});
+  append_rows(rows, *totals, 1048960, 3);
+  EXPECT_EQ(rows.view(), golden("rows.jsonl"));
+}
+
 TEST(GoldenLines, Steps) {
   LineBuffer out;
   append_step(out, {.step = 17, .time_ns = 9'000'000'000'001, .rows = 57, .layers = 24},
@@ -283,7 +308,10 @@ bool readable(const std::string& name, const std::string& line) {
   trace::FileParser parser(std::nullopt);
   trace::Content content;
   if (!line.starts_with("{\"type\":\"meta\"")) {
-    std::string meta = golden(name == "route-layers.jsonl" ? "meta-layers.jsonl" : "meta.jsonl");
+    const bool apart = name == "rows.jsonl" || name == "request-at-seq.jsonl";
+    std::string meta = golden(name == "route-layers.jsonl" ? "meta-layers.jsonl"
+                              : apart                      ? "meta-rows.jsonl"
+                                                           : "meta.jsonl");
     meta.resize(meta.find('\n'));
     if (parser.take(meta, 1, content) == trace::FileParser::Taken::kWrong) return false;
   }

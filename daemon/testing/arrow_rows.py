@@ -225,6 +225,23 @@ def is_apart(path):
         return "rows" in json.loads(file.readline())
 
 
+def beside(path):
+    """The rows file of the lines `path`: trace.arrows.1 of trace.jsonl.1."""
+    return path.with_name(".arrows".join(path.name.rsplit(".jsonl", 1)))
+
+
+def rows_in(path):
+    """Rows of a part, as its last whole `rows` line says."""
+    said = last_rows_line(path)
+    if said is None:
+        return 0
+    with path.open() as file:
+        file.readline()
+        second = file.readline()
+    starts = second.startswith(('{"type":"part"', '{"type":"base"'))
+    return said["delivered_total"] - (json.loads(second)["delivered_total"] if starts else 0)
+
+
 def last_rows_line(path):
     """What the last whole `rows` line says; None without one."""
     said = None
@@ -241,9 +258,9 @@ def merged(path):
     where = meta.pop("rows")
     part = lines[1].get("part", 1) if len(lines) > 1 else 1
     last = last_rows_line(path)
-    rows_path = path.parent / where["file"]
+    rows_path = beside(path)
     if not rows_path.exists():
-        rows_path = path.with_suffix(".arrows")
+        rows_path = path.parent / where["file"]
     yield json.dumps(meta)
     if last is None:
         yield from (json.dumps(without_place(line)) for line in lines[1:])

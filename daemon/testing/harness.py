@@ -108,8 +108,7 @@ def routes_in(path):
     """Rows of a trace that may still grow."""
     try:
         if ROWS == "arrow":
-            said = arrow_rows.last_rows_line(path)
-            return said["delivered_total"] if said else 0
+            return arrow_rows.rows_in(path)
         return path.read_bytes().count(b'\n{"type":"route"')
     except FileNotFoundError:
         return 0
@@ -117,7 +116,12 @@ def routes_in(path):
 
 def rows_file(path):
     """The file of a trace that has its rows."""
-    return path.with_suffix(".arrows") if ROWS == "arrow" else path
+    return arrow_rows.beside(path) if ROWS == "arrow" else path
+
+
+def files_of(path):
+    """The one or two files of a trace."""
+    return {path, rows_file(path)}
 
 
 def has_torn_end(path):

@@ -9,11 +9,30 @@ import signal
 import subprocess
 import unittest
 
-from harness import MOETRACE, Case, Collector, Replay, make_steps, meta_line, routes_in, wait_until
+import arrow_rows
+from harness import (
+    MOETRACE,
+    ROWS,
+    Case,
+    Collector,
+    Replay,
+    files_of,
+    make_steps,
+    meta_line,
+    routes_in,
+    rows_file,
+    wait_until,
+)
 
 
 def lines_of(path):
     return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def seqs_of(path):
+    """The numbers of a part's rows."""
+    lines = arrow_rows.merged(path) if ROWS == "arrow" else path.read_text().splitlines()
+    return [line["seq"] for line in map(json.loads, lines) if line["type"] == "route"]
 
 
 class Parts(Case):
@@ -53,7 +72,7 @@ class Parts(Case):
             [MOETRACE, "verify", *paths], env=self.env, capture_output=True, text=True
         )
         self.assertEqual(whole.returncode, 0, whole.stderr)
-        seqs = [line["seq"] for path in paths for line in lines_of(path) if line["type"] == "route"]
+        seqs = [seq for path in paths for seq in seqs_of(path)]
         self.assertEqual(seqs, list(range(len(seqs))))
         return len(seqs)
 
@@ -67,7 +86,8 @@ class Parts(Case):
             fed += rows
             self.wait_rows(self.output, rows)
             moved = self.traces / f"trace.jsonl.{number}"
-            self.output.rename(moved)
+            for file in files_of(self.output):
+                file.rename(rows_file(moved) if file != self.output else moved)
             files.append(moved)
             # Rows between the two go into the moved file.
             late = self.feed_some(replay, self.steps, 100)
@@ -101,7 +121,7 @@ class Parts(Case):
         self.assertEqual(replay.wait(), 0, replay.stderr())
         self.wait_drained()
         self.assertEqual((collector.stop(), collector.stderr()), (0, ""))
-        self.assertEqual(sorted(self.traces.iterdir()), [second, self.output])
+        self.assertEqual(set(self.traces.iterdir()), files_of(second) | files_of(self.output))
         self.assertEqual(self.verify_chain([self.output, second]), fed)
 
     def test_sighup_does_not_end_a_collector_without_traces(self):
@@ -153,20 +173,27 @@ class Parts(Case):
             0,
         )
 
+    def remove(self):
+        for file in files_of(self.output):
+            file.unlink()
+
     def test_removed(self):
-        first, second = self.lose(lambda: self.output.unlink())
+        first, second = self.lose(self.remove)
         self.check_second_part(self.output, first, second)
 
     def test_cut_to_nothing(self):
         """Like copytruncate of logrotate."""
 
         def copy_and_cut():
-            shutil.copy(self.output, self.traces / "copy")
-            os.truncate(self.output, 0)
+            copy = self.traces / "copy.jsonl"
+            shutil.copy(self.output, copy)
+            shutil.copy(rows_file(self.output), rows_file(copy))
+            for file in files_of(self.output):
+                os.truncate(file, 0)
 
         first, second = self.lose(copy_and_cut)
         self.check_second_part(self.output, first, second)
-        self.assertEqual(routes_in(self.traces / "copy"), first)
+        self.assertEqual(len(seqs_of(self.traces / "copy.jsonl")), first)
 
     def test_cut_in_the_middle(self):
         first, second = self.lose(lambda: os.truncate(self.output, self.output.stat().st_size // 2))
@@ -174,9 +201,10 @@ class Parts(Case):
 
     def test_compressed(self):
         def compress():
-            with gzip.open(f"{self.output}.gz", "wb") as file:
-                file.write(self.output.read_bytes())
-            self.output.unlink()
+            for file in files_of(self.output):
+                with gzip.open(f"{file}.gz", "wb") as packed:
+                    packed.write(file.read_bytes())
+            self.remove()
 
         first, second = self.lose(compress)
         self.check_second_part(self.output, first, second)
@@ -192,6 +220,8 @@ class Parts(Case):
             "none",
             "--output",
             self.folder / "trace.jsonl",
+            "--rows",
+            ROWS,
         ]
         collector = subprocess.Popen(
             list(map(str, command)), env=self.env, stderr=subprocess.PIPE, text=True
@@ -205,7 +235,7 @@ class Parts(Case):
         self.wait_rows(self.output, first)
         self.assertIn("begins", collector.stderr.readline())
         self.wait_emptied()
-        self.output.unlink()
+        self.remove()
         self.assertIn("removed or cut", collector.stderr.readline())
         second = self.feed_some(replay, self.steps) + self.last_step
         self.assertEqual(replay.wait(), 0, replay.stderr())
@@ -224,11 +254,11 @@ class Parts(Case):
         fed = 0
 
         def rows():
-            return sum(routes_in(path) for path in self.traces.glob("*"))
+            return sum(routes_in(path) for path in self.trace_files())
 
         # A killed collector may have left an empty file, which the next part takes.
         def count():
-            return sum(path.stat().st_size > 0 for path in self.traces.glob("*"))
+            return sum(path.stat().st_size > 0 for path in self.trace_files())
 
         for _ in range(25):
             collector = self.start()
@@ -248,7 +278,7 @@ class Parts(Case):
         self.wait_drained()
         self.assertEqual(collector.stop(), 0, collector.stderr())
         parts = {}
-        for path in self.traces.iterdir():
+        for path in self.trace_files():
             lines = lines_of(path)
             if lines:
                 parts[lines[1].get("part", 1)] = path
@@ -273,7 +303,7 @@ class Parts(Case):
             collector = self.start()
             self.wait_drained()
             self.assertEqual((collector.stop(), collector.stderr()), (0, ""))
-            files = sorted(self.traces.iterdir())
+            files = self.trace_files()
             self.assertEqual(files, [self.traces / "trace.2.jsonl", self.output])
             for path in files:
                 self.assertEqual(

@@ -10,9 +10,9 @@ from harness import (
     Case,
     Collector,
     Replay,
+    files_of,
     make_steps,
     meta_line,
-    rows_file,
     wait_until,
 )
 
@@ -74,7 +74,7 @@ class Stop(Case):
         replay, path = self.start_fed(10_000)
         self.assertEqual(collector.stop(), 0, collector.stderr())
         first = self.check(path, need_end=False)
-        for file in {path, rows_file(path)}:
+        for file in files_of(path):
             file.unlink()
         self.start_collector()
         for step in list(make_steps(1, 20_000))[len(list(make_steps(1, 10_000))) :]:

@@ -26,14 +26,15 @@ def is_rows_file(file: TraceFile) -> bool:
 
 
 def find_rows(name: str, rows: dict) -> Optional[str]:
-    """The rows file of the lines in the file `name`; `rows`: what its meta line says of it."""
-    beside = os.path.join(os.path.dirname(name), str(rows.get("file")))
-    return _first_there(beside) or _first_there(_stem(name, ".jsonl") + ".arrows")
+    """The rows file of the lines in the file `name`: the one with their name ("trace.arrows.1" of
+    "trace.jsonl.1"), else the one that `rows`, of the meta line, names."""
+    named = os.path.join(os.path.dirname(name), str(rows.get("file")))
+    return _first_there(_renamed(name, ".jsonl", ".arrows")) or _first_there(named)
 
 
 def find_lines(name: str) -> tuple[str, bool]:
     """Where the lines of the rows file `name` are, or should be; whether they are there."""
-    lines = _stem(name, ".arrows") + ".jsonl"
+    lines = _renamed(name, ".arrows", ".jsonl")
     found = _first_there(lines)
     return found or lines, found is not None
 
@@ -77,10 +78,12 @@ class RowsFile:
             self._reader.close_batches(batches)
 
 
-def _stem(name: str, extension: str) -> str:
+def _renamed(name: str, extension: str, other: str) -> str:
     for packing in PACKINGS[1:]:
         name = name.removesuffix(packing)
-    return name.removesuffix(extension)
+    folder, file = os.path.split(name)
+    stem, found, more = file.rpartition(extension)
+    return os.path.join(folder, stem + other + more if found else os.path.splitext(file)[0] + other)
 
 
 def _first_there(name: str) -> Optional[str]:
