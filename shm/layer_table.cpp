@@ -1,7 +1,6 @@
 #include "shm/layer_table.hpp"
 
 #include <algorithm>
-#include <cstring>
 
 namespace moetrace {
 
@@ -18,9 +17,8 @@ std::uint32_t LayerTable::ids_of(std::uint32_t layer) const {
 }
 
 bool LayerTable::declared() const {
-  constexpr moetrace_layer_entry kNothing{};
-  return std::ranges::any_of(entries_, [&](const moetrace_layer_entry& entry) {
-    return std::memcmp(&entry, &kNothing, sizeof entry) != 0;
+  return std::ranges::any_of(entries_, [](const moetrace_layer_entry& entry) {
+    return entry.experts != 0 || entry.top_k != 0 || entry.flags != 0 || entry.score[0] != '\0';
   });
 }
 

@@ -401,7 +401,7 @@ Result<RowsBatchHead> read_rows_batch(std::span<const std::uint8_t> bytes,
     head.body = codec == arrow::Codec::kZstd ? StoredBody::kZstd : StoredBody::kLz4;
   }
   // All columns at their widest, and as much again for what can't be compressed and for padding.
-  const std::uint64_t widest = head.rows * (std::uint64_t{32} + 8 * schema.top_k);
+  const std::uint64_t widest = head.rows * (32 + std::uint64_t{8} * schema.top_k);
   if (body < 0 || static_cast<std::uint64_t>(body) > 2 * widest + 65536) {
     return bad_message("its body has " + std::to_string(body) + " bytes, more than " +
                        std::to_string(rows) + " rows can have");

@@ -50,8 +50,8 @@ std::string first_there(const fs::path& name) {
 std::string find_rows_file(const std::string& path, const RowsMeta& rows) {
   // The name beside the lines goes first: a pair that was renamed, as trace.jsonl.1 and
   // trace.arrows.1, may lie beside the next part, which has the old names.
-  std::string found =
-      first_there(with_extension(without(path, {".gz", ".zst"}), kLinesExtension, arrow::kExtension));
+  std::string found = first_there(
+      with_extension(without(path, {".gz", ".zst"}), kLinesExtension, arrow::kExtension));
   if (!found.empty()) return found;
   return first_there(fs::path(path).parent_path() / rows.file);
 }

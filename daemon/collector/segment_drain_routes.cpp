@@ -104,11 +104,11 @@ namespace {
 template <std::uint32_t units>
 void copy_records(const MappedRing& ring, std::uint64_t position, std::uint64_t count,
                   std::uint32_t top_k, RowBatch::Room room) {
-  constexpr RouteLayout layout = RouteLayout::of_units(units);
+  constexpr RouteLayout kLayout = RouteLayout::of_units(units);
   for (std::uint64_t n = 0; n < count; ++n) {
     const std::byte* slot = ring.slot(position + n);
-    std::memcpy(room.ids, slot + layout.ids_offset(), layout.ids_bytes());
-    std::memcpy(room.weights, slot + layout.weights_offset(), layout.weights_bytes());
+    std::memcpy(room.ids, slot + kLayout.ids_offset(), kLayout.ids_bytes());
+    std::memcpy(room.weights, slot + kLayout.weights_offset(), kLayout.weights_bytes());
     room.ids += top_k;
     room.weights += top_k;
   }

@@ -68,8 +68,8 @@ class Syntax : public nlohmann::json_sax<ConfigJson> {
       if (const auto at = why.find(before); at != std::string::npos)
         why.erase(0, at + std::strlen(before));
     }
-    if (const auto colon = why.find(": "); colon != std::string::npos && colon < 12)
-      why.erase(0, colon + 2);
+    // The number of the column; without one, npos is far beyond.
+    if (const auto colon = why.find(": "); colon < 12) why.erase(0, colon + 2);
     // It quotes the file, which may hold anything.
     for (char& byte : why) {
       if (byte < ' ' || byte > '~') byte = '?';

@@ -73,8 +73,7 @@ class Crash(Case):
         self.assertEqual((done.dropped, done.torn, done.filtered), (0, 0, 3 * done.delivered))
 
     def test_collector_is_killed_while_writes_come_short(self):
-        """A file size limit cuts a write() in the middle of a line or of a message: the worst end of
-        a file."""
+        """A file size limit cuts a write() in a line or in a message: the worst end of a file."""
         source = self.write_log(self.seed, 150_000)
         replay = Replay(self, source, rate=RATE)
         moments, torn_ends, limit = 12, 0, 0

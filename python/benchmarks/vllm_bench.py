@@ -14,6 +14,8 @@ shows the table. Take another OUT for other options. Exit code 1: a process fail
   --prefill             also 96 prompts of 2,000 to 4,000 tokens, as fast as the engine can, with a
                         third of the repeats: with 48 layers a repeat makes 14 million rows
   --modes off,on,...    default: all of the list below
+  --kv-blocks N         blocks of the KV cache. Without it vLLM sizes the cache by what memory is
+                        free, so modes may differ in it, and with it a token's time
   --collector-args "--option value"
                         more of moetraced's options; the engine's are in the environment
 
@@ -68,6 +70,7 @@ def parse():
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--gpus", default=1, type=int, choices=range(1, 17), metavar="N")
     parser.add_argument("--gpu-memory", default=0.6, type=float, metavar="FRACTION")
+    parser.add_argument("--kv-blocks", type=int, metavar="N")
     parser.add_argument("--collector-args", default=[], type=shlex.split, metavar="OPTIONS")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     given = parser.parse_args()

@@ -2,9 +2,9 @@
 
 usage: vllm_profile.py MODEL OUT | --shape SHAPE OUT  [--modes off,on,...] [--rounds 2]
 
-MODEL, SHAPE, OUT: as for vllm_bench.py. Every mode runs in a process of its own, with vLLM's engine
-inside it. Prints one table, a column a mode (medians of the processes), then the kernels. What
-fails is named, and the rest still printed. Exit code 1: something failed.
+MODEL, SHAPE, OUT, --kv-blocks: as for vllm_bench.py. Every mode runs in a process of its own, with
+vLLM's engine inside it. Prints one table, a column a mode (medians of the processes), then the
+kernels. What fails is named, and the rest still printed. Exit code 1: something failed.
 
   off, on     as in vllm_bench.py
   count       MOETRACE_SAMPLE=0: rows are counted and not recorded
@@ -12,6 +12,8 @@ fails is named, and the rest still printed. Exit code 1: something failed.
   branch      no moetrace: a trivial kernel on a side stream, forked at the last layer's router and
               joined after its experts, as the hook does
   inline      no moetrace: the same kernel in the engine's own stream
+  alive       no moetrace: the ids and weights of all layers are kept until the pass ends, as the hook
+              keeps them, and nothing reads them
   graphs      no vLLM: graphs of trivial kernels, as many as the model has, in one line, with such a
               branch, and with such a kernel in line
 
@@ -38,7 +40,7 @@ import vllm_workloads
 from bench_process import say
 
 TRACED = ("on", "count", "stopped")
-MODES = ("off", "on", "count", "stopped", "branch", "inline", "graphs")
+MODES = ("off", "on", "count", "stopped", "branch", "inline", "alive", "graphs")
 KERNELS = 15
 WARM_TOKENS = 16
 
@@ -56,6 +58,7 @@ def parse():
     parser.add_argument("--tokens", default=128, type=int)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--gpu-memory", default=0.6, type=float, metavar="FRACTION")
+    parser.add_argument("--kv-blocks", type=int, metavar="N")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if (given.model is None) == (given.shape is None):
@@ -124,13 +127,44 @@ class Watch:
         return timed
 
 
+def keep_alive():
+    """Binds all MoE layers of a model that vLLM loads from now on."""
+    from moetrace.vllm import _layers
+
+    def bind(model):
+        layers, _ = _layers.find(model, False)
+        kept = []
+        for layer in layers[:-1]:
+            layer.bind(lambda _layer, ids, weights: kept.append((ids, weights)), None)
+        layers[-1].bind(lambda _layer, ids, weights: kept.append((ids, weights)), kept.clear)
+
+    when_loaded(bind)
+
+
+def when_loaded(bind):
+    """Calls `bind` with each model that vLLM loads from now on."""
+    from vllm.v1.worker import gpu_model_runner
+    from vllm.v1.worker.gpu import model_runner
+
+    def wrap(cls):
+        original = cls.load_model
+
+        def load_model(runner, *arguments, **options):
+            result = original(runner, *arguments, **options)
+            bind(runner.get_model())
+            return result
+
+        cls.load_model = load_model
+
+    for cls in {gpu_model_runner.GPUModelRunner, model_runner.GPUModelRunner}:
+        wrap(cls)
+
+
 def add_kernel(branch):
     """Binds the last MoE layer of a model that vLLM loads from now on: a trivial kernel, in line or
     on a branch, where the hook has its own."""
     import torch
     from moetrace.vllm import _layers
-    from vllm.v1.worker import gpu_model_runner
-    from vllm.v1.worker.gpu import model_runner
 
     def bind(model):
         layers, _ = _layers.find(model, False)
@@ -152,18 +186,7 @@ def add_kernel(branch):
         layers[-1].bind(record, join)
         print(f"bound layer {layers[-1].number} of {len(layers)}", file=sys.stderr)
 
-    def wrap(cls):
-        original = cls.load_model
-
-        def load_model(runner, *arguments, **options):
-            result = original(runner, *arguments, **options)
-            bind(runner.get_model())
-            return result
-
-        cls.load_model = load_model
-
-    for cls in {gpu_model_runner.GPUModelRunner, model_runner.GPUModelRunner}:
-        wrap(cls)
+    when_loaded(bind)
 
 
 def undisturbed(llm, prompts, given):
@@ -234,6 +257,8 @@ def child(given):
         attempt("timing announcements", watch.announcements)
     if given.child in ("branch", "inline"):
         add_kernel(given.child == "branch")
+    if given.child == "alive":
+        keep_alive()
     llm = vllm_workloads.make_engine(given, {})
     scheduler = llm.llm_engine.vllm_config.scheduler_config
     print(f"asynchronous scheduling: {scheduler.async_scheduling}", file=sys.stderr)

@@ -72,6 +72,8 @@ def make_engine(given, arguments):
         arguments["cudagraph_capture_sizes"] = sorted({1, 2, 4, 8, *sizes})
     if PREFILL in given.workloads:
         arguments["max_num_batched_tokens"] = PREFILL_TOKENS_A_STEP
+    if given.kv_blocks:
+        arguments["num_gpu_blocks_override"] = given.kv_blocks
     return vllm.LLM(
         model=str(given.model),
         load_format="auto" if any(given.model.glob("*.safetensors")) else "dummy",
