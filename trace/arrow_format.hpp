@@ -32,6 +32,8 @@ inline constexpr std::uint32_t kSlotsABatch = 32768;
 // Before each message: this word, then the length of its metadata with padding.
 inline constexpr std::uint32_t kContinuation = 0xFFFFFFFFu;
 inline constexpr std::size_t kPrefixBytes = 8;
+// Metadata that are longer than this are not a rows file's: they have a few hundred bytes.
+inline constexpr std::uint32_t kMaxMetadataBytes = 1 << 20;
 // Metadata and body, and each buffer in the body, take a multiple of this.
 inline constexpr std::size_t kAlignment = 8;
 // In front of a compressed buffer: its length uncompressed, or kStoredRaw.

@@ -15,7 +15,6 @@ namespace moetrace::trace {
 
 // The most that is read of one message, whoever has written it. The collector's messages have some
 // hundred bytes of metadata and at most arrow::kSlotsABatch rows.
-constexpr std::uint32_t kMaxMetadataBytes = std::uint32_t{1} << 20;
 constexpr std::uint32_t kMaxBatchRows = std::uint32_t{1} << 20;
 
 enum class StoredWeights : std::uint8_t { kNone, kFloat16, kFloat32 };

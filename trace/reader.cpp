@@ -156,10 +156,8 @@ const char* moetrace_reader_end(const moetrace_reader* reader, size_t* bytes) {
 }
 
 int moetrace_reader_is_batches(const char* first, size_t bytes) {
-  uint32_t word = 0;
-  if (bytes < sizeof word) return 0;
-  std::memcpy(&word, first, sizeof word);
-  return word == moetrace::arrow::kContinuation ? 1 : 0;
+  const auto* const begin = reinterpret_cast<const std::uint8_t*>(first);
+  return moetrace::trace::begins_rows_file({begin, bytes}) ? 1 : 0;
 }
 
 moetrace_reader_batches* moetrace_reader_open_batches(moetrace_reader* reader, const char* name,

@@ -209,7 +209,7 @@ const char* moetrace_reader_end(const moetrace_reader* reader, size_t* bytes);
 /* The rows of a part that are in another file (FORMAT.md, "Rows as Arrow"). Since 0.2. */
 typedef struct moetrace_reader_batches moetrace_reader_batches;
 
-/* Returns 1 if a file that begins with these bytes (4 decide) may be a rows file, else 0. */
+/* Returns 1 if a file that begins with these bytes (8 decide) may be a rows file, else 0. */
 int moetrace_reader_is_batches(const char* first, size_t bytes);
 /* `reader` has read the lines up to counted(); their last `rows` line says how many rows count. A
  * reader of moetrace_reader_begin that has read nothing takes all rows, for a file whose lines are
@@ -234,7 +234,7 @@ void moetrace_reader_close_batches(moetrace_reader_batches* batches);
 /* The text of a file that is compressed with gzip or zstd, from its start on. */
 typedef struct moetrace_reader_unpacked moetrace_reader_unpacked;
 
-/* Returns 1 if a file that begins with these bytes (4 decide) is compressed so, else 0. */
+/* Returns 1 if a file that begins with these bytes (8 decide) is compressed so, else 0. */
 int moetrace_reader_is_packed(const char* first, size_t bytes);
 /* Uses a copy of the descriptor, whose own position stays. Returns NULL on failure, with one line
  * in `why`. */

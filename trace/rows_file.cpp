@@ -28,19 +28,26 @@ std::uint32_t word_at(const std::uint8_t* bytes) {
 
 }  // namespace
 
+bool begins_rows_file(std::span<const std::uint8_t> first) {
+  if (first.size() < arrow::kPrefixBytes || word_at(first.data()) != arrow::kContinuation)
+    return false;
+  const std::uint32_t length = word_at(first.data() + sizeof arrow::kContinuation);
+  return length > 0 && length <= arrow::kMaxMetadataBytes && length % arrow::kAlignment == 0;
+}
+
 bool is_rows_file(const std::string& path) {
   std::error_code failed;
   if (!std::filesystem::is_regular_file(path, failed)) return false;  // reading would take from it
   auto source = ByteSource::open(path);
   if (!source) return false;
-  std::uint8_t first[sizeof arrow::kContinuation];
+  std::uint8_t first[arrow::kPrefixBytes];
   std::size_t have = 0;
   while (have < sizeof first) {
     const long got = source->read(reinterpret_cast<char*>(first) + have, sizeof first - have);
     if (got <= 0) return false;
     have += static_cast<std::size_t>(got);
   }
-  return word_at(first) == arrow::kContinuation;
+  return begins_rows_file({first, have});
 }
 
 Result<RowsFile> RowsFile::open(const std::string& path) {
@@ -100,9 +107,9 @@ bool RowsFile::read_metadata(std::uint64_t end) {
   }
   const std::uint32_t length = word_at(metadata_.bytes.data() + sizeof(std::uint32_t));
   if (length == 0) return false;  // the end marker of other writers
-  if (length > kMaxMetadataBytes || length % arrow::kAlignment != 0) {
+  if (length > arrow::kMaxMetadataBytes || length % arrow::kAlignment != 0) {
     fail("the message says that its metadata have " + std::to_string(length) +
-         " bytes, expected a multiple of 8 up to " + std::to_string(kMaxMetadataBytes));
+         " bytes, expected a multiple of 8 up to " + std::to_string(arrow::kMaxMetadataBytes));
     return false;
   }
   return fill(metadata_, length) || cut();

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -25,7 +26,10 @@ struct RowsBatch {
   RowRun rows;  // valid until the next batch is read
 };
 
-// The file at `path` begins as an Arrow stream does.
+// Whether a file that begins with these bytes (8 decide) may be a rows file: its first message has
+// a possible length.
+bool begins_rows_file(std::span<const std::uint8_t> first);
+// The same of the file at `path`.
 bool is_rows_file(const std::string& path);
 
 class RowsFile {

@@ -13,6 +13,7 @@ import lz4.frame
 import numpy as np
 import xxhash
 import zstandard
+from two_files import beside, last_rows_line
 
 SCHEMA, RECORD_BATCH = 1, 3
 INT, FLOAT, FIXED_SIZE_LIST = 2, 3, 16
@@ -217,38 +218,6 @@ class RowsFile:
                 raise Wrong(f"byte {at}: a row beyond its batch")
             self.batches += 1
             at = message.end
-
-
-def is_apart(path):
-    """Whether the trace's rows are in a file of their own."""
-    with path.open() as file:
-        return "rows" in json.loads(file.readline())
-
-
-def beside(path):
-    """The rows file of the lines `path`: trace.arrows.1 of trace.jsonl.1."""
-    return path.with_name(".arrows".join(path.name.rsplit(".jsonl", 1)))
-
-
-def rows_in(path):
-    """Rows of a part, as its last whole `rows` line says."""
-    said = last_rows_line(path)
-    if said is None:
-        return 0
-    with path.open() as file:
-        file.readline()
-        second = file.readline()
-    starts = second.startswith(('{"type":"part"', '{"type":"base"'))
-    return said["delivered_total"] - (json.loads(second)["delivered_total"] if starts else 0)
-
-
-def last_rows_line(path):
-    """What the last whole `rows` line says; None without one."""
-    said = None
-    for line in path.read_bytes().splitlines(keepends=True):
-        if line.startswith(b'{"type":"rows"') and line.endswith(b"\n"):
-            said = json.loads(line)
-    return said
 
 
 def merged(path):

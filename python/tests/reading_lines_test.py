@@ -27,7 +27,7 @@ TYPES = {
     "end": moetrace.EndLine,
 }
 # Keys of a line that its tuple does not have: where they are read instead.
-ELSEWHERE = {"request": {"req_id"}, "request_end": {"req_id", "status"}}
+ELSEWHERE = {"request": {"req_id", "at_seq"}, "request_end": {"req_id", "status"}}
 
 
 def golden(*patterns):
@@ -43,7 +43,7 @@ def oracle(text, number):
     kind = line.pop("type")
     line.update(line.pop("cost", {}))
     for key in ELSEWHERE.get(kind, ()):
-        del line[key]
+        line.pop(key, None)
     if kind == "control":
         line["layers"] = tuple(line["layers"])
     fields = dict.fromkeys(TYPES[kind]._fields)

@@ -14,7 +14,7 @@ PACKINGS = ("", ".gz", ".zst")
 
 def is_rows_file(file: TraceFile) -> bool:
     """By its first bytes."""
-    first = bytearray(4)
+    first = bytearray(8)
     have = 0
     source = file.text()
     while have < len(first):
