@@ -187,8 +187,11 @@ std::string reserved_events() {
   write(ring, more_tokens, MOETRACE_EVENT_TOKENS_MORE);
   moetrace_placement_event placement{};
   placement.from_step = 111, placement.layer = 112, placement.slots = 24;
-  const auto place = [](auto& slots, std::uint16_t first) {
-    for (auto& slot : slots) slot = {first, static_cast<std::uint16_t>(first++ / 8)};
+  const auto place = [](auto& slots, std::uint16_t before) {
+    for (auto& slot : slots) {
+      slot.rank = static_cast<std::uint16_t>(before / 8);
+      slot.expert = ++before;
+    }
   };
   place(placement.placed, 1000);
   write(ring, placement, MOETRACE_EVENT_PLACEMENT | 2u << 16);

@@ -12,8 +12,8 @@ kernels. What fails is named, and the rest still printed. Exit code 1: something
   branch      no moetrace: a trivial kernel on a side stream, forked at the last layer's router and
               joined after its experts, as the hook does
   inline      no moetrace: the same kernel in the engine's own stream
-  alive       no moetrace: the ids and weights of all layers are kept until the pass ends, as the hook
-              keeps them, and nothing reads them
+  alive       no moetrace: the ids and weights of all layers are kept until the pass ends, as the
+              hook keeps them, and nothing reads them
   graphs      no vLLM: graphs of trivial kernels, as many as the model has, in one line, with such a
               branch, and with such a kernel in line
 
