@@ -58,12 +58,8 @@ inline void run_step(RingProducer& producer, std::uint64_t request, std::uint64_
 
 inline constexpr moetrace_layer_mask kEveryLayer{{~0ull, ~0ull, ~0ull, ~0ull}};
 
-// Rows as Arrow, where a test asks for them.
-inline bool arrow_rows = false;
 inline PartStart part_start(const SegmentMap& map, const std::string& trace_id) {
-  PartStart start{trace_id, 1, meta_line(map.header(), map.layers(), trace_id), std::nullopt};
-  if (arrow_rows) start.rows = RowsForm{map.header().top_k, map.header().num_experts};
-  return start;
+  return {trace_id, 1, meta_line(map.header(), map.layers(), trace_id), std::nullopt};
 }
 
 inline Result<std::unique_ptr<SegmentDrain>> attach(
