@@ -16,12 +16,11 @@ class ArrowDrain : public testing::Test {
         CollectorSegment::open(directory.path(), name, CollectorSegment::Access::kCollect);
     EXPECT_TRUE(segment) << segment.error().message;
     const auto ledger = read_ledger(segment->map());
-    auto place =
-        place_trace(names(), start(false),
-                    {segment->map().ctl()->route_consumed, ledger ? ledger->filtered : 0});
+    auto place = place_trace(names(), start(false),
+                             {segment->map().ctl()->route_consumed, ledger ? ledger->filtered : 0});
     EXPECT_TRUE(place) << place.error().message;
-    auto made = SegmentDrain::attach(std::move(*segment), std::move(*place), {},
-                                     [](const LineBatch&) {});
+    auto made =
+        SegmentDrain::attach(std::move(*segment), std::move(*place), {}, [](const LineBatch&) {});
     EXPECT_TRUE(made) << made.error().message;
     return std::move(*made);
   }
