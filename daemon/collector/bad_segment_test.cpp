@@ -223,6 +223,24 @@ TEST_F(BadSegmentTest, CutRingFileIsAnErrorAndNoSignal) {
                                producer->map().header().ring_bytes);
 }
 
+// They have no line: only the consumed position tells a restarted collector of them.
+TEST_F(BadSegmentTest, RowsThatWereFilteredBeforeARestartAreNotTorn) {
+  open();
+  run_step(*producer, request, 0, 3);
+  ASSERT_TRUE(drain(**attach(directory, name, path, first_layers(1))));
+  const auto collector = attach(directory, name, path, first_layers(1));
+  ASSERT_TRUE(collector);
+  std::filesystem::resize_file(directory.file(name.ring_file()), 4096);
+  ASSERT_FALSE(drain(**collector));
+  const json end = read_lines(path).back();
+  EXPECT_EQ(end.at("status"), "bad segment");
+  EXPECT_EQ(end.at("filtered"), 3);
+  EXPECT_EQ(end.at("torn"), 0);
+  expect_conservation(end);
+  std::filesystem::resize_file(directory.file(name.ring_file()),
+                               producer->map().header().ring_bytes);
+}
+
 // Writes lap after lap of events and ignores the consumed position.
 TEST_F(BadSegmentTest, ProducerThatDoesNotWaitForTheEventRing) {
   open();

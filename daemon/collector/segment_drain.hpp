@@ -133,7 +133,7 @@ class SegmentDrain {
   void mark(std::size_t begin);
   void mark_routes(std::size_t begin, std::uint64_t first_seq, std::uint64_t count);
   Run& open_run(bool route, std::size_t begin, std::optional<std::uint64_t> seq);
-  // What was read waits until it is worth a write. Only with Arrow rows.
+  // Something was read and is not written yet.
   bool has_waiting() const { return !out_.empty() || totals_.next_seq() != written_seq_; }
   bool write_is_due();
   // kBusy: all is written.
@@ -307,6 +307,7 @@ class SegmentDrain {
   std::optional<Clock::time_point> waiting_since_;
   bool hurry_ = false;
   bool outgrown_ = false;
+  // What the passes since the last write have checked; the sizes of what they left.
   struct Checked {
     RunningTotals totals;
     std::uint64_t events = 0;
@@ -315,9 +316,8 @@ class SegmentDrain {
     std::size_t runs = 0;
     std::uint32_t rows = 0;
   };
-  // A subscriber gets the lines of a pass in messages of their own.
   Checked checked_;
-  // How many runs_ the passes had, each with those before it.
+  // Where the passes end in runs_: a subscriber gets the lines of each in messages of their own.
   std::vector<std::size_t> pass_ends_;
 };
 

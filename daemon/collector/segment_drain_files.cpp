@@ -9,6 +9,8 @@ namespace moetrace {
 void SegmentDrain::commit() {
   join_.forget_ended();
   committed_ = {totals_, events_written_, std::nullopt};
+  checked_.totals = totals_;
+  checked_.events = events_written_;
   if (totals_.open() > 0 && join_.step()) committed_.step = join_.step()->step;
 }
 
