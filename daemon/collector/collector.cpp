@@ -210,13 +210,16 @@ bool Collector::drain_all() {
     if (*state == SegmentDrain::State::kFileLost) {
       replace_lost_file(trace);
     } else if (*state == SegmentDrain::State::kOutgrown) {
-      change_file(trace);
-      moved = true;
+      begin_wide_part(trace);
     } else if (*state == SegmentDrain::State::kBlocked) {
       say_blocked(trace, trace.drain->why_blocked());
     } else {
       trace.blocked_by.clear();
-      if (trace.change_file && trace.drain->can_change_file()) change_file(trace);
+      if (trace.change_file && trace.drain->can_change_file()) {
+        trace.change_file = false;
+        if (const std::string why = change_file(trace); !why.empty())
+          report_.say(why + "; the trace continues in its present file");
+      }
     }
     ++it;
   }
@@ -239,24 +242,33 @@ void Collector::hang_up(const CollectorOptions& options) {
   for (auto& [id, waiting] : waiting_) waiting.again = {};
 }
 
-void Collector::change_file(Trace& trace) {
-  trace.change_file = false;
+// Until it succeeds, the ring keeps the rows.
+void Collector::begin_wide_part(Trace& trace) {
+  const auto now = Clock::now();
+  if (now < trace.replace) return;
+  trace.replace = now + kReplaceEvery;
+  const std::string why = change_file(trace);
+  if (!why.empty())
+    say_blocked(trace, why + "; a number of trace " + trace.channel.trace_id +
+                           " needs a part with wide columns; the ring holds the rows meanwhile");
+}
+
+// "", or why no file can be made.
+std::string Collector::change_file(Trace& trace) {
   SegmentDrain& drain = *trace.drain;
   PartStart start = part_start(drain);
   // A file with only its head needs no next part.
   if (drain.file().has_its_name() && !drain.has_lines() && start.rows == drain.file().rows())
-    return;
+    return {};
   auto next = next_file(trace.names, start);
-  if (!next) {
-    report_.say(next.error().message + "; the trace continues in its present file");
-    return;
-  }
+  if (!next) return next.error().message;
   const std::string path = next->path();
   drain.go_on_in(std::move(*next));
   report_.writes(path);
   if (!options_.prints_only_faults())
     report_.say("trace " + trace.channel.trace_id + ": part " + std::to_string(drain.part() + 1) +
                 " in " + path);
+  return {};
 }
 
 void Collector::replace_lost_file(Trace& trace) {

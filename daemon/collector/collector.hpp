@@ -59,7 +59,7 @@ class Collector {
     std::string blocked_by;
     // Set by hang_up().
     bool change_file = false;
-    // Do not replace a lost file before this time.
+    // Do not try before this time to replace a lost file, or to begin a wide part.
     Clock::time_point replace;
   };
   // A segment whose last attach failed.
@@ -77,7 +77,8 @@ class Collector {
   bool drain_all();
   PartStart part_start(const SegmentDrain& drain) const;
   void say_blocked(Trace& trace, const std::string& why);
-  void change_file(Trace& trace);
+  void begin_wide_part(Trace& trace);
+  std::string change_file(Trace& trace);
   void replace_lost_file(Trace& trace);
   void publish_stats(Trace& trace);
   void end(Trace& trace);
