@@ -17,7 +17,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <random>
 #include <thread>
@@ -29,20 +28,6 @@
 
 namespace moetrace::bench {
 
-std::int64_t now_ns() {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
-}
-
-void pin_to(int cpu) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(cpu, &set);
-  // Fails on a machine with one core; the table's head says how many cores there are.
-  ::sched_setaffinity(0, sizeof set, &set);
-}
-
 namespace {
 
 constexpr std::uint32_t kLayers = 24;
@@ -53,14 +38,6 @@ constexpr int kRounds = 10;
 // Bursts per row and round.
 constexpr int kBursts = 101;
 constexpr int kJsonBursts = 21;
-
-std::string cpu_model() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
-    if (line.rfind("model name", 0) == 0) return line.substr(line.find(": ") + 2);
-  }
-  return "unknown processor";
-}
 
 [[noreturn]] void fail(const std::string& line) {
   std::fprintf(stderr, "moetrace-hook-bench: %s\n", line.c_str());

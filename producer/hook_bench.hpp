@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "common/bench_machine.hpp"
+
 namespace moetrace::bench {
 
 // The measurements of one row of the table.
@@ -15,9 +17,6 @@ struct Row {
   std::uint64_t records = 0;
   std::uint64_t delivered = 0;
 };
-
-std::int64_t now_ns();
-void pin_to(int cpu);
 
 // The engine itself writes a JSON line for each record to a file on tmpfs, as public patches do.
 Row json_row(int repeats);

@@ -20,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "common/bench_machine.hpp"
 #include "trace/arrow_test_writer.hpp"
 #include "trace/trace_reader.hpp"
 
@@ -39,14 +40,6 @@ struct Measured {
   double seconds = 0;
   uint64_t id_sum = 0;  // both readers must agree on it
 };
-
-std::string cpu_model() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
-    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
-  }
-  return "unknown CPU";
-}
 
 nlohmann::ordered_json meta_line() {
   return {{"type", "meta"},    {"model_id", "bench"},    {"layers_logged", {0}}, {"top_k", 4},
@@ -206,7 +199,7 @@ int main(int argc, char** argv) try {
   }
   if (ours.lines != theirs.lines) throw std::runtime_error("the two readers disagree");
   arrow.insert(arrow.begin(), {{"lines, nlohmann::json::parse", theirs}, {"lines", ours}});
-  std::printf("%s, %llu rows\n\n", cpu_model().c_str(),
+  std::printf("%s, %llu rows\n\n", moetrace::bench::cpu_model().c_str(),
               static_cast<unsigned long long>(ours.lines));
   std::printf("| read | million rows/s | factor |\n|---|---|---|\n");
   for (const auto& [name, measured] : arrow) {

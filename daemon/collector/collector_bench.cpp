@@ -7,11 +7,11 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <vector>
 
+#include "common/bench_machine.hpp"
 #include "daemon/collector/segment_drain.hpp"
 #include "producer/ring_producer.hpp"
 #include "shm/layer_mask.hpp"
@@ -45,14 +45,6 @@ constexpr Form kForms[] = {
     {"Arrow, small, float16 weights", true, RowWeights::kFloat16, RowCompression::kSmall},
     {"Arrow, small, no weights", true, RowWeights::kNone, RowCompression::kSmall},
 };
-
-std::string cpu_model() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
-    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
-  }
-  return "unknown processor";
-}
 
 // Weights like those of a softmax: fractions with all digits of a float32.
 struct Routing {
@@ -236,7 +228,7 @@ int main() {
   std::printf(
       "Collector, ring to files on tmpfs, one core: %s; %u requests a step, %u layers, %u experts, "
       "ring 64 MiB, %d runs\n\n",
-      cpu_model().c_str(), kRows, kLayers, kExperts, kRepeats);
+      bench::cpu_model().c_str(), kRows, kLayers, kExperts, kRepeats);
   for (const std::uint32_t top_k : {4u, 8u}) print_table(directory, top_k);
   ::rmdir(directory);
   std::printf("Every row of every run was delivered; nothing was dropped.\n");

@@ -220,17 +220,28 @@ inline void count(Survival& survival, const Progress& progress) {
   survival.broken += first.broken + second.broken;
 }
 
+struct Both {
+  pid_t reader;
+  pid_t writer;
+};
+// Starts both sides and waits until records flow.
 template <class Peer>
-void kill_writer(const Options& options, Survival& survival) {
-  const auto peer = std::make_unique<Peer>(options);
-  const Shared<Progress> progress;
-  const pid_t reader = start_reader(*peer, *progress, 0, options);
-  const pid_t writer = fork_child([&] { write_on(*peer, *progress, options); });
-  if (!grows(progress->sent) && !grows(progress->sent)) {
+Both start_both(Peer& peer, Progress& progress, const Options& options) {
+  const pid_t reader = start_reader(peer, progress, 0, options);
+  const pid_t writer = fork_child([&] { write_on(peer, progress, options); });
+  if (!grows(progress.sent) && !grows(progress.sent)) {
     kill_child(writer);
     if (reader > 0) kill_child(reader);
     throw std::runtime_error("the writer did not begin");
   }
+  return {reader, writer};
+}
+
+template <class Peer>
+void kill_writer(const Options& options, Survival& survival) {
+  const auto peer = std::make_unique<Peer>(options);
+  const Shared<Progress> progress;
+  const auto [reader, writer] = start_both(*peer, *progress, options);
   wait_at_random();
   kill_child(writer);
   ++survival.trials;
@@ -242,13 +253,7 @@ template <class Peer>
 void kill_reader(const Options& options, Survival& survival) {
   const auto peer = std::make_unique<Peer>(options);
   const Shared<Progress> progress;
-  const pid_t reader = start_reader(*peer, *progress, 0, options);
-  const pid_t writer = fork_child([&] { write_on(*peer, *progress, options); });
-  if (!grows(progress->sent) && !grows(progress->sent)) {
-    kill_child(writer);
-    if (reader > 0) kill_child(reader);
-    throw std::runtime_error("the writer did not begin");
-  }
+  const auto [reader, writer] = start_both(*peer, *progress, options);
   wait_at_random();
   if constexpr (Peer::kLive) {
     kill_child(reader);

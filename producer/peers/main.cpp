@@ -12,7 +12,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <set>
 #include <stdexcept>
@@ -24,19 +23,6 @@
 #include "producer/peers/shared.hpp"
 
 namespace moetrace::peers {
-
-std::int64_t now_ns() {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
-}
-
-void pin_to(int core) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(core, &set);
-  ::sched_setaffinity(0, sizeof set, &set);
-}
 
 namespace {
 
@@ -54,14 +40,6 @@ constexpr Peer kPeers[] = {
     {"lttng", "LTTng-UST", run_lttng},
     {"spdlog", "spdlog, asynchronous, to a file", run_spdlog},
 };
-
-std::string cpu_model() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
-    if (line.rfind("model name", 0) == 0) return line.substr(line.find(": ") + 2);
-  }
-  return "unknown processor";
-}
 
 // A result, or why there is none, from a process of the peer's own: some keep state in theirs.
 struct Outcome {
@@ -177,7 +155,7 @@ int run_all(int argc, char** argv) {
       std::filesystem::read_symlink("/proc/self/exe").parent_path() / "moetrace-peers-lttng.so";
   std::printf(
       "%s, %u cores; writer on core %d, reader on core %d; medians of %d rounds of %g s\n\n",
-      cpu_model().c_str(), std::thread::hardware_concurrency(), options.writer_core,
+      bench::cpu_model().c_str(), std::thread::hardware_concurrency(), options.writer_core,
       options.reader_core, rounds, options.seconds);
   std::map<std::string, Rounds> all;
   const int trials = options.trials;

@@ -22,6 +22,8 @@
 #include <cstdint>
 #include <string>
 
+#include "common/bench_machine.hpp"
+
 namespace moetrace::peers {
 
 // 64 bytes, as a record of this ring for up to top-8. This ring keeps its commit word in the first
@@ -112,8 +114,8 @@ struct Result {
   Survival writer_killed, reader_killed;
 };
 
-void pin_to(int core);
-std::int64_t now_ns();
+using bench::now_ns;
+using bench::pin_to;
 
 // Each in a file of its own. They throw std::runtime_error with one line if the peer can't run.
 Result run_ring(const Options& options);
