@@ -36,7 +36,7 @@ TEST(LayerTable, EachLayerHasItsOwnTopKAndIds) {
   EXPECT_EQ(table.top_k_of(0), 2u);
   EXPECT_EQ(table.top_k_of(1), 4u);
   EXPECT_EQ(table.ids_of(0), 12u);
-  EXPECT_EQ(table.ids_of(1), 12u) << "it may have zero-computation experts that nobody declared";
+  EXPECT_EQ(table.ids_of(1), 12u) << "it may have undeclared zero-computation experts";
   EXPECT_EQ(table.ids_of(2), 11u);
 }
 

@@ -13,7 +13,7 @@
 
 namespace moetrace::trace {
 
-// The most that is read of one message, whoever has written it. The collector's messages have some
+// The most that is read of one message of any writer. The collector's messages have some
 // hundred bytes of metadata and at most arrow::kSlotsABatch rows.
 constexpr std::uint32_t kMaxBatchRows = std::uint32_t{1} << 20;
 

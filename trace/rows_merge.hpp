@@ -17,8 +17,8 @@ namespace moetrace::trace {
 std::string find_rows_file(const std::string& path, const RowsMeta& rows);
 // The lines of the rows file at `path`, where they should be; `there`: whether they are.
 std::string find_lines(const std::string& path, bool& there);
-// The last `rows` line in the text at `path`; nothing without one. What is no line of a trace is
-// left to the reader of the lines.
+// The last `rows` line in the text at `path`; nothing without one. A line that is wrong is left
+// to the reader of the lines.
 std::optional<RowsWritten> last_rows_line(const std::string& path);
 
 class RowsMerge {

@@ -109,7 +109,7 @@ std::string shell_word(std::string_view word) {
 
 std::string drain_command(const std::string& directory, const std::string& session,
                           const std::string& output, bool once) {
-  // The folder in which we are is no template.
+  // The name of the current folder is taken as it is, braces included.
   const fs::path whole = fs::path(template_of(absolute("."))) / output;
   return command(directory, session, " --output " + shell_word(whole.lexically_normal().string())) +
          (once ? " --once" : "");

@@ -48,7 +48,7 @@ struct CollectorOptions {
   // Not a setting, but a descriptor of the program that started this one. -1: none.
   int ready_fd = -1;
 
-  // Whoever reads the descriptor learns there when a trace begins.
+  // The reader of the descriptor learns there when a trace begins.
   bool prints_only_faults() const { return quiet || ready_fd >= 0; }
 };
 

@@ -23,7 +23,7 @@ struct TraceLabels {
   std::int64_t created_realtime_ns = 0;
 };
 
-// Why the text is no template, with what to try; or "".
+// Why the text is not a template, with what to try; or "".
 std::string template_error(std::string_view text);
 
 bool has_placeholders(std::string_view text);
@@ -32,7 +32,7 @@ bool has_placeholders(std::string_view text);
 bool tells_ranks_apart(std::string_view text);
 
 // The name. A value never adds a folder, nor makes a hidden file: '/', control characters, bytes
-// that are no UTF-8, and a dot at its beginning become '_'; it has at most 100 bytes. What is
+// that are not UTF-8, and a dot at its beginning become '_'; it has at most 100 bytes. What is
 // unknown is "unknown".
 std::string fill_template(std::string_view text, const TraceLabels& labels);
 

@@ -134,7 +134,7 @@ Result<ConfigEntries> read_config_file(const std::string& path) {
     bytes += static_cast<std::size_t>(got);
   }
   if (bytes > kMostBytes)
-    return bad_file(path, "has more than 1 MiB, so it is no configuration; check its name");
+    return bad_file(path, "has more than 1 MiB, too much for a configuration; check its name");
   text.resize(bytes);
   return parse_config(path, text);
 }

@@ -13,9 +13,9 @@ namespace moetrace {
 // Keys and values, in the file's order; each key once.
 using ConfigEntries = std::vector<std::pair<std::string, ConfigJson>>;
 
-// kBadArgument if the file can't be read, is no regular file, has
-// more than 1 MiB, is no JSON (the line says where), has a key twice, or is no object. The error
-// line begins with the path.
+// kBadArgument if the path can't be read or is not a regular file, or if the text has more than
+// 1 MiB, is not a JSON object (the line says where), or has a key twice. The error line begins with
+// the path.
 Result<ConfigEntries> read_config_file(const std::string& path);
 
 // The same for the file's text.

@@ -6,7 +6,7 @@
 namespace moetrace {
 namespace {
 
-// Longer texts are no slip of a name, and the table below grows with their length.
+// A longer text is not a misspelt name, and the table below grows with its length.
 constexpr std::size_t kLongestText = 100;
 
 // Optimal string alignment.

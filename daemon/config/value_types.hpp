@@ -83,7 +83,7 @@ ConfigJson variable_json(const std::string& text, const T&) {
   return text;
 }
 
-// A value on one line. Bytes that are no UTF-8 become U+FFFD.
+// A value on one line. Bytes that are not UTF-8 become U+FFFD.
 std::string shown_json(const ConfigJson& value);
 
 }  // namespace moetrace
