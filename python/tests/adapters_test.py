@@ -13,10 +13,8 @@ import unittest.mock
 
 import moetrace
 from moetrace.recording import _adapter
-from moetrace.sglang import _batches
-from moetrace.sglang._process_tracer import ProcessTracer, _layer_info
 from moetrace.vllm import _layers
-from moetrace.vllm import _routers as vllm_routers
+from ring_case import WithRings
 
 
 class Config(types.SimpleNamespace):
@@ -73,131 +71,6 @@ class ConfigLookup(unittest.TestCase):
             self.assertIsNone(_adapter.given_engine_id(None))
         with unittest.mock.patch.dict("os.environ", {"MOETRACE_ENGINE_ID": "mine"}):
             self.assertIsNone(_adapter.given_engine_id("7f3a1"), "the library takes the user's")
-
-
-def of_class(name, **attributes):
-    """An object of a class with this name."""
-    made = type(name, (), {})()
-    vars(made).update(attributes)
-    return made
-
-
-class VllmRouters(unittest.TestCase):
-    """vllm._routers: what each kind of router says, and nothing that it does not say."""
-
-    NOTHING = types.SimpleNamespace()
-
-    def test_a_plain_router(self):
-        router = of_class(
-            "FusedTopKRouter",
-            top_k=8,
-            global_num_experts=128,
-            renormalize=True,
-            scoring_func="softmax",
-        )
-        plain = moetrace.LayerInfo(
-            experts=128,
-            zero_experts=0,
-            top_k=8,
-            score="softmax",
-            renormalized=True,
-            scaling=1.0,
-            biased=False,
-            groups=1,
-            topk_groups=1,
-            table=False,
-        )
-        self.assertEqual(vllm_routers.describe(self.NOTHING, router, False), plain)
-        # With the load balancer the number includes copies.
-        self.assertIsNone(vllm_routers.describe(self.NOTHING, router, True).experts)
-        module = types.SimpleNamespace(moe_config=types.SimpleNamespace(num_logical_experts=120))
-        self.assertEqual(vllm_routers.describe(module, router, True).experts, 120)
-
-    def test_a_grouped_router(self):
-        router = of_class(
-            "GroupedTopKRouter",
-            top_k=8,
-            global_num_experts=256,
-            renormalize=True,
-            scoring_func="sigmoid",
-            num_expert_group=8,
-            topk_group=4,
-            routed_scaling_factor=2.5,
-            e_score_correction_bias=object(),
-        )
-        info = vllm_routers.describe(self.NOTHING, router, False)
-        self.assertEqual(
-            (info.score, info.scaling, info.biased, info.groups, info.topk_groups, info.table),
-            ("sigmoid", 2.5, True, 8, 4, None),
-        )
-
-    def test_a_router_with_a_function_of_its_own(self):
-        router = of_class(
-            "CPURouter",
-            top_k=1,
-            global_num_experts=16,
-            scoring_func="softmax",
-            custom_routing_function=object(),
-        )
-        info = vllm_routers.describe(self.NOTHING, router, False)
-        self.assertEqual((info.experts, info.top_k), (16, 1))
-        self.assertEqual(
-            (info.score, info.renormalized, info.scaling, info.biased, info.groups, info.table),
-            (None,) * 6,
-        )
-
-    def test_a_table_of_token_ids(self):
-        router = of_class(
-            "FusedTopKBiasRouter",
-            top_k=6,
-            global_num_experts=384,
-            scoring_func="sqrtsoftplus",
-            e_score_correction_bias=None,
-            hash_indices_table=object(),
-        )
-        info = vllm_routers.describe(self.NOTHING, router, False)
-        self.assertEqual((info.table, info.score, info.biased), (True, None, False))
-        router.hash_indices_table = None
-        info = vllm_routers.describe(self.NOTHING, router, False)
-        self.assertEqual((info.table, info.score), (False, "sqrtsoftplus"))
-
-    def test_zero_experts(self):
-        router = of_class(
-            "ZeroExpertRouter",
-            top_k=12,
-            global_num_experts=768,
-            num_logical_experts=512,
-            zero_expert_type="identity",
-        )
-        info = vllm_routers.describe(self.NOTHING, router, False)
-        self.assertEqual((info.experts, info.zero_experts), (512, None))
-
-    def test_an_unknown_router(self):
-        info = vllm_routers.describe(self.NOTHING, of_class("Later"), False)
-        self.assertEqual(info, moetrace.LayerInfo(zero_experts=0))
-
-
-class SglangLayers(unittest.TestCase):
-    def test_a_grouped_layer_and_a_plain_one(self):
-        config = types.SimpleNamespace(
-            top_k=9,
-            num_shared_topk_slots=1,
-            scoring_func="sigmoid",
-            renormalize=True,
-            apply_routed_scaling_factor_on_output=True,
-            routed_scaling_factor=2.5,
-            use_grouped_topk=True,
-            num_expert_group=8,
-            topk_group=4,
-            correction_bias=object(),
-        )
-        grouped = moetrace.LayerInfo(256, None, 8, "sigmoid", True, 2.5, True, 8, 4, False)
-        self.assertEqual(_layer_info(config, 256), grouped)
-        vars(config).update(
-            use_grouped_topk=False, correction_bias=None, routed_scaling_factor=None
-        )
-        plain = moetrace.LayerInfo(None, None, 8, "sigmoid", True, 1.0, False, 1, 1, False)
-        self.assertEqual(_layer_info(config, None), plain)
 
 
 class Buffers(unittest.TestCase):
@@ -276,16 +149,6 @@ class Model:
 
     def forward(self, input_ids=None, attention_mask=None):
         """Only its parameters' names are looked at."""
-
-
-class WithRings(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory(prefix="moetrace-test.", dir="/dev/shm")
-        self.addCleanup(folder.cleanup)
-        self.rings = pathlib.Path(folder.name)
-
-    def rings_left(self):
-        return sorted(path.name for path in self.rings.iterdir())
 
 
 class Trace(WithRings):
@@ -374,111 +237,6 @@ class Trace(WithRings):
             ],
         )
         self.assertEqual(trace._producer.totals.steps, 0)
-
-
-class Column(list):
-    """What a tensor on the host is asked for."""
-
-    def tolist(self):
-        return list(self)
-
-
-def batch(mode, requests, rows, **more):
-    return types.SimpleNamespace(
-        moetrace_requests=requests,
-        forward_mode=types.SimpleNamespace(name=mode),
-        positions=types.SimpleNamespace(shape=(rows,)),
-        **more,
-    )
-
-
-class SglangBatches(unittest.TestCase):
-    def test_decode(self):
-        decode = batch("DECODE", ["a", "b"], 2, seq_lens_cpu=Column([8, 3]))
-        self.assertEqual(_batches.layout_of(decode), ([7, 2], [1, 1]))
-
-    def test_extend(self):
-        lengths = dict(extend_prefix_lens_cpu=[4, 0], extend_seq_lens_cpu=[2, 5])
-        self.assertEqual(
-            _batches.layout_of(batch("EXTEND", ["a", "b"], 7, **lengths)), ([4, 0], [2, 5])
-        )
-        with self.assertRaisesRegex(
-            ValueError, "^it has 8 rows, but its 2 requests have 7 together"
-        ):
-            _batches.layout_of(batch("EXTEND", ["a", "b"], 8, **lengths))
-
-    def test_no_requests(self):
-        self.assertEqual(_batches.layout_of(types.SimpleNamespace()), ([], []))
-
-    def test_another_mode(self):
-        with self.assertRaisesRegex(ValueError, "^its mode TARGET_VERIFY does not say"):
-            _batches.layout_of(batch("TARGET_VERIFY", ["a"], 1))
-
-
-class Runner:
-    """A model runner of SGLang's: `forward` as the engine's."""
-
-    is_draft_worker = False
-
-    def init_cuda_graphs(self):
-        pass
-
-    def forward(self, forward_batch):
-        if forward_batch.fails:
-            raise MemoryError("the engine's own")
-        return "logits"
-
-
-class SglangRunner(WithRings):
-    def setUp(self):
-        super().setUp()
-        self.tracer = ProcessTracer()
-        self.runner = type("ModelRunner", (Runner,), {})
-        self.tracer.patch_runner(types.SimpleNamespace(ModelRunner=self.runner))
-        self.producer = self.tracer._producer = moetrace.Producer(
-            num_layers=1, num_experts=4, top_k=2, directory=str(self.rings), ring_mb=0.0625
-        )
-        self.addCleanup(self.producer.close)
-
-    def forward(self, **batch_options):
-        request = types.SimpleNamespace(rid="a", origin_input_ids=[1, 2, 3])
-        options = {"seq_lens_cpu": Column([3]), "fails": False, **batch_options}
-        return self.runner().forward(batch("DECODE", [request], 1, **options))
-
-    def test_a_pass_is_announced(self):
-        self.assertEqual(self.forward(), "logits")
-        self.assertEqual(self.producer.totals[:2], (1, 1))
-
-    def test_the_engines_error_is_the_engines_after_recording_has_stopped(self):
-        """A request without a prompt stops the recording. The pass then fails by itself."""
-        with self.assertLogs("moetrace", "ERROR") as logs, self.assertRaises(MemoryError):
-            self.runner().forward(
-                batch(
-                    "DECODE",
-                    [types.SimpleNamespace(rid="a")],
-                    1,
-                    seq_lens_cpu=Column([3]),
-                    fails=True,
-                )
-            )
-        self.assertEqual(len(logs.records), 1)
-        self.assertRegex(
-            logs.records[0].getMessage(), "^moetrace: recording has stopped: AttributeError"
-        )
-        self.assertEqual(self.forward(), "logits")
-        self.assertEqual(self.producer.totals.steps, 0)
-
-    def test_a_pass_that_fails_is_withdrawn(self):
-        with self.assertRaises(MemoryError):
-            self.forward(fails=True)
-        self.producer.record(0, numpy_ids())  # a later pass, which was not announced
-        self.assertEqual(self.producer.totals, (1, 1, 0, 0))
-
-
-def numpy_ids():
-    import numpy
-
-    return numpy.zeros((1, 2), "int64")
 
 
 if __name__ == "__main__":
