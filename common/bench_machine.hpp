@@ -1,5 +1,5 @@
-// What the benchmarks share: the machine's name, its clock, and its cores. For programs of one source
-// that are not installed.
+// What the benchmarks share: the machine's name, its clock, and its cores. For programs of one
+// source that are not installed.
 #pragma once
 
 #include <sched.h>

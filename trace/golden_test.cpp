@@ -219,6 +219,32 @@ TEST_F(Golden, MetaThatKnowsNothing) {
   EXPECT_EQ(meta.sample_every, 0U);
 }
 
+TEST_F(Golden, MetaOfArrowRows) {
+  const Meta half = meta_of("meta-rows.jsonl");
+  ASSERT_TRUE(half.rows);
+  EXPECT_EQ(half.rows->file, "trace.arrows");
+  EXPECT_EQ(half.rows->weights, "float16");
+  EXPECT_FALSE(half.rows->wide);
+  const auto ids = parse_meta(golden("meta-rows.jsonl").at(1));
+  ASSERT_TRUE(ids) << ids.error().message;
+  EXPECT_EQ(ids->rows->file, "trace.2.arrows");
+  EXPECT_EQ(ids->rows->weights, std::nullopt);
+  EXPECT_TRUE(ids->rows->wide);
+  EXPECT_FALSE(meta_of("meta.jsonl").rows);
+}
+
+TEST_F(Golden, Rows) {
+  text_ = golden("rows.jsonl");
+  ASSERT_EQ(parser_.take(golden("meta-rows.jsonl").at(0), 1, content_),
+            FileParser::Taken::kNothing);
+  const auto rows = line<RowsWritten>(0);
+  EXPECT_EQ(rows.seq, 33668U);
+  EXPECT_EQ(rows.bytes, 1048960U);
+  EXPECT_EQ(rows.batches, 3U);
+  EXPECT_EQ(rows.delivered_total, 33540U);
+  EXPECT_EQ(rows.filtered_total, 113U);
+}
+
 TEST_F(Golden, Base) {
   read("base.jsonl", 2);
   const auto under_way = line<Base>(0);
