@@ -337,7 +337,8 @@ class Case(unittest.TestCase):
         )
 
     def trace_files(self):
-        return sorted(self.traces.glob("*.jsonl"))
+        """The lines of each trace whose files are there: the rows file is made after the lines."""
+        return sorted(path for path in self.traces.glob("*.jsonl") if rows_file(path).exists())
 
     def lines_of_trace(self):
         """The lines of the only trace, checked, once it has ended."""
