@@ -34,10 +34,14 @@ std::uint64_t pack(const boost::interprocess::mapped_region& region) {
   return begin >> kPageBits << kCountBits | count;
 }
 
-// Relaxed order throughout. The thread that reads a region made its guard or received it from
+// Relaxed order for `pages`: a thread that reads a region made its guard or received it from
 // another thread, so it sees the region's entry. It may see old values of other entries; none of
-// them covers an address of this region while the region is mapped. The thread that reads the zeros
-// sets `hit` itself.
+// them covers an address of this region while the region is mapped.
+//
+// Release and acquire for `hit`: the thread that sets it is the one that puts the zeros in place,
+// afterwards. Another thread that reads them has them from the kernel, which flushes that thread's
+// view of the pages after the store; so once its work was handed to a third thread, that one sees
+// `hit`.
 void on_bus_error(int signal, siginfo_t* info, void*) {
   const auto address = reinterpret_cast<std::uintptr_t>(info->si_addr);
   for (Entry& entry : table) {
@@ -45,7 +49,7 @@ void on_bus_error(int signal, siginfo_t* info, void*) {
     const std::uintptr_t begin = pages >> kCountBits << kPageBits;
     const std::uintptr_t end = begin + ((pages & ((1u << kCountBits) - 1)) << kPageBits);
     if (address < begin || address >= end) continue;
-    entry.hit.store(true, std::memory_order_relaxed);
+    entry.hit.store(true, std::memory_order_release);
     // Replace everything up to the region's end, because the file ends before this page. mmap is a
     // plain system call, so it is safe in a handler.
     const std::uintptr_t first = address & ~(kPageBytes - 1);
@@ -96,7 +100,7 @@ CutGuard::~CutGuard() {
 }
 
 bool CutGuard::hit() const {
-  return index_ != kNone && table[index_].hit.load(std::memory_order_relaxed);
+  return index_ != kNone && table[index_].hit.load(std::memory_order_acquire);
 }
 
 }  // namespace moetrace

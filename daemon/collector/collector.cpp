@@ -43,7 +43,10 @@ PartStart start_of_part(const SegmentMap& map, const std::string& trace_id,
 }  // namespace
 
 Collector::Collector(CollectorOptions options, Publisher publisher, Report report)
-    : options_(std::move(options)), publisher_(std::move(publisher)), report_(std::move(report)) {}
+    : options_(std::move(options)),
+      encoders_(options_.encoder_threads.threads()),
+      publisher_(std::move(publisher)),
+      report_(std::move(report)) {}
 
 Collector::Trace::Trace(OutputNames names_, std::string id, std::uint64_t generation)
     : names(std::move(names_)) {
@@ -135,7 +138,8 @@ void Collector::attach(const SegmentName& name) {
       std::move(*segment), std::move(*place),
       {.layers = options_.layers,
        .compression = options_.compression,
-       .route_lines_wanted = [this] { return publisher_.wants_routes(); }},
+       .route_lines_wanted = [this] { return publisher_.wants_routes(); },
+       .encoders = &encoders_},
       [this, &trace](const LineBatch& batch) { publisher_.publish(trace.channel, batch); });
   if (!drain) {
     traces_.erase(name.trace_id);

@@ -86,6 +86,8 @@ class Collector {
   void say_ended(const SegmentDrain& drain) const;
 
   CollectorOptions options_;
+  // Outlives traces_.
+  Encoders encoders_;
   Publisher publisher_;
   Report report_;
   PlotJobs plots_;

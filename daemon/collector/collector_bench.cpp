@@ -1,5 +1,6 @@
 // moetrace-collector-bench: route rows a second, from ring records to joined lines in a file on
-// tmpfs, on one core. For comparison the same rows through nlohmann::json::dump.
+// tmpfs, on one core; as JSON Lines also on several. For comparison the same rows through
+// nlohmann::json::dump. With an argument: only the forms whose name contains it.
 #include <unistd.h>
 
 #include <algorithm>
@@ -34,9 +35,12 @@ struct Form {
   bool arrow = false;
   RowWeights weights = RowWeights::kFloat32;
   RowCompression compression = RowCompression::kFast;
+  unsigned threads = 1;
 };
 constexpr Form kForms[] = {
     {"JSON Lines"},
+    {.name = "JSON Lines, 2 threads", .threads = 2},
+    {.name = "JSON Lines, 4 threads", .threads = 4},
     {"Arrow, --compress fast", true},
     {"Arrow, --compress small", true, RowWeights::kFloat32, RowCompression::kSmall},
     {"Arrow, --compress lz4", true, RowWeights::kFloat32, RowCompression::kLz4},
@@ -136,10 +140,12 @@ Drained drain_once(const std::string& directory, const Routing& routing, const F
   if (form.arrow) part.rows = RowsForm{header.top_k, header.num_experts, form.weights, false};
   auto place = place_trace(OutputNames(options, name.trace_id, 0), part, {});
   if (!place) fail(place.error().message);
+  Encoders encoders(form.threads);
   auto drain = SegmentDrain::attach(std::move(*segment), std::move(*place),
                                     {.layers = first_layers(MOETRACE_MAX_LAYERS),
                                      .compression = form.compression,
-                                     .route_lines_wanted = {}},
+                                     .route_lines_wanted = {},
+                                     .encoders = &encoders},
                                     [](const LineBatch&) {});
   if (!drain) fail(drain.error().message);
   const auto start = std::chrono::steady_clock::now();
@@ -191,16 +197,21 @@ void print_row(const char* name, std::vector<double> rates, double bytes) {
               rates[rates.size() / 2] / 1e6, rates.back() / 1e6, bytes);
 }
 
-void print_table(const std::string& directory, std::uint32_t top_k) {
+void print_table(const std::string& directory, std::uint32_t top_k, std::string_view only) {
   const Routing routing = random_routing(top_k);
-  std::vector<std::vector<double>> ours(std::size(kForms));
-  std::vector<double> bytes(std::size(kForms));
+  std::vector<Form> forms;
+  for (const Form& form : kForms) {
+    if (std::string_view(form.name).find(only) != std::string_view::npos) forms.push_back(form);
+  }
+  if (forms.empty()) fail("no form has " + std::string(only) + " in its name");
+  std::vector<std::vector<double>> ours(forms.size());
+  std::vector<double> bytes(forms.size());
   std::vector<double> theirs;
   std::uint64_t rows = 0;
   // The first run fills the memory of the ring and of the files, and does not count.
   for (int n = -1; n < kRepeats; ++n) {
-    for (std::size_t form = 0; form < std::size(kForms); ++form) {
-      const Drained drained = drain_once(directory, routing, kForms[form]);
+    for (std::size_t form = 0; form < forms.size(); ++form) {
+      const Drained drained = drain_once(directory, routing, forms[form]);
       rows = drained.rows;
       bytes[form] = static_cast<double>(drained.bytes) / static_cast<double>(rows);
       if (n >= 0) ours[form].push_back(static_cast<double>(rows) / drained.seconds);
@@ -214,22 +225,23 @@ void print_table(const std::string& directory, std::uint32_t top_k) {
   std::printf(
       "| million rows a second                |      min |   median |      max | bytes a row |\n"
       "| ------------------------------------ | -------- | -------- | -------- | ----------- |\n");
-  for (std::size_t form = 0; form < std::size(kForms); ++form)
-    print_row(kForms[form].name, ours[form], bytes[form]);
+  for (std::size_t form = 0; form < forms.size(); ++form)
+    print_row(forms[form].name, ours[form], bytes[form]);
   print_row("nlohmann::json::dump, from memory", theirs, bytes[0]);
   std::printf("\n");
 }
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
   char directory[] = "/dev/shm/moetrace-bench-XXXXXX";
   if (::mkdtemp(directory) == nullptr) fail("can't make a directory in /dev/shm");
   std::printf(
-      "Collector, ring to files on tmpfs, one core: %s; %u requests a step, %u layers, %u experts, "
+      "Collector, ring to files on tmpfs, one core unless said: %s; %u requests a step, %u layers, "
+      "%u experts, "
       "ring 64 MiB, %d runs\n\n",
       bench::cpu_model().c_str(), kRows, kLayers, kExperts, kRepeats);
-  for (const std::uint32_t top_k : {4u, 8u}) print_table(directory, top_k);
+  for (const std::uint32_t top_k : {4u, 8u}) print_table(directory, top_k, argc > 1 ? argv[1] : "");
   ::rmdir(directory);
   std::printf("Every row of every run was delivered; nothing was dropped.\n");
   return 0;

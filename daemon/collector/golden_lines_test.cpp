@@ -175,13 +175,12 @@ TEST(GoldenLines, MetaOfLayersThatDiffer) {
 }
 
 TEST(GoldenLines, RoutesOfLayersThatDiffer) {
-  RouteText text(mixed_layers(mixed_header()));
-  text.enter(0);
+  const RouteText text(mixed_layers(mixed_header()));
   LineBuffer out;
   const auto append = [&](std::uint32_t layer, std::initializer_list<std::uint16_t> ids,
                           std::initializer_list<float> weights, std::uint64_t seq) {
     text.append(out, route_origin(json_string("r0"), 0), 0, layer, ids.begin(), weights.begin(),
-                seq);
+                RouteText::step_text(0), seq);
   };
   append(0, {7, 3, 0xFFFF, 0xFFFF}, {NAN, NAN, 0, 0}, 0);
   append(1, {7, 11, 12, 0}, {0.5F, 0.25F, 0, 0.125F}, 1);
@@ -245,15 +244,16 @@ TEST(GoldenLines, Steps) {
 }
 
 TEST(GoldenLines, Routes) {
-  RouteText text(LayerTable(256, 60, 4));
-  text.enter(17);
+  const RouteText text(LayerTable(256, 60, 4));
+  const std::string step = RouteText::step_text(17);
   LineBuffer out;
   const std::uint16_t ids[] = {59, 0, 17, 5};
   const float weights[] = {0.31F, 0.12F, 1e-30F, 0.0966397F};
-  text.append(out, route_origin(json_string("chatcmpl-1"), 4), 7, 3, ids, weights, 900);
+  text.append(out, route_origin(json_string("chatcmpl-1"), 4), 7, 3, ids, weights, step, 900);
   const std::uint16_t with_hole[] = {1, MOETRACE_NO_EXPERT, 2, 3};
   const float extremes[] = {NAN, 1, -0.5F, std::numeric_limits<float>::max()};
-  text.append(out, route_origin("null", std::nullopt), std::nullopt, 255, with_hole, extremes, 901);
+  text.append(out, route_origin("null", std::nullopt), std::nullopt, 255, with_hole, extremes, step,
+              901);
   EXPECT_EQ(out.view(), golden("route.jsonl"));
 }
 

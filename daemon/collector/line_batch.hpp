@@ -14,6 +14,7 @@ namespace moetrace {
 struct Run {
   // False: `meta`.
   bool route = false;
+  // Where it is in what the drain has collected.
   std::size_t begin = 0;
   std::size_t end = 0;
   std::optional<std::uint64_t> first_seq;
@@ -21,12 +22,11 @@ struct Run {
   std::uint64_t count = 0;
   // After the last of these lines: a subscriber derives what it missed before and after them.
   RunningTotals totals;
+  // Its lines, once they are made.
+  std::string_view text = {};
 };
 
 struct LineBatch {
-  // Of the lines that are not rows, and of the rows.
-  std::string_view text;
-  std::string_view route_text;
   std::vector<Run> runs;
 };
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "daemon/collector/rows_form.hpp"
+#include "daemon/config/thread_count.hpp"
 #include "shm/abi.h"
 
 namespace moetrace {
@@ -42,6 +43,8 @@ struct CollectorOptions {
   // The form of a rows file.
   RowWeights weights = RowWeights::kFloat32;
   RowCompression compression = RowCompression::kFast;
+  // Threads that make the text of rows as lines, the collector's own included.
+  ThreadCount encoder_threads;
   bool once = false;
   // Print only errors and warnings.
   bool quiet = false;

@@ -77,8 +77,7 @@ void Publisher::publish(Channel& channel, const LineBatch& batch) {
     Run& whole = merged[run.route].run;
     if (!whole.first_seq) whole.first_seq = run.first_seq;
     whole.count += run.count;
-    merged[run.route].text +=
-        (run.route ? batch.route_text : batch.text).substr(run.begin, run.end - run.begin);
+    merged[run.route].text += run.text;
   }
   merged[1].run.totals = merged[0].run.totals = batch.runs.back().totals;
   // The `meta` message precedes the rows.

@@ -40,22 +40,21 @@ RouteText::RouteText(const LayerTable& layers)
   }
   for (std::uint32_t expert = 0; expert < experts_.size(); ++expert)
     fill(experts_[expert], std::to_string(expert) + ",");
-  enter(0);
 }
 
-void RouteText::enter(std::uint64_t step) {
-  step_ = std::to_string(step) + ",\"seq\":";
+std::string RouteText::step_text(std::uint64_t step) {
+  return std::to_string(step) + ",\"seq\":";
 }
 
 void RouteText::append(LineBuffer& out, const RouteOrigin& origin,
                        std::optional<std::uint64_t> token_idx, std::uint32_t layer,
-                       const std::uint16_t* ids, const float* weights, std::uint64_t seq) const {
+                       const std::uint16_t* ids, const float* weights, std::string_view step,
+                       std::uint64_t seq) const {
   // A snippet is written as a whole block and may reach 31 bytes beyond the end.
   constexpr std::size_t kFixedText = 128;
   const Layer& of = layers_[layer];
-  char* at =
-      out.room(origin.prefix.size() + origin.suffix.size() + step_.size() + 2 * kIntegerRoom +
-               kFixedText + of.top_k * (sizeof(Snippet<8>) + kFloatRoom + 1));
+  char* at = out.room(origin.prefix.size() + origin.suffix.size() + step.size() + 2 * kIntegerRoom +
+                      kFixedText + of.top_k * (sizeof(Snippet<8>) + kFloatRoom + 1));
   at = put(at, origin.prefix);
   at = token_idx ? put_number(at, *token_idx) : put(at, "null");
   at = of.begin.put(at);
@@ -70,7 +69,7 @@ void RouteText::append(LineBuffer& out, const RouteOrigin& origin,
     *at++ = ',';
   }
   at = put(at - 1, origin.suffix);
-  at = put(at, step_);
+  at = put(at, step);
   at = put_number(at, seq);
   at = put(at, "}\n");
   out.set_end(at);

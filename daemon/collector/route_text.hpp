@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "daemon/collector/lines.hpp"
@@ -14,15 +15,15 @@ class RouteText {
  public:
   explicit RouteText(const LayerTable& layers);
 
-  // The step of the lines that follow.
-  void enter(std::uint64_t step);
+  // What the lines of a step share: 17,"seq":
+  static std::string step_text(std::uint64_t step);
 
   // Appends one line. `ids` and `weights`: as many as the layer's top_k, from the record; an id
   // outside the layer's range becomes null. `layer`: below num_layers. `token_idx`: nothing if
-  // unknown.
+  // unknown. `step`: from step_text(). Several threads may call it at once.
   void append(LineBuffer& out, const RouteOrigin& origin, std::optional<std::uint64_t> token_idx,
               std::uint32_t layer, const std::uint16_t* ids, const float* weights,
-              std::uint64_t seq) const;
+              std::string_view step, std::uint64_t seq) const;
 
  private:
   // A short text. It is copied as a block of fixed size: one or two move instructions.
@@ -43,8 +44,6 @@ class RouteText {
   std::vector<Layer> layers_;
   // 43,
   std::vector<Snippet<8>> experts_;
-  // 17,"seq":
-  std::string step_;
 };
 
 }  // namespace moetrace

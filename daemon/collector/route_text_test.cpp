@@ -33,13 +33,13 @@ TEST(FloatText, IsWhatToCharsWrites) {
 }
 
 TEST(RouteText, WritesTheLongestLine) {
-  RouteText text(LayerTable(256, 65535, 32));
-  text.enter(UINT64_MAX);
+  const RouteText text(LayerTable(256, 65535, 32));
   std::vector<std::uint16_t> ids(32, 65534);
   std::vector<float> weights(32, -1.17549435e-38f);
   LineBuffer out;
   const RouteOrigin origin = route_origin(json_string(std::string(255, '\x01')), UINT64_MAX);
-  text.append(out, origin, UINT64_MAX, 255, ids.data(), weights.data(), UINT64_MAX);
+  text.append(out, origin, UINT64_MAX, 255, ids.data(), weights.data(),
+              RouteText::step_text(UINT64_MAX), UINT64_MAX);
   EXPECT_TRUE(
       out.view().ends_with("\"step\":18446744073709551615,\"seq\":18446744073709551615}\n"));
   EXPECT_NE(out.view().find(",\"layer\":255,\"topk_ids\":[65534,65534,"), std::string_view::npos);

@@ -8,8 +8,9 @@ namespace moetrace {
 namespace {
 
 // Route slots a pass: about 200 kB of text. More would leave the cache; less would not be worth a
-// system call.
+// system call. With encoders: enough for all of them.
 constexpr std::uint64_t kSlotsAPass = 1024;
+constexpr std::uint64_t kSharedSlotsAPass = 2048;
 // The live requests may take as much memory as their segment, and at least this much.
 constexpr std::uint64_t kLeastRequestBytes = 1 << 20;
 // A GPU may write for a moment after its process has died.
@@ -56,7 +57,10 @@ SegmentDrain::SegmentDrain(CollectorSegment segment, TraceFile file, DrainSettin
       join_(std::max(segment_.map().header().ring_bytes, kLeastRequestBytes)),
       text_(segment_.map().layers()),
       last_new_(Clock::now()),
-      encoder_(settings_.compression) {}
+      block_(std::make_unique<LineBlock>(text_, segment_.map(), routes_.memory())),
+      encoder_(settings_.compression) {
+  if (settings_.encoders == nullptr) settings_.encoders = &alone_;
+}
 
 Error SegmentDrain::bad(const std::string& why) const {
   return {ErrorCode::kBadSegment,
@@ -119,8 +123,10 @@ Result<SegmentDrain::State> SegmentDrain::read() {
   // Keep this order: routes, snapshot, events. The producer commits a step's events before its
   // routes and before a snapshot that counts the step as over, so the events read last are
   // complete.
-  const std::uint64_t end = final_end_ ? std::min(route_ + kSlotsAPass, *final_end_)
-                                       : valid_routes_end(map, routes_, route_, kSlotsAPass);
+  const std::uint64_t most =
+      !rows_ && settings_.encoders->threads() > 1 ? kSharedSlotsAPass : kSlotsAPass;
+  const std::uint64_t end = final_end_ ? std::min(route_ + most, *final_end_)
+                                       : valid_routes_end(map, routes_, route_, most);
   const auto snapshot = read_snapshot(map);
   // A producer never reserves a slot more than one ring after the consumed position.
   if (beyond_ring(end) || (snapshot && beyond_ring(snapshot->claimed)) ||

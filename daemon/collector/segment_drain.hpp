@@ -6,6 +6,7 @@
 // segment_drain_events.cpp  events, and what a finished step leaves
 // segment_drain_routes.cpp  routes and holes
 // segment_drain_write.cpp   one write: the rows file, the lines, the ledger
+// segment_drain_lines.cpp   the same where rows are lines: blocks of them, on several threads
 // segment_drain_end.cpp     how it ends
 // segment_drain_files.cpp   parts, lost files, syncing
 #pragma once
@@ -20,9 +21,11 @@
 
 #include "daemon/collector/arrow_message.hpp"
 #include "daemon/collector/background_sync.hpp"
+#include "daemon/collector/encoders.hpp"
 #include "daemon/collector/event_order.hpp"
 #include "daemon/collector/event_reader.hpp"
 #include "daemon/collector/line_batch.hpp"
+#include "daemon/collector/line_block.hpp"
 #include "daemon/collector/route_text.hpp"
 #include "daemon/collector/row_batch.hpp"
 #include "daemon/collector/running_totals.hpp"
@@ -45,6 +48,8 @@ struct DrainSettings {
   RowCompression compression = RowCompression::kFast;
   // Whether subscribers want `route` lines that no file needs. Empty: never.
   std::function<bool()> route_lines_wanted;
+  // For rows as lines; nullptr: the thread of the drain does it all. Outlives the drain.
+  Encoders* encoders = nullptr;
 };
 
 class SegmentDrain {
@@ -70,6 +75,9 @@ class SegmentDrain {
   // Continues in `place`. kBadSegment if the segment contradicts itself or its trace file.
   static Result<std::unique_ptr<SegmentDrain>> attach(CollectorSegment segment, TracePlace place,
                                                       DrainSettings settings, Publish publish);
+  ~SegmentDrain();
+  SegmentDrain(const SegmentDrain&) = delete;
+  SegmentDrain& operator=(const SegmentDrain&) = delete;
 
   // One bounded piece of work. kBadSegment ends all work on this segment: by then the file has its
   // `end` line, and the segment stays as it is.
@@ -134,12 +142,26 @@ class SegmentDrain {
   void mark_routes(std::size_t begin, std::uint64_t first_seq, std::uint64_t count);
   Run& open_run(bool route, std::size_t begin, std::optional<std::uint64_t> seq);
   // Something was read and is not written yet.
-  bool has_waiting() const { return !out_.empty() || totals_.next_seq() != written_seq_; }
+  bool has_waiting() const {
+    return !blocks_.empty() || !out_.empty() || totals_.next_seq() != written_seq_;
+  }
   bool write_is_due();
-  // kBusy: all is written.
+  // kBusy: all is written; with encoders, perhaps all but the last block.
   State flush();
   bool write_rows();
   void begin_batch();
+  State flush_lines();
+  bool begin_block();
+  State write_blocks(std::size_t keep);
+  struct OpenBlock;
+  bool encode(OpenBlock& block);
+  State write(OpenBlock& block);
+  void drop_blocks();
+  void forget_blocks();
+  // What is read so far: the state that a write brings into the files.
+  struct Written;
+  Written here() const;
+  void release(const Written& written);
   void forget_write();
   void take_form();
   void publish();
@@ -168,8 +190,7 @@ class SegmentDrain {
                            std::uint64_t most) const;
   bool add_rows(std::uint64_t position, std::uint64_t count, const moetrace_route_head& head,
                 const SpanJoin::Place& place);
-  void add_route_lines(std::uint64_t position, std::uint64_t count, const moetrace_route_head& head,
-                       const SpanJoin::Place& place);
+  void add_routes(const RouteRows& rows);
   std::optional<Error> check_place(const moetrace_route_head& head);
   Entered enter_step(std::uint32_t step_low);
   // Slots that were read, hold no valid record, and have no `torn` line yet.
@@ -185,7 +206,7 @@ class SegmentDrain {
   void begin_bad_end(const Error& why);
 
   bool write_head();
-  void commit();
+  void commit(const Written& written);
   void begin_part();
   void head_request(const RequestEvent& request);
   void complete_head(const std::set<std::uint64_t>& named);
@@ -231,6 +252,7 @@ class SegmentDrain {
   std::uint64_t event_lost_seen_ = 0;
   SpanJoin join_;
   RouteText text_;
+  std::string step_text_;
   RunningTotals totals_;
   // The totals where this file starts, and where the first file starts that was found.
   RunningTotals base_;
@@ -244,6 +266,12 @@ class SegmentDrain {
     std::optional<std::uint64_t> step;
   };
   Committed committed_;
+  struct Written : Committed {
+    // The first slots that are not in the files, and the first event that a restart needs.
+    std::uint64_t route = 0;
+    std::uint64_t event = 0;
+    std::uint64_t needed_event = 0;
+  };
   std::uint64_t ledger_number_ = 0;
 
   // Set once the producer is gone: slots from here on never become valid.
@@ -264,7 +292,8 @@ class SegmentDrain {
   std::string left_behind_;
 
   std::uint64_t part_ = 1;
-  // The first lines of a part, to be written before out_; and their length in the file.
+  // Lines that subscribers don't get, to be written before out_: the first ones of a part, or its
+  // `end` line; and the length of the head in the file.
   LineBuffer head_;
   std::uint64_t head_bytes_ = 0;
   std::optional<TraceFile> next_file_;
@@ -285,10 +314,29 @@ class SegmentDrain {
   std::uint64_t lost_rows_ = 0;
   Clock::time_point last_look_;
 
-  // Lines to write, and `route` lines that only subscribers get.
+  // Lines to write, and their runs. The ends of a run count in out_; those of rows count in
+  // block_, or in live_routes_, the `route` lines that only subscribers get.
   LineBuffer out_;
   LineBuffer live_routes_;
   std::vector<Run> runs_;
+
+  // ---- with rows as lines ----
+  // What comes with out_.
+  std::unique_ptr<LineBlock> block_;
+  // Closed, oldest first; and one that is written, for its memory.
+  struct OpenBlock {
+    explicit OpenBlock(std::unique_ptr<LineBlock> lines_) : lines(std::move(lines_)), job(*lines) {}
+    std::unique_ptr<LineBlock> lines;
+    Encoders::Job job;
+    Written written;
+    bool encoded = false;
+    // Chunks in the file.
+    std::size_t done = 0;
+  };
+  std::list<OpenBlock> blocks_;
+  std::unique_ptr<LineBlock> spare_;
+  // For encoding in the drain's own thread.
+  Encoders alone_{1};
 
   // ---- with Arrow rows: read, and waiting to be written ----
   std::optional<RowBatch> rows_;

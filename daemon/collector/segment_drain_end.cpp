@@ -73,10 +73,18 @@ void SegmentDrain::begin_bad_end(const Error& why) {
   // Keep what this pass checked, unless it may hold zeros of a cut file or impossible totals.
   if (!totals_.possible() || !totals_.follow(committed_.totals) || !segment_.intact())
     go_back_to_checked();
+  // Make the text now: the segment may be cut at any time, and rows would become zeros.
+  if (!is_new && !rows_) {
+    begin_block();
+    bool whole = true;
+    for (OpenBlock& block : blocks_) whole = encode(block) && whole;
+    if (!whole) drop_blocks();
+  }
   // An attach that failed has at most a part of the head.
   if (is_new) {
     out_.clear();
     runs_.clear();
+    block_->clear();
   }
   // Slots of an open hole are torn without numbers.
   route_ = totals_.next_seq();

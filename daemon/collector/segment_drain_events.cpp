@@ -57,7 +57,7 @@ void SegmentDrain::write_event(const Event& event) {
 void SegmentDrain::apply_event(const Event& event) {
   if (const auto* step = std::get_if<StepEvent>(&event.body)) {
     join_.enter(*step);
-    text_.enter(step->step);
+    step_text_ = RouteText::step_text(step->step);
     step_event_ = event.position;
     step_over_ = false;
     step_left_ = std::uint64_t{step->rows} * step->layers;
@@ -67,7 +67,7 @@ void SegmentDrain::apply_event(const Event& event) {
   } else if (const auto* request = std::get_if<RequestEvent>(&event.body)) {
     join_.add_request(*request, event.position);
   } else if (const auto* end = std::get_if<RequestEndEvent>(&event.body)) {
-    join_.end_request(end->request);
+    join_.end_request(end->request, event.position);
   } else if (const auto* control = std::get_if<ControlEvent>(&event.body)) {
     allowed_layers_ = unite(allowed_layers_, control->layers);
   }

@@ -6,12 +6,9 @@
 
 namespace moetrace {
 
-void SegmentDrain::commit() {
-  join_.forget_ended();
-  committed_ = {totals_, events_written_, std::nullopt};
-  checked_.totals = totals_;
-  checked_.events = events_written_;
-  if (totals_.open() > 0 && join_.step()) committed_.step = join_.step()->step;
+void SegmentDrain::commit(const Written& written) {
+  committed_ = written;
+  join_.release(committed_.events);
 }
 
 // These lines are not published: subscribers follow the trace, and a part is a matter of its files.
@@ -52,10 +49,9 @@ bool SegmentDrain::can_change_file() const {
 }
 
 void SegmentDrain::go_on_in(TraceFile next) {
-  // Not published, like the lines of begin_part().
   const RunningTotals here = totals_.since(base_).without_open();
-  append_end(out_, here, kContinued, read_cost(segment_.map()), totals_.open());
-  if (rows_) add_at_seq(out_, totals_.next_seq());
+  append_end(head_, here, kContinued, read_cost(segment_.map()), totals_.open());
+  if (rows_) add_at_seq(head_, totals_.next_seq());
   writing_ = true;
   next_file_ = std::move(next);
 }
@@ -128,9 +124,10 @@ void SegmentDrain::replace_file(TraceFile next) {
   file_ = std::move(next);
   file_lost_ = false;
   forget_write();
-  // An end line stands alone in out_ and holds the totals of the lost file: drop it. If the trace
-  // has ended, the next pass writes a new one.
-  if (next_file_ || finished_) {
+  // The trace's end line stands alone, and holds the totals of the lost file: drop it. The next
+  // pass writes a new one.
+  if (finished_) {
+    forget_blocks();
     out_.clear();
     runs_.clear();
     pass_ends_.clear();

@@ -62,21 +62,21 @@ Result<std::uint64_t> SegmentDrain::write_routes_from(std::uint64_t position, st
     return 1;
   }
   const SpanJoin::Place place = join_.place(head.row);
-  std::uint64_t count = 1;
-  if (rows_) {
-    count = run_length(position, head, std::min<std::uint64_t>(end - position, place.rows));
-    if (!add_rows(position, count, head, place)) {
-      // The row is checked again, as the first one of the next part.
-      next_place_ = std::uint64_t{head.layer} << 32 | head.row;
-      ++step_left_;
-      return 0;
-    }
-    next_place_ += count - 1;
-    step_left_ -= count - 1;
+  std::uint64_t most = std::min<std::uint64_t>(end - position, place.rows);
+  if (!rows_) most = std::min<std::uint64_t>(most, LineBlock::kRowsAChunk);
+  const std::uint64_t count = run_length(position, head, most);
+  if (rows_ && !add_rows(position, count, head, place)) {
+    // The row is checked again, as the first one of the next part.
+    next_place_ = std::uint64_t{head.layer} << 32 | head.row;
+    ++step_left_;
+    return 0;
   }
+  next_place_ += count - 1;
+  step_left_ -= count - 1;
   if (!totals_.deliver_run(position, count)) return bad("more records than a trace can have");
   if (!rows_ || (settings_.route_lines_wanted && settings_.route_lines_wanted()))
-    add_route_lines(position, count, head, place);
+    add_routes({position, place.token_idx, place.origin, static_cast<std::uint32_t>(count),
+                static_cast<std::uint16_t>(head.layer)});
   return count;
 }
 
@@ -164,23 +164,15 @@ bool SegmentDrain::add_rows(std::uint64_t position, std::uint64_t count,
   return true;
 }
 
-void SegmentDrain::add_route_lines(std::uint64_t position, std::uint64_t count,
-                                   const moetrace_route_head& head, const SpanJoin::Place& place) {
-  LineBuffer& out = rows_ ? live_routes_ : out_;
-  const std::size_t begin = out.size();
-  const RouteLayout layout = segment_.map().route_layout();
-  const std::uint32_t top_k = segment_.map().layers().top_k_of(head.layer);
-  std::optional<std::uint64_t> token = place.token_idx;
-  for (std::uint64_t n = 0; n < count; ++n) {
-    const std::byte* slot = routes_.memory().slot(position + n);
-    std::uint16_t ids[MOETRACE_MAX_TOP_K];
-    float weights[MOETRACE_MAX_TOP_K];
-    std::memcpy(ids, slot + layout.ids_offset(), top_k * sizeof *ids);
-    std::memcpy(weights, slot + layout.weights_offset(), top_k * sizeof *weights);
-    text_.append(out, *place.origin, token, head.layer, ids, weights, position + n);
-    if (token) ++*token;
+void SegmentDrain::add_routes(const RouteRows& rows) {
+  if (!rows_) {
+    block_->add_rows(join_.step()->step, rows);
+    mark_routes(block_->entries() - 1, rows.position, rows.count);
+    return;
   }
-  mark_routes(begin, position, count);
+  const std::size_t begin = live_routes_.size();
+  append_routes(live_routes_, text_, segment_.map(), routes_.memory(), rows, step_text_);
+  mark_routes(begin, rows.position, rows.count);
 }
 
 // Tears the open holes that announced rows explain. The others belong to a step whose line follows.

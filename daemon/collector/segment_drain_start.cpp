@@ -46,7 +46,8 @@ std::optional<Error> SegmentDrain::start(std::uint64_t part,
   if (beyond_ring(route_)) return bad("its trace file is ahead of it");
   if (auto error = apply_written_events()) return error;
   if (position->last_step) order_.take_step(*position->last_step, position->last_time_ns);
-  commit();
+  commit(here());
+  remember_checked();
   take_form();
   if (!file_.position()) {
     begin_part();
@@ -85,7 +86,8 @@ std::optional<Error> SegmentDrain::start_late() {
   totals_ = *totals;
   base_ = known_from_ = totals_;
   if (auto error = apply_written_events()) return error;
-  commit();
+  commit(here());
+  remember_checked();
   take_form();
   const std::size_t begin = out_.size();
   append_start(out_, part_, totals_, events_written_, committed_.step);
@@ -106,7 +108,7 @@ std::optional<Error> SegmentDrain::apply_written_events() {
     if (!*event) break;
     apply_event(**event);
   }
-  join_.forget_ended();
+  join_.release(events_written_);
   // The file may have some records of the last step.
   step_left_ = std::min(step_left_, totals_.open());
   // Allow every MoE layer: which of them were selected before the restart is unknown.

@@ -34,7 +34,7 @@ void SegmentDrain::mark(std::size_t begin) {
 
 void SegmentDrain::mark_routes(std::size_t begin, std::uint64_t first_seq, std::uint64_t count) {
   Run& run = open_run(true, begin, first_seq);
-  run.end = rows_ ? live_routes_.size() : out_.size();
+  run.end = rows_ ? live_routes_.size() : block_->entries();
   run.totals = totals_;
   run.count += count;
 }
@@ -60,6 +60,7 @@ bool SegmentDrain::write_is_due() {
 // file's own lines, and cuts off what they do not count.
 SegmentDrain::State SegmentDrain::flush() {
   writing_ = true;
+  if (!rows_) return flush_lines();
   // Lines written to a file that another program has removed or cut are not delivered: they stay in
   // out_. Check before the write, because an emptied file can still be continued, and after it,
   // because only that check counts.
@@ -77,31 +78,44 @@ SegmentDrain::State SegmentDrain::flush() {
   live_routes_.clear();
   runs_.clear();
   pass_ends_.clear();
-  // Leave a bad segment as it is.
-  if (!bad_) {
-    write_ledger(segment_.map(), {.number = ++ledger_number_,
-                                  .route = route_,
-                                  .event = events_entered_,
-                                  .attempted = totals_.attempted(),
-                                  .filtered = totals_.filtered(),
-                                  .dropped = totals_.hook_dropped(),
-                                  .event_lost = totals_.event_lost(),
-                                  .unclaimed = totals_.unclaimed()});
-    routes_.publish(route_);
-    events_.publish(releasable_events());
-  }
-  commit();
+  const Written now = here();
+  release(now);
+  commit(now);
   begin_batch();
   return State::kBusy;
 }
 
+SegmentDrain::Written SegmentDrain::here() const {
+  Written written{{totals_, events_written_, std::nullopt}, route_, events_entered_, 0};
+  if (totals_.open() > 0 && join_.step()) written.step = join_.step()->step;
+  written.needed_event = releasable_events();
+  return written;
+}
+
+// Gives what is written back to the producer; a bad segment stays as it is.
+void SegmentDrain::release(const Written& written) {
+  if (bad_) return;
+  write_ledger(segment_.map(), {.number = ++ledger_number_,
+                                .route = written.route,
+                                .event = written.event,
+                                .attempted = written.totals.attempted(),
+                                .filtered = written.totals.filtered(),
+                                .dropped = written.totals.hook_dropped(),
+                                .event_lost = written.totals.event_lost(),
+                                .unclaimed = written.totals.unclaimed()});
+  routes_.publish(written.route);
+  events_.publish(written.needed_event);
+}
+
 void SegmentDrain::publish() {
-  LineBatch batch{out_.view(), rows_ ? live_routes_.view() : out_.view(), {}};
+  LineBatch batch;
   if (pass_ends_.empty() || pass_ends_.back() < runs_.size()) pass_ends_.push_back(runs_.size());
   auto at = runs_.cbegin();
   for (const std::size_t end : pass_ends_) {
     const auto stop = runs_.cbegin() + static_cast<std::ptrdiff_t>(end);
     batch.runs.assign(at, stop);
+    for (Run& run : batch.runs)
+      run.text = (run.route ? live_routes_ : out_).view().substr(run.begin, run.end - run.begin);
     at = stop;
     if (!batch.runs.empty()) publish_(batch);
   }
@@ -132,7 +146,7 @@ void SegmentDrain::begin_batch() {
   message_ = {};
   message_written_ = false;
   lines_end_.reset();
-  written_seq_ = totals_.next_seq();
+  written_seq_ = committed_.totals.next_seq();
   if (rows_) rows_->begin(written_seq_);
   remember_checked();
 }
@@ -143,6 +157,7 @@ void SegmentDrain::forget_write() {
   message_written_ = false;
   if (lines_end_) out_.cut_to(*lines_end_);
   lines_end_.reset();
+  for (OpenBlock& block : blocks_) block.done = 0;
 }
 
 // The form of a file in which a part begins or continues. Rows that wait keep theirs.
@@ -172,7 +187,12 @@ void SegmentDrain::go_back_to_checked() {
   out_.cut_to(checked_.lines);
   live_routes_.cut_to(checked_.route_lines);
   runs_.resize(checked_.runs);
-  if (rows_) rows_->cut_to(checked_.rows);
+  if (rows_) {
+    rows_->cut_to(checked_.rows);
+  } else {
+    // A pass ends with a write.
+    block_->clear();
+  }
 }
 
 }  // namespace moetrace

@@ -17,7 +17,8 @@ using SettingMember =
     std::variant<std::string CollectorOptions::*, bool CollectorOptions::*,
                  std::vector<std::string> CollectorOptions::*,
                  moetrace_layer_mask CollectorOptions::*, RowsPlace CollectorOptions::*,
-                 RowWeights CollectorOptions::*, RowCompression CollectorOptions::*>;
+                 RowWeights CollectorOptions::*, RowCompression CollectorOptions::*,
+                 ThreadCount CollectorOptions::*>;
 
 // What SIGHUP does with a changed value.
 enum class OnReload {

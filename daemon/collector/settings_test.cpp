@@ -26,6 +26,7 @@ const std::map<std::string, std::vector<std::string>> kValues = {
     {"rows", {"arrow", "arrow", "arrow"}},
     {"weights", {"float16", "none", "float16"}},
     {"compress", {"small", "lz4", "none"}},
+    {"encoder_threads", {"1", "3", "16"}},
     {"once", {"true", "true", "true"}},
     {"quiet", {"true", "true", "true"}},
 };
@@ -33,6 +34,7 @@ const std::map<std::string, std::vector<std::string>> kValues = {
 ConfigJson file_value(const Setting& setting, const std::string& text) {
   if (setting.is_switch()) return text == "true";
   if (setting.is_list()) return ConfigJson::array({text});
+  if (setting.key == "encoder_threads") return std::stoi(text);
   return text;
 }
 

@@ -13,44 +13,49 @@ std::size_t bytes_of(const RequestEvent& request, const RouteOrigin& origin) {
 }  // namespace
 
 void SpanJoin::add_request(const RequestEvent& request, std::uint64_t event) {
-  if (const auto old = requests_.find(request.request); old != requests_.end()) erase(old);
+  if (const auto old = requests_.find(request.request); old != requests_.end()) retire(old, event);
   RouteOrigin origin = route_origin(json_string(request.id), request.request);
   bytes_ += bytes_of(request, origin);
-  requests_.emplace(request.request, Request{request, event, false, std::move(origin)});
-  if (bytes_ > most_bytes_) forget_oldest();
+  requests_.emplace(request.request, Request{request, event, std::nullopt, std::move(origin)});
+  if (bytes_ > most_bytes_) forget_oldest(event);
   std::fill(origins_.begin(), origins_.end(), nullptr);
 }
 
-void SpanJoin::end_request(std::uint64_t request) {
+void SpanJoin::end_request(std::uint64_t request, std::uint64_t event) {
   const auto found = requests_.find(request);
   if (found == requests_.end()) return;
-  found->second.ended = true;
-  ended_.push_back(request);
+  found->second.ended = event;
+  ended_.push_back({event, request});
   // The entered step may point at it.
   std::fill(origins_.begin(), origins_.end(), nullptr);
 }
 
-void SpanJoin::forget_ended() {
-  for (const std::uint64_t request : ended_) {
-    if (const auto found = requests_.find(request); found != requests_.end()) erase(found);
+void SpanJoin::release(std::uint64_t event) {
+  for (; !ended_.empty() && ended_.front().event < event; ended_.pop_front()) {
+    const auto found = requests_.find(ended_.front().request);
+    // Another request may have its number since.
+    if (found == requests_.end() || found->second.ended != ended_.front().event) continue;
+    bytes_ -= bytes_of(found->second.began, found->second.origin);
+    requests_.erase(found);
   }
-  ended_.clear();
+  while (!retired_.empty() && retired_.front().event < event) retired_.pop_front();
 }
 
-void SpanJoin::erase(std::unordered_map<std::uint64_t, Request>::iterator request) {
+// Origins of rows that are not text yet point into it.
+void SpanJoin::retire(Requests::iterator request, std::uint64_t event) {
   bytes_ -= bytes_of(request->second.began, request->second.origin);
-  requests_.erase(request);
+  retired_.push_back({event, requests_.extract(request)});
 }
 
 // Forgets an eighth at a time: the search for the oldest is shared by many new requests.
-void SpanJoin::forget_oldest() {
+void SpanJoin::forget_oldest(std::uint64_t event) {
   std::vector<std::uint64_t> numbers;
   numbers.reserve(requests_.size());
   for (const auto& [number, request] : requests_) numbers.push_back(number);
   const std::size_t count = std::max<std::size_t>(numbers.size() / 8, 1);
   std::nth_element(numbers.begin(), numbers.begin() + static_cast<std::ptrdiff_t>(count) - 1,
                    numbers.end());
-  for (std::size_t n = 0; n < count; ++n) erase(requests_.find(numbers[n]));
+  for (std::size_t n = 0; n < count; ++n) retire(requests_.find(numbers[n]), event);
   forgotten_ += count;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -21,9 +22,11 @@ class SpanJoin {
   // `event`: the position of its event; 0 if that event has left the ring. Beyond the memory limit
   // the oldest requests are forgotten: from then on their rows have null for a request.
   void add_request(const RequestEvent& request, std::uint64_t event);
-  // All its rows were read. It stays in live_at() until forget_ended().
-  void end_request(std::uint64_t request);
-  void forget_ended();
+  // All its rows were read. `event`: the position of its end.
+  void end_request(std::uint64_t request, std::uint64_t event);
+  // Frees the requests that ended, were replaced or were forgotten before `event`. Until then,
+  // those that ended stay in live_at(), and all origins stay valid.
+  void release(std::uint64_t event);
   // The known requests that began before `event`, by number.
   std::vector<RequestEvent> live_at(std::uint64_t event) const;
   // Nothing if the request is unknown or has ended. Valid until the next non-const call.
@@ -41,26 +44,38 @@ class SpanJoin {
     // Rows of the step from this one on that belong to the same span; 1 outside of a span.
     std::uint32_t rows;
   };
-  // The token of row `row` in the entered step. Valid until the next non-const call.
+  // The token of row `row` in the entered step. Its origin is valid until release().
   Place place(std::uint32_t row);
 
  private:
   struct Request {
     RequestEvent began;
     std::uint64_t event;
-    bool ended;
+    // The event of its end.
+    std::optional<std::uint64_t> ended;
     RouteOrigin origin;
   };
+  using Requests = std::unordered_map<std::uint64_t, Request>;
   const RouteOrigin* origin_of(std::uint64_t request) const;
-  void erase(std::unordered_map<std::uint64_t, Request>::iterator request);
-  void forget_oldest();
+  void retire(Requests::iterator request, std::uint64_t event);
+  void forget_oldest(std::uint64_t event);
 
   std::size_t most_bytes_;
   // Memory of requests_.
   std::size_t bytes_ = 0;
   std::uint64_t forgotten_ = 0;
-  std::unordered_map<std::uint64_t, Request> requests_;
-  std::vector<std::uint64_t> ended_;
+  Requests requests_;
+  // Both by ascending event: the ends, and requests that are no longer in requests_.
+  struct Ended {
+    std::uint64_t event;
+    std::uint64_t request;
+  };
+  struct Retired {
+    std::uint64_t event;
+    Requests::node_type request;
+  };
+  std::deque<Ended> ended_;
+  std::deque<Retired> retired_;
   std::optional<StepEvent> step_;
   // Of each span, once it was needed.
   std::vector<const RouteOrigin*> origins_;

@@ -1,0 +1,193 @@
+// The text of blocks, and drains whose rows are made text by several threads.
+#include "daemon/collector/line_block.hpp"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <thread>
+
+#include "daemon/collector/encoders.hpp"
+#include "daemon/collector/test_trace.hpp"
+
+namespace moetrace {
+namespace {
+
+constexpr std::uint64_t kSlots = 1 << 14;
+
+// A closed trace of several requests, some of which end early, with a full ring: rows are dropped.
+SegmentName make_trace(const TestDirectory& directory) {
+  Settings settings = test_settings(directory, kSlots);
+  settings.sizes.event_slots = 1024;
+  auto producer = RingProducer::open(settings);
+  EXPECT_TRUE(producer);
+  std::uint64_t request = (*producer)->requests().begin("r0", 3, 0);
+  std::uint64_t position = 0;
+  // Steps of 1 to 300 rows.
+  for (std::uint32_t step = 0; step < 120; ++step) {
+    const std::uint32_t rows = step % 7 == 0 ? 300 : 1 + step % 150;
+    run_step(**producer, request, position, rows);
+    position += rows;
+    if (step % 10 != 9) continue;
+    (*producer)->requests().end(request, position, "stop");
+    request = (*producer)->requests().begin("r" + std::to_string(step), 5, 0);
+    position = 0;
+  }
+  return (*producer)->name();
+}
+
+struct Drained {
+  std::string file;
+  std::string published;
+};
+
+// Drains a copy of the segment into `name`.
+Drained drain_with(Encoders* encoders, const TestDirectory& directory, const SegmentName& name,
+                   const std::string& to) {
+  Drained drained;
+  const std::string copy = directory.path() + "/" + to;
+  std::filesystem::create_directory(copy);
+  for (const std::string& file : {name.ring_file(), name.ctl_file()})
+    std::filesystem::copy(directory.path() + "/" + file, copy + "/" + file);
+  auto segment = CollectorSegment::open(copy, name, CollectorSegment::Access::kCollect);
+  EXPECT_TRUE(segment) << segment.error().message;
+  const std::string path = copy + "/trace.jsonl";
+  CollectorOptions options;
+  options.output = path;
+  const SegmentMap& map = segment->map();
+  auto place = place_trace(
+      OutputNames(options, name.trace_id, 0),
+      {name.trace_id, 1, meta_line(map.header(), map.layers(), name.trace_id), std::nullopt}, {});
+  auto drain = SegmentDrain::attach(
+      std::move(*segment), std::move(*place), {.layers = kEveryLayer, .encoders = encoders},
+      [&](const LineBatch& batch) {
+        for (const moetrace::Run& run : batch.runs) drained.published += run.text;
+      });
+  EXPECT_TRUE(drain);
+  while (true) {
+    const auto state = (*drain)->pass();
+    EXPECT_TRUE(state) << state.error().message;
+    if (!state || *state == SegmentDrain::State::kEnded) break;
+  }
+  std::ifstream file(path);
+  drained.file.assign(std::istreambuf_iterator<char>(file), {});
+  return drained;
+}
+
+TEST(Encoders, SeveralThreadsMakeTheSameFile) {
+  const TestDirectory directory;
+  const SegmentName name = make_trace(directory);
+  const Drained alone = drain_with(nullptr, directory, name, "alone");
+  EXPECT_GT(alone.file.size(), kSlots * 100);
+  EXPECT_EQ(alone.published, alone.file);
+  for (const unsigned threads : {2u, 3u, 7u}) {
+    Encoders encoders(threads);
+    const Drained shared = drain_with(&encoders, directory, name, std::to_string(threads));
+    EXPECT_TRUE(shared.file == alone.file) << threads;
+    EXPECT_TRUE(shared.published == alone.file) << threads;
+  }
+}
+
+TEST(Encoders, ARingMayBeCutUnderAnyThread) {
+  const TestDirectory directory;
+  const SegmentName name = make_trace(directory);
+  Encoders encoders(3);
+  auto segment =
+      CollectorSegment::open(directory.path(), name, CollectorSegment::Access::kCollect);
+  ASSERT_TRUE(segment);
+  const RouteText text(segment->map().layers());
+  const MappedRing ring = segment->map().route_ring();
+  LineBlock block(text, segment->map(), ring);
+  const RouteOrigin origin = route_origin("\"r\"", 0);
+  for (std::uint64_t n = 0; n < kSlots; n += LineBlock::kRowsAChunk)
+    block.add_rows(0, {n, n, &origin, LineBlock::kRowsAChunk, 0});
+  LineBuffer lines;
+  std::vector<moetrace::Run> runs{{true, 0, block.entries(), 0, kSlots, {}, {}}};
+  block.close(lines, runs);
+  ASSERT_EQ(block.chunks(), kSlots / LineBlock::kRowsAChunk);
+  EXPECT_TRUE(segment->intact());
+  std::filesystem::resize_file(directory.path() + "/" + name.ring_file(),
+                               segment->map().header().route_offset + 4096);
+  Encoders::Job job(block);
+  encoders.begin(job);
+  // Another thread than this one finds the end.
+  while (segment->intact()) std::this_thread::yield();
+  encoders.finish(job);
+}
+
+TEST(Encoders, AWithdrawnJobIsLeftAlone) {
+  const TestDirectory directory;
+  const SegmentName name = make_trace(directory);
+  auto segment = CollectorSegment::open(directory.path(), name, CollectorSegment::Access::kObserve);
+  ASSERT_TRUE(segment);
+  const RouteText text(segment->map().layers());
+  const MappedRing ring = segment->map().route_ring();
+  const RouteOrigin origin = route_origin("\"r\"", 0);
+  Encoders encoders(4);
+  for (int n = 0; n < 200; ++n) {
+    LineBlock block(text, segment->map(), ring);
+    for (std::uint64_t row = 0; row < 8 * LineBlock::kRowsAChunk; row += 16)
+      block.add_rows(row, {row, std::nullopt, &origin, 16, 1});
+    LineBuffer lines;
+    std::vector<moetrace::Run> runs{{true, 0, block.entries(), 0, block.rows(), {}, {}}};
+    block.close(lines, runs);
+    Encoders::Job job(block);
+    encoders.begin(job);
+    encoders.withdraw(job);
+  }
+}
+
+TEST(LineBlock, KeepsTheOrderOfLinesAndRows) {
+  const TestDirectory directory;
+  const SegmentName name = make_trace(directory);
+  auto segment = CollectorSegment::open(directory.path(), name, CollectorSegment::Access::kObserve);
+  ASSERT_TRUE(segment);
+  const RouteText text(segment->map().layers());
+  const MappedRing ring = segment->map().route_ring();
+  const RouteOrigin origin = route_origin("\"r\"", 0);
+  LineBlock block(text, segment->map(), ring);
+  LineBuffer lines;
+  std::vector<moetrace::Run> runs;
+  std::string expected;
+  // Runs of 1 to 700 rows with a line before each.
+  std::uint64_t position = 0;
+  for (std::uint32_t n = 0; n < 40; ++n) {
+    const std::size_t begin = lines.size();
+    lines.append("line ", n, "\n");
+    runs.push_back({false, begin, lines.size(), std::nullopt, 1, {}, {}});
+    expected += "line " + std::to_string(n) + "\n";
+    const std::size_t first = block.entries();
+    const std::uint64_t first_seq = position;
+    for (std::uint32_t left = 1 + n * 18; left > 0;) {
+      const std::uint32_t count = std::min(left, 1 + n % LineBlock::kRowsAChunk);
+      const RouteRows rows{position, position, &origin, count, 1};
+      block.add_rows(n, rows);
+      LineBuffer out;
+      append_routes(out, text, segment->map(), ring, rows, RouteText::step_text(n));
+      expected += out.view();
+      position += count;
+      left -= count;
+    }
+    runs.push_back({true, first, block.entries(), first_seq, position - first_seq, {}, {}});
+  }
+  ASSERT_LT(position, kSlots);
+  block.close(lines, runs);
+  EXPECT_GT(block.chunks(), 10u);
+  std::string got;
+  for (std::size_t chunk = block.chunks(); chunk-- > 0;) block.encode(chunk);
+  for (std::size_t chunk = 0; chunk < block.chunks(); ++chunk) got += block.text(chunk);
+  EXPECT_TRUE(got == expected);
+  std::string of_runs;
+  std::uint64_t next = 0;
+  for (const moetrace::Run& run : block.runs()) {
+    of_runs += run.text;
+    if (!run.route) continue;
+    EXPECT_EQ(run.first_seq, next);
+    next += run.count;
+  }
+  EXPECT_TRUE(of_runs == expected);
+  EXPECT_EQ(next, position);
+}
+
+}  // namespace
+}  // namespace moetrace
