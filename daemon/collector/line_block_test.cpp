@@ -4,8 +4,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <filesystem>
-#include <thread>
 
 #include "daemon/collector/encoders.hpp"
 #include "daemon/collector/test_trace.hpp"
@@ -88,6 +88,17 @@ TEST(Encoders, SeveralThreadsMakeTheSameFile) {
   }
 }
 
+// Bit n - 1: signal n.
+std::uint64_t blocked_signals(const std::filesystem::path& task) {
+  std::ifstream status(task / "status");
+  for (std::string word; status >> word;) {
+    if (word != "SigBlk:") continue;
+    status >> word;
+    return std::stoull(word, nullptr, 16);
+  }
+  return 0;
+}
+
 TEST(Encoders, ARingMayBeCutUnderAnyThread) {
   const TestDirectory directory;
   const SegmentName name = make_trace(directory);
@@ -110,9 +121,18 @@ TEST(Encoders, ARingMayBeCutUnderAnyThread) {
                                segment->map().header().route_offset + 4096);
   Encoders::Job job(block);
   encoders.begin(job);
-  // Another thread than this one finds the end.
-  while (segment->intact()) std::this_thread::yield();
   encoders.finish(job);
+  EXPECT_FALSE(segment->intact());
+  // A thread that blocks SIGBUS would end the process where it reads behind the end.
+  std::size_t others = 0;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    if (task.path().filename() == std::to_string(::getpid())) continue;
+    const std::uint64_t blocked = blocked_signals(task.path());
+    EXPECT_EQ(blocked >> (SIGBUS - 1) & 1, 0u);
+    EXPECT_EQ(blocked >> (SIGTERM - 1) & 1, 1u);
+    ++others;
+  }
+  EXPECT_GE(others, 2u);
 }
 
 TEST(Encoders, AWithdrawnJobIsLeftAlone) {
