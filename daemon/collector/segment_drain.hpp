@@ -23,6 +23,7 @@
 #include "daemon/collector/event_order.hpp"
 #include "daemon/collector/event_reader.hpp"
 #include "daemon/collector/line_batch.hpp"
+#include "daemon/collector/live_rows.hpp"
 #include "daemon/collector/route_text.hpp"
 #include "daemon/collector/row_batch.hpp"
 #include "daemon/collector/running_totals.hpp"
@@ -45,6 +46,10 @@ struct DrainSettings {
   RowCompression compression = RowCompression::kFast;
   // Whether subscribers want `route` lines that no file needs. Empty: never.
   std::function<bool()> route_lines_wanted;
+  // Whether subscribers want rows at once, before the files have them; and where these go. Empty:
+  // never.
+  std::function<bool()> live_rows_wanted;
+  std::function<void(LiveMessage)> publish_rows;
 };
 
 class SegmentDrain {
@@ -143,6 +148,8 @@ class SegmentDrain {
   void forget_write();
   void take_form();
   void publish();
+  // The rows of topic `rows`, once a pass has checked them.
+  void publish_live_rows();
   // What a pass has checked: a pass that finds the segment bad goes back to it.
   void remember_checked();
   void go_back_to_checked();
@@ -166,8 +173,10 @@ class SegmentDrain {
   Result<std::uint64_t> write_routes_from(std::uint64_t position, std::uint64_t end);
   std::uint64_t run_length(std::uint64_t position, const moetrace_route_head& head,
                            std::uint64_t most) const;
-  bool add_rows(std::uint64_t position, std::uint64_t count, const moetrace_route_head& head,
-                const SpanJoin::Place& place);
+  bool add_rows(RowBatch& to, std::uint64_t position, std::uint64_t count,
+                const moetrace_route_head& head, const SpanJoin::Place& place);
+  void add_live_rows(std::uint64_t position, std::uint64_t count, const moetrace_route_head& head,
+                     const SpanJoin::Place& place);
   void add_route_lines(std::uint64_t position, std::uint64_t count, const moetrace_route_head& head,
                        const SpanJoin::Place& place);
   std::optional<Error> check_place(const moetrace_route_head& head);
@@ -289,6 +298,7 @@ class SegmentDrain {
   LineBuffer out_;
   LineBuffer live_routes_;
   std::vector<Run> runs_;
+  LiveRows live_;
 
   // ---- with Arrow rows: read, and waiting to be written ----
   std::optional<RowBatch> rows_;
@@ -315,6 +325,7 @@ class SegmentDrain {
     std::size_t route_lines = 0;
     std::size_t runs = 0;
     std::uint32_t rows = 0;
+    std::uint32_t live_rows = 0;
   };
   Checked checked_;
   // Where the passes end in runs_: a subscriber gets the lines of each in messages of their own.

@@ -65,7 +65,7 @@ Result<std::uint64_t> SegmentDrain::write_routes_from(std::uint64_t position, st
   std::uint64_t count = 1;
   if (rows_) {
     count = run_length(position, head, std::min<std::uint64_t>(end - position, place.rows));
-    if (!add_rows(position, count, head, place)) {
+    if (!add_rows(*rows_, position, count, head, place)) {
       // The row is checked again, as the first one of the next part.
       next_place_ = std::uint64_t{head.layer} << 32 | head.row;
       ++step_left_;
@@ -75,6 +75,7 @@ Result<std::uint64_t> SegmentDrain::write_routes_from(std::uint64_t position, st
     step_left_ -= count - 1;
   }
   if (!totals_.deliver_run(position, count)) return bad("more records than a trace can have");
+  if (live_.wanted()) add_live_rows(position, count, head, place);
   if (!rows_ || (settings_.route_lines_wanted && settings_.route_lines_wanted()))
     add_route_lines(position, count, head, place);
   return count;
@@ -133,14 +134,14 @@ void null_what_layer_lacks(const LayerTable& layers, std::uint32_t layer, std::u
 }  // namespace
 
 // False: the columns are too narrow.
-bool SegmentDrain::add_rows(std::uint64_t position, std::uint64_t count,
+bool SegmentDrain::add_rows(RowBatch& to, std::uint64_t position, std::uint64_t count,
                             const moetrace_route_head& head, const SpanJoin::Place& place) {
   const std::uint64_t request = place.origin->request.value_or(RowBatch::kUnknown);
   const std::uint64_t token = place.token_idx.value_or(RowBatch::kUnknown);
   const std::uint64_t step = join_.step()->step;
-  if (!rows_->fits(request, place.token_idx ? token + count - 1 : token, step)) return false;
-  const std::uint32_t top_k = rows_->form().top_k;
-  const RowBatch::Room room = rows_->add({.rows = static_cast<std::uint32_t>(count),
+  if (!to.fits(request, place.token_idx ? token + count - 1 : token, step)) return false;
+  const std::uint32_t top_k = to.form().top_k;
+  const RowBatch::Room room = to.add({.rows = static_cast<std::uint32_t>(count),
                                           .skipped = 0,
                                           .step = step,
                                           .request = request,
@@ -162,6 +163,14 @@ bool SegmentDrain::add_rows(std::uint64_t position, std::uint64_t count,
   }
   null_what_layer_lacks(segment_.map().layers(), head.layer, count, room);
   return true;
+}
+
+void SegmentDrain::add_live_rows(std::uint64_t position, std::uint64_t count,
+                                 const moetrace_route_head& head, const SpanJoin::Place& place) {
+  add_rows(live_.batch(), position, count, head, place);
+  const auto& request = place.origin->request;
+  if (!request || live_.knows(*request)) return;
+  if (const RequestEvent* live = join_.request(*request)) live_.name(*request, live->id);
 }
 
 void SegmentDrain::add_route_lines(std::uint64_t position, std::uint64_t count,

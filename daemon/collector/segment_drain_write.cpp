@@ -124,6 +124,12 @@ bool SegmentDrain::write_rows() {
   return true;
 }
 
+// Before the files have them: a file that can't be written must not hold them.
+void SegmentDrain::publish_live_rows() {
+  const bool last = step_over_ || finished_ || bad_ || hurry_ || final_end_;
+  if (live_.wanted() && live_.due(last)) settings_.publish_rows(live_.take(totals_));
+}
+
 // All is written.
 void SegmentDrain::begin_batch() {
   writing_ = false;
@@ -161,7 +167,7 @@ void SegmentDrain::take_form() {
 
 void SegmentDrain::remember_checked() {
   checked_ = {totals_,      events_written_,          out_.size(), live_routes_.size(),
-              runs_.size(), rows_ ? rows_->rows() : 0};
+              runs_.size(), rows_ ? rows_->rows() : 0, live_.rows()};
   if (!runs_.empty() && (pass_ends_.empty() || pass_ends_.back() < runs_.size()))
     pass_ends_.push_back(runs_.size());
 }
@@ -173,6 +179,7 @@ void SegmentDrain::go_back_to_checked() {
   live_routes_.cut_to(checked_.route_lines);
   runs_.resize(checked_.runs);
   if (rows_) rows_->cut_to(checked_.rows);
+  live_.cut_to(checked_.live_rows);
 }
 
 }  // namespace moetrace
