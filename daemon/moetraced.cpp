@@ -161,8 +161,8 @@ int main(int argc, char** argv) {
   bool moved = true;
   for (int idle_rounds = 0; !collector.done();) {
     idle_rounds = moved ? 0 : std::min(idle_rounds + 1, 1000);
-    wait(signals.get(), idle_rounds == 0 ? std::chrono::microseconds(0)
-                                         : collector.pause_after(idle_rounds));
+    wait(signals.get(),
+         idle_rounds == 0 ? std::chrono::microseconds(0) : collector.pause_after(idle_rounds));
     const Asked asked = read_signals(signals.get());
     if (asked.stop) break;
     if (asked.hang_up) {

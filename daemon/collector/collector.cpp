@@ -20,9 +20,9 @@ constexpr auto kFirstRetry = std::chrono::milliseconds(100);
 constexpr auto kLastRetry = std::chrono::seconds(10);
 constexpr auto kReplaceEvery = std::chrono::seconds(1);
 // Pauses: without a trace; with one, growing by the first one up to far less than its ring holds;
-// and the longest while rows flow to subscribers, who are promised them within a millisecond.
+// and while rows flow to subscribers, who are promised them within a millisecond.
 constexpr auto kPauseWithoutTrace = std::chrono::milliseconds(50);
-constexpr auto kFirstPause = std::chrono::microseconds(50);
+constexpr auto kFirstPause = std::chrono::microseconds(500);
 constexpr auto kPause = std::chrono::milliseconds(2);
 constexpr auto kLivePause = std::chrono::microseconds(200);
 // Rows flow as long as the last ones are not older: longer than a slow decode step.
@@ -78,8 +78,8 @@ bool Collector::round() {
 std::chrono::microseconds Collector::pause_after(int rounds) const {
   if (traces_.empty()) return kPauseWithoutTrace;
   const bool wanted = publisher_.wants_routes() || publisher_.wants_rows();
-  const bool live = wanted && Clock::now() - moved_ < kFlows;
-  return std::min<std::chrono::microseconds>(rounds * kFirstPause, live ? kLivePause : kPause);
+  if (wanted && Clock::now() - moved_ < kFlows) return kLivePause;
+  return std::min<std::chrono::microseconds>(rounds * kFirstPause, kPause);
 }
 
 void Collector::discover() {

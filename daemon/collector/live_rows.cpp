@@ -5,18 +5,17 @@
 namespace moetrace {
 namespace {
 
-// A step on a CPU comes a layer at a time: this gathers several of them in a message. It leaves
-// half of the promised millisecond for the collector's pause.
-constexpr auto kLongestWait = std::chrono::microseconds(500);
+// At least this long from message to message, unless a step is over or the message is full: a step
+// on a CPU comes a layer at a time. It leaves half of the promised millisecond for the collector's
+// pause.
+constexpr auto kInterval = std::chrono::microseconds(500);
 // Messages stay short (xpub_socket.hpp).
 constexpr std::uint32_t kMostRows = 1024;
 
 // Wide, so that one schema serves the whole trace.
 RowsForm form_of(std::uint32_t top_k, std::uint32_t num_experts) {
-  return {.top_k = top_k,
-          .num_experts = num_experts,
-          .weights = RowWeights::kFloat32,
-          .wide = true};
+  return {
+      .top_k = top_k, .num_experts = num_experts, .weights = RowWeights::kFloat32, .wide = true};
 }
 
 }  // namespace
@@ -29,7 +28,6 @@ LiveRows::LiveRows(std::uint32_t top_k, std::uint32_t num_experts, std::string_v
 
 void LiveRows::begin(std::uint64_t next_seq) {
   batch_.begin(next_seq);
-  since_.reset();
   known_.clear();
   names_ = "{";
 }
@@ -48,9 +46,7 @@ void LiveRows::name(std::uint64_t request, std::string_view req_id) {
 bool LiveRows::due(bool step_over) {
   if (batch_.empty()) return false;
   if (step_over || batch_.rows() >= kMostRows) return true;
-  const auto now = Clock::now();
-  if (!since_) since_ = now;
-  return now - *since_ >= kLongestWait;
+  return Clock::now() - taken_ >= kInterval;
 }
 
 LiveMessage LiveRows::take(const RunningTotals& totals) {
@@ -62,6 +58,7 @@ LiveMessage LiveRows::take(const RunningTotals& totals) {
   message.rows = batch_.rows();
   message.totals = totals;
   begin(totals.next_seq());
+  taken_ = Clock::now();
   return message;
 }
 

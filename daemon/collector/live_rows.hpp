@@ -4,7 +4,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_set>
@@ -48,8 +47,7 @@ class LiveRows {
   std::uint32_t rows() const { return batch_.rows(); }
   void cut_to(std::uint32_t rows) { batch_.cut_to(rows); }
 
-  // Whether rows have waited long enough, or are enough for a message. `step_over`: no more of this
-  // step will come.
+  // Whether a message shall go out. `step_over`: no more rows of this step will come.
   bool due(bool step_over);
   // The rows that wait, at least one. `totals`: of the trace, with them.
   LiveMessage take(const RunningTotals& totals);
@@ -61,8 +59,8 @@ class LiveRows {
   BatchEncoder encoder_;
   RowBatch batch_;
   bool wanted_ = false;
-  // When the first of the waiting rows was seen.
-  std::optional<Clock::time_point> since_;
+  // When the last message was taken.
+  Clock::time_point taken_;
   // The requests that have their names in names_, JSON without its last brace.
   std::unordered_set<std::uint64_t> known_;
   std::string names_;

@@ -142,12 +142,12 @@ bool SegmentDrain::add_rows(RowBatch& to, std::uint64_t position, std::uint64_t 
   if (!to.fits(request, place.token_idx ? token + count - 1 : token, step)) return false;
   const std::uint32_t top_k = to.form().top_k;
   const RowBatch::Room room = to.add({.rows = static_cast<std::uint32_t>(count),
-                                          .skipped = 0,
-                                          .step = step,
-                                          .request = request,
-                                          .token_idx = token,
-                                          .layer = head.layer},
-                                         position);
+                                      .skipped = 0,
+                                      .step = step,
+                                      .request = request,
+                                      .token_idx = token,
+                                      .layer = head.layer},
+                                     position);
   switch (segment_.map().route_layout().units()) {
     case 1:
       copy_records<1>(routes_.memory(), position, count, top_k, room);

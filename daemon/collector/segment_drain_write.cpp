@@ -12,6 +12,8 @@ namespace {
 constexpr auto kLongestWait = std::chrono::seconds(1);
 // Lines that wait with the rows.
 constexpr std::size_t kMostWaitingLines = 1 << 20;
+// Passes of few lines share messages up to this size: subscribers get them all at once.
+constexpr std::size_t kSharedMessage = 64 << 10;
 // A batch may hold this part of either ring.
 constexpr std::uint64_t kRingPart = 4;
 
@@ -101,6 +103,9 @@ void SegmentDrain::publish() {
   auto at = runs_.cbegin();
   for (const std::size_t end : pass_ends_) {
     const auto stop = runs_.cbegin() + static_cast<std::ptrdiff_t>(end);
+    std::size_t bytes = 0;
+    for (auto run = at; run != stop; ++run) bytes += run->end - run->begin;
+    if (bytes < kSharedMessage && end < runs_.size()) continue;
     batch.runs.assign(at, stop);
     at = stop;
     if (!batch.runs.empty()) publish_(batch);
@@ -166,7 +171,7 @@ void SegmentDrain::take_form() {
 }
 
 void SegmentDrain::remember_checked() {
-  checked_ = {totals_,      events_written_,          out_.size(), live_routes_.size(),
+  checked_ = {totals_,      events_written_,           out_.size(), live_routes_.size(),
               runs_.size(), rows_ ? rows_->rows() : 0, live_.rows()};
   if (!runs_.empty() && (pass_ends_.empty() || pass_ends_.back() < runs_.size()))
     pass_ends_.push_back(runs_.size());
