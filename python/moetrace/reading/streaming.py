@@ -435,10 +435,10 @@ def _parts(frames: list[bytes]) -> tuple[str, dict, bytes]:
 def _requests(names: Any) -> dict[int, str]:
     """The names of requests in a header, by number."""
     try:
-        named = {int(number): name for number, name in names.items()}
-    except (AttributeError, ValueError):
+        named = dict(zip(map(int, names), names.values()))
+    except (AttributeError, TypeError, ValueError):
         raise ReadError("its header has no requests") from None
-    if not all(isinstance(name, str) for name in named.values()):
+    if not set(map(type, named.values())) <= {str}:
         raise ReadError("a name of a request in its header is no text")
     return named
 
