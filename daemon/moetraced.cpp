@@ -5,6 +5,8 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <optional>
 #include <string>
@@ -67,13 +69,9 @@ std::string ready_line(const std::vector<std::string>& endpoints) {
   return line;
 }
 
-// Waits for a signal or a time. After a round with work: not at all. Idle, with a live trace: up to
-// 2 ms, far less than its ring holds. Without a trace: up to 50 ms.
-void wait(int signals, bool moved, bool no_trace, int& idle_rounds) {
-  idle_rounds = moved ? 0 : idle_rounds + 1;
-  timespec pause{0, 0};
-  if (idle_rounds > 0)
-    pause.tv_nsec = no_trace ? 50'000'000 : std::min(idle_rounds * 50'000, 2'000'000);
+// Waits for a signal or a time.
+void wait(int signals, std::chrono::nanoseconds time) {
+  const timespec pause{0, static_cast<long>(time.count())};
   pollfd descriptor{signals, POLLIN, 0};
   ::ppoll(&descriptor, 1, &pause, nullptr);
 }
@@ -162,7 +160,9 @@ int main(int argc, char** argv) {
   starter.write_line(ready_line(endpoints));
   bool moved = true;
   for (int idle_rounds = 0; !collector.done();) {
-    wait(signals.get(), moved, collector.idle(), idle_rounds);
+    idle_rounds = moved ? 0 : std::min(idle_rounds + 1, 1000);
+    wait(signals.get(),
+         idle_rounds == 0 ? std::chrono::microseconds(0) : collector.pause_after(idle_rounds));
     const Asked asked = read_signals(signals.get());
     if (asked.stop) break;
     if (asked.hang_up) {

@@ -16,10 +16,17 @@ foreach(name adapter_layers adapters imports modules plugins sglang_runner)
 endforeach()
 if(MOETRACE_PROGRAMS)
   set(moetrace_python_tests
-    main producer producer_errors reading reading_files reading_lines reading_rows streaming streaming_endpoints streaming_messages)
+    main producer producer_errors reading reading_files reading_lines reading_rows streaming streaming_endpoints streaming_messages
+    streaming_repeats)
   if(MOETRACE_PYTHON)
     list(APPEND moetrace_python_tests vllm_steps vllm_steps_module)
   endif()
+  # The same with topic `rows`, beside Arrow files.
+  add_test(NAME python.streaming_rows COMMAND /usr/bin/python3 -B ${CMAKE_CURRENT_SOURCE_DIR}/tests/streaming_test.py)
+  set_tests_properties(python.streaming_rows PROPERTIES
+    LABELS end-to-end
+    TIMEOUT 600
+    ENVIRONMENT "${moetrace_python_environment};MOETRACED=$<TARGET_FILE:moetraced>;MOETRACE_CLI=$<TARGET_FILE:moetrace>;MOETRACE_TEST_TOPIC=rows;MOETRACE_TEST_ROWS=arrow")
   foreach(name ${moetrace_python_tests})
     add_test(NAME python.${name} COMMAND /usr/bin/python3 -B ${CMAKE_CURRENT_SOURCE_DIR}/tests/${name}_test.py)
     set_tests_properties(python.${name} PROPERTIES

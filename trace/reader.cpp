@@ -194,6 +194,18 @@ uint64_t moetrace_reader_counted_batches(const moetrace_reader* reader) {
   return reader->rows.rows_counted();
 }
 
+int64_t moetrace_reader_read_message(moetrace_reader* reader, const void* message, size_t bytes,
+                                     int64_t from_seq, moetrace_reader_rows* rows) try {
+  const size_t before = rows->count;
+  reader->failed = false;
+  const auto* const begin = static_cast<const std::uint8_t*>(message);
+  if (!reader->rows.read_message({begin, bytes}, from_seq, *rows)) return -1;
+  return static_cast<int64_t>(rows->count - before);
+} catch (const std::exception&) {
+  reader->failed = true;
+  return -1;
+}
+
 void moetrace_reader_close_batches(moetrace_reader_batches* batches) {
   delete batches;
 }

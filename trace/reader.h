@@ -231,6 +231,14 @@ uint64_t moetrace_reader_counted_batches(const moetrace_reader* reader);
 /* NULL is fine. Close before the reader. */
 void moetrace_reader_close_batches(moetrace_reader_batches* batches);
 
+/* A message of topic `rows` (FORMAT.md, "ZeroMQ") of the trace whose meta line the reader has.
+ * Appends its rows with a `seq` of `from_seq` or more, which count in requests and expert counts,
+ * and for which `rows` must have room. Returns how many rows that were; -1: nothing has been
+ * taken, and moetrace_reader_error is "why". A collector that was restarted may send rows again:
+ * give the `seq` after the last row that came. Since 0.2. */
+int64_t moetrace_reader_read_message(moetrace_reader* reader, const void* message, size_t bytes,
+                                     int64_t from_seq, moetrace_reader_rows* rows);
+
 /* The text of a file that is compressed with gzip or zstd, from its start on. */
 typedef struct moetrace_reader_unpacked moetrace_reader_unpacked;
 

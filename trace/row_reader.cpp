@@ -236,7 +236,11 @@ bool RowReader::read_rows(RowsMerge& from, RowRun& left, const Wanted& wanted, i
       }
       if (!*run) return true;
       left = **run;
-      if (from.batch().begin_byte == rows_counted_) count(from.batch());
+      const RowsBatch& batch = from.batch();
+      if (batch.begin_byte == rows_counted_) {
+        rows_counted_ = batch.end_byte;
+        count(batch.rows, batch.begin_byte, batch.end_byte);
+      }
     }
     size_t taken = left.size();
     if (rows != nullptr && wanted.only == MOETRACE_READER_ALL) {
@@ -253,9 +257,27 @@ bool RowReader::read_rows(RowsMerge& from, RowRun& left, const Wanted& wanted, i
   return true;
 }
 
-void RowReader::count(const RowsBatch& batch) {
-  const RowRun& run = batch.rows;
-  rows_counted_ = batch.end_byte;
+bool RowReader::read_message(std::span<const uint8_t> message, int64_t from_seq,
+                             moetrace_reader_rows& rows) {
+  const Meta& meta = parser_.meta();
+  remedy_.clear();
+  const auto all = message_.read(message, meta, rows_limits(meta, parser_.num_experts()));
+  error_ = all ? std::string() : all.error().message;
+  if (!all) return false;
+  size_t first = 0;
+  while (first < all->size() && all->seq[first] < from_seq) ++first;
+  const RowRun run = all->part(first, all->size() - first);
+  if (run.size() > rows.capacity - rows.count) {
+    error_ = "it has " + std::to_string(all->size()) + " rows, more than its header says";
+    return false;
+  }
+  if (run.size() == 0) return true;
+  append_rows(run, rows);
+  count(run, 0, 0);
+  return true;
+}
+
+void RowReader::count(const RowRun& run, uint64_t begin, uint64_t end) {
   const size_t top_k = run.expert_ids.size() / run.size();
   for (size_t first = 0, last = 0; first < run.size(); first = last) {
     const uint16_t layer = run.layer[first];
@@ -271,9 +293,9 @@ void RowReader::count(const RowsBatch& batch) {
     }
     if (number < 0) continue;
     RequestRecord& request = *request_of(static_cast<uint64_t>(number), std::nullopt);
-    if (request.rows == 0) request.first = {.byte = batch.begin_byte, .line = 0};
+    if (request.rows == 0) request.first = {.byte = begin, .line = 0};
     request.rows += static_cast<int64_t>(last - first);
-    request.end_byte = batch.end_byte;
+    request.end_byte = end;
     request.positions = std::max(request.positions, positions);
   }
   parser_.note(run);
@@ -317,6 +339,8 @@ bool RowReader::take_request(const Request& line) {
   if (RequestRecord* const request = request_of(line.request, line.req_id)) {
     request->prompt_tokens = column(line.prompt_tokens);
     request->cached_tokens = column(line.cached_tokens);
+    // Live rows may come before the line.
+    if (line.req_id && !request->req_id) request->req_id = *line.req_id;
   }
   return true;
 }

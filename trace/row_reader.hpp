@@ -14,6 +14,7 @@
 #include "trace/file_parser.hpp"
 #include "trace/reader.h"
 #include "trace/rows_merge.hpp"
+#include "trace/rows_message.hpp"
 #include "trace/trace_lines.hpp"
 
 namespace moetrace::trace {
@@ -55,6 +56,9 @@ class RowReader {
   // As moetrace_reader_read_batches: `left` are rows that the caller's arrays had no room for.
   bool read_rows(RowsMerge& from, RowRun& left, const Wanted& wanted, int64_t& passed);
 
+  // As moetrace_reader_read_message.
+  bool read_message(std::span<const uint8_t> message, int64_t from_seq, moetrace_reader_rows& rows);
+
   [[nodiscard]] const std::string& error() const { return error_; }
   [[nodiscard]] const std::string& remedy() const { return remedy_; }
   [[nodiscard]] moetrace_reader_place counted() const { return counted_; }
@@ -75,7 +79,8 @@ class RowReader {
   // Past the next `bytes`, which hold `lines` newlines.
   void advance(size_t bytes, size_t lines);
   bool take_route(const Route& route, std::string_view line, const Wanted& wanted);
-  void count(const RowsBatch& batch);
+  // Rows of another file, from byte `begin` to `end` of it; of a message: 0.
+  void count(const RowRun& run, uint64_t begin, uint64_t end);
   void count_ids(uint16_t layer, std::span<const uint16_t> ids);
   bool append_line(moetrace_reader_lines& lines);
   bool take_request(const Request& line);
@@ -106,6 +111,7 @@ class RowReader {
   std::optional<RowsWritten> written_;  // the last one
   bool without_lines_ = false;
   uint64_t rows_counted_ = 0;  // bytes of the rows file that are in what is above
+  RowsMessage message_;
 };
 
 }  // namespace moetrace::trace

@@ -184,12 +184,12 @@ std::string_view BatchEncoder::encode(const RowBatch& batch, std::uint64_t next_
   end_ = kMetadataRoom;
   const RowsForm& form = batch.form();
   if (form.wide) {
-    add_places<std::uint64_t>(batch, &Run::request, false);
-    add_places<std::int64_t>(batch, &Run::token_idx, true);
+    add_places<std::uint64_t>(batch, batch.requests());
+    add_places<std::int64_t>(batch, batch.token_idx());
     add_column<std::uint64_t>(batch, [](const Run& run) { return run.step; });
   } else {
-    add_places<std::uint32_t>(batch, &Run::request, false);
-    add_places<std::int32_t>(batch, &Run::token_idx, true);
+    add_places<std::uint32_t>(batch, batch.requests());
+    add_places<std::int32_t>(batch, batch.token_idx());
     add_column<std::uint32_t>(batch, [](const Run& run) { return run.step; });
   }
   add_column<std::uint16_t>(batch, [](const Run& run) { return run.layer; });
@@ -219,30 +219,32 @@ std::string_view BatchEncoder::encode(const RowBatch& batch, std::uint64_t next_
   return finish(batch, next_seq, delivered);
 }
 
-// `counts_up`: from the run's value, one a row.
+// `places`: batch.requests() or batch.token_idx().
 template <class Number>
-void BatchEncoder::add_places(const RowBatch& batch, std::uint64_t RowBatch::Run::*place,
-                              bool counts_up) {
+void BatchEncoder::add_places(const RowBatch& batch, const std::uint64_t* places) {
   auto* values = column<Number>(batch.rows());
   std::size_t nulls = 0;
-  std::size_t row = 0;
+  auto* at = values;
   for (const RowBatch::Run& run : batch.runs()) {
-    const std::uint64_t first = run.*place;
-    if (first == RowBatch::kUnknown) {
-      if (nulls == 0) all_valid(batch.rows());
-      nulls += run.rows;
-      for (std::uint32_t n = 0; n < run.rows; ++n) {
-        values[row + n] = 0;
-        set_null(row + n);
-      }
-    } else if (counts_up) {
-      for (std::uint32_t n = 0; n < run.rows; ++n) values[row + n] = static_cast<Number>(first + n);
-    } else {
-      std::fill_n(values + row, run.rows, static_cast<Number>(first));
+    const std::uint64_t* const of_run = places + run.place;
+    for (std::uint32_t n = 0; n < run.rows; ++n) {
+      at[n] = static_cast<Number>(of_run[n]);
+      nulls += of_run[n] == RowBatch::kUnknown;
     }
-    row += run.rows;
+    at += run.rows;
   }
-  add_values(row, nulls, values, row * sizeof *values, Kind::kOther);
+  if (nulls > 0) {
+    all_valid(batch.rows());
+    std::size_t row = 0;
+    for (const RowBatch::Run& run : batch.runs()) {
+      for (std::uint32_t n = 0; n < run.rows; ++n, ++row) {
+        if (places[run.place + n] != RowBatch::kUnknown) continue;
+        values[row] = 0;
+        set_null(row);
+      }
+    }
+  }
+  add_values(batch.rows(), nulls, values, batch.rows() * sizeof *values, Kind::kOther);
 }
 
 template <class Number, class Value>

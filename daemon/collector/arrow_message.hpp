@@ -32,7 +32,7 @@ class BatchEncoder {
   enum class Kind { kTopK, kOther };
 
   template <class Number>
-  void add_places(const RowBatch& batch, std::uint64_t RowBatch::Run::*place, bool counts_up);
+  void add_places(const RowBatch& batch, const std::uint64_t* places);
   template <class Number, class Value>
   void add_column(const RowBatch& batch, const Value& value_of);
   template <class Id>

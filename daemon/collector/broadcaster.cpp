@@ -12,9 +12,10 @@ namespace {
 constexpr std::size_t kMostQueued = 16 << 20;
 // How often to check the endpoint list and the socket files; also the longest wait.
 constexpr std::chrono::milliseconds kMendEvery{1000};
-constexpr std::string_view kNames[kTopics] = {"route", "meta", "stats"};
+constexpr std::string_view kNames[kTopics] = {"route", "meta", "stats", "rows"};
 
-std::string header_text(const PublishedTrace& trace, std::uint64_t number, const Run& run) {
+std::string header_text(const PublishedTrace& trace, std::uint64_t number, const Run& run,
+                        const std::string& requests) {
   using Json = nlohmann::ordered_json;
   const Json header = {{"trace_id", trace.trace_id},
                        {"generation", trace.generation},
@@ -26,7 +27,9 @@ std::string header_text(const PublishedTrace& trace, std::uint64_t number, const
                        {"filtered", run.totals.filtered()},
                        {"dropped", run.totals.dropped()},
                        {"torn", run.totals.torn()}};
-  return header.dump();
+  std::string text = header.dump();
+  if (!requests.empty()) text.replace(text.size() - 1, 1, ",\"requests\":" + requests + "}");
+  return text;
 }
 
 }  // namespace
@@ -76,13 +79,14 @@ void Broadcaster::mend() {
 void Broadcaster::take(Message message) {
   PublishedTrace& trace = *message.trace;
   trace.next_number[static_cast<std::size_t>(message.topic)] += message.missed;
-  trace.totals = message.run.totals;
+  // Lines say what was so before rows that have gone out already.
+  if (message.run.totals.next_seq() >= trace.totals.next_seq()) trace.totals = message.run.totals;
   if (message.kind == Message::Kind::kBegin) {
     trace.meta = std::move(message.text);
     traces_.push_back(std::move(message.trace));
     return;
   }
-  send(trace, message.topic, message.run, std::move(message.text));
+  send(trace, message.topic, message.run, std::move(message.text), message.requests);
 }
 
 // Sends a trace's first line if a subscription to `meta` came since the last time.
@@ -95,13 +99,14 @@ void Broadcaster::publish_due_metas() {
   }
 }
 
-void Broadcaster::send(PublishedTrace& trace, Topic topic, Run run, std::string lines) {
+void Broadcaster::send(PublishedTrace& trace, Topic topic, Run run, std::string content,
+                       const std::string& requests) {
   const auto index = static_cast<std::size_t>(topic);
   const std::uint64_t number = trace.next_number[index]++;
   // A refused message keeps its number, so subscribers count it as missed.
   if (!socket_->send_topic(kNames[index])) return;
-  if (topic == Topic::kMeta) lead_with_meta_if_due(trace, run, lines);
-  socket_->send_rest(header_text(trace, number, run), std::move(lines));
+  if (topic == Topic::kMeta) lead_with_meta_if_due(trace, run, content);
+  socket_->send_rest(header_text(trace, number, run, requests), std::move(content));
 }
 
 // The call that sends the topic decides who gets the message, and libzmq may accept a subscription

@@ -24,15 +24,17 @@ class Broadcaster {
   Broadcaster& operator=(const Broadcaster&) = delete;
 
   MessageQueue& queue() { return queue_; }
-  // Whether anyone subscribes to `route`. Any thread may call it.
+  // Whether anyone subscribes to `route`, and to `rows`. Any thread may call them.
   bool wants_routes() const { return socket_->wants_routes(); }
+  bool wants_rows() const { return socket_->wants_rows(); }
 
  private:
   void run();
   void mend();
   void take(Message message);
   void publish_due_metas();
-  void send(PublishedTrace& trace, Topic topic, Run run, std::string lines);
+  void send(PublishedTrace& trace, Topic topic, Run run, std::string content,
+            const std::string& requests = {});
   void lead_with_meta_if_due(PublishedTrace& trace, Run& run, std::string& lines);
 
   MessageQueue queue_;

@@ -19,6 +19,14 @@ constexpr auto kStatsEvery = std::chrono::seconds(1);
 constexpr auto kFirstRetry = std::chrono::milliseconds(100);
 constexpr auto kLastRetry = std::chrono::seconds(10);
 constexpr auto kReplaceEvery = std::chrono::seconds(1);
+// Pauses: without a trace; with one, growing by the first one up to far less than its ring holds;
+// and while rows flow to subscribers, who are promised them within a millisecond.
+constexpr auto kPauseWithoutTrace = std::chrono::milliseconds(50);
+constexpr auto kFirstPause = std::chrono::microseconds(500);
+constexpr auto kPause = std::chrono::milliseconds(2);
+constexpr auto kLivePause = std::chrono::microseconds(200);
+// Rows flow as long as the last ones are not older: longer than a slow decode step.
+constexpr auto kFlows = std::chrono::milliseconds(250);
 
 TraceLabels labels_of(const moetrace_ring_header& header, const std::string& trace_id) {
   return {.trace_id = trace_id,
@@ -62,11 +70,19 @@ bool Collector::round() {
     for (const std::string& failure : plots_.reap(false)) report_.say(failure);
   }
   const bool moved = drain_all();
+  if (moved) moved_ = now;
   if (now - stats_ >= kStatsEvery) {
     stats_ = now;
     for (auto& [id, trace] : traces_) publish_stats(trace);
   }
   return moved;
+}
+
+std::chrono::microseconds Collector::pause_after(int rounds) const {
+  if (traces_.empty()) return kPauseWithoutTrace;
+  const bool wanted = publisher_.wants_routes() || publisher_.wants_rows();
+  if (wanted && Clock::now() - moved_ < kFlows) return kLivePause;
+  return std::min<std::chrono::microseconds>(rounds * kFirstPause, kPause);
 }
 
 void Collector::discover() {
@@ -139,7 +155,12 @@ void Collector::attach(const SegmentName& name) {
       {.layers = options_.layers,
        .compression = options_.compression,
        .route_lines_wanted = [this] { return publisher_.wants_routes(); },
-       .encoders = &encoders_},
+       .encoders = &encoders_,
+       .live_rows_wanted = [this] { return publisher_.wants_rows(); },
+       .publish_rows =
+           [this, &trace](LiveMessage rows) {
+             publisher_.publish_rows(trace.channel, std::move(rows));
+           }},
       [this, &trace](const LineBatch& batch) { publisher_.publish(trace.channel, batch); });
   if (!drain) {
     traces_.erase(name.trace_id);

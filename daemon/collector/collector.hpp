@@ -30,6 +30,8 @@ class Collector {
 
   // One pass over all traces. True if any row or event moved: call it again at once.
   bool round();
+  // How long to pause after `rounds` rounds in a row, at least one, in which nothing moved.
+  std::chrono::microseconds pause_after(int rounds) const;
 
   // SIGHUP: from now on these options hold, in as far as they can be reloaded (setting.hpp); the
   // others must be those of the constructor. Continues each trace in a new file, its next part, and
@@ -43,7 +45,6 @@ class Collector {
   bool done() const { return options_.once && ended_ > 0; }
   // A trace could not be written to its end.
   bool failed() const { return failed_; }
-  bool idle() const { return traces_.empty(); }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -102,6 +103,8 @@ class Collector {
   std::set<std::string> left_behind_;
   Clock::time_point discovered_;
   Clock::time_point stats_;
+  // The last round in which a row or an event moved.
+  Clock::time_point moved_;
   bool directory_failed_ = false;
   std::size_t ended_ = 0;
   bool failed_ = false;

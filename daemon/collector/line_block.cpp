@@ -1,6 +1,5 @@
 #include "daemon/collector/line_block.hpp"
 
-#include <cassert>
 #include <cstring>
 
 #include "shm/route_layout.hpp"
@@ -34,13 +33,21 @@ void LineBlock::clear() {
 }
 
 void LineBlock::add_rows(std::uint64_t step, const RouteRows& rows) {
-  assert(rows.count <= kRowsAChunk);
   if (step != last_step_) {
     steps_.push_back(RouteText::step_text(step));
     last_step_ = step;
   }
-  entries_.push_back({rows, static_cast<std::uint32_t>(steps_.size() - 1)});
   rows_ += rows.count;
+  const auto number = static_cast<std::uint32_t>(steps_.size() - 1);
+  RouteRows rest = rows;
+  while (rest.count > kRowsAChunk) {
+    entries_.push_back({rest, number});
+    entries_.back().rows.count = kRowsAChunk;
+    rest.position += kRowsAChunk;
+    rest.count -= kRowsAChunk;
+    if (rest.token_idx) *rest.token_idx += kRowsAChunk;
+  }
+  entries_.push_back({rest, number});
 }
 
 // Cuts a run of rows where its chunk is full. Both pieces keep its totals: only those of the last

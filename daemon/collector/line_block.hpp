@@ -40,9 +40,8 @@ class LineBlock {
 
   void clear();
   std::uint64_t rows() const { return rows_; }
-  // `rows`: at most kRowsAChunk.
   void add_rows(std::uint64_t step, const RouteRows& rows);
-  // How often rows were added: runs of rows count in these.
+  // Runs of rows count in these: rows that were added together, at most kRowsAChunk.
   std::size_t entries() const { return entries_.size(); }
 
   // Takes the lines and the runs, and cuts the whole into chunks. Leaves `lines` and `runs` empty.

@@ -2,10 +2,10 @@
 #include "daemon/collector/line_block.hpp"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <csignal>
 #include <filesystem>
+#include <set>
 
 #include "daemon/collector/encoders.hpp"
 #include "daemon/collector/test_trace.hpp"
@@ -88,9 +88,16 @@ TEST(Encoders, SeveralThreadsMakeTheSameFile) {
   }
 }
 
+std::set<std::string> threads() {
+  std::set<std::string> found;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task"))
+    found.insert(task.path().filename());
+  return found;
+}
+
 // Bit n - 1: signal n.
-std::uint64_t blocked_signals(const std::filesystem::path& task) {
-  std::ifstream status(task / "status");
+std::uint64_t blocked_signals(const std::string& task) {
+  std::ifstream status(task + "/status");
   for (std::string word; status >> word;) {
     if (word != "SigBlk:") continue;
     status >> word;
@@ -119,15 +126,16 @@ TEST(Encoders, ARingMayBeCutUnderAnyThread) {
   EXPECT_TRUE(segment->intact());
   std::filesystem::resize_file(directory.path() + "/" + name.ring_file(),
                                segment->map().header().route_offset + 4096);
+  const std::set<std::string> before = threads();
   Encoders::Job job(block);
   encoders.begin(job);
   encoders.finish(job);
   EXPECT_FALSE(segment->intact());
   // A thread that blocks SIGBUS would end the process where it reads behind the end.
   std::size_t others = 0;
-  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
-    if (task.path().filename() == std::to_string(::getpid())) continue;
-    const std::uint64_t blocked = blocked_signals(task.path());
+  for (const std::string& thread : threads()) {
+    if (before.contains(thread)) continue;
+    const std::uint64_t blocked = blocked_signals("/proc/self/task/" + thread);
     EXPECT_EQ(blocked >> (SIGBUS - 1) & 1, 0u);
     EXPECT_EQ(blocked >> (SIGTERM - 1) & 1, 1u);
     ++others;

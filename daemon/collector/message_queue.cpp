@@ -6,11 +6,11 @@
 namespace moetrace {
 namespace {
 
-// The memory of a message without its text.
+// The memory of a message without its texts.
 constexpr std::size_t kOverhead = 512;
 
 std::size_t bytes_of(const Message& message) {
-  return message.text.capacity() + kOverhead;
+  return message.text.capacity() + message.requests.capacity() + kOverhead;
 }
 
 }  // namespace

@@ -16,8 +16,8 @@
 
 namespace moetrace {
 
-enum class Topic : std::uint8_t { kRoute, kMeta, kStats };
-constexpr std::size_t kTopics = 3;
+enum class Topic : std::uint8_t { kRoute, kMeta, kStats, kRows };
+constexpr std::size_t kTopics = 4;
 
 // A trace as its subscribers know it. Only the publisher's thread uses it.
 struct PublishedTrace {
@@ -27,7 +27,7 @@ struct PublishedTrace {
   std::string meta;
   // How many subscriptions to `meta` have got that line.
   std::uint64_t meta_sent_for = 0;
-  // At the end of the last message.
+  // Of the message that says the most.
   RunningTotals totals;
   // Each topic counts from 0.
   std::array<std::uint64_t, kTopics> next_number{};
@@ -42,8 +42,10 @@ struct Message {
   // Messages of this topic that the queue refused since the last one.
   std::uint64_t missed = 0;
   Run run;
-  // kBegin: the trace's first line; kLines: the lines.
+  // kBegin: the trace's first line; kLines: the lines; of kRows: an Arrow stream.
   std::string text;
+  // Of kRows: the names of its requests, a JSON object.
+  std::string requests;
 };
 
 class MessageQueue {

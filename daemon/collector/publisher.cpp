@@ -67,6 +67,19 @@ bool Publisher::wants_routes() const {
   return broadcaster_ && broadcaster_->wants_routes();
 }
 
+bool Publisher::wants_rows() const {
+  return broadcaster_ && broadcaster_->wants_rows();
+}
+
+void Publisher::publish_rows(Channel& channel, LiveMessage rows) {
+  Message message;
+  message.topic = Topic::kRows;
+  message.run = Run{false, 0, rows.stream.size(), rows.first_seq, rows.rows, rows.totals};
+  message.text = std::move(rows.stream);
+  message.requests = std::move(rows.requests);
+  hand_over(channel, std::move(message));
+}
+
 // One message for each topic, however many steps the batch has: otherwise a slow moment would cost
 // a subscriber one message for each step.
 void Publisher::publish(Channel& channel, const LineBatch& batch) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "daemon/collector/line_batch.hpp"
+#include "daemon/collector/live_rows.hpp"
 #include "daemon/collector/message_queue.hpp"
 #include "shm/errors.hpp"
 
@@ -45,9 +46,11 @@ class Publisher {
 
   // From now on new subscribers get `meta`, the trace's first line.
   void begin(Channel& channel, const std::string& meta, const RunningTotals& totals);
-  // Whether anyone subscribes to `route`.
+  // Whether anyone subscribes to `route`, and to `rows`.
   bool wants_routes() const;
+  bool wants_rows() const;
   void publish(Channel& channel, const LineBatch& batch);
+  void publish_rows(Channel& channel, LiveMessage message);
   void publish_stats(Channel& channel, const std::string& line, const RunningTotals& totals);
 
  private:

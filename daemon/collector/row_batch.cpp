@@ -12,35 +12,51 @@ void RowBatch::begin(std::uint64_t first_seq) {
   first_seq_ = next_seq_ = first_seq;
   rows_ = 0;
   runs_.clear();
+  step_.reset();
+  requests_.clear();
+  token_idx_.clear();
 }
 
-bool RowBatch::fits(std::uint64_t request, std::uint64_t token_idx, std::uint64_t step) const {
+RowBatch::Places RowBatch::begin_step(std::uint64_t step, std::uint32_t rows) {
+  step_ = step;
+  step_place_ = requests_.size();
+  requests_.resize(step_place_ + rows, kUnknown);
+  token_idx_.resize(step_place_ + rows, kUnknown);
+  return {std::span(requests_).subspan(step_place_), std::span(token_idx_).subspan(step_place_)};
+}
+
+bool RowBatch::step_fits() const {
+  if (form_.wide) return true;
+  const auto all_of_step = [&](const std::vector<std::uint64_t>& numbers, std::uint64_t most) {
+    return std::all_of(
+        numbers.begin() + static_cast<std::ptrdiff_t>(step_place_), numbers.end(),
+        [most](std::uint64_t number) { return number <= most || number == kUnknown; });
+  };
   constexpr std::uint64_t kMost = std::numeric_limits<std::uint32_t>::max();
   constexpr std::uint64_t kMostToken = std::numeric_limits<std::int32_t>::max();
-  return form_.wide || ((request <= kMost || request == kUnknown) &&
-                        (token_idx <= kMostToken || token_idx == kUnknown) && step <= kMost);
+  return *step_ <= kMost && all_of_step(requests_, kMost) && all_of_step(token_idx_, kMostToken);
 }
 
-RowBatch::Room RowBatch::add(Run run, std::uint64_t seq) {
-  assert(seq >= next_seq_);
-  run.skipped = static_cast<std::uint32_t>(seq - next_seq_);
-  next_seq_ = seq + run.rows;
+RowBatch::Room RowBatch::add(std::uint32_t row, std::uint32_t count, std::uint16_t layer,
+                             std::uint64_t seq) {
+  assert(seq >= next_seq_ && step_place_ + row + count <= requests_.size());
+  const auto place = static_cast<std::uint32_t>(step_place_ + row);
+  const auto skipped = static_cast<std::uint32_t>(seq - next_seq_);
+  next_seq_ = seq + count;
   const std::size_t at = std::size_t{rows_} * form_.top_k;
-  rows_ += run.rows;
+  rows_ += count;
   const std::size_t items = std::size_t{rows_} * form_.top_k + MOETRACE_MAX_TOP_K;
   if (ids_.size() < items) {
     ids_.resize(std::max(items, 2 * ids_.size()));
     weights_.resize(ids_.size());
   }
   Run* last = runs_.empty() ? nullptr : &runs_.back();
-  const bool continues =
-      last != nullptr && run.skipped == 0 && last->step == run.step && last->layer == run.layer &&
-      last->request == run.request &&
-      run.token_idx == (last->token_idx == kUnknown ? kUnknown : last->token_idx + last->rows);
-  if (continues) {
-    last->rows += run.rows;
+  if (last != nullptr && skipped == 0 && last->step == *step_ && last->layer == layer &&
+      last->place + last->rows == place) {
+    last->rows += count;
   } else {
-    runs_.push_back(run);
+    runs_.push_back(
+        {.rows = count, .skipped = skipped, .step = *step_, .place = place, .layer = layer});
   }
   return {ids_.data() + at, weights_.data() + at};
 }

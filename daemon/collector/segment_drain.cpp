@@ -57,6 +57,8 @@ SegmentDrain::SegmentDrain(CollectorSegment segment, TraceFile file, DrainSettin
       join_(std::max(segment_.map().header().ring_bytes, kLeastRequestBytes)),
       text_(segment_.map().layers()),
       last_new_(Clock::now()),
+      live_(segment_.map().header().top_k, segment_.map().header().num_experts,
+            segment_.name().trace_id),
       block_(std::make_unique<LineBlock>(text_, segment_.map(), routes_.memory())),
       encoder_(settings_.compression) {
   if (settings_.encoders == nullptr) settings_.encoders = &alone_;
@@ -75,7 +77,10 @@ Error SegmentDrain::cut() const {
 Result<SegmentDrain::State> SegmentDrain::pass() {
   if (file_lost_) return State::kFileLost;
   if (writing_) {
-    if (const State state = flush(); state != State::kBusy) return state;
+    if (const State state = flush(); state != State::kBusy) {
+      publish_live_rows();
+      return state;
+    }
   }
   if (next_file_) {
     change_file();
@@ -94,14 +99,17 @@ Result<SegmentDrain::State> SegmentDrain::pass() {
     return State::kEnded;
   }
   sync_closed_parts();
+  live_.want(settings_.live_rows_wanted && settings_.live_rows_wanted(), totals_.next_seq());
   auto state = read();
   if (state && !totals_.possible()) state = bad("more records than it announced");
   // A page of a cut file reads as zeros. Lines made from them are still in out_ alone.
   if (!segment_.intact()) state = cut();
   if (!state) {
     begin_bad_end(state.error());
+    publish_live_rows();
     return flush();
   }
+  publish_live_rows();
   remember_checked();
   if (*state == State::kBusy || has_waiting()) {
     if (write_is_due()) return flush();

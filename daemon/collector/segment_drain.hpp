@@ -26,6 +26,7 @@
 #include "daemon/collector/event_reader.hpp"
 #include "daemon/collector/line_batch.hpp"
 #include "daemon/collector/line_block.hpp"
+#include "daemon/collector/live_rows.hpp"
 #include "daemon/collector/route_text.hpp"
 #include "daemon/collector/row_batch.hpp"
 #include "daemon/collector/running_totals.hpp"
@@ -50,6 +51,10 @@ struct DrainSettings {
   std::function<bool()> route_lines_wanted;
   // For rows as lines; nullptr: the thread of the drain does it all. Outlives the drain.
   Encoders* encoders = nullptr;
+  // Whether subscribers want rows at once, before the files have them; and where these go. Empty:
+  // never.
+  std::function<bool()> live_rows_wanted;
+  std::function<void(LiveMessage)> publish_rows;
 };
 
 class SegmentDrain {
@@ -165,6 +170,8 @@ class SegmentDrain {
   void forget_write();
   void take_form();
   void publish();
+  // The rows of topic `rows`, once a pass has checked them.
+  void publish_live_rows();
   // What a pass has checked: a pass that finds the segment bad goes back to it.
   void remember_checked();
   void go_back_to_checked();
@@ -183,14 +190,16 @@ class SegmentDrain {
   // kLater: the drain must first read or write more events.
   enum class Entered { kYes, kLater, kUnknown };
   std::optional<Error> write_routes(std::uint64_t end);
-  // The route at `position`, and with Arrow rows those after it that belong to the same layer and
-  // span; at most up to `end`. How many; 0: the next part must be wide.
+  // The route at `position`, and those after it that belong to the same step and layer; at most up to
+  // `end`. How many; 0: the next part must be wide.
   Result<std::uint64_t> write_routes_from(std::uint64_t position, std::uint64_t end);
   std::uint64_t run_length(std::uint64_t position, const moetrace_route_head& head,
                            std::uint64_t most) const;
-  bool add_rows(std::uint64_t position, std::uint64_t count, const moetrace_route_head& head,
-                const SpanJoin::Place& place);
   void add_routes(const RouteRows& rows);
+  bool add_rows(RowBatch& to, std::uint64_t position, std::uint64_t count,
+                const moetrace_route_head& head);
+  void add_live_rows(std::uint64_t position, std::uint64_t count, const moetrace_route_head& head);
+  void add_routes(std::uint64_t position, std::uint64_t count, const moetrace_route_head& head);
   std::optional<Error> check_place(const moetrace_route_head& head);
   Entered enter_step(std::uint32_t step_low);
   // Slots that were read, hold no valid record, and have no `torn` line yet.
@@ -319,6 +328,7 @@ class SegmentDrain {
   LineBuffer out_;
   LineBuffer live_routes_;
   std::vector<Run> runs_;
+  LiveRows live_;
 
   // ---- with rows as lines ----
   // What comes with out_.
@@ -363,6 +373,7 @@ class SegmentDrain {
     std::size_t route_lines = 0;
     std::size_t runs = 0;
     std::uint32_t rows = 0;
+    std::uint32_t live_rows = 0;
   };
   Checked checked_;
   // Where the passes end in runs_: a subscriber gets the lines of each in messages of their own.

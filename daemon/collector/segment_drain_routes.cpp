@@ -57,15 +57,10 @@ Result<std::uint64_t> SegmentDrain::write_routes_from(std::uint64_t position, st
   if (open_holes() > 0) {
     if (auto error = settle_holes()) return *error;
   }
-  if (!has_layer(settings_.layers, head.layer)) {
-    if (!totals_.filter_up_to(position + 1)) return bad("more records than a trace can have");
-    return 1;
-  }
-  const SpanJoin::Place place = join_.place(head.row);
-  std::uint64_t most = std::min<std::uint64_t>(end - position, place.rows);
-  if (!rows_) most = std::min<std::uint64_t>(most, LineBlock::kRowsAChunk);
-  const std::uint64_t count = run_length(position, head, most);
-  if (rows_ && !add_rows(position, count, head, place)) {
+  const std::uint64_t count = run_length(
+      position, head, std::min<std::uint64_t>(end - position, join_.step()->rows - head.row));
+  const bool wanted = has_layer(settings_.layers, head.layer);
+  if (wanted && rows_ && !add_rows(*rows_, position, count, head)) {
     // The row is checked again, as the first one of the next part.
     next_place_ = std::uint64_t{head.layer} << 32 | head.row;
     ++step_left_;
@@ -73,15 +68,18 @@ Result<std::uint64_t> SegmentDrain::write_routes_from(std::uint64_t position, st
   }
   next_place_ += count - 1;
   step_left_ -= count - 1;
-  if (!totals_.deliver_run(position, count)) return bad("more records than a trace can have");
+  const bool counted = wanted ? totals_.deliver_run(position, count)
+                              : totals_.filter_up_to(position + count);
+  if (!counted) return bad("more records than a trace can have");
+  if (!wanted) return count;
+  if (live_.wanted()) add_live_rows(position, count, head);
   if (!rows_ || (settings_.route_lines_wanted && settings_.route_lines_wanted()))
-    add_routes({position, place.token_idx, place.origin, static_cast<std::uint32_t>(count),
-                static_cast<std::uint16_t>(head.layer)});
+    add_routes(position, count, head);
   return count;
 }
 
-// How many records from `position` on are the next rows of the same step, layer and span; at least
-// 1, at most `most`.
+// How many records from `position` on are the next rows of the same step and layer; at least 1, at
+// most `most`.
 std::uint64_t SegmentDrain::run_length(std::uint64_t position, const moetrace_route_head& head,
                                        std::uint64_t most) const {
   most = std::min(most, step_left_ + 1);
@@ -133,20 +131,17 @@ void null_what_layer_lacks(const LayerTable& layers, std::uint32_t layer, std::u
 }  // namespace
 
 // False: the columns are too narrow.
-bool SegmentDrain::add_rows(std::uint64_t position, std::uint64_t count,
-                            const moetrace_route_head& head, const SpanJoin::Place& place) {
-  const std::uint64_t request = place.origin->request.value_or(RowBatch::kUnknown);
-  const std::uint64_t token = place.token_idx.value_or(RowBatch::kUnknown);
-  const std::uint64_t step = join_.step()->step;
-  if (!rows_->fits(request, place.token_idx ? token + count - 1 : token, step)) return false;
-  const std::uint32_t top_k = rows_->form().top_k;
-  const RowBatch::Room room = rows_->add({.rows = static_cast<std::uint32_t>(count),
-                                          .skipped = 0,
-                                          .step = step,
-                                          .request = request,
-                                          .token_idx = token,
-                                          .layer = head.layer},
-                                         position);
+bool SegmentDrain::add_rows(RowBatch& to, std::uint64_t position, std::uint64_t count,
+                            const moetrace_route_head& head) {
+  const StepEvent& step = *join_.step();
+  if (!to.in_step(step.step)) {
+    const RowBatch::Places places = to.begin_step(step.step, step.rows);
+    join_.places(places.requests, places.token_idx);
+    if (!to.step_fits()) return false;
+  }
+  const std::uint32_t top_k = to.form().top_k;
+  const RowBatch::Room room =
+      to.add(head.row, static_cast<std::uint32_t>(count), head.layer, position);
   switch (segment_.map().route_layout().units()) {
     case 1:
       copy_records<1>(routes_.memory(), position, count, top_k, room);
@@ -164,15 +159,33 @@ bool SegmentDrain::add_rows(std::uint64_t position, std::uint64_t count,
   return true;
 }
 
-void SegmentDrain::add_routes(const RouteRows& rows) {
-  if (!rows_) {
-    block_->add_rows(join_.step()->step, rows);
-    mark_routes(block_->entries() - 1, rows.position, rows.count);
-    return;
+void SegmentDrain::add_live_rows(std::uint64_t position, std::uint64_t count,
+                                 const moetrace_route_head& head) {
+  add_rows(live_.batch(), position, count, head);
+  for (std::uint64_t n = 0; n < count;) {
+    const SpanJoin::Place place = join_.place(static_cast<std::uint32_t>(head.row + n));
+    n += place.rows;
+    const auto& request = place.origin->request;
+    if (!request || live_.knows(*request)) continue;
+    if (const RequestEvent* live = join_.request(*request)) live_.name(*request, live->id);
   }
-  const std::size_t begin = live_routes_.size();
-  append_routes(live_routes_, text_, segment_.map(), routes_.memory(), rows, step_text_);
-  mark_routes(begin, rows.position, rows.count);
+}
+
+void SegmentDrain::add_routes(std::uint64_t position, std::uint64_t count,
+                              const moetrace_route_head& head) {
+  const std::size_t begin = rows_ ? live_routes_.size() : block_->entries();
+  for (std::uint64_t n = 0; n < count;) {
+    const SpanJoin::Place place = join_.place(static_cast<std::uint32_t>(head.row + n));
+    RouteRows rows{position + n, place.token_idx, place.origin, place.rows, head.layer};
+    rows.count = static_cast<std::uint32_t>(std::min<std::uint64_t>(rows.count, count - n));
+    n += rows.count;
+    if (rows_) {
+      append_routes(live_routes_, text_, segment_.map(), routes_.memory(), rows, step_text_);
+    } else {
+      block_->add_rows(join_.step()->step, rows);
+    }
+  }
+  mark_routes(begin, position, count);
 }
 
 // Tears the open holes that announced rows explain. The others belong to a step whose line follows.

@@ -12,6 +12,8 @@ namespace {
 constexpr auto kLongestWait = std::chrono::seconds(1);
 // Lines that wait with the rows.
 constexpr std::size_t kMostWaitingLines = 1 << 20;
+// Passes of few lines share messages up to this size: subscribers get them all at once.
+constexpr std::size_t kSharedMessage = 64 << 10;
 // A batch may hold this part of either ring.
 constexpr std::uint64_t kRingPart = 4;
 
@@ -113,6 +115,9 @@ void SegmentDrain::publish() {
   auto at = runs_.cbegin();
   for (const std::size_t end : pass_ends_) {
     const auto stop = runs_.cbegin() + static_cast<std::ptrdiff_t>(end);
+    std::size_t bytes = 0;
+    for (auto run = at; run != stop; ++run) bytes += run->end - run->begin;
+    if (bytes < kSharedMessage && end < runs_.size()) continue;
     batch.runs.assign(at, stop);
     for (Run& run : batch.runs)
       run.text = (run.route ? live_routes_ : out_).view().substr(run.begin, run.end - run.begin);
@@ -136,6 +141,12 @@ bool SegmentDrain::write_rows() {
     append_rows(out_, totals_, file_.rows_bytes(), batches_);
   }
   return true;
+}
+
+// Before the files have them: a file that can't be written must not hold them.
+void SegmentDrain::publish_live_rows() {
+  const bool last = step_over_ || finished_ || bad_ || hurry_ || final_end_;
+  if (live_.wanted() && live_.due(last)) settings_.publish_rows(live_.take(totals_));
 }
 
 // All is written.
@@ -175,8 +186,8 @@ void SegmentDrain::take_form() {
 }
 
 void SegmentDrain::remember_checked() {
-  checked_ = {totals_,      events_written_,          out_.size(), live_routes_.size(),
-              runs_.size(), rows_ ? rows_->rows() : 0};
+  checked_ = {totals_,      events_written_,           out_.size(), live_routes_.size(),
+              runs_.size(), rows_ ? rows_->rows() : 0, live_.rows()};
   if (!runs_.empty() && (pass_ends_.empty() || pass_ends_.back() < runs_.size()))
     pass_ends_.push_back(runs_.size());
 }
@@ -193,6 +204,8 @@ void SegmentDrain::go_back_to_checked() {
     // A pass ends with a write.
     block_->clear();
   }
+  if (rows_) rows_->cut_to(checked_.rows);
+  live_.cut_to(checked_.live_rows);
 }
 
 }  // namespace moetrace

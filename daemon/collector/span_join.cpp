@@ -111,4 +111,16 @@ SpanJoin::Place SpanJoin::place(std::uint32_t row) {
   return {origins_[last_span_], span.first_position + before, rows};
 }
 
+void SpanJoin::places(std::span<std::uint64_t> requests, std::span<std::uint64_t> token_idx) {
+  for (const moetrace_span& span : step_->spans) {
+    const RouteOrigin& origin = *origin_of(span.request);
+    for (std::uint32_t n = 0; n < span.rows; ++n) {
+      const std::size_t row = std::size_t{span.first_row} + n;
+      if (origin.request) requests[row] = *origin.request;
+      if (span.first_position != MOETRACE_UNKNOWN_POSITION)
+        token_idx[row] = span.first_position + n;
+    }
+  }
+}
+
 }  // namespace moetrace

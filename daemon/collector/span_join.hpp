@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -46,6 +47,9 @@ class SpanJoin {
   };
   // The token of row `row` in the entered step. Its origin is valid until release().
   Place place(std::uint32_t row);
+  // The same of all rows of the entered step: `requests` and `token_idx` have one entry a row, and
+  // keep those of rows that belong to no known request, or have no position.
+  void places(std::span<std::uint64_t> requests, std::span<std::uint64_t> token_idx);
 
  private:
   struct Request {

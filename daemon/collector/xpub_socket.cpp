@@ -30,7 +30,6 @@ constexpr int kPortion = 256;
 constexpr std::chrono::milliseconds kLinger{1000};
 constexpr const char* kEventsEndpoint = "inproc://accepted";
 constexpr std::string_view kMeta = "meta";
-constexpr std::string_view kRoute = "route";
 
 // 0: the file does not exist.
 std::uint64_t inode_of(const std::string& file) {
@@ -38,16 +37,23 @@ std::uint64_t inode_of(const std::string& file) {
   return ::lstat(file.c_str(), &status) == 0 ? status.st_ino : 0;
 }
 
-struct HeldLines {
-  std::string text;
+struct HeldFrame {
+  std::string bytes;
   std::shared_ptr<std::atomic<std::size_t>> held;
 };
 
-// libzmq calls it, in any of its threads, when no subscriber needs the lines any more.
+// libzmq calls it, in any of its threads, when no subscriber needs the frame any more.
 void release(void*, void* hint) {
-  const std::unique_ptr<HeldLines> lines(static_cast<HeldLines*>(hint));
+  const std::unique_ptr<HeldFrame> frame(static_cast<HeldFrame*>(hint));
   // relaxed: a byte count for a limit; it orders no other memory.
-  lines->held->fetch_sub(lines->text.size(), std::memory_order_relaxed);
+  frame->held->fetch_sub(frame->bytes.size(), std::memory_order_relaxed);
+}
+
+// Counts its bytes in `held` as long as libzmq holds them.
+zmq::message_t held_frame(std::string bytes, std::shared_ptr<std::atomic<std::size_t>> held) {
+  held->fetch_add(bytes.size(), std::memory_order_relaxed);
+  auto* frame = new HeldFrame{std::move(bytes), std::move(held)};
+  return {frame->bytes.data(), frame->bytes.size(), release, frame};
 }
 
 }  // namespace
@@ -195,27 +201,12 @@ void XpubSocket::take(zmq::message_t& message) {
   if (subscribes && kMeta.starts_with(text.substr(1))) ++meta_subscriptions_;
   // A connection that ends unsubscribes without a sender.
   const int sender = ::zmq_msg_get(message.handle(), ZMQ_SRCFD);
-  if (!text.empty() && kRoute.starts_with(text.substr(1)))
-    count_route_subscriber(sender, text.substr(1), subscribes);
+  if (!text.empty()) {
+    route_subscribers_.take(sender, text.substr(1), subscribes);
+    rows_subscribers_.take(sender, text.substr(1), subscribes);
+  }
   if (sender < 0 && !subscribes) return;
   if (!limits_.allow(sender, text) && sender < 0) unknown_peers_flood_ = true;
-}
-
-// An upper bound: what a hostile subscriber sends can raise the number, never lower it for others.
-// An explicit end counts only after a beginning on the same connection; libzmq reports the end of a
-// connection itself, without a sender.
-void XpubSocket::count_route_subscriber(int sender, std::string_view topic, bool subscribes) {
-  std::uint64_t count = route_subscribers_.load(std::memory_order_relaxed);
-  std::uint64_t& of_sender = route_topics_[{sender, std::string(topic)}];
-  if (subscribes) {
-    ++of_sender;
-    ++count;
-  } else if (count > 0 && (sender < 0 || of_sender > 0)) {
-    if (sender >= 0) --of_sender;
-    --count;
-  }
-  if (of_sender == 0) route_topics_.erase({sender, std::string(topic)});
-  route_subscribers_.store(count, std::memory_order_relaxed);
 }
 
 void XpubSocket::take_accepted() {
@@ -235,8 +226,8 @@ void XpubSocket::drop_all() {
   unlink_files();
   close(std::chrono::milliseconds(0));
   limits_.clear();
-  route_topics_.clear();
-  route_subscribers_.store(0, std::memory_order_relaxed);
+  route_subscribers_.clear();
+  rows_subscribers_.clear();
   try {
     open();
   } catch (const zmq::error_t& error) {
@@ -260,13 +251,12 @@ bool XpubSocket::send_topic(std::string_view topic) {
   }
 }
 
-void XpubSocket::send_rest(std::string_view header, std::string lines) {
-  held_->fetch_add(lines.size(), std::memory_order_relaxed);
-  auto* held = new HeldLines{std::move(lines), held_};
-  zmq::message_t payload(held->text.data(), held->text.size(), release, held);
+void XpubSocket::send_rest(std::string header, std::string content) {
+  zmq::message_t first = held_frame(std::move(header), held_);
+  zmq::message_t second = held_frame(std::move(content), held_);
   try {
-    socket_.send(zmq::buffer(header), zmq::send_flags::sndmore);
-    socket_.send(payload, zmq::send_flags::none);
+    socket_.send(first, zmq::send_flags::sndmore);
+    socket_.send(second, zmq::send_flags::none);
   } catch (const zmq::error_t&) {
     // The message keeps its number, so subscribers count it as missed.
   }

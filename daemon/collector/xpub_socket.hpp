@@ -9,7 +9,6 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,6 +17,7 @@
 #include <zmq.hpp>
 
 #include "daemon/collector/subscriber_limits.hpp"
+#include "daemon/collector/topic_subscribers.hpp"
 #include "shm/errors.hpp"
 
 namespace moetrace {
@@ -47,16 +47,15 @@ class XpubSocket {
   // How many subscriptions that match `meta` have come.
   std::uint64_t meta_subscriptions() const { return meta_subscriptions_; }
 
-  // Whether anyone subscribes to `route`. Any thread may call it.
-  // relaxed: rows that are read before the answer changes are missed, like those before the
-  // subscription.
-  bool wants_routes() const { return route_subscribers_.load(std::memory_order_relaxed) > 0; }
+  // Whether anyone subscribes to `route`, and to `rows`. Any thread may call them.
+  bool wants_routes() const { return route_subscribers_.any(); }
+  bool wants_rows() const { return rows_subscribers_.any(); }
 
   // Sends the three frames of a message: the topic, then the rest. Never waits: a subscriber with a
   // full queue misses the whole message; all subscribers miss it while slow ones hold kMostHeld. In
   // that case, or after an error, send_topic() returns false; then do not call send_rest().
   bool send_topic(std::string_view topic);
-  void send_rest(std::string_view header, std::string lines);
+  void send_rest(std::string header, std::string content);
 
  private:
   struct Bound {
@@ -74,7 +73,6 @@ class XpubSocket {
   std::string bind_to(const std::string& endpoint);
   void unlink_files();
   void take(zmq::message_t& message);
-  void count_route_subscriber(int sender, std::string_view topic, bool subscribes);
   void take_accepted();
   void drop_all();
 
@@ -85,13 +83,12 @@ class XpubSocket {
   zmq::socket_t events_;
   std::vector<Bound> bound_;
   std::uint64_t meta_subscriptions_ = 0;
-  std::atomic<std::uint64_t> route_subscribers_{0};
-  // By connection and topic.
-  std::map<std::pair<int, std::string>, std::uint64_t> route_topics_;
+  TopicSubscribers route_subscribers_{"route"};
+  TopicSubscribers rows_subscribers_{"rows"};
   SubscriberLimits limits_;
   std::chrono::steady_clock::time_point look_at_;
   bool unknown_peers_flood_ = false;
-  // Bytes of the lines that libzmq holds; its threads subtract.
+  // Bytes of headers and contents that libzmq holds; its threads subtract.
   std::shared_ptr<std::atomic<std::size_t>> held_ = std::make_shared<std::atomic<std::size_t>>(0);
 };
 

@@ -35,7 +35,9 @@ def free_port():
 class Listener:
     """A SUB socket that collects whole messages."""
 
-    def __init__(self, case, endpoint, *, topics=(b"",), rcvhwm=0, context=None):
+    def __init__(
+        self, case, endpoint, *, topics=(b"meta", b"route", b"stats"), rcvhwm=0, context=None
+    ):
         self.socket = (context or zmq.Context()).socket(zmq.SUB)
         self.socket.setsockopt(zmq.RCVHWM, rcvhwm)
         for topic in topics:
@@ -54,7 +56,7 @@ class Listener:
         if self.socket.poll(TIMEOUT_S * 1000) == 0:
             raise AssertionError("no message came")
         topic, header, payload = self.socket.recv_multipart()
-        assert payload.endswith(b"\n")
+        assert payload.endswith(b"\n") or topic == b"rows"
         self.messages.append((topic, json.loads(header), payload))
         return self.messages[-1]
 

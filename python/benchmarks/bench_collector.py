@@ -66,6 +66,18 @@ class Collector:
             raise BenchError("no trace was made; does VLLM_PLUGINS leave moetrace out?")
         return ends
 
+    def cpu_seconds(self):
+        """Processor time of all its threads so far."""
+        fields = pathlib.Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2]
+        user, system = fields.split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+    def use_during(self, seconds):
+        """How much of a core it uses in this time: 1 is all of it."""
+        before = self.cpu_seconds()
+        time.sleep(seconds)
+        return (self.cpu_seconds() - before) / seconds
+
     def _remove(self):
         self._process.terminate()
         self._process.wait()

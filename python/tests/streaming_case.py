@@ -1,5 +1,6 @@
 """What the tests of moetrace.stream share: a collector that publishes, and a stream of it."""
 
+import os
 import pathlib
 import sys
 
@@ -11,6 +12,8 @@ import moetrace  # noqa: E402
 from harness import Collector, Replay, meta_line, wait_until  # noqa: E402
 
 LAYERS = [0, 1, 2, 5]
+# From which topic the streams of a run take their rows.
+TOPIC = os.environ.get("MOETRACE_TEST_TOPIC", "route")
 
 
 class Case(harness.Case):
@@ -23,7 +26,8 @@ class Case(harness.Case):
 
     def stream(self, endpoint=None, **options):
         stream = moetrace.stream(
-            endpoint or self.endpoint, **{"timeout": harness.TIMEOUT_S, **options}
+            endpoint or self.endpoint,
+            **{"timeout": harness.TIMEOUT_S, "topic": TOPIC, **options},
         )
         self.addCleanup(stream.close)
         return stream
@@ -74,6 +78,17 @@ class Case(harness.Case):
             rows.req_id[skip:].tolist(),
         )
         return file
+
+    def assert_each_once(self, live, batches, file):
+        """What came are rows of the file, none of them twice."""
+        rows = file.read()
+        came = numpy.concatenate([batch.seq for batch in batches])
+        self.assertEqual((len(came), len(numpy.unique(came))), (live.rows, live.rows))
+        places = numpy.searchsorted(rows.seq, came)
+        for name, column in rows.columns().items():
+            numpy.testing.assert_array_equal(
+                numpy.concatenate([getattr(batch, name) for batch in batches]), column[places]
+            )
 
     def assert_adds_up(self, live, file):
         self.assertEqual(live.rows_before + live.rows + live.rows_missed, file.end["delivered"])

@@ -175,6 +175,7 @@ SIGNATURES = {
     "read_batches": (_I64, [_P, _P, ctypes.POINTER(Rows), _I64]),
     "counted_batches": (_U64, [_P]),
     "close_batches": (None, [_P]),
+    "read_message": (_I64, [_P, ctypes.c_char_p, _SIZE, _I64, ctypes.POINTER(Rows)]),
     "is_packed": (ctypes.c_int, [ctypes.c_char_p, _SIZE]),
     "unpack": (_P, [ctypes.c_int, ctypes.c_char_p, _SIZE]),
     "unpack_read": (_I64, [_P, _P, _SIZE, ctypes.POINTER(ctypes.c_int)]),

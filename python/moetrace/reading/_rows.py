@@ -253,6 +253,17 @@ class RowReader:
             )
             return max(0, passed), None if passed >= 0 else self._wrong()
 
+    def read_message(self, message: bytes, from_seq: int, buffer: "RowBuffer") -> None:
+        """Takes the rows of a message of topic `rows` from number `from_seq` on. ReadError: why."""
+        library = self._library
+        with self._lock:
+            taken = library.moetrace_reader_read_message(
+                self._pointer, message, len(message), from_seq, ctypes.byref(buffer.struct)
+            )
+            wrong = self._wrong() if taken < 0 else None
+        if wrong:
+            raise ReadError(wrong.why)
+
     def counted_batches(self) -> int:
         """Up to which byte of the other file rows are in `requests` and `experts`."""
         return self._library.moetrace_reader_counted_batches(self._pointer)
