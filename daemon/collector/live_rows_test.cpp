@@ -94,7 +94,9 @@ TEST_F(LiveRowsTest, AreTheRowsOfTheFile) {
   const std::uint64_t second = producer->requests().begin("b", 9, 0);
   for (std::uint64_t n = 0; n < 40; ++n) {
     run_step(*producer, n % 2 == 0 ? first : second, 3 * n, 3);
-    if (n % 5 == 0) EXPECT_EQ(*drain(*collector), State::kIdle);
+    if (n % 5 == 0) {
+      EXPECT_EQ(*drain(*collector), State::kIdle);
+    }
   }
   producer.reset();
   EXPECT_EQ(*drain(*collector), State::kEnded);
