@@ -168,9 +168,7 @@ bool SegmentDrain::add_rows(RowBatch& to, std::uint64_t position, std::uint64_t 
 void SegmentDrain::add_live_rows(std::uint64_t position, std::uint64_t count,
                                  const moetrace_route_head& head, const SpanJoin::Place& place) {
   add_rows(live_.batch(), position, count, head, place);
-  const auto& request = place.origin->request;
-  if (!request || live_.knows(*request)) return;
-  if (const RequestEvent* live = join_.request(*request)) live_.name(*request, live->id);
+  if (place.origin->request) live_.name(*place.origin->request, place.origin->json_id());
 }
 
 void SegmentDrain::add_route_lines(std::uint64_t position, std::uint64_t count,
