@@ -33,15 +33,13 @@ std::string message(const RowsSchema& schema, std::uint64_t first, std::size_t r
 class RowsMessageTest : public testing::Test {
  protected:
   static constexpr std::size_t kRoom = 16;
-  const RowsSchema schema_{.trace_id = "t",
-                           .part = 1,
-                           .top_k = 2,
-                           .wide = true,
-                           .weights = StoredWeights::kFloat32};
+  const RowsSchema schema_{
+      .trace_id = "t", .part = 1, .top_k = 2, .wide = true, .weights = StoredWeights::kFloat32};
 
   void SetUp() override {
     char why[256];
-    reader_.reset(moetrace_reader_open(kMetaOfMessages.data(), kMetaOfMessages.size(), 0, why, sizeof why));
+    reader_.reset(
+        moetrace_reader_open(kMetaOfMessages.data(), kMetaOfMessages.size(), 0, why, sizeof why));
     ASSERT_NE(reader_, nullptr) << why;
   }
   // Rows taken, or the error.
@@ -60,9 +58,9 @@ class RowsMessageTest : public testing::Test {
   std::array<std::int16_t, kRoom> layer_{};
   std::array<std::int32_t, 2 * kRoom> ids_{};
   std::array<float, 2 * kRoom> weights_{};
-  moetrace_reader_rows rows_{sizeof rows_, kRoom,        0,           request_.data(),
-                             step_.data(), token_idx_.data(), seq_.data(), layer_.data(),
-                             ids_.data(),  weights_.data()};
+  moetrace_reader_rows rows_{
+      sizeof rows_, kRoom,         0,           request_.data(), step_.data(), token_idx_.data(),
+      seq_.data(),  layer_.data(), ids_.data(), weights_.data()};
   std::unique_ptr<moetrace_reader, decltype(&moetrace_reader_close)> reader_{
       nullptr, &moetrace_reader_close};
 };
@@ -118,8 +116,7 @@ TEST_F(RowsMessageTest, WhatIsNoneIsRefused) {
   EXPECT_EQ(read("route lines\n"), "it is not an Arrow stream");
   const std::string good = message(schema_, 0, 3);
   EXPECT_NE(read(good + "12345678").find(" bytes instead of "), std::string::npos);
-  EXPECT_EQ(read(message(schema_, 0, kRoom + 1)),
-            "it has 17 rows, more than its header says");
+  EXPECT_EQ(read(message(schema_, 0, kRoom + 1)), "it has 17 rows, more than its header says");
   EXPECT_EQ(rows_.count, 0U) << "nothing was taken";
   EXPECT_EQ(read(good), "3") << "it goes on";
 }

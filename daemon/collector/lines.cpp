@@ -211,9 +211,19 @@ void append_rows(LineBuffer& out, const RunningTotals& t, std::uint64_t bytes,
              ",\"filtered_total\":", t.filtered(), "}\n");
 }
 
+namespace {
+constexpr std::string_view kBeforeId = "{\"type\":\"route\",\"req_id\":";
+constexpr std::string_view kAfterId = ",\"token_idx\":";
+}  // namespace
+
 RouteOrigin route_origin(const std::string& json_id, std::optional<std::uint64_t> request) {
-  return {request, "{\"type\":\"route\",\"req_id\":" + json_id + ",\"token_idx\":",
+  return {request, std::string(kBeforeId) + json_id + std::string(kAfterId),
           "],\"request\":" + (request ? std::to_string(*request) : "null") + ",\"step\":"};
+}
+
+std::string_view RouteOrigin::json_id() const {
+  return std::string_view(prefix).substr(kBeforeId.size(),
+                                         prefix.size() - kBeforeId.size() - kAfterId.size());
 }
 
 }  // namespace moetrace

@@ -112,6 +112,9 @@ struct RouteOrigin {
   std::optional<std::uint64_t> request;
   std::string prefix;  // {"type":"route","req_id":"r0","token_idx":
   std::string suffix;  // ],"request":0,"step":
+
+  // "r0", of the prefix.
+  std::string_view json_id() const;
 };
 RouteOrigin route_origin(const std::string& json_id, std::optional<std::uint64_t> request);
 

@@ -1,7 +1,5 @@
 #include "daemon/collector/live_rows.hpp"
 
-#include "daemon/collector/lines.hpp"
-
 namespace moetrace {
 namespace {
 
@@ -37,10 +35,12 @@ void LiveRows::want(bool wanted, std::uint64_t next_seq) {
   wanted_ = wanted;
 }
 
-void LiveRows::name(std::uint64_t request, std::string_view req_id) {
-  if (!known_.insert(request).second) return;
+void LiveRows::add_name(std::uint64_t request, std::string_view json_id) {
   if (names_.size() > 1) names_ += ',';
-  names_ += '"' + std::to_string(request) + "\":" + json_string(req_id);
+  names_ += '"';
+  names_ += std::to_string(request);
+  names_ += "\":";
+  names_ += json_id;
 }
 
 bool LiveRows::due(bool step_over) {

@@ -2,11 +2,11 @@
 // millisecond of its first row, whatever the files wait for (FORMAT.md, "ZeroMQ").
 #pragma once
 
+#include <boost/unordered/unordered_flat_set.hpp>
 #include <chrono>
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <unordered_set>
 
 #include "daemon/collector/arrow_message.hpp"
 #include "daemon/collector/row_batch.hpp"
@@ -40,8 +40,10 @@ class LiveRows {
 
   // Where the next rows go, and the names of their requests. Only if wanted().
   RowBatch& batch() { return batch_; }
-  bool knows(std::uint64_t request) const { return known_.contains(request); }
-  void name(std::uint64_t request, std::string_view req_id);
+  // `json_id`: a JSON string.
+  void name(std::uint64_t request, std::string_view json_id) {
+    if (known_.insert(request).second) add_name(request, json_id);
+  }
 
   // Rows that wait. Drops those after the first `rows`.
   std::uint32_t rows() const { return batch_.rows(); }
@@ -54,6 +56,7 @@ class LiveRows {
 
  private:
   void begin(std::uint64_t next_seq);
+  void add_name(std::uint64_t request, std::string_view json_id);
 
   std::string schema_;
   BatchEncoder encoder_;
@@ -62,7 +65,7 @@ class LiveRows {
   // When the last message was taken.
   Clock::time_point taken_;
   // The requests that have their names in names_, JSON without its last brace.
-  std::unordered_set<std::uint64_t> known_;
+  boost::unordered_flat_set<std::uint64_t> known_;
   std::string names_;
 };
 

@@ -165,9 +165,7 @@ void SegmentDrain::add_live_rows(std::uint64_t position, std::uint64_t count,
   for (std::uint64_t n = 0; n < count;) {
     const SpanJoin::Place place = join_.place(static_cast<std::uint32_t>(head.row + n));
     n += place.rows;
-    const auto& request = place.origin->request;
-    if (!request || live_.knows(*request)) continue;
-    if (const RequestEvent* live = join_.request(*request)) live_.name(*request, live->id);
+    if (place.origin->request) live_.name(*place.origin->request, place.origin->json_id());
   }
 }
 
