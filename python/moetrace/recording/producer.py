@@ -127,8 +127,8 @@ class Producer:
         self._kept: list[Any] = []  # tensors that branches on the GPU still read
         self._handle = ctypes.c_void_p()  # the pointer, where compiled code finds it
         self.trace_id = ""  # the trace's UUID, 36 characters; "" if not enabled
-        # One line for a log: the model, its recorded layers, session and ring, the ring's size, where
-        # that comes from and what it holds; "" if not enabled.
+        # One line for a log: the model, its recorded layers, session and ring, its size, where that
+        # comes from and what it holds; "" if not enabled.
         self.summary = ""
         if enabled:
             self._open(given)
