@@ -59,8 +59,8 @@ RingLag read_ring_lag(const CollectorSegment& segment) {
   lag.bytes = lag.rows * map.header().route_stride;
   // relaxed: the commit word of the slot decides.
   if (lag.rows > 0)
-    lag.seconds = oldest_age(
-        map, SharedWord(&map.ctl()->route_consumed).load(std::memory_order_relaxed));
+    lag.seconds =
+        oldest_age(map, SharedWord(&map.ctl()->route_consumed).load(std::memory_order_relaxed));
   return lag;
 }
 

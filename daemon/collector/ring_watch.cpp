@@ -84,8 +84,8 @@ std::string RingWatch::take_warning(const SegmentMap& map, const std::string& tr
       percent(static_cast<double>(use_.high_water) / static_cast<double>(use_.slots)) + " full" +
       (dropped_ > 0 ? ", with " + counted(dropped_, "row") + " dropped"
                     : "; when it is full, rows are dropped");
-  const std::string larger = "MOETRACE_RING_MB=" + mib(large_enough(use_, dropped_) * stride) +
-                             " for the engine";
+  const std::string larger =
+      "MOETRACE_RING_MB=" + mib(large_enough(use_, dropped_) * stride) + " for the engine";
   if (!low_ || !high_)
     return text + ". It was so when this collector began: start moetraced first, or try " + larger;
   const std::uint64_t came = high_->came - low_->came;
@@ -97,8 +97,8 @@ std::string RingWatch::take_warning(const SegmentMap& map, const std::string& tr
   if (rows_are_lines) text += ", or --rows arrow for moetraced";
   const std::uint32_t layers = recorded_layers(map);
   const auto kept_up = static_cast<std::uint32_t>(
-      static_cast<double>(layers) * std::min(1.0, static_cast<double>(written) /
-                                                      static_cast<double>(came)));
+      static_cast<double>(layers) *
+      std::min(1.0, static_cast<double>(written) / static_cast<double>(came)));
   if (kept_up > 0 && kept_up < layers)
     text += ", or " + std::to_string(kept_up) + " of the " + std::to_string(layers) +
             " layers (moetrace set --layers)";

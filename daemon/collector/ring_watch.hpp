@@ -50,7 +50,7 @@ class RingWatch {
   RingUse use_;
   std::uint64_t dropped_ = 0;
   bool said_;
-  // When this collector saw the ring fill up, and when it last saw it at most a quarter full before.
+  // When the ring filled up, and when this collector last saw it at most a quarter full before.
   std::optional<Moment> high_;
   std::optional<Moment> low_;
 };

@@ -145,8 +145,10 @@ TEST_F(RingWatchTest, ASlowCollectorNamesWhatWouldKeepUp) {
     pass();
     ASSERT_LT(++passes, 20);
   }
-  const auto rows = [&](int each) { return std::to_string(each * passes / 1000) + "," +
-                                           std::to_string(1000 + each * passes % 1000).substr(1); };
+  const auto rows = [&](int each) {
+    return std::to_string(each * passes / 1000) + "," +
+           std::to_string(1000 + each * passes % 1000).substr(1);
+  };
   EXPECT_NE(line.find(" s " + rows(1300) + " rows came and " + rows(1024) +
                       " were written. Try MOETRACE_RING_MB=0.5 for the engine, or --rows arrow for "
                       "moetraced, or 1 of the 2 layers (moetrace set --layers)"),

@@ -9,6 +9,7 @@ import unittest.mock
 
 import moetrace
 from moetrace.sglang import _batches
+from moetrace.sglang._process_tracer import ProcessTracer
 from moetrace.vllm import _sizes
 from ring_case import WithRings
 
@@ -73,6 +74,30 @@ class RingSizes(WithRings):
         slots, said = self.opened(largest_step=step, moe_layers=range(16, 48))
         self.assertEqual(slots, 4 * 2048 * 32)
         self.assertIn("holds 4.0 steps of 2,048 tokens in 32 layers, 2 KiB a token", said)
+
+    def test_sglangs_adapter(self):
+        """Its arguments of `Producer`, from SGLang's configuration."""
+        router = types.SimpleNamespace(
+            top_k=8,
+            num_shared_topk_slots=0,
+            scoring_func="softmax",
+            renormalize=True,
+            apply_routed_scaling_factor_on_output=False,
+            routed_scaling_factor=None,
+        )
+        runner = types.SimpleNamespace(
+            model_config=types.SimpleNamespace(
+                hf_text_config=types.SimpleNamespace(num_hidden_layers=24, num_experts=128),
+                model_path="some/model",
+            ),
+            server_args=types.SimpleNamespace(chunked_prefill_size=4096, max_prefill_tokens=16384),
+            device="cpu",
+        )
+        parallel = types.SimpleNamespace(tp_rank=0, tp_size=1)
+        described = ProcessTracer()._describe(runner, parallel, dict.fromkeys(range(24), router))
+        slots, said = self.opened(**described)
+        self.assertEqual(slots, 1 << 19)  # 4 * 4,096 * 24, rounded up
+        self.assertIn(" for four of the largest steps: holds 5.3 steps of 4,096 tokens in ", said)
 
     def test_what_goes_before_the_largest_step(self):
         os.environ["MOETRACE_RING_MB"] = "1"
