@@ -139,13 +139,17 @@ TEST_F(CApi, TheSummaryIsOneLine) {
     const auto at = line.find(ring);
     return at == std::string::npos ? line : line.replace(at, ring.size(), "RING");
   };
-  EXPECT_EQ(summary(), "layers 0-1, session test, ring RING");
+  EXPECT_EQ(summary(),
+            "layers 0-1, session test, ring RING: 0.0625 MiB from ring_mb: holds 512 tokens in 2 "
+            "layers, 128 bytes a token");
   options.model_id = "my/model";
   options.layers = "1";
   options.sample_every = 10;
-  EXPECT_EQ(summary(), "my/model: layers 1, one pass in 10, session test, ring RING");
+  const std::string ring =
+      "RING: 0.0625 MiB from ring_mb: holds 1,024 tokens in 1 layer, 64 bytes a token";
+  EXPECT_EQ(summary(), "my/model: layers 1, one pass in 10, session test, ring " + ring);
   options.sample_every = 0;
-  EXPECT_EQ(summary(), "my/model: layers 1, counted only, session test, ring RING");
+  EXPECT_EQ(summary(), "my/model: layers 1, counted only, session test, ring " + ring);
 }
 
 TEST_F(CApi, SaysWhenNoCollectorServesTheSession) {

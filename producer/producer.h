@@ -73,7 +73,9 @@ typedef struct moetrace_options {
   /* 1 to 64 of [A-Za-z0-9_-]. NULL: MOETRACE_SESSION, else "default". */
   const char* session;
   /* Size of the route ring in MiB, above 0 and at most 1048576; rounded up to a power of two of
-   * slots. 0: MOETRACE_RING_MB, else 64, or less if 64 took more than half of the free space. */
+   * slots. A size that does not fit is an error. 0: MOETRACE_RING_MB, else what largest_step asks
+   * for, else 64. These last two are less, down to 4, if the segment took more than half of the
+   * free space. */
   double ring_mb;
 
   /* The model; required. All layers count, dense ones too: 1 to 256. */
@@ -132,6 +134,11 @@ typedef struct moetrace_options {
    * which refuses entries that ABI.md does not allow. An entry's top_k and number of ids decide
    * what the hook reads and records of its layer; the other values only describe it. */
   const moetrace_layer_entry* layer_table;
+
+  /* The most rows that a step can have, such as the most tokens that an engine's scheduler puts
+   * into one. Unless ring_mb or MOETRACE_RING_MB sets a size, the ring gets room for four such
+   * steps in all recorded layers, rounded up to a power of two, and at least 4 MiB. 0: unknown. */
+  uint64_t largest_step;
 } moetrace_options;
 
 /* Sets every field to its default. Call it first on every options struct, with
@@ -341,7 +348,8 @@ MOETRACE_API int moetrace_step_begin_columns(moetrace_producer* producer,
 MOETRACE_API const char* moetrace_trace_id(const moetrace_producer* producer);
 
 /* One line for the engine's log that says what is recorded and where: model, layers, sampling,
- * session and ring, as of the start. "" for NULL. Lives as long as the producer. */
+ * session and ring, the ring's size, where it comes from and what it holds, as of the start. "" for
+ * NULL. Lives as long as the producer. */
 MOETRACE_API const char* moetrace_summary(const moetrace_producer* producer);
 
 /* If no collector serves the session: one line that says so, how many records the ring keeps, and

@@ -22,7 +22,7 @@ std::string summarise(const Settings& settings, const SegmentName& name) {
   if (h.sample_every == 0) line += ", counted only";
   if (h.sample_every > 1) line += ", one pass in " + std::to_string(h.sample_every);
   return line + ", session " + name.session + ", ring " + settings.directory + "/" +
-         name.ring_file();
+         name.ring_file() + ": " + settings.ring_text;
 }
 
 }  // namespace

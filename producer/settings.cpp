@@ -58,7 +58,7 @@ Result<RingSize> ring_size(const moetrace_options& options, const std::string& d
   std::string text = std::to_string(mb);
   if (mb == 0) {
     const auto set = environment("MOETRACE_RING_MB");
-    if (!set) return default_ring_size(directory, header);
+    if (!set) return chosen_ring_size(directory, header, options.largest_step);
     source = "MOETRACE_RING_MB";
     text = *set;
     const auto [end, failed] = std::from_chars(set->data(), set->data() + set->size(), mb);
@@ -67,7 +67,7 @@ Result<RingSize> ring_size(const moetrace_options& options, const std::string& d
   if (!(mb > 0) || mb > 1024 * 1024)
     return invalid(source, text,
                    "expected a size in MiB up to 1048576; use 64 or 0.5, for example");
-  return wanted_ring_size(mb, source, directory, header);
+  return wanted_ring_size(mb, source, directory, header, options.largest_step);
 }
 
 struct LayerChoice {
@@ -201,6 +201,7 @@ Result<Settings> resolve_settings(const moetrace_options& options) {
   const auto ring = ring_size(options, settings.directory, h);
   if (!ring) return ring.error();
   settings.sizes = ring->sizes;
+  settings.ring_text = ring->text;
   settings.warning =
       join_sentences({choice->warning, ring->warning, ring_access(settings.directory).warning});
   if (options.has_seed != 0) {

@@ -22,6 +22,8 @@ struct Settings {
   int cuda_device = -1;
   // One line about a request that could not be met in full; may be empty.
   std::string warning;
+  // See RingSize::text.
+  std::string ring_text;
 };
 
 // kBadArgument, kNoSpace: the message names the wrong option or variable.

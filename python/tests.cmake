@@ -10,7 +10,7 @@ endif()
 add_test(NAME python.layout
   COMMAND /usr/bin/python3 -B ${CMAKE_CURRENT_SOURCE_DIR}/tests/layout_test.py ${CMAKE_C_COMPILER} ${PROJECT_SOURCE_DIR})
 set_tests_properties(python.layout PROPERTIES TIMEOUT 60 ENVIRONMENT "${moetrace_python_environment}")
-foreach(name adapter_layers adapters imports modules plugins sglang_runner)
+foreach(name adapter_layers adapters imports modules plugins ring_sizes sglang_runner)
   add_test(NAME python.${name} COMMAND /usr/bin/python3 -B ${CMAKE_CURRENT_SOURCE_DIR}/tests/${name}_test.py)
   set_tests_properties(python.${name} PROPERTIES TIMEOUT 180 ENVIRONMENT "${moetrace_python_environment}")
 endforeach()

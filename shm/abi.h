@@ -1,10 +1,10 @@
-/* moetrace segment ABI, version 1.3. ABI.md is the reference text.
+/* moetrace segment ABI, version 1.4. ABI.md is the reference text.
  *
  * Promise
  *   Within one major version a field never moves, shrinks or changes its meaning. Writers store 0
  *   in reserved bytes, and readers ignore them; a minor version may give them a meaning. A minor
  *   version may also add event kinds; readers skip kinds that they don't know. A field with (1.1),
- *   (1.2) or (1.3) in its comment exists since that minor version.
+ *   (1.2), (1.3) or (1.4) in its comment exists since that minor version.
  *
  * Glossary
  *   segment    the two files of one producing process: .ring and .ctl
@@ -37,9 +37,9 @@
  *   | route ring          |               | ledger 0, ledger 1  |      collector
  *   +---------------------+ counts_...    +---------------------+ 384
  *   | counts              |               | control words       |      command line
- *   +---------------------+ layer_...     +---------------------+ 448  reserved, to 4096
- *   | layer table         |
- *   +---------------------+ ring_bytes
+ *   +---------------------+ layer_...     +---------------------+ 448
+ *   | layer table         |               | ring use            |      collector
+ *   +---------------------+ ring_bytes    +---------------------+ 512  reserved, to 4096
  *
  * A slot's life; only the named party takes an edge
  *
@@ -65,7 +65,7 @@
 #include <stdint.h>
 
 #define MOETRACE_ABI_MAJOR 1
-#define MOETRACE_ABI_MINOR 3
+#define MOETRACE_ABI_MINOR 4
 
 /* 8 bytes each, without a terminator. */
 #define MOETRACE_RING_MAGIC "MOETRACE"
@@ -508,6 +508,14 @@ typedef struct moetrace_control {
   uint8_t reserved[16];
 } moetrace_control;
 
+/* How full the collectors of a trace have seen the route ring (1.4). */
+typedef struct moetrace_ring_use {
+  /* The most slots that were claimed and not consumed when a collector looked, or all, if the hook
+   * has dropped a row; it never decreases. 0: no collector has seen a row. */
+  uint64_t high_water;
+  uint8_t reserved[56];
+} moetrace_ring_use;
+
 /* Offset 0 of .ctl, and all of it. */
 typedef struct moetrace_ctl {
   char magic[8];
@@ -527,8 +535,9 @@ typedef struct moetrace_ctl {
   uint8_t reserved3[48];
   moetrace_ledger ledger[2];
   moetrace_control control;
-  /* 4096 - 7 * 64 */
-  uint8_t reserved4[3648];
+  moetrace_ring_use ring_use;
+  /* 4096 - 8 * 64 */
+  uint8_t reserved4[3584];
 } moetrace_ctl;
 
 #endif

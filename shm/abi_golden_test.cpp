@@ -97,7 +97,7 @@ moetrace_state state(std::uint16_t minor) {
   return s;
 }
 
-moetrace_ctl ctl() {
+moetrace_ctl ctl(std::uint16_t minor) {
   moetrace_ctl c{};
   std::memcpy(c.magic, MOETRACE_CTL_MAGIC, 8);
   c.abi_major = MOETRACE_ABI_MAJOR;
@@ -117,6 +117,7 @@ moetrace_ctl ctl() {
                  .unclaimed = 8};
   c.control = {
       .version = 2, .enabled = 1, .sample_every = 10, .layers = {{9, 10, 11, 12}}, .reserved = {}};
+  if (minor >= 4) c.ring_use.high_water = 35;
   return c;
 }
 
@@ -238,7 +239,7 @@ std::string all(std::uint16_t minor) {
   append(bytes, request_entry());
   bytes += events();
   bytes += routes();
-  append(bytes, ctl());
+  append(bytes, ctl(minor));
   if (minor >= 3) {
     append(bytes, layer_entry());
     bytes += reserved_events();
@@ -272,6 +273,9 @@ TEST(AbiGolden, BytesOfVersion1_2NeverChange) {
 }
 TEST(AbiGolden, BytesOfVersion1_3NeverChange) {
   expect_golden(3, "abi_v1_3.bin");
+}
+TEST(AbiGolden, BytesOfVersion1_4NeverChange) {
+  expect_golden(4, "abi_v1_4.bin");
 }
 
 }  // namespace

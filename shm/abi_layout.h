@@ -215,6 +215,9 @@ MOETRACE_AT(moetrace_control, enabled, 8);
 MOETRACE_AT(moetrace_control, sample_every, 12);
 MOETRACE_AT(moetrace_control, layers, 16);
 MOETRACE_AT(moetrace_control, reserved, 48);
+MOETRACE_SIZE(moetrace_ring_use, 64);
+MOETRACE_AT(moetrace_ring_use, high_water, 0);
+MOETRACE_AT(moetrace_ring_use, reserved, 8);
 MOETRACE_SIZE(moetrace_ctl, 4096);
 MOETRACE_AT(moetrace_ctl, magic, 0);
 MOETRACE_AT(moetrace_ctl, abi_major, 8);
@@ -231,6 +234,7 @@ MOETRACE_AT(moetrace_ctl, collector_pid, 200);
 MOETRACE_AT(moetrace_ctl, reserved3, 208);
 MOETRACE_AT(moetrace_ctl, ledger, 256);
 MOETRACE_AT(moetrace_ctl, control, 384);
-MOETRACE_AT(moetrace_ctl, reserved4, 448);
+MOETRACE_AT(moetrace_ctl, ring_use, 448);
+MOETRACE_AT(moetrace_ctl, reserved4, 512);
 
 #endif

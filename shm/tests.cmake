@@ -14,6 +14,7 @@ add_executable(moetrace-shm-test
   producer_segment_test.cpp
   ring_access_test.cpp
   ring_test.cpp
+  ring_use_test.cpp
   route_layout_test.cpp
   segment_map_test.cpp
   segment_names_test.cpp

@@ -412,11 +412,25 @@ TEST_F(Golden, EndOfAPart) {
   EXPECT_EQ(end.open, 30U);
 }
 
+TEST_F(Golden, EndWithRing) {
+  read("end-ring.jsonl", 4);
+  for (const std::size_t index : {0, 1, 2, 3}) {
+    const auto end = line<End>(index);
+    ASSERT_TRUE(end.ring);
+    EXPECT_EQ(end.ring->slots, 1048576U);
+    EXPECT_EQ(end.ring->high_water, 98304U);
+  }
+  expect_end(line<End>(2), 1000, 830, "bad segment");
+  expect_end(line<End>(3), 970, 800, "continued");
+  EXPECT_EQ(line<End>(3).open, 30U);
+}
+
 TEST_F(Golden, EndWithoutCost) {
   read("end-without-cost.jsonl", 1);
   const auto end = line<End>(0);
   expect_end(end, 1000, 830, "closed");
   EXPECT_FALSE(end.cost);
+  EXPECT_FALSE(end.ring);
   EXPECT_EQ(end.open, std::nullopt);
 }
 

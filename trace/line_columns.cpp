@@ -40,7 +40,9 @@ class Columns {
                                   &line.sample_every,
                                   &line.from_step,
                                   &line.announce_ns,
-                                  &line.hook_ns}) {
+                                  &line.hook_ns,
+                                  &line.ring_slots,
+                                  &line.high_water}) {
       *column = kUnknown;
     }
   }
@@ -118,6 +120,10 @@ class Columns {
     put(line_.dropped, end.dropped);
     put(line_.torn, end.torn);
     put(line_.open, end.open);
+    if (end.ring) {
+      put(line_.ring_slots, end.ring->slots);
+      put(line_.high_water, end.ring->high_water);
+    }
     if (!end.cost) return;
     put(line_.announce_ns, end.cost->announce_ns);
     put(line_.hook_ns, end.cost->hook_ns);

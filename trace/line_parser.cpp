@@ -84,13 +84,19 @@ bool read_content(KeyReader& reader, std::string_view type, Content& content,
     bool has_cost = false;
     const std::array<Key, 2> cost_keys{Key{"announce_ns", &cost.announce_ns},
                                        Key{"hook_ns", &cost.hook_ns}};
+    Ring ring;
+    bool has_ring = false;
+    const std::array<Key, 2> ring_keys{Key{"slots", &ring.slots},
+                                       Key{"high_water", &ring.high_water}};
     if (!keys(Key{"attempted", &to.attempted}, Key{"delivered", &to.delivered},
               Key{"filtered", &to.filtered}, Key{"dropped", &to.dropped}, Key{"torn", &to.torn},
               Key{"status", &to.status},
               Key{"cost", Object{cost_keys.data(), cost_keys.size(), &has_cost}, kOptional},
-              Key{"open", &to.open, kOptional}))
+              Key{"open", &to.open, kOptional},
+              Key{"ring", Object{ring_keys.data(), ring_keys.size(), &has_ring}, kOptional}))
       return false;
     if (has_cost) to.cost = cost;
+    if (has_ring) to.ring = ring;
     return true;
   }
   if (type == "rows") {

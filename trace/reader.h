@@ -139,6 +139,8 @@ typedef struct moetrace_reader_line {
   int64_t announce_ns;      /* end: time that announcing took the engine's threads */
   int64_t hook_ns;          /* end: time that recording took them; -1: not measured */
   uint64_t layer_mask[4];   /* control: bit l % 64 of word l / 64 is layer l */
+  int64_t ring_slots;       /* end: rows that the ring holds; -1: an older trace */
+  int64_t high_water;       /* end: the most rows that were in the ring; -1: an older trace */
 } moetrace_reader_line;
 
 /* An array of the caller with room for `capacity` lines. */

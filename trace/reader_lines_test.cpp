@@ -37,7 +37,7 @@ const std::string kRequestEnd =
     R"({"type":"request_end","req_id":"r","generated_tokens":3,"status":"stop","request":4,"event":13})"
     "\n";
 const std::string kEnd =
-    R"({"type":"end","attempted":5,"delivered":1,"filtered":0,"dropped":3,"torn":1,"status":"continued","cost":{"announce_ns":21,"hook_ns":null},"open":17})"
+    R"({"type":"end","attempted":5,"delivered":1,"filtered":0,"dropped":3,"torn":1,"status":"continued","cost":{"announce_ns":21,"hook_ns":null},"open":17,"ring":{"slots":64,"high_water":5}})"
     "\n";
 const std::string kAll = kLinesMeta + kBase + kRequest + kStep + kRoute + kLoss + kTorn +
                          "{\"type\":\"later\",\"x\":1}\n" + kControl + kRequestEnd + kEnd;
@@ -153,6 +153,9 @@ TEST_F(Lines, EveryKindWithAllItsNumbers) {
   EXPECT_EQ(end.announce_ns, 21);
   EXPECT_EQ(end.hook_ns, -1);
   EXPECT_EQ(end.layer_mask[0], 0U);
+  EXPECT_EQ(end.ring_slots, 64);
+  EXPECT_EQ(end.high_water, 5);
+  EXPECT_EQ(lines_[0].high_water, -1);
 }
 
 TEST_F(Lines, OnlyTheKindsThatAreWanted) {

@@ -214,6 +214,12 @@ struct Cost {
   std::optional<uint64_t> hook_ns;      // calls of the hook
 };
 
+// How full the ring has been since the trace began, as its collectors saw it.
+struct Ring {
+  uint64_t slots = 0;
+  uint64_t high_water = 0;  // the most rows that were in it; at most `slots`
+};
+
 // Totals of the file, not of the trace.
 struct End {
   uint64_t attempted = 0;
@@ -224,6 +230,7 @@ struct End {
   std::string_view status;       // "closed", "producer died", "continued" or "bad segment"
   std::optional<Cost> cost;      // absent in the oldest traces
   std::optional<uint64_t> open;  // with "continued": announced rows that are left to the next part
+  std::optional<Ring> ring;      // absent in older traces
 };
 
 // A type that this reader does not know. Consumers ignore it.

@@ -349,6 +349,10 @@ std::string Verifier::check(const End& end) {
            std::string(end.status) + "\"";
   }
   if (std::string why = sums_.take(end); !why.empty()) return why;
+  if (end.ring && (end.ring->slots == 0 || end.ring->high_water > end.ring->slots)) {
+    return "\"high_water\" in \"ring\" is " + std::to_string(end.ring->high_water) +
+           ", but the ring has " + std::to_string(end.ring->slots) + " slots";
+  }
   if (end.status == kContinued && end.open != sums_.open()) {
     return "\"open\" must be the number of rows that are left to the next part, " +
            std::to_string(sums_.open());

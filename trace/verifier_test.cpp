@@ -49,6 +49,29 @@ TEST_F(VerifierTest, WhatTracingCostMustBeNumbers) {
   }
 }
 
+TEST_F(VerifierTest, ARingWasAtMostFull) {
+  const std::string end = lines_.back();
+  const auto with_ring = [&](const std::string& ring) {
+    lines_.back() = end.substr(0, end.size() - 1) + ",\"ring\":" + ring + "}";
+  };
+  for (const char* ring :
+       {R"({"slots":64,"high_water":64})", R"({"slots":1,"high_water":0,"later":[]})"}) {
+    with_ring(ring);
+    EXPECT_EQ(verdict(), "good") << ring;
+  }
+  with_ring(R"({"slots":64,"high_water":65})");
+  EXPECT_EQ(blamed(), 12u);
+  EXPECT_NE(verdict().find(R"("high_water" in "ring" is 65, but the ring has 64 slots)"),
+            std::string::npos)
+      << verdict();
+  for (const char* ring :
+       {R"({"slots":0,"high_water":0})", R"({"slots":64})", "null",
+        R"({"slots":64,"high_water":-1})", R"({"slots":64,"high_water":null})"}) {
+    with_ring(ring);
+    EXPECT_EQ(blamed(), 12u) << ring;
+  }
+}
+
 TEST_F(VerifierTest, MissingRouteIsBlamedOnTheGapNotOnALaterTotal) {
   erase(5);
   EXPECT_EQ(blamed(), 5u);

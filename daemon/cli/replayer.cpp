@@ -315,8 +315,12 @@ void Replayer::send(const ReplayStep& batch) {
   producer_->begin_replayed_step(batch.rows, batch.spans, layers);
   std::size_t begin = 0;
   for (const std::uint16_t layer : batch.layers) {
-    wait_for_room(
-        [&](RingProducer& producer) { return producer.hook().room(batch.rows) >= batch.rows; });
+    wait_for_room([&](RingProducer& producer) {
+      // Half of the ring stays free: a collector warns of a ring that fills up, and a replay waits.
+      const std::uint64_t room =
+          std::max<std::uint64_t>(batch.rows, producer.map().header().route_slots / 2);
+      return producer.hook().room(room) >= room;
+    });
     producer_->hook().record(layer, batch.ids.data() + begin, MOETRACE_UINT32,
                              batch.weights.data() + begin, MOETRACE_FLOAT32, batch.rows);
     begin += std::size_t{batch.rows} * producer_->map().layers().top_k_of(layer);

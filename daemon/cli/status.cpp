@@ -5,6 +5,7 @@
 
 #include "common/text.hpp"
 #include "daemon/cli/commands.hpp"
+#include "daemon/cli/ring_lag.hpp"
 #include "daemon/cli/segments.hpp"
 #include "daemon/endpoints.hpp"
 #include "shm/layer_mask.hpp"
@@ -58,6 +59,20 @@ std::string cost_text(const SegmentCounters& counters) {
   return text;
 }
 
+void add_lag(nlohmann::ordered_json& out, const RingLag& lag) {
+  out["high_water"] = nullptr;
+  out["high_water_percent"] = nullptr;
+  if (lag.high_water) {
+    out["high_water"] = *lag.high_water;
+    out["high_water_percent"] =
+        100 * static_cast<double>(*lag.high_water) / static_cast<double>(lag.slots);
+  }
+  out["lag_rows"] = lag.rows;
+  out["lag_bytes"] = lag.bytes;
+  out["lag_seconds"] = nullptr;
+  if (lag.seconds) out["lag_seconds"] = *lag.seconds;
+}
+
 nlohmann::ordered_json layers_json(const moetrace_layer_mask& layers) {
   auto list = nlohmann::ordered_json::array();
   for (std::uint32_t layer = 0; layer < MOETRACE_MAX_LAYERS; ++layer) {
@@ -97,6 +112,7 @@ nlohmann::ordered_json to_json(const CollectorSegment& segment, const std::strin
   out["ring_fill_percent"] = 100 * counters.fill(header.route_slots);
   out["cost"] = cost_json(counters.cost);
   out["endpoints"] = served_endpoints(segment, directory);
+  add_lag(out, read_ring_lag(segment));
   return out;
 }
 
@@ -106,7 +122,7 @@ std::string endpoint_text(const CollectorSegment& segment, const std::string& di
   return collector_runs(segment, directory) ? "none" : "none, no collector runs";
 }
 
-// Seven lines a segment, each below 100 columns except a list of many layers.
+// Eight lines a segment, each below 100 columns except a list of many layers.
 void print(const CollectorSegment& segment, const std::string& directory) {
   const moetrace_ring_header& header = segment.map().header();
   const SegmentCounters counters = read_counters(segment);
@@ -135,6 +151,7 @@ void print(const CollectorSegment& segment, const std::string& directory) {
               counted(counters.steps, "step").c_str(),
               percent(counters.fill(header.route_slots)).c_str(),
               grouped(header.route_slots).c_str(), collector.c_str());
+  std::printf("  lag        %s\n", describe(read_ring_lag(segment)).c_str());
   std::printf("  cost       %s\n", cost_text(counters).c_str());
   std::printf("  endpoint   %s\n", endpoint_text(segment, directory).c_str());
 }

@@ -107,6 +107,10 @@ const std::vector<Accepted>& accepted() {
       {"control", "type", "text", kEvents},
       {"end", "cost", "missing", "older collectors did not write it"},
       {"end", "cost.*", "*", "an engine may have spent any time"},
+      {"end", "ring", "missing", "older collectors did not write it"},
+      {"end", "ring.slots", "huge", "a ring may have any size"},
+      {"end", "ring.slots", "plus", "a ring may have any size"},
+      {"end", "ring.high_water", "minus", "no line says how many rows were in the ring"},
   };
   return kAll;
 }

@@ -29,10 +29,9 @@ constexpr const char* kWritten[] = {"meta.jsonl",          "meta-router-without-
                                     "request_end.jsonl",   "step.jsonl",
                                     "route.jsonl",         "control.jsonl",
                                     "loss.jsonl",          "torn.jsonl",
-                                    "end.jsonl",           "end-continued.jsonl",
-                                    "meta-layers.jsonl",   "route-layers.jsonl",
-                                    "meta-rows.jsonl",     "rows.jsonl",
-                                    "request-at-seq.jsonl"};
+                                    "end-ring.jsonl",      "meta-layers.jsonl",
+                                    "route-layers.jsonl",  "meta-rows.jsonl",
+                                    "rows.jsonl",          "request-at-seq.jsonl"};
 
 std::string golden(const std::string& name) {
   const std::string text = read_text(MOETRACE_GOLDEN_DIR "/" + name);
@@ -280,13 +279,12 @@ TEST(GoldenLines, LossAndTorn) {
 TEST(GoldenLines, Ends) {
   const Cost cost{123456, 7890};
   LineBuffer end;
-  append_end(end, totals(1000, 830), kClosed, cost);
-  append_end(end, totals(1000, 830), kProducerDied, cost);
-  append_end(end, totals(1000, 830), kBadSegmentEnd, std::nullopt);
-  EXPECT_EQ(end.view(), golden("end.jsonl"));
-  LineBuffer continued;
-  append_end(continued, totals(970), kContinued, cost, 30);
-  EXPECT_EQ(continued.view(), golden("end-continued.jsonl"));
+  const RingUse use{1048576, 98304};
+  append_end(end, totals(1000, 830), kClosed, cost, use);
+  append_end(end, totals(1000, 830), kProducerDied, cost, use);
+  append_end(end, totals(1000, 830), kBadSegmentEnd, std::nullopt, use);
+  append_end(end, totals(970), kContinued, cost, use, 30);
+  EXPECT_EQ(end.view(), golden("end-ring.jsonl"));
 }
 
 TEST(GoldenLines, Stats) {

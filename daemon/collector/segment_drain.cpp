@@ -51,6 +51,7 @@ SegmentDrain::SegmentDrain(CollectorSegment segment, TraceFile file, DrainSettin
       routes_(segment_.map().route_ring(), segment_.map().header().route_slots,
               shared_word(&segment_.map().ctl()->route_consumed)),
       route_(routes_.published()),
+      ring_watch_(segment_.map()),
       events_(segment_.map(), shared_word(&segment_.map().ctl()->event_consumed)),
       order_(segment_.map().header()),
       allowed_layers_(segment_.map().header().layers_logged),
@@ -137,10 +138,12 @@ Result<SegmentDrain::State> SegmentDrain::read() {
                                        : valid_routes_end(map, routes_, route_, most);
   const auto snapshot = read_snapshot(map);
   // A producer never reserves a slot more than one ring after the consumed position.
-  if (beyond_ring(end) || (snapshot && beyond_ring(snapshot->claimed)) ||
-      beyond_ring(shared_word(&map.state()->published.routes))) {
+  const std::uint64_t published = shared_word(&map.state()->published.routes);
+  if (beyond_ring(end) || (snapshot && beyond_ring(snapshot->claimed)) || beyond_ring(published)) {
     return bad("routes more than a ring after the consumed position");
   }
+  ring_watch_.look(map, routes_, std::max({end, snapshot ? snapshot->claimed : 0, published}),
+                   snapshot ? snapshot->dropped : 0);
   event_lost_seen_ = shared_word(&map.state()->host.event_lost);
   if (auto error = read_events()) return *error;
   events_left_ = kEventsAPass;
@@ -186,6 +189,10 @@ bool SegmentDrain::beyond_ring(std::uint64_t route) const {
 
 std::string SegmentDrain::take_warning() {
   if (std::string failure = unsaid_sync_failure(); !failure.empty()) return failure;
+  if (std::string full =
+          ring_watch_.take_warning(segment_.map(), segment_.name().trace_id, !file_.rows());
+      !full.empty())
+    return full;
   if (forgetting_said_ || join_.forgotten() == 0) return {};
   forgetting_said_ = true;
   return segment_.name().ring_file() +

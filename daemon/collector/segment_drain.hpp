@@ -27,6 +27,7 @@
 #include "daemon/collector/line_batch.hpp"
 #include "daemon/collector/line_block.hpp"
 #include "daemon/collector/live_rows.hpp"
+#include "daemon/collector/ring_watch.hpp"
 #include "daemon/collector/route_text.hpp"
 #include "daemon/collector/row_batch.hpp"
 #include "daemon/collector/running_totals.hpp"
@@ -234,6 +235,7 @@ class SegmentDrain {
   RingReader<MappedRing> routes_;
   // The next slot to read. Slots from totals_.next_seq() up to it are open holes.
   std::uint64_t route_ = 0;
+  RingWatch ring_watch_;
   EventReader events_;
   EventOrder order_;
   // Read and not yet due; all of them are still in the ring.

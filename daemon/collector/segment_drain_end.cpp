@@ -60,7 +60,7 @@ std::optional<Error> SegmentDrain::finish(std::uint64_t hook_dropped) {
 void SegmentDrain::write_end(std::string_view status, const std::optional<Cost>& cost) {
   const std::size_t begin = out_.size();
   end_ = TraceEnd{totals_.since(known_from_), status};
-  append_end(out_, totals_.since(base_), status, cost);
+  append_end(out_, totals_.since(base_), status, cost, ring_watch_.use());
   mark(begin);
   finished_ = true;
 }

@@ -50,7 +50,7 @@ bool SegmentDrain::can_change_file() const {
 
 void SegmentDrain::go_on_in(TraceFile next) {
   const RunningTotals here = totals_.since(base_).without_open();
-  append_end(head_, here, kContinued, read_cost(segment_.map()), totals_.open());
+  append_end(head_, here, kContinued, read_cost(segment_.map()), ring_watch_.use(), totals_.open());
   if (rows_) add_at_seq(head_, totals_.next_seq());
   writing_ = true;
   next_file_ = std::move(next);

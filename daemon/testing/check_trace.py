@@ -369,6 +369,8 @@ class Checker:
             all(cost[name] is None or cost[name] >= 0 for name in ("announce_ns", "hook_ns")),
             "a negative cost",
         )
+        ring = end.get("ring", {"slots": 1, "high_water": 0})  # older traces lack it
+        self.require(0 <= ring["high_water"] <= ring["slots"] > 0, "a ring that was more than full")
         self.require(
             end["status"] in ("closed", "producer died", "continued", "bad segment"),
             "unknown status",

@@ -128,6 +128,15 @@ class Damage(unittest.TestCase):
         )
         self.assert_wrong("KeyError", self.changed(-1, cost={"announce_ns": 1}))
 
+    def test_a_ring_is_at_most_full(self):
+        for high_water in (0, 63, 64):
+            self.check(self.changed(-1, ring={"slots": 64, "high_water": high_water}))
+        for high_water in (-1, 65):
+            self.assert_wrong(
+                "more than full", self.changed(-1, ring={"slots": 64, "high_water": high_water})
+            )
+        self.assert_wrong("KeyError", self.changed(-1, ring={"slots": 64}))
+
     def test_good_trace_holds(self):
         done = self.check(good_trace())
         self.assertEqual((done.attempted, done.delivered, done.dropped, done.torn), (8, 5, 1, 2))

@@ -229,7 +229,8 @@ class ProducerTest(RecordingCase):
             self.assertEqual(
                 producer.summary,
                 f"my/model: layers 0-2, session {self.session}, ring {self.rings}/moetrace.v1."
-                f"{self.session}.{producer.trace_id}.ring",
+                f"{self.session}.{producer.trace_id}.ring: "
+                "4 MiB from ring_mb: holds 21,845 tokens in 3 layers, 192 bytes a token",
             )
         self.assertEqual(self.open(enabled=False).summary, "")
 

@@ -42,6 +42,9 @@ def oracle(text, number):
     line = json.loads(text)
     kind = line.pop("type")
     line.update(line.pop("cost", {}))
+    if "ring" in line:
+        ring = line.pop("ring")
+        line.update(ring_slots=ring["slots"], high_water=ring["high_water"])
     for key in ELSEWHERE.get(kind, ()):
         line.pop(key, None)
     if kind == "control":

@@ -173,7 +173,8 @@ class Vllm(ReferenceCase):
         self.assertRegex(
             said[1],
             rf"^[^\n]*INFO .* moetrace: tracing {model_folder('Qwen2Moe')}: "
-            f"layers 2, session {self.session}, ring ",
+            rf"layers 2, session {self.session}, ring \S+\.ring: [\d.]+ MiB for four of the "
+            r"largest steps: holds [\d,.]+ steps of [\d,]+ tokens in 1 layer, 64 bytes a token$",
         )
 
     def test_variables_of_the_public_patch(self):

@@ -120,8 +120,8 @@ class ControlLine(NamedTuple):
 
 
 class EndLine(NamedTuple):
-    """The file's last line. Totals are those of the file. announce_ns, hook_ns: time of the
-    engine's threads, of the whole trace."""
+    """The file's last line. Totals are those of the file; announce_ns and hook_ns (time of the
+    engine's threads), ring_slots and high_water are of the whole trace."""
 
     line: int
     attempted: int
@@ -135,6 +135,8 @@ class EndLine(NamedTuple):
     announce_ns: Optional[int]
     hook_ns: Optional[int]
     open: Optional[int]  # if "continued": announced rows that the next part has
+    ring_slots: Optional[int]  # rows that the ring holds
+    high_water: Optional[int]  # the most rows that were in the ring when its collector looked
 
 
 Line = Union[

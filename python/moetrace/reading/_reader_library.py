@@ -121,6 +121,8 @@ class Line(ctypes.Structure):
             )
         ),
         ("layer_mask", _U64 * 4),
+        ("ring_slots", _I64),
+        ("high_water", _I64),
     ]
 
 

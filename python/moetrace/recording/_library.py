@@ -101,6 +101,7 @@ class Options(ctypes.Structure):
         ("notes", ctypes.c_char_p),
         ("engine_id", ctypes.c_char_p),
         ("layer_table", ctypes.POINTER(LayerEntry)),
+        ("largest_step", ctypes.c_uint64),
     ]
 
 

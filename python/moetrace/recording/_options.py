@@ -38,6 +38,7 @@ _NUMBERS = (
     "ep_rank",
     "sample_every",
     "ring_mb",
+    "largest_step",
     "cuda_device",
 )
 

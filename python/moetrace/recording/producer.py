@@ -61,6 +61,8 @@ class Producer:
     layers: the layers to record: "0,5-7", "all" or numbers.
     sample_every: 1 records every step, n every n-th; 0 only counts.
     ring_mb: MiB, rounded up to a power of two of records.
+    largest_step: the most rows that a step can have, if you know it. Where neither ring_mb nor
+        MOETRACE_RING_MB sets a size, the ring gets room for four such steps instead of 64 MiB.
     router_score: "softmax" or "sigmoid". router_biased: experts are chosen by score plus bias.
     router_groups, router_topk_groups: experts are chosen within the best router_topk_groups of
         router_groups groups.
@@ -87,6 +89,7 @@ class Producer:
         layers: Union[str, Iterable[int], None] = None,
         sample_every: Optional[int] = None,
         ring_mb: Optional[float] = None,
+        largest_step: Optional[int] = None,
         directory: Optional[str] = None,
         session: Optional[str] = None,
         engine: Optional[str] = None,
@@ -124,7 +127,8 @@ class Producer:
         self._kept: list[Any] = []  # tensors that branches on the GPU still read
         self._handle = ctypes.c_void_p()  # the pointer, where compiled code finds it
         self.trace_id = ""  # the trace's UUID, 36 characters; "" if not enabled
-        # One line for a log: the model, its recorded layers, session and ring; "" if not enabled.
+        # One line for a log: the model, its recorded layers, session and ring, its size, where that
+        # comes from and what it holds; "" if not enabled.
         self.summary = ""
         if enabled:
             self._open(given)

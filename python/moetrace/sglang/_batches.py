@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
+from ..recording._adapter import positive
+
 
 def layout_of(batch: Any) -> tuple[list[int], list[int]]:
     """The first position and the number of rows of each request of a ForwardBatch, in row order.
@@ -28,6 +30,20 @@ def layout_of(batch: Any) -> tuple[list[int], list[int]]:
             f"it has {rows} rows, but its {len(requests)} requests have {sum(counts)} together"
         )
     return firsts, counts
+
+
+def largest_step(args: Any) -> Optional[int]:
+    """The most rows of a pass, by SGLang's ServerArgs; None: they do not say.
+
+    A chunk bounds a prefill with all its requests, decodes that are mixed in included. Without
+    chunks it is max_prefill_tokens, which one long prompt alone may exceed. A decode has a row for
+    each running request.
+    """
+    prefill = positive(getattr(args, "chunked_prefill_size", None)) or positive(
+        getattr(args, "max_prefill_tokens", None)
+    )
+    decode = positive(getattr(args, "max_running_requests", None))
+    return max(prefill or 0, decode or 0) or None
 
 
 def refusal(runner: Any, parallel: Any) -> Optional[str]:

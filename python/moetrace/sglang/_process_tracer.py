@@ -144,6 +144,7 @@ class ProcessTracer:
             "num_experts": _adapter.num_experts_of(config, "this model can't be traced yet"),
             "top_k": max(self._top_k.values()),
             "layer_table": table,
+            "largest_step": _batches.largest_step(runner.server_args),
             "model_id": runner.model_config.model_path,
             "engine": "sglang",
             "engine_version": _adapter.installed_version("sglang"),

@@ -58,8 +58,9 @@ class trace:  # a context manager, named as it is used
     next use. If you compile a function that calls the model, it gets a graph break there, and with
     fullgraph=True PyTorch's error about it: compile the model instead.
 
-    options: as for `Producer` (layers, sample_every, ring_mb, directory, session, enabled, seed,
-    model_id, ...). An option that you leave out comes from the model and its configuration.
+    options: as for `Producer` (layers, sample_every, ring_mb, largest_step, directory, session,
+    enabled, seed, model_id, ...). An option that you leave out comes from the model and its
+    configuration.
 
     Raises TracingError, with one line, for a model that can't be traced and for a ring that can't
     be made, and TypeError if `model` is not a model. The logger "moetrace" gets a line for each MoE
@@ -100,6 +101,7 @@ class trace:  # a context manager, named as it is used
                 self._detach()
                 self._producer.close()
                 raise
+            _log.info("moetrace: tracing %s", self._producer.summary)
         return self._producer
 
     def __exit__(self, *error: Any) -> None:

@@ -12,7 +12,7 @@ import torch
 from ..errors import TracingError
 from ..recording import _adapter, _library, _torch_op
 from ..recording.producer import Producer
-from . import _layers, _refusals, _routers
+from . import _layers, _refusals, _routers, _sizes
 
 _log = logging.getLogger("moetrace")
 
@@ -220,6 +220,7 @@ def _describe(runner: Any, layers: list[_layers.Layer]) -> dict[str, Any]:
             lambda: _adapter.top_k_of(model.hf_text_config, "this model can't be traced yet"),
         ),
         "layer_table": table,
+        "largest_step": _sizes.largest_step(config),
         "engine_id": _adapter.given_engine_id(_instance_of(config)),
         "router_score": first.score,
         "router_renormalized": bool(first.renormalized),
