@@ -35,6 +35,8 @@ PartStart start_of_part(const SegmentMap& map, const std::string& trace_id,
   PartStart start;
   start.trace_id = trace_id;
   start.meta = meta_line(header, map.layers(), trace_id);
+  start.named_by_number =
+      options.max_file_size.bytes != 0 || options.max_age.seconds != 0 || options.keep.count != 0;
   if (options.rows == RowsPlace::kArrow)
     start.rows = RowsForm{header.top_k, header.num_experts, options.weights, false};
   return start;
@@ -215,11 +217,8 @@ bool Collector::drain_all() {
       say_blocked(trace, trace.drain->why_blocked());
     } else {
       trace.blocked_by.clear();
-      if (trace.change_file && trace.drain->can_change_file()) {
-        trace.change_file = false;
-        if (const std::string why = change_file(trace); !why.empty())
-          report_.say(why + "; the trace continues in its present file");
-      }
+      note_part(trace);
+      begin_due_part(trace);
     }
     ++it;
   }
@@ -236,6 +235,7 @@ void Collector::hang_up(const CollectorOptions& options) {
   options_ = options;
   for (auto& [id, trace] : traces_) {
     trace.change_file = true;
+    trace.old_parts_removed = false;
     trace.drain->write_waiting_rows();
     trace.drain->set_layers(options_.layers);
   }

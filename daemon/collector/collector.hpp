@@ -25,6 +25,8 @@ class Collector {
     std::function<void(const std::string& line)> say;
     // Gets the path of each file in which a trace begins or continues.
     std::function<void(const std::string& path)> writes;
+    // Gets the path of each file of a trace that --keep has removed.
+    std::function<void(const std::string& path)> removed;
   };
   Collector(CollectorOptions options, Publisher publisher, Report report);
 
@@ -59,6 +61,15 @@ class Collector {
     std::string blocked_by;
     // Set by hang_up().
     bool change_file = false;
+    // The part whose beginning is in its file, and when that began; 0: none yet.
+    std::uint64_t part = 0;
+    Clock::time_point part_began;
+    // Do not try to begin another before this time; and why the last try failed, as printed.
+    Clock::time_point next_part;
+    std::string no_part_because;
+    // Those that --keep says, for this part; and which of them can't be, as printed last.
+    bool old_parts_removed = false;
+    std::string unremoved;
     // Do not try before this time to replace a lost file, or to begin a wide part.
     Clock::time_point replace;
   };
@@ -79,6 +90,9 @@ class Collector {
   void say_blocked(Trace& trace, const std::string& why);
   void begin_wide_part(Trace& trace);
   std::string change_file(Trace& trace);
+  void note_part(Trace& trace);
+  void remove_old_parts(Trace& trace);
+  void begin_due_part(Trace& trace);
   void replace_lost_file(Trace& trace);
   void publish_stats(Trace& trace);
   void end(Trace& trace);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "daemon/collector/rows_form.hpp"
+#include "daemon/config/quantities.hpp"
 #include "shm/abi.h"
 
 namespace moetrace {
@@ -42,6 +43,13 @@ struct CollectorOptions {
   // The form of a rows file.
   RowWeights weights = RowWeights::kFloat32;
   RowCompression compression = RowCompression::kFast;
+  // A part of a trace ends when its files together have this size, or this age; of a trace's parts
+  // only the newest ones stay.
+  ByteSize max_file_size;
+  TimeSpan max_age;
+  KeptCount keep;
+  // Recording stops before the trace files together are larger (size_limit.hpp).
+  ByteSize max_total_size;
   bool once = false;
   // Print only errors and warnings.
   bool quiet = false;

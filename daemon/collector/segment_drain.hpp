@@ -86,6 +86,13 @@ class SegmentDrain {
   void write_waiting_rows() { hurry_ = true; }
   // Whether the file has lines after its head, or will.
   bool has_lines() const { return file_.size() > head_bytes_ || has_waiting(); }
+  // The part's head is in the file.
+  bool has_begun() const { return head_.empty() && file_.size() > 0; }
+  // The part has rows of its own.
+  bool has_rows() const { return committed_.totals.delivered() > base_.delivered(); }
+  // Of the part's files together; and of its head.
+  std::uint64_t part_bytes() const { return file_.size() + file_.rows_bytes(); }
+  std::uint64_t head_bytes() const { return head_bytes_; }
   // After kFileLost: continue in the same file, which was emptied, or in `next`. The rows of the
   // lost file count as lost.
   bool go_on_in_emptied_file();
