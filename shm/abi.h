@@ -508,6 +508,19 @@ typedef struct moetrace_control {
   uint8_t reserved[16];
 } moetrace_control;
 
+/* What the collector says of the trace's files, about once a second. All 0: nothing yet. */
+typedef struct moetrace_written {
+  /* Of all files of the trace, those included that are gone. */
+  uint64_t bytes;
+  /* At the rate of the last ten seconds. */
+  uint64_t bytes_an_hour;
+  /* 1 + how many more bytes until the collector switches recording off; 0: it has no limit. */
+  uint64_t room_plus_1;
+  /* Of all traces of the collector, which share that room. */
+  uint64_t total_bytes_an_hour;
+  uint8_t reserved[32];
+} moetrace_written;
+
 /* Offset 0 of .ctl, and all of it. */
 typedef struct moetrace_ctl {
   char magic[8];
@@ -527,8 +540,10 @@ typedef struct moetrace_ctl {
   uint8_t reserved3[48];
   moetrace_ledger ledger[2];
   moetrace_control control;
-  /* 4096 - 7 * 64 */
-  uint8_t reserved4[3648];
+  uint8_t reserved4[64];
+  moetrace_written written;
+  /* 4096 - 9 * 64 */
+  uint8_t reserved5[3520];
 } moetrace_ctl;
 
 #endif

@@ -232,5 +232,7 @@ MOETRACE_AT(moetrace_ctl, reserved3, 208);
 MOETRACE_AT(moetrace_ctl, ledger, 256);
 MOETRACE_AT(moetrace_ctl, control, 384);
 MOETRACE_AT(moetrace_ctl, reserved4, 448);
+MOETRACE_AT(moetrace_ctl, written, 512);
+MOETRACE_AT(moetrace_ctl, reserved5, 576);
 
 #endif

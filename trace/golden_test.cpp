@@ -342,6 +342,7 @@ TEST_F(Golden, Route) {
 
 TEST_F(Golden, Control) {
   read("control.jsonl", 2);
+  read("control-reason.jsonl", 1);
   const auto selection = line<Control>(0);
   EXPECT_EQ(std::vector(selection.layers.begin(), selection.layers.end()),
             (std::vector<uint16_t>{0, 3, 255}));

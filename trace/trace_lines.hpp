@@ -205,6 +205,7 @@ struct Control {
   uint64_t from_step = 0;
   std::optional<bool> enabled;    // false: tracing is stopped; may be absent
   std::optional<uint64_t> event;  // may be absent
+  std::optional<std::string_view> reason;  // why the collector stopped tracing; else absent
 };
 
 // What tracing cost the engine's threads since the trace began, in nanoseconds; null where the

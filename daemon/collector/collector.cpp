@@ -61,9 +61,11 @@ bool Collector::round() {
     for (const std::string& failure : plots_.reap(false)) report_.say(failure);
   }
   const bool moved = drain_all();
+  keep_total_size();
   if (now - stats_ >= kStatsEvery) {
     stats_ = now;
     for (auto& [id, trace] : traces_) publish_stats(trace);
+    publish_written();
   }
   return moved;
 }
@@ -144,6 +146,7 @@ void Collector::attach(const SegmentName& name) {
     return quarantine(name, drain.error().message);
   }
   trace.drain = std::move(*drain);
+  note_earlier_parts(trace);
   publisher_.begin(trace.channel, trace.drain->meta(), trace.drain->totals());
   report_.writes(trace.drain->file().path());
   say_begun(*trace.drain);
@@ -321,6 +324,7 @@ void Collector::end(Trace& trace) {
     report_.say(why);
   }
   publish_stats(trace);
+  finished_files_.add(trace.drain->file().path());
   if (options_.plot_dir.empty()) return;
   const auto directory = std::filesystem::path(options_.plot_dir) / trace.channel.trace_id;
   const auto files = trace_files(trace.names, trace.channel.trace_id);

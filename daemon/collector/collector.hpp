@@ -14,6 +14,8 @@
 #include "daemon/collector/plot_jobs.hpp"
 #include "daemon/collector/publisher.hpp"
 #include "daemon/collector/segment_drain.hpp"
+#include "daemon/collector/size_limit.hpp"
+#include "daemon/collector/write_rate.hpp"
 
 namespace moetrace {
 
@@ -67,6 +69,13 @@ class Collector {
     // Do not try to begin another before this time; and why the last try failed, as printed.
     Clock::time_point next_part;
     std::string no_part_because;
+    // Bytes of its files when this collector began to write it, without those of the drain.
+    std::uint64_t bytes_before = 0;
+    WriteRate rate;
+    // The file in which `part` is.
+    std::string path;
+    // Recording was found off, or switched off, since the limit was reached.
+    bool stop_seen = false;
     // Those that --keep says, for this part; and which of them can't be, as printed last.
     bool old_parts_removed = false;
     std::string unremoved;
@@ -90,9 +99,19 @@ class Collector {
   void say_blocked(Trace& trace, const std::string& why);
   void begin_wide_part(Trace& trace);
   std::string change_file(Trace& trace);
+  void note_earlier_parts(Trace& trace);
   void note_part(Trace& trace);
   void remove_old_parts(Trace& trace);
   void begin_due_part(Trace& trace);
+  std::uint64_t total_bytes() const;
+  std::uint64_t reserved_bytes() const;
+  void keep_total_size();
+  void forget_stops();
+  // kNow: by this call. kBefore: it was off when the limit was reached.
+  enum class Stopped { kNot, kNow, kBefore };
+  Stopped stop_recording(Trace& trace);
+  void say_stopped(std::size_t stopped, std::size_t stay_off) const;
+  void publish_written();
   void replace_lost_file(Trace& trace);
   void publish_stats(Trace& trace);
   void end(Trace& trace);
@@ -112,6 +131,10 @@ class Collector {
   std::set<std::string> served_elsewhere_;
   // Drained segments that we may not remove.
   std::set<std::string> left_behind_;
+  // Of parts that are over, in all traces; and whether the limit is reached, and when that was seen.
+  WrittenFiles finished_files_;
+  bool over_limit_ = false;
+  Clock::time_point limit_look_;
   Clock::time_point discovered_;
   Clock::time_point stats_;
   bool directory_failed_ = false;

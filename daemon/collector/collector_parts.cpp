@@ -13,12 +13,24 @@ constexpr auto kRetryPartEvery = std::chrono::seconds(1);
 
 }  // namespace
 
+// Those that an earlier collector wrote, and that this one may continue.
+void Collector::note_earlier_parts(Trace& trace) {
+  const auto files = trace_files(trace.names, trace.channel.trace_id);
+  if (!files) return;
+  for (const std::string& path : *files) {
+    if (path != trace.drain->file().path()) trace.bytes_before += finished_files_.add(path);
+  }
+}
+
 // A part counts once its head is in its file: from then on a restart continues in it.
 void Collector::note_part(Trace& trace) {
   const SegmentDrain& drain = *trace.drain;
   if (!drain.has_begun()) return;
   if (trace.part != drain.part()) {
     const bool resumed = trace.part == 0 && drain.file().position();
+    if (trace.part != 0) finished_files_.add(trace.path);
+    finished_files_.forget(drain.file().path());
+    trace.path = drain.file().path();
     trace.part = drain.part();
     trace.part_began = Clock::now() - (resumed ? drain.file().age() : Clock::duration{});
     trace.old_parts_removed = false;
@@ -32,7 +44,10 @@ void Collector::remove_old_parts(Trace& trace) {
   if (keep == 0 || trace.part <= keep) return;
   const RemovedParts removed =
       remove_parts_before(trace.names, trace.channel.trace_id, trace.part - keep + 1);
-  for (const std::string& path : removed.paths) report_.removed(path);
+  for (const std::string& path : removed.paths) {
+    finished_files_.forget(path);
+    report_.removed(path);
+  }
   if (!removed.parts.empty() && !options_.prints_only_faults()) {
     report_.say("trace " + trace.channel.trace_id + ": keeps " + std::to_string(keep) +
                 (keep == 1 ? " part" : " parts") + ", removed part " +

@@ -12,6 +12,7 @@
 
 #include "daemon/collector/lines.hpp"
 #include "daemon/collector/route_text.hpp"
+#include "daemon/collector/size_limit.hpp"
 #include "daemon/collector/stats_line.hpp"
 #include "daemon/collector/test_trace.hpp"
 #include "shm/layer_mask.hpp"
@@ -32,7 +33,7 @@ constexpr const char* kWritten[] = {"meta.jsonl",          "meta-router-without-
                                     "end.jsonl",           "end-continued.jsonl",
                                     "meta-layers.jsonl",   "route-layers.jsonl",
                                     "meta-rows.jsonl",     "rows.jsonl",
-                                    "request-at-seq.jsonl"};
+                                    "request-at-seq.jsonl", "control-reason.jsonl"};
 
 std::string golden(const std::string& name) {
   const std::string text = read_text(MOETRACE_GOLDEN_DIR "/" + name);
@@ -262,6 +263,9 @@ TEST(GoldenLines, Controls) {
   append_control(out, {19, true, 10, mask_of({0, 3, 255})}, 44);
   append_control(out, {20, false, 0, {}}, 45);
   EXPECT_EQ(out.view(), golden("control.jsonl"));
+  out.clear();
+  append_control(out, {20, false, 1, mask_of({0, 3, 255})}, 45, kMaxTotalSize);
+  EXPECT_EQ(out.view(), golden("control-reason.jsonl"));
 }
 
 TEST(GoldenLines, LossAndTorn) {
