@@ -147,6 +147,7 @@ void Collector::attach(const SegmentName& name) {
   }
   trace.drain = std::move(*drain);
   note_earlier_parts(trace);
+  resume_stop(trace);
   publisher_.begin(trace.channel, trace.drain->meta(), trace.drain->totals());
   report_.writes(trace.drain->file().path());
   say_begun(*trace.drain);

@@ -107,6 +107,7 @@ class Collector {
   std::uint64_t reserved_bytes() const;
   void keep_total_size();
   void forget_stops();
+  void resume_stop(Trace& trace);
   // kNow: by this call. kBefore: it was off when the limit was reached.
   enum class Stopped { kNot, kNow, kBefore };
   Stopped stop_recording(Trace& trace);
@@ -131,7 +132,8 @@ class Collector {
   std::set<std::string> served_elsewhere_;
   // Drained segments that we may not remove.
   std::set<std::string> left_behind_;
-  // Of parts that are over, in all traces; and whether the limit is reached, and when that was seen.
+  // Of parts that are over, in all traces; and whether the limit is reached, and when that was
+  // seen.
   WrittenFiles finished_files_;
   bool over_limit_ = false;
   Clock::time_point limit_look_;

@@ -17,9 +17,8 @@ constexpr auto kLimitLookEvery = std::chrono::milliseconds(100);
 
 // 1,234,567,890 bytes: "1.15 GiB".
 std::string shown_bytes(std::uint64_t bytes) {
-  const auto [unit, name] = bytes >= (std::uint64_t{1} << 30)
-                                ? std::pair(double{1 << 30}, " GiB")
-                                : std::pair(double{1 << 20}, " MiB");
+  const auto [unit, name] = bytes >= (std::uint64_t{1} << 30) ? std::pair(double{1 << 30}, " GiB")
+                                                              : std::pair(double{1 << 20}, " MiB");
   return decimals(static_cast<double>(bytes) / unit, 2) + name;
 }
 
@@ -60,6 +59,15 @@ void Collector::keep_total_size() {
     stay_off += done == Stopped::kBefore ? 1 : 0;
   }
   if (stopped + stay_off > 0) say_stopped(stopped, stay_off);
+}
+
+// A trace that an earlier collector may have stopped, and died before it read the event of that.
+// The rows that this collector has still to write may bring the files to the limit again.
+void Collector::resume_stop(Trace& trace) {
+  const std::uint64_t limit = options_.max_total_size.bytes;
+  if (limit == 0 || total_bytes() + 2 * reserved_bytes() < limit) return;
+  const auto current = read_control(trace.drain->segment().map());
+  if (current && !current->words.enabled) trace.drain->set_stop_reason(kMaxTotalSize);
 }
 
 // There is room: a trace that somebody has started again stops for another reason next time.
@@ -104,8 +112,9 @@ void Collector::say_stopped(std::size_t stopped, std::size_t stay_off) const {
                      ", and " + shown_bytes(reserved) +
                      " are kept for what the rings may still hold; recording ";
   if (stopped > 0) line += "is off in " + counted(stopped, "trace");
-  if (stay_off > 0) line += (stopped > 0 ? ", and " : "") + std::string("stays off in ") +
-                            counted(stay_off, "trace");
+  if (stay_off > 0)
+    line +=
+        (stopped > 0 ? ", and " : "") + std::string("stays off in ") + counted(stay_off, "trace");
   line += reserved >= limit ? "; raise the limit, or give the engines smaller rings "
                               "(MOETRACE_RING_MB)"
                             : "; raise the limit, or remove trace files";

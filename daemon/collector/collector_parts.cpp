@@ -50,9 +50,8 @@ void Collector::remove_old_parts(Trace& trace) {
   }
   if (!removed.parts.empty() && !options_.prints_only_faults()) {
     report_.say("trace " + trace.channel.trace_id + ": keeps " + std::to_string(keep) +
-                (keep == 1 ? " part" : " parts") + ", removed part " +
-                numbers_text(removed.parts) + ", " + removed.paths.front() +
-                (removed.paths.size() > 1 ? " and so on" : ""));
+                (keep == 1 ? " part" : " parts") + ", removed part " + numbers_text(removed.parts) +
+                ", " + removed.paths.front() + (removed.paths.size() > 1 ? " and so on" : ""));
   }
   if (!removed.problem.empty() && trace.unremoved != removed.problem) report_.say(removed.problem);
   trace.unremoved = removed.problem;

@@ -38,8 +38,7 @@ std::string remove(const Found& file) {
 // The rows file beside the lines, if it is this part's. A part whose rows are lines has none.
 std::optional<Found> rows_of(const std::string& lines, const Opening& opening) {
   if (!opening.rows || opening.rows->file.empty()) return std::nullopt;
-  const std::string schema =
-      schema_message(opening.rows->form, opening.trace_id, opening.part);
+  const std::string schema = schema_message(opening.rows->form, opening.trace_id, opening.part);
   for (const std::string& path :
        {rows_path(lines),
         std::filesystem::path(lines).replace_filename(opening.rows->file).string()}) {

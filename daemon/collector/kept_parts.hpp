@@ -19,8 +19,9 @@ struct RemovedParts {
 };
 
 // Removes each part with a smaller number than `first_kept`, with its rows file. Removes only a
-// regular file under one of the trace's own names (no link, no renamed file) that says, inside, that
-// it is this part of this trace; of two files that say the same, neither, because one is a copy.
+// regular file under one of the trace's own names (no link, no renamed file) that says, inside,
+// that it is this part of this trace; of two files that say the same, neither, because one is a
+// copy.
 RemovedParts remove_parts_before(const OutputNames& names, const std::string& trace_id,
                                  std::uint64_t first_kept);
 
