@@ -244,6 +244,7 @@ void Collector::hang_up(const CollectorOptions& options) {
     trace.drain->set_layers(options_.layers);
   }
   for (auto& [id, waiting] : waiting_) waiting.again = {};
+  limit_look_ = {};
 }
 
 // Until it succeeds, the ring keeps the rows.
