@@ -151,10 +151,11 @@ int main(int argc, char** argv) {
   const std::vector<std::string> endpoints = publisher->endpoints();
 
   moetrace::ReadyPipe starter(options.ready_fd);
-  moetrace::Collector collector(options, std::move(*publisher),
-                                {.say = say, .writes = [&](const std::string& path) {
-                                   starter.write_line("trace " + path);
-                                 }});
+  moetrace::Collector collector(
+      options, std::move(*publisher),
+      {.say = say,
+       .writes = [&](const std::string& path) { starter.write_line("trace " + path); },
+       .removed = [&](const std::string& path) { starter.write_line("removed " + path); }});
   if (!options.prints_only_faults()) say(ready_text(options, endpoints));
   moetrace::tell_service_manager("READY=1");
   starter.write_line(ready_line(endpoints));

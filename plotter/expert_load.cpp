@@ -70,6 +70,7 @@ class LoadReader {
   Result<void> read_lines(const std::string& path, TraceReader& reader);
   Result<void> join(const std::string& path, const TraceReader& reader);
   TokenCounter& tokens_of(const Meta& meta);
+  void note_absent_parts();
   void size_layers(const Meta& meta, std::bitset<trace::kMaxLayers> layers);
 
   std::optional<uint32_t> given_experts_;
@@ -232,7 +233,29 @@ Result<void> LoadReader::add(const std::string& path) {
   return {};
 }
 
+// The pictures show only the rows of the files that were given.
+void LoadReader::note_absent_parts() {
+  std::string trace_id;
+  uint64_t next = 1;
+  for (const auto& [place, path] : path_of_part_) {
+    const auto& [id, part] = place;
+    if (id != trace_id) next = 1;
+    trace_id = id;
+    if (part > next) {
+      const std::string absent = part == next + 1
+                                     ? "part " + std::to_string(next) + " of its trace is"
+                                     : "parts " + std::to_string(next) + " to " +
+                                           std::to_string(part - 1) + " of its trace are";
+      load_.notes.push_back(path + ": " + absent +
+                            " absent, so their rows are not counted; give them, too, unless the "
+                            "collector has removed them (--keep)");
+    }
+    next = part + 1;
+  }
+}
+
 ExpertLoad LoadReader::finish() && {
+  note_absent_parts();
   std::map<uint16_t, uint64_t> tokens_of_layer;
   for (const TokenCounter& counter : tokens_) {
     for (uint16_t layer = 0; layer < trace::kMaxLayers; ++layer) {

@@ -162,6 +162,13 @@ TEST_F(ExpertLoadTest, PartsOfATraceAddUp) {
   EXPECT_EQ(load->files, 2U);
   EXPECT_EQ(load->total().rows, 3U);
   EXPECT_EQ(load->tokens, 2U);
+  EXPECT_TRUE(load->notes.empty());
+  const std::string fifth = folder_.write("5", meta() + part(5));
+  const auto rest = read_expert_load({fifth, second}, std::nullopt);
+  ASSERT_TRUE(rest) << rest.error().message;
+  ASSERT_EQ(rest->notes.size(), 2U);
+  EXPECT_TRUE(rest->notes[0].starts_with(second + ": part 1 of its trace is absent, "));
+  EXPECT_TRUE(rest->notes[1].starts_with(fifth + ": parts 3 to 4 of its trace are absent, "));
   const std::string again = folder_.write("again", meta() + part(2));
   EXPECT_EQ(error_of({first, second, again}), again + ": is the same trace as " + second);
 }

@@ -516,6 +516,21 @@ typedef struct moetrace_ring_use {
   uint8_t reserved[56];
 } moetrace_ring_use;
 
+/* What the collector says of the trace's files, about once a second (1.4). All 0: nothing yet. */
+typedef struct moetrace_written {
+  /* Of all files of the trace, those included that are gone. */
+  uint64_t bytes;
+  /* At the rate of the last ten seconds. */
+  uint64_t bytes_an_hour;
+  /* 1 + how many more bytes until the collector switches recording off; 0: it has no limit. */
+  uint64_t room_plus_1;
+  /* Of all traces of the collector, which share that room. */
+  uint64_t total_bytes_an_hour;
+  /* How many threads may make the text of its rows as lines. 0: its rows are not lines. */
+  uint64_t encoder_threads;
+  uint8_t reserved[24];
+} moetrace_written;
+
 /* Offset 0 of .ctl, and all of it. */
 typedef struct moetrace_ctl {
   char magic[8];
@@ -536,8 +551,9 @@ typedef struct moetrace_ctl {
   moetrace_ledger ledger[2];
   moetrace_control control;
   moetrace_ring_use ring_use;
-  /* 4096 - 8 * 64 */
-  uint8_t reserved4[3584];
+  moetrace_written written;
+  /* 4096 - 9 * 64 */
+  uint8_t reserved4[3520];
 } moetrace_ctl;
 
 #endif

@@ -235,6 +235,7 @@ MOETRACE_AT(moetrace_ctl, reserved3, 208);
 MOETRACE_AT(moetrace_ctl, ledger, 256);
 MOETRACE_AT(moetrace_ctl, control, 384);
 MOETRACE_AT(moetrace_ctl, ring_use, 448);
-MOETRACE_AT(moetrace_ctl, reserved4, 512);
+MOETRACE_AT(moetrace_ctl, written, 512);
+MOETRACE_AT(moetrace_ctl, reserved4, 576);
 
 #endif

@@ -355,6 +355,14 @@ TEST_F(Golden, Control) {
   EXPECT_EQ(stopped.from_step, 20U);
   EXPECT_EQ(stopped.enabled, false);
   EXPECT_EQ(stopped.event, 45U);
+  EXPECT_EQ(selection.reason, std::nullopt);
+}
+
+TEST_F(Golden, ControlByTheCollector) {
+  read("control-reason.jsonl", 1);
+  const auto stopped = line<Control>(0);
+  EXPECT_EQ(stopped.enabled, false);
+  EXPECT_EQ(stopped.reason, "max-total-size");
 }
 
 TEST_F(Golden, Loss) {

@@ -76,7 +76,7 @@ bool read_content(KeyReader& reader, std::string_view type, Content& content,
     auto& to = content.emplace<Control>();
     return keys(Key{"layers", LayerList{&to.layers}}, Key{"sample_every", &to.sample_every},
                 Key{"from_step", &to.from_step}, Key{"enabled", &to.enabled, kOptional},
-                Key{"event", &to.event, kOptional});
+                Key{"event", &to.event, kOptional}, Key{"reason", &to.reason, kOptional});
   }
   if (type == "end") {
     auto& to = content.emplace<End>();

@@ -203,8 +203,9 @@ struct Control {
   std::span<const uint16_t> layers;
   uint64_t sample_every = 0;  // 0: count without recording
   uint64_t from_step = 0;
-  std::optional<bool> enabled;    // false: tracing is stopped; may be absent
-  std::optional<uint64_t> event;  // may be absent
+  std::optional<bool> enabled;             // false: tracing is stopped; may be absent
+  std::optional<uint64_t> event;           // may be absent
+  std::optional<std::string_view> reason;  // why the collector stopped tracing; else absent
 };
 
 // What tracing cost the engine's threads since the trace began, in nanoseconds; null where the

@@ -220,6 +220,8 @@ std::string Verifier::check(const Base& base) {
     if (std::string why = sums_.go_on(base); !why.empty()) return why;
   } else {
     if (std::string why = sums_.start(base); !why.empty()) return why;
+    summary_.first_part = base.part.value_or(1);
+    if (base.part) summary_.rows_before = base.totals.delivered.value_or(0);
     selection_->forget();
     last_step_ = late_step_ = base.step;
     late_rows_ = base.open;

@@ -27,6 +27,8 @@ namespace moetrace::trace {
 struct TraceSummary {
   bool plain = false;  // the public format: no numbers or totals that could be checked
   std::uint64_t parts = 1;
+  std::uint64_t first_part = 1;   // parts before it were not given
+  std::uint64_t rows_before = 0;  // delivered in them; `rows` and the totals are without them
   std::uint64_t rows = 0;
   std::uint64_t steps = 0;
   std::uint64_t requests = 0;

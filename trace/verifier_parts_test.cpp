@@ -52,6 +52,15 @@ TEST_F(PartsTest, AreGoodAloneAndTogether) {
   EXPECT_EQ(summary_.rows, 6u);
   EXPECT_EQ(summary_.attempted, 6u);
   EXPECT_EQ(summary_.requests, 1u);
+  EXPECT_EQ(summary_.first_part, 1u);
+}
+
+TEST_F(PartsTest, SaysWhatIsBeforeTheFirstOne) {
+  make_parts();
+  EXPECT_EQ(verdict(), "good");
+  EXPECT_EQ(summary_.first_part, 2u);
+  EXPECT_EQ(summary_.rows_before, 3u);
+  EXPECT_EQ(summary_.rows, 3u);
 }
 
 TEST_F(PartsTest, JoinWithoutGapOrOverlap) {

@@ -104,6 +104,11 @@ void RunCollector::read_lines() {
 
 void RunCollector::take_line(const std::string& line) {
   constexpr std::string_view kTrace = "trace ";
+  constexpr std::string_view kRemoved = "removed ";
+  if (line.starts_with(kRemoved)) {
+    std::erase(traces_, line.substr(kRemoved.size()));
+    return;
+  }
   if (!line.starts_with(kTrace)) {
     ready_ = ready_ || line.starts_with("ready");
     return;

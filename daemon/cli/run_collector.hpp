@@ -26,7 +26,8 @@ class RunCollector {
   int lines_fd() const { return lines_.get(); }
   // Takes the lines so far; never waits.
   void read_lines();
-  // The files that it began or continued, in this order, since the first start.
+  // The files that it began or continued, in this order, since the first start, without those that
+  // --keep has removed.
   const std::vector<std::string>& traces() const { return traces_; }
 
   // Call it for each reaped child: true if that was the collector.

@@ -10,6 +10,7 @@
 #include "daemon/endpoints.hpp"
 #include "shm/layer_mask.hpp"
 #include "shm/session_claim.hpp"
+#include "shm/written.hpp"
 
 namespace moetrace::cli {
 namespace {
@@ -73,6 +74,46 @@ void add_lag(nlohmann::ordered_json& out, const RingLag& lag) {
   if (lag.seconds) out["lag_seconds"] = *lag.seconds;
 }
 
+// Until recording stops at --max-total-size; nothing without that, or while nothing is written.
+std::optional<double> seconds_until_full(const Written& written) {
+  if (!written.room || written.total_bytes_an_hour == 0) return std::nullopt;
+  return 3600 * static_cast<double>(*written.room) /
+         static_cast<double>(written.total_bytes_an_hour);
+}
+
+// 1.24 GB written, 4.30 GB an hour, 4 encoder threads; max-total-size in 22.5 h
+std::string files_text(const std::optional<Written>& written, bool collected) {
+  if (!written) return collected ? "nothing written yet" : "none";
+  const auto gb = [](std::uint64_t bytes) {
+    return decimals(static_cast<double>(bytes) / 1e9, 2) + " GB";
+  };
+  std::string text = gb(written->bytes) + " written";
+  if (!collected) return text + ", no collector writes it now";
+  text += ", " + gb(written->bytes_an_hour) + " an hour";
+  if (written->encoder_threads > 0)
+    text += ", " + counted(written->encoder_threads, "encoder thread");
+  if (written->room == 0) return text + "; max-total-size is reached";
+  if (const auto seconds = seconds_until_full(*written))
+    text += "; max-total-size in " + decimals(*seconds / 3600, 1) + " h";
+  return text;
+}
+
+nlohmann::ordered_json files_json(const std::optional<Written>& written, bool collected) {
+  nlohmann::ordered_json out = {{"written_bytes", nullptr},
+                                {"bytes_an_hour", nullptr},
+                                {"room_bytes", nullptr},
+                                {"seconds_until_full", nullptr},
+                                {"encoder_threads", nullptr}};
+  if (!written) return out;
+  out["written_bytes"] = written->bytes;
+  if (!collected) return out;
+  out["bytes_an_hour"] = written->bytes_an_hour;
+  if (written->encoder_threads > 0) out["encoder_threads"] = written->encoder_threads;
+  if (written->room) out["room_bytes"] = *written->room;
+  if (const auto seconds = seconds_until_full(*written)) out["seconds_until_full"] = *seconds;
+  return out;
+}
+
 nlohmann::ordered_json layers_json(const moetrace_layer_mask& layers) {
   auto list = nlohmann::ordered_json::array();
   for (std::uint32_t layer = 0; layer < MOETRACE_MAX_LAYERS; ++layer) {
@@ -110,6 +151,7 @@ nlohmann::ordered_json to_json(const CollectorSegment& segment, const std::strin
   out["event_lost"] = counters.event_lost;
   out["ring_slots"] = header.route_slots;
   out["ring_fill_percent"] = 100 * counters.fill(header.route_slots);
+  out["files"] = files_json(read_written(segment.map()), segment.collector_alive());
   out["cost"] = cost_json(counters.cost);
   out["endpoints"] = served_endpoints(segment, directory);
   add_lag(out, read_ring_lag(segment));
@@ -122,7 +164,7 @@ std::string endpoint_text(const CollectorSegment& segment, const std::string& di
   return collector_runs(segment, directory) ? "none" : "none, no collector runs";
 }
 
-// Eight lines a segment, each below 100 columns except a list of many layers.
+// Nine lines a segment, each below 100 columns except a list of many layers.
 void print(const CollectorSegment& segment, const std::string& directory) {
   const moetrace_ring_header& header = segment.map().header();
   const SegmentCounters counters = read_counters(segment);
@@ -152,6 +194,8 @@ void print(const CollectorSegment& segment, const std::string& directory) {
               percent(counters.fill(header.route_slots)).c_str(),
               grouped(header.route_slots).c_str(), collector.c_str());
   std::printf("  lag        %s\n", describe(read_ring_lag(segment)).c_str());
+  std::printf("  files      %s\n",
+              files_text(read_written(segment.map()), segment.collector_alive()).c_str());
   std::printf("  cost       %s\n", cost_text(counters).c_str());
   std::printf("  endpoint   %s\n", endpoint_text(segment, directory).c_str());
 }

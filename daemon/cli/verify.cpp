@@ -11,6 +11,15 @@
 namespace moetrace::cli {
 namespace {
 
+// Of a chain whose first parts were not given, or are gone.
+std::string absent_text(const trace::TraceSummary& summary) {
+  if (summary.first_part == 1) return "";
+  const std::string parts = summary.first_part == 2
+                                ? "part 1 is"
+                                : "parts 1 to " + grouped(summary.first_part - 1) + " are";
+  return "; " + parts + " absent, with " + counted(summary.rows_before, "delivered row");
+}
+
 void print(const std::string& file, const trace::TraceSummary& summary) {
   const std::string path = trace::shown_name(file);
   const auto number = [](std::uint64_t value) { return static_cast<unsigned long long>(value); };
@@ -23,11 +32,12 @@ void print(const std::string& file, const trace::TraceSummary& summary) {
       summary.parts > 1 ? " with " + counted(summary.parts - 1, "later part") : "";
   std::printf(
       "%s%s: good: %s, %s, %s, attempted=%llu delivered=%llu filtered=%llu dropped=%llu torn=%llu, "
-      "%s\n",
+      "%s%s\n",
       path.c_str(), parts.c_str(), counted(summary.rows, "row").c_str(),
       counted(summary.steps, "step").c_str(), counted(summary.requests, "request").c_str(),
       number(summary.attempted), number(summary.rows), number(summary.filtered),
-      number(summary.dropped), number(summary.torn), summary.status.c_str());
+      number(summary.dropped), number(summary.torn), summary.status.c_str(),
+      absent_text(summary).c_str());
 }
 
 struct VerifyOptions {

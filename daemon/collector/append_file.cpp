@@ -226,6 +226,17 @@ bool AppendFile::has_its_name() const {
          here.st_dev == there.st_dev && here.st_ino == there.st_ino;
 }
 
+std::chrono::seconds AppendFile::age() const {
+  struct statx status {};
+  if (::statx(fd_.get(), "", AT_EMPTY_PATH, STATX_BTIME, &status) != 0 ||
+      (status.stx_mask & STATX_BTIME) == 0)
+    return {};
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  const auto made = std::chrono::seconds(status.stx_btime.tv_sec);
+  return std::max(std::chrono::duration_cast<std::chrono::seconds>(now - made),
+                  std::chrono::seconds(0));
+}
+
 bool AppendFile::is_emptied() const {
   struct stat status {};
   return ::fstat(fd_.get(), &status) == 0 && status.st_size == 0 && has_its_name();

@@ -65,6 +65,8 @@ class AppendFile {
   bool has_its_name() const;
   // Bytes up to the end of the last append. The length of the file, as long as it is whole.
   std::uint64_t size() const { return size_; }
+  // Since it was made; 0 if the file system does not say.
+  std::chrono::seconds age() const;
   // Another program has emptied it.
   bool is_emptied() const;
   // Starts anew in a file that is_emptied().

@@ -74,9 +74,10 @@ Result<Arguments> parse_arguments(int argc, const char* const* argv) {
   app.add_flag("--print-config", print_config,
                "print all settings, and where each of them comes from, as a JSON file, and end");
   const auto flags = add_flags(app);
-  app.add_option("--ready-fd", given.ready_fd,
-                 "write a line \"ready ENDPOINT...\" to this descriptor when ready, then a line "
-                 "\"trace PATH\" for each trace file that is begun or continued")
+  app.add_option(
+         "--ready-fd", given.ready_fd,
+         "write a line \"ready ENDPOINT...\" to this descriptor when ready, then a line "
+         "\"trace PATH\" for each trace file that is begun or continued, and \"removed PATH\"")
       ->group("")
       ->check(command_line::integer<int>(0));
   try {

@@ -43,6 +43,8 @@ PartStart start_of_part(const SegmentMap& map, const std::string& trace_id,
   PartStart start;
   start.trace_id = trace_id;
   start.meta = meta_line(header, map.layers(), trace_id);
+  start.named_by_number =
+      options.max_file_size.bytes != 0 || options.max_age.seconds != 0 || options.keep.count != 0;
   if (options.rows == RowsPlace::kArrow)
     start.rows = RowsForm{header.top_k, header.num_experts, options.weights, false};
   return start;
@@ -71,9 +73,11 @@ bool Collector::round() {
   }
   const bool moved = drain_all();
   if (moved) moved_ = now;
+  keep_total_size();
   if (now - stats_ >= kStatsEvery) {
     stats_ = now;
     for (auto& [id, trace] : traces_) publish_stats(trace);
+    publish_written();
   }
   return moved;
 }
@@ -167,6 +171,8 @@ void Collector::attach(const SegmentName& name) {
     return quarantine(name, drain.error().message);
   }
   trace.drain = std::move(*drain);
+  note_earlier_parts(trace);
+  resume_stop(trace);
   publisher_.begin(trace.channel, trace.drain->meta(), trace.drain->totals());
   report_.writes(trace.drain->file().path());
   say_begun(*trace.drain);
@@ -240,11 +246,8 @@ bool Collector::drain_all() {
       say_blocked(trace, trace.drain->why_blocked());
     } else {
       trace.blocked_by.clear();
-      if (trace.change_file && trace.drain->can_change_file()) {
-        trace.change_file = false;
-        if (const std::string why = change_file(trace); !why.empty())
-          report_.say(why + "; the trace continues in its present file");
-      }
+      note_part(trace);
+      begin_due_part(trace);
     }
     ++it;
   }
@@ -261,10 +264,12 @@ void Collector::hang_up(const CollectorOptions& options) {
   options_ = options;
   for (auto& [id, trace] : traces_) {
     trace.change_file = true;
+    trace.old_parts_removed = false;
     trace.drain->write_waiting_rows();
     trace.drain->set_layers(options_.layers);
   }
   for (auto& [id, waiting] : waiting_) waiting.again = {};
+  limit_look_ = {};
 }
 
 // Until it succeeds, the ring keeps the rows.
@@ -346,6 +351,7 @@ void Collector::end(Trace& trace) {
     report_.say(why);
   }
   publish_stats(trace);
+  finished_files_.add(trace.drain->file().path());
   if (options_.plot_dir.empty()) return;
   const auto directory = std::filesystem::path(options_.plot_dir) / trace.channel.trace_id;
   const auto files = trace_files(trace.names, trace.channel.trace_id);

@@ -14,6 +14,8 @@
 #include "daemon/collector/plot_jobs.hpp"
 #include "daemon/collector/publisher.hpp"
 #include "daemon/collector/segment_drain.hpp"
+#include "daemon/collector/size_limit.hpp"
+#include "daemon/collector/write_rate.hpp"
 
 namespace moetrace {
 
@@ -25,6 +27,8 @@ class Collector {
     std::function<void(const std::string& line)> say;
     // Gets the path of each file in which a trace begins or continues.
     std::function<void(const std::string& path)> writes;
+    // Gets the path of each file of a trace that --keep has removed.
+    std::function<void(const std::string& path)> removed;
   };
   Collector(CollectorOptions options, Publisher publisher, Report report);
 
@@ -60,6 +64,22 @@ class Collector {
     std::string blocked_by;
     // Set by hang_up().
     bool change_file = false;
+    // The part whose beginning is in its file, and when that began; 0: none yet.
+    std::uint64_t part = 0;
+    Clock::time_point part_began;
+    // Do not try to begin another before this time; and why the last try failed, as printed.
+    Clock::time_point next_part;
+    std::string no_part_because;
+    // Bytes of its files when this collector began to write it, without those of the drain.
+    std::uint64_t bytes_before = 0;
+    WriteRate rate;
+    // The file in which `part` is.
+    std::string path;
+    // Recording was found off, or switched off, since the limit was reached.
+    bool stop_seen = false;
+    // Those that --keep says, for this part; and which of them can't be, as printed last.
+    bool old_parts_removed = false;
+    std::string unremoved;
     // Do not try before this time to replace a lost file, or to begin a wide part.
     Clock::time_point replace;
   };
@@ -80,6 +100,20 @@ class Collector {
   void say_blocked(Trace& trace, const std::string& why);
   void begin_wide_part(Trace& trace);
   std::string change_file(Trace& trace);
+  void note_earlier_parts(Trace& trace);
+  void note_part(Trace& trace);
+  void remove_old_parts(Trace& trace);
+  void begin_due_part(Trace& trace);
+  std::uint64_t total_bytes() const;
+  std::uint64_t reserved_bytes() const;
+  void keep_total_size();
+  void forget_stops();
+  void resume_stop(Trace& trace);
+  // kNow: by this call. kBefore: it was off when the limit was reached.
+  enum class Stopped { kNot, kNow, kBefore };
+  Stopped stop_recording(Trace& trace);
+  void say_stopped(std::size_t stopped, std::size_t stay_off) const;
+  void publish_written();
   void replace_lost_file(Trace& trace);
   void publish_stats(Trace& trace);
   void end(Trace& trace);
@@ -101,6 +135,11 @@ class Collector {
   std::set<std::string> served_elsewhere_;
   // Drained segments that we may not remove.
   std::set<std::string> left_behind_;
+  // Of parts that are over, in all traces; and whether the limit is reached, and when that was
+  // seen.
+  WrittenFiles finished_files_;
+  bool over_limit_ = false;
+  Clock::time_point limit_look_;
   Clock::time_point discovered_;
   Clock::time_point stats_;
   // The last round in which a row or an event moved.

@@ -12,6 +12,7 @@
 
 #include "daemon/collector/lines.hpp"
 #include "daemon/collector/route_text.hpp"
+#include "daemon/collector/size_limit.hpp"
 #include "daemon/collector/stats_line.hpp"
 #include "daemon/collector/test_trace.hpp"
 #include "shm/layer_mask.hpp"
@@ -23,15 +24,25 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 const std::string kTraceId = "01234567-89ab-4def-8123-456789abcdef";
-constexpr const char* kWritten[] = {"meta.jsonl",          "meta-router-without-bias.jsonl",
-                                    "meta-all-null.jsonl", "base.jsonl",
-                                    "part.jsonl",          "request.jsonl",
-                                    "request_end.jsonl",   "step.jsonl",
-                                    "route.jsonl",         "control.jsonl",
-                                    "loss.jsonl",          "torn.jsonl",
-                                    "end-ring.jsonl",      "meta-layers.jsonl",
-                                    "route-layers.jsonl",  "meta-rows.jsonl",
-                                    "rows.jsonl",          "request-at-seq.jsonl"};
+constexpr const char* kWritten[] = {"meta.jsonl",
+                                    "meta-router-without-bias.jsonl",
+                                    "meta-all-null.jsonl",
+                                    "base.jsonl",
+                                    "part.jsonl",
+                                    "request.jsonl",
+                                    "request_end.jsonl",
+                                    "step.jsonl",
+                                    "route.jsonl",
+                                    "control.jsonl",
+                                    "loss.jsonl",
+                                    "torn.jsonl",
+                                    "end-ring.jsonl",
+                                    "meta-layers.jsonl",
+                                    "route-layers.jsonl",
+                                    "meta-rows.jsonl",
+                                    "rows.jsonl",
+                                    "request-at-seq.jsonl",
+                                    "control-reason.jsonl"};
 
 std::string golden(const std::string& name) {
   const std::string text = read_text(MOETRACE_GOLDEN_DIR "/" + name);
@@ -261,6 +272,9 @@ TEST(GoldenLines, Controls) {
   append_control(out, {19, true, 10, mask_of({0, 3, 255})}, 44);
   append_control(out, {20, false, 0, {}}, 45);
   EXPECT_EQ(out.view(), golden("control.jsonl"));
+  out.clear();
+  append_control(out, {20, false, 1, mask_of({0, 3, 255})}, 45, kMaxTotalSize);
+  EXPECT_EQ(out.view(), golden("control-reason.jsonl"));
 }
 
 TEST(GoldenLines, LossAndTorn) {

@@ -164,11 +164,14 @@ void append_step(LineBuffer& out, const StepEvent& step, const RunningTotals& t,
              ",\"event_lost_total\":", t.event_lost(), "}\n");
 }
 
-void append_control(LineBuffer& out, const ControlEvent& control, std::uint64_t event) {
+void append_control(LineBuffer& out, const ControlEvent& control, std::uint64_t event,
+                    std::string_view reason) {
   out.append("{\"type\":\"control\",\"layers\":", layer_list(control.layers),
              ",\"sample_every\":", control.sample_every, ",\"from_step\":", control.from_step,
              ",\"enabled\":", std::string_view(control.enabled ? "true" : "false"),
-             ",\"event\":", event, "}\n");
+             ",\"event\":", event);
+  if (!reason.empty()) out.append(",\"reason\":\"", reason, "\"");
+  out.append("}\n");
 }
 
 void append_loss(LineBuffer& out, std::uint64_t dropped, const RunningTotals& t,

@@ -91,7 +91,9 @@ void append_request_end(LineBuffer& out, const RequestEndEvent& end, const std::
                         std::uint64_t event);
 void append_step(LineBuffer& out, const StepEvent& step, const RunningTotals& totals,
                  std::uint64_t event);
-void append_control(LineBuffer& out, const ControlEvent& control, std::uint64_t event);
+// `reason`: why recording stops; "": somebody has asked for it.
+void append_control(LineBuffer& out, const ControlEvent& control, std::uint64_t event,
+                    std::string_view reason = {});
 void append_loss(LineBuffer& out, std::uint64_t dropped, const RunningTotals& totals,
                  std::string_view cause, std::optional<std::uint64_t> after_seq);
 void append_torn(LineBuffer& out, std::optional<std::uint64_t> first_seq, std::uint64_t count);

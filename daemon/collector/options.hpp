@@ -7,6 +7,7 @@
 
 #include "daemon/collector/rows_form.hpp"
 #include "daemon/config/thread_count.hpp"
+#include "daemon/config/quantities.hpp"
 #include "shm/abi.h"
 
 namespace moetrace {
@@ -45,6 +46,13 @@ struct CollectorOptions {
   RowCompression compression = RowCompression::kFast;
   // Threads that make the text of rows as lines, the collector's own included.
   ThreadCount encoder_threads;
+  // A part of a trace ends when its files together have this size, or this age; of a trace's parts
+  // only the newest ones stay.
+  ByteSize max_file_size;
+  TimeSpan max_age;
+  KeptCount keep;
+  // Recording stops before the trace files together are larger (size_limit.hpp).
+  ByteSize max_total_size;
   bool once = false;
   // Print only errors and warnings.
   bool quiet = false;

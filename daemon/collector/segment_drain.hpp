@@ -100,6 +100,18 @@ class SegmentDrain {
   void write_waiting_rows() { hurry_ = true; }
   // Whether the file has lines after its head, or will.
   bool has_lines() const { return file_.size() > head_bytes_ || has_waiting(); }
+  // The part's head is in the file.
+  bool has_begun() const { return head_.empty() && file_.size() > 0; }
+  // The part has rows of its own.
+  bool has_rows() const { return part_rows() > 0; }
+  std::uint64_t part_rows() const { return committed_.totals.delivered() - base_.delivered(); }
+  // Of the part's files together; and of its head.
+  std::uint64_t part_bytes() const { return file_.size() + file_.rows_bytes(); }
+  std::uint64_t head_bytes() const { return head_bytes_; }
+  // Of all parts that this drain has written, as far as it found them when it began.
+  std::uint64_t written_bytes() const { return past_bytes_ + part_bytes(); }
+  // From now on a `control` line that stops recording gives this reason.
+  void set_stop_reason(std::string_view reason) { stop_reason_ = reason; }
   // After kFileLost: continue in the same file, which was emptied, or in `next`. The rows of the
   // lost file count as lost.
   bool go_on_in_emptied_file();
@@ -300,6 +312,8 @@ class SegmentDrain {
   // Why the segment is bad. The drain still writes out_, then the end line.
   std::optional<Error> bad_;
   bool forgetting_said_ = false;
+  // "": somebody else stops recording.
+  std::string_view stop_reason_;
   std::string left_behind_;
 
   std::uint64_t part_ = 1;
@@ -307,6 +321,8 @@ class SegmentDrain {
   // `end` line; and the length of the head in the file.
   LineBuffer head_;
   std::uint64_t head_bytes_ = 0;
+  // Of the parts before this one.
+  std::uint64_t past_bytes_ = 0;
   std::optional<TraceFile> next_file_;
   // A part that has its end line and may not be on the disk yet.
   struct ClosedPart {

@@ -47,7 +47,8 @@ void SegmentDrain::write_event(const Event& event) {
     if (const RequestEvent* live = join_.request(request_end->request))
       append_request_end(out_, *request_end, json_string(live->id), event.position);
   } else if (const auto* control = std::get_if<ControlEvent>(&event.body)) {
-    append_control(out_, *control, event.position);
+    append_control(out_, *control, event.position,
+                   control->enabled ? std::string_view() : stop_reason_);
   }
   if (out_.size() > begin) mark(begin);
   events_written_ = event.position + 1;

@@ -57,6 +57,7 @@ void SegmentDrain::go_on_in(TraceFile next) {
 }
 
 void SegmentDrain::change_file() {
+  past_bytes_ += part_bytes();
   if (file_.state() == TraceFile::State::kWhole) {
     closing_.push_back({std::move(file_), {}, {}});
   } else {
@@ -117,7 +118,8 @@ bool SegmentDrain::go_on_in_emptied_file() {
 }
 
 void SegmentDrain::replace_file(TraceFile next) {
-  lost_rows_ += committed_.totals.delivered() - base_.delivered();
+  lost_rows_ += part_rows();
+  past_bytes_ += part_bytes();
   sync_.wait();
   sync_ = {};
   on_disk_ = false;

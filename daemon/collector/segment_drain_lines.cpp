@@ -39,7 +39,7 @@ bool SegmentDrain::begin_block() {
 }
 
 SegmentDrain::State SegmentDrain::flush_lines() {
-  const bool share = begin_block() && settings_.encoders->threads() > 1 && !bad_ && !finished_ &&
+  const bool share = begin_block() && settings_.encoders->threads() > 1 && !hurry_ && !bad_ && !finished_ &&
                      blocks_.back().lines->rows() >= kLeastShared;
   return write_blocks(share ? 1 : 0);
 }

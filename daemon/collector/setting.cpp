@@ -17,6 +17,24 @@ std::string wrong_session(const Options& options) {
   return is_session_name(options.session) ? "" : "use 1 to 64 letters, digits, '-' and '_'";
 }
 
+// Less would be a part for every write.
+constexpr std::uint64_t kLeastFileSize = 64 << 10;
+// Some ring would never fit: the smallest has 4 MiB (size_limit.hpp).
+constexpr std::uint64_t kLeastTotalSize = 8 << 20;
+
+std::string wrong_file_size(const Options& options) {
+  const std::uint64_t bytes = options.max_file_size.bytes;
+  return bytes == 0 || bytes >= kLeastFileSize ? "" : "use at least 64K";
+}
+
+std::string wrong_total_size(const Options& options) {
+  const std::uint64_t bytes = options.max_total_size.bytes;
+  return bytes == 0 || bytes >= kLeastTotalSize
+             ? ""
+             : "use at least 8M: less than that is kept free for the rows of a ring and for the "
+               "end of its trace";
+}
+
 }  // namespace
 
 const std::vector<Setting>& collector_settings() {
@@ -92,6 +110,29 @@ const std::vector<Setting>& collector_settings() {
        .on_reload = OnReload::kKept,
        .help = "with --rows json: write the text of rows on this many threads, 1 to 16",
        .shown_default = "auto: a quarter of the cores, from 1 to 4"},
+      {.key = "max_file_size",
+       .variable = "MOETRACE_MAX_FILE_SIZE",
+       .member = &Options::max_file_size,
+       .on_reload = OnReload::kApplied,
+       .help = "begin a trace's next part when the files of the present one have this size, such "
+               "as 10G",
+       .wrong = wrong_file_size},
+      {.key = "max_age",
+       .variable = "MOETRACE_MAX_AGE",
+       .member = &Options::max_age,
+       .on_reload = OnReload::kApplied,
+       .help = "begin a trace's next part when the present one has rows and this age, such as 1h"},
+      {.key = "keep",
+       .variable = "MOETRACE_KEEP",
+       .member = &Options::keep,
+       .on_reload = OnReload::kApplied,
+       .help = "keep this many parts of each trace, the newest, and remove older ones"},
+      {.key = "max_total_size",
+       .variable = "MOETRACE_MAX_TOTAL_SIZE",
+       .member = &Options::max_total_size,
+       .on_reload = OnReload::kApplied,
+       .help = "stop recording before the trace files together have this size, such as 500G",
+       .wrong = wrong_total_size},
       {.key = "once",
        .variable = "MOETRACE_ONCE",
        .member = &Options::once,

@@ -27,6 +27,10 @@ const std::map<std::string, std::vector<std::string>> kValues = {
     {"weights", {"float16", "none", "float16"}},
     {"compress", {"small", "lz4", "none"}},
     {"encoder_threads", {"1", "3", "16"}},
+    {"max_file_size", {"64K", "10G", "1536G"}},
+    {"max_age", {"30s", "2h", "7d"}},
+    {"keep", {"1", "5", "1000"}},
+    {"max_total_size", {"8M", "500G", "2T"}},
     {"once", {"true", "true", "true"}},
     {"quiet", {"true", "true", "true"}},
 };
@@ -34,7 +38,7 @@ const std::map<std::string, std::vector<std::string>> kValues = {
 ConfigJson file_value(const Setting& setting, const std::string& text) {
   if (setting.is_switch()) return text == "true";
   if (setting.is_list()) return ConfigJson::array({text});
-  if (setting.key == "encoder_threads") return std::stoi(text);
+  if (setting.key == "keep" || setting.key == "encoder_threads") return ConfigJson::parse(text);
   return text;
 }
 
@@ -182,6 +186,13 @@ TEST_F(SettingsTest, SaysWhatIsWrong) {
   EXPECT_EQ(error(R"({"output": "{modle}"})"),
             "FILE: invalid value \"{modle}\" for \"output\": unknown placeholder {modle}; did you "
             "mean {model}?");
+  EXPECT_EQ(error(R"({"max_total_size": "7M"})"),
+            "FILE: invalid value \"7M\" for \"max_total_size\": use at least 8M: less than that is "
+            "kept free for the rows of a ring and for the end of its trace");
+  EXPECT_EQ(error(R"({"max_file_size": "63K"})"),
+            "FILE: invalid value \"63K\" for \"max_file_size\": use at least 64K");
+  EXPECT_EQ(error(R"({"keep": 0})"),
+            "FILE: invalid value 0 for \"keep\": expected a number from 1 on, or all");
   EXPECT_LT(error("{\"once\": \"" + std::string(10'000, 'x') + "\"}").size(), 200);
   write("{}");
   ::setenv("MOETRACE_WRITE_LAYERS", "5-2", 1);

@@ -23,6 +23,9 @@ struct PartStart {
   std::string meta;
   // Nothing: the rows are lines.
   std::optional<RowsForm> rows;
+  // The number of its name is at least the part's: names rise with parts though names below are
+  // free. Otherwise: the first free name.
+  bool named_by_number = false;
 };
 
 class TraceFile {
@@ -68,6 +71,8 @@ class TraceFile {
   // Bytes up to the end of the last append: the length of each file, as long as it is whole.
   std::uint64_t size() const { return lines_.size(); }
   std::uint64_t rows_bytes() const { return rows_ ? rows_->size() : 0; }
+  // Since the file of lines was made; 0 if the file system does not say.
+  std::chrono::seconds age() const { return lines_.age(); }
   // Begins `part` in files that another program has emptied. False if they are not empty.
   bool begin_anew(std::uint64_t part);
 

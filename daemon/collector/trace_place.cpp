@@ -63,8 +63,8 @@ Result<TraceFile> next_file(const OutputNames& names, const PartStart& start) {
   const auto taken = names.taken();
   if (!taken) return taken.error();
   // Other programs may take names meanwhile; a thousand further names are more than enough.
-  const std::uint64_t last = (taken->empty() ? 1 : taken->back()) + 1000;
-  for (std::uint64_t number = 1;; ++number) {
+  const std::uint64_t last = std::max(taken->empty() ? 1 : taken->back(), start.part) + 1000;
+  for (std::uint64_t number = start.named_by_number ? start.part : 1;; ++number) {
     auto file = TraceFile::take_new({names.name(number), names.chosen_by_user(number)}, start);
     if (file || file.error().code != ErrorCode::kInUse || number >= last) return file;
   }

@@ -41,7 +41,8 @@ Result<TracePlace> place_trace(const OutputNames& names, PartStart start, const 
 // read.
 Result<std::vector<std::string>> trace_files(const OutputNames& names, const std::string& trace_id);
 
-// A new file under the first free name; with Arrow rows, the first of which both names are free.
+// A new file under the first free name, or the first one from the part's number on
+// (start.named_by_number); with Arrow rows, the first of which both names are free.
 Result<TraceFile> next_file(const OutputNames& names, const PartStart& start);
 
 }  // namespace moetrace

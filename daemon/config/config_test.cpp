@@ -116,5 +116,61 @@ TEST(ValueTypes, RefuseOtherTypes) {
   EXPECT_EQ(value_json(mask), "all");
 }
 
+TEST(Quantities, SizesArePowersOf1024) {
+  ByteSize size;
+  for (const auto& [text, bytes, again] : {std::tuple("1", 1ull, "1"),
+                                           {"1000", 1000, "1000"},
+                                           {"64K", 65536, "64K"},
+                                           {"500M", 524288000, "500M"},
+                                           {"10G", 10ull << 30, "10G"},
+                                           {"1.5T", 3ull << 39, "1536G"},
+                                           {"1.5TiB", 3ull << 39, "1536G"},
+                                           {"2048KiB", 2 << 20, "2M"},
+                                           {"0.5K", 512, "512"}}) {
+    EXPECT_EQ(take_value(ConfigJson(text), size), "") << text;
+    EXPECT_EQ(size.bytes, bytes) << text;
+    EXPECT_EQ(value_json(size), again) << text;
+  }
+  EXPECT_EQ(take_value(ConfigJson("none"), size), "");
+  EXPECT_EQ(size.bytes, 0u);
+  EXPECT_EQ(value_json(size), "none");
+  for (const char* wrong : {"", "0", "-1", "10GB", "10 G", "10g", "G", "iB", "1e3", "0x10", "nan",
+                            "inf", "10GiBs", "99999T", "+1", "1..5"}) {
+    EXPECT_EQ(take_value(ConfigJson(wrong), size),
+              "a size such as 500M, 10G or 1.5T (powers of 1024; also KiB, MiB, GiB, TiB), or none")
+        << wrong;
+  }
+  EXPECT_NE(take_value(ConfigJson(10), size), "");
+}
+
+TEST(Quantities, TimesAndCounts) {
+  TimeSpan time;
+  for (const auto& [text, seconds, again] : {std::tuple("30s", 30ull, "30s"),
+                                             {"90s", 90, "90s"},
+                                             {"15m", 900, "15m"},
+                                             {"1.5h", 5400, "90m"},
+                                             {"2h", 7200, "2h"},
+                                             {"48h", 172800, "2d"},
+                                             {"7d", 604800, "7d"}}) {
+    EXPECT_EQ(take_value(ConfigJson(text), time), "") << text;
+    EXPECT_EQ(time.seconds, seconds) << text;
+    EXPECT_EQ(value_json(time), again) << text;
+  }
+  for (const char* wrong : {"", "30", "0s", "0.5s", "1w", "1h30m", "-1h"}) {
+    EXPECT_EQ(take_value(ConfigJson(wrong), time),
+              "a time such as 30s, 15m, 2h or 7d, at least a second, or none")
+        << wrong;
+  }
+  KeptCount kept;
+  EXPECT_EQ(take_value(variable_json("5", kept), kept), "");
+  EXPECT_EQ(kept.count, 5u);
+  EXPECT_EQ(value_json(kept), 5);
+  for (const char* wrong : {"0", "-1", "2.5", "5 ", "none", ""})
+    EXPECT_EQ(take_value(variable_json(wrong, kept), kept), "a number from 1 on, or all") << wrong;
+  EXPECT_EQ(take_value(ConfigJson("all"), kept), "");
+  EXPECT_EQ(kept.count, 0u);
+  EXPECT_EQ(value_json(kept), "all");
+}
+
 }  // namespace
 }  // namespace moetrace

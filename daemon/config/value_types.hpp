@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "daemon/config/json.hpp"
+#include "daemon/config/quantities.hpp"
 #include "shm/abi.h"
 
 namespace moetrace {

@@ -5,9 +5,11 @@ the fault is over."""
 
 import errno
 import os
+import re
+import subprocess
 import unittest
 
-from harness import Case, Collector, Replay, routes_in, wait_until
+from harness import MOETRACE, Case, Collector, Replay, routes_in, wait_until
 
 FAULTS = os.environ["MOETRACE_FAULTS"]
 # How the collector names a fault of each call.
@@ -32,22 +34,22 @@ class Faults(Case):
         new.write_text("".join(f"{line}\n" for line in lines))
         new.rename(self.faults)
 
-    def start(self):
+    def start(self, *arguments):
         env = {
             "LD_PRELOAD": FAULTS,
             "MOETRACE_TEST_FAULTS": str(self.faults),
             # The preloaded library comes before the sanitizer's.
             "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0",
         }
-        return Collector(self, "--output-dir", self.traces, env=env)
+        return Collector(self, "--output-dir", self.traces, *arguments, env=env)
 
-    def begin_trace(self, seed=3):
+    def begin_trace(self, seed=3, rows=6_000):
         """A live trace with rows in its file, and a source with all its rows."""
-        self.source = self.write_log(seed, 6_000)
+        self.source = self.write_log(seed, rows)
         lines = self.source.read_text().splitlines(keepends=True)
         replay = Replay(self)
-        replay.feed("".join(lines[:3_000]))
-        self.rest = "".join(lines[3_000:])
+        replay.feed("".join(lines[: rows // 2]))
+        self.rest = "".join(lines[rows // 2 :])
         return replay
 
     def end_feed(self, replay):
@@ -163,6 +165,29 @@ class Faults(Case):
         self.set_faults()
         self.end_trace(replay, collector)
         self.said_once(collector, "open")
+
+    def test_a_next_part_that_can_not_be_made(self):
+        """The present part goes on past its size, until the next one can be made."""
+        replay = self.begin_trace(rows=12_000)
+        collector = self.start("--max-file-size", "64K")
+        wait_until(self.trace_files, "no trace file")
+        self.set_faults(f"open {errno.EMFILE}")
+        replay.feed(self.rest)
+        self.rest = ""
+        wait_until(collector.stderr, "the collector says nothing")
+        self.set_faults()
+        self.end_feed(replay)
+        self.wait_drained()
+        self.assertEqual(collector.stop(), 0, collector.stderr())
+        said = collector.stderr().splitlines()
+        self.assertEqual(len(said), 1, said)
+        self.assertIn("; the trace continues in its present file", said[0])
+        done = subprocess.run(
+            [MOETRACE, "verify", *self.trace_files()], env=self.env, capture_output=True, text=True
+        )
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        rows = int(re.search(r"good: ([\d,]+) rows", done.stdout).group(1).replace(",", ""))
+        self.assertEqual(rows, self.source.read_bytes().count(b'{"type":"route"'))
 
     def test_few_descriptors(self):
         """Thirty rings, and descriptors for a few: each is drained in its turn."""
