@@ -179,6 +179,26 @@ Columns read_batches(std::string_view text, std::string_view file, size_t portio
   return all;
 }
 
+// A message of topic `rows` after the lines in `text`.
+void read_message(std::string_view text, std::string_view message) {
+  constexpr size_t kRoom = 1000;
+  const Reader reader(moetrace_reader_begin(0));
+  moetrace_reader_place place{.byte = 0, .line = 1};
+  moetrace_reader_read(reader.get(), text.data(), text.size(), &place, nullptr,
+                       MOETRACE_READER_ALL);
+  moetrace_reader_info info{.size = sizeof info};
+  moetrace_reader_get_info(reader.get(), &info);
+  Columns some = Columns::of(kRoom, info.top_k);
+  moetrace_reader_rows rows = some.room(kRoom);
+  const int64_t taken =
+      moetrace_reader_read_message(reader.get(), message.data(), message.size(), 1, &rows);
+  check((taken < 0) == (*moetrace_reader_error(reader.get()) != '\0'));
+  check(rows.count == static_cast<size_t>(std::max<int64_t>(taken, 0)));
+  for (size_t row = 0; row < rows.count; ++row) {
+    check(some.seq[row] >= 1 && some.layer[row] >= 0 && some.layer[row] < 256);
+  }
+}
+
 bool same_lines(const std::vector<moetrace_reader_line>& a,
                 const std::vector<moetrace_reader_line>& b) {
   static_assert(std::has_unique_object_representations_v<moetrace_reader_line>);
@@ -194,6 +214,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const auto lines = text.substr(0, rows + 1), file = text.substr(rows + 1);
     check(read_batches(lines, file, 1000) == read_batches(lines, file, 2));
     check(read_batches({}, file, 1000) == read_batches({}, file, 3));
+    read_message(lines, file);
   }
   check(read_all(text, size + 1, 1000) == read_all(text, 7, 2));
   check(same_lines(read_lines(text, size + 1, 1000), read_lines(text, 7, 2)));
