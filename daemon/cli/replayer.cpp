@@ -3,11 +3,10 @@
 #include <fcntl.h>
 
 #include <algorithm>
-#include <filesystem>
-#include <set>
 #include <thread>
 
 #include "daemon/cli/layer_entries.hpp"
+#include "daemon/cli/log_survey.hpp"
 #include "shm/layer_mask.hpp"
 
 namespace moetrace::cli {
@@ -27,26 +26,6 @@ std::uint32_t tokens(std::optional<std::uint64_t> count) {
 
 const char* text(const std::optional<std::string>& value) {
   return value ? value->c_str() : nullptr;
-}
-
-// The meta of a plain log, with every layer that has rows: a log may describe its model after its
-// rows, or not at all. Nothing if the file can be read only once, or has a fault.
-std::optional<trace::Meta> survey(const std::string& file, const trace::ReadOptions& options) {
-  std::error_code failed;
-  if (!std::filesystem::is_regular_file(file, failed)) return std::nullopt;
-  auto reader = trace::TraceReader::open(file, options);
-  if (!reader || !reader->meta().plain()) return std::nullopt;
-  std::set<std::uint16_t> layers;
-  for (;;) {
-    const auto line = reader->next();
-    if (!line || *line == nullptr) break;
-    const auto* route = std::get_if<trace::Route>(&(*line)->content);
-    if (route != nullptr) layers.insert(route->layer);
-  }
-  trace::Meta meta = reader->meta();
-  layers.insert(meta.layers_logged.begin(), meta.layers_logged.end());
-  meta.layers_logged.assign(layers.begin(), layers.end());
-  return meta;
 }
 
 // The model's layers. A plain log does not say how many: up to the last one that it logged.
