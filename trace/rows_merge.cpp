@@ -275,10 +275,13 @@ Result<void> RowsMerge::check(const RowsWritten& line) {
   return {};
 }
 
-Result<void> RowsMerge::check_end() {
-  if (!written_) return {};
+bool RowsMerge::goes_on() {
   const auto next = file_.next(limits_);
-  if (next && *next == nullptr) return {};
+  return next ? *next != nullptr : file_.offset() > 0;
+}
+
+Result<void> RowsMerge::check_end() {
+  if (!written_ || !goes_on()) return {};
   return Error{ErrorCode::kBadRows, name_ + ": byte " + std::to_string(written_->bytes) +
                                         ": the file goes on after what the last rows line says"};
 }
