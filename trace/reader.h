@@ -231,6 +231,10 @@ uint64_t moetrace_reader_counted_batches(const moetrace_reader* reader);
 /* NULL is fine. Close before the reader. */
 void moetrace_reader_close_batches(moetrace_reader_batches* batches);
 
+/* The checksum of the body of a rows file's message, as FORMAT.md says: for writers of such a file.
+ */
+uint64_t moetrace_reader_checksum(const void* body, size_t bytes);
+
 /* The text of a file that is compressed with gzip or zstd, from its start on. */
 typedef struct moetrace_reader_unpacked moetrace_reader_unpacked;
 
