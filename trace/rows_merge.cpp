@@ -199,7 +199,7 @@ Result<void> RowsMerge::read_batch() {
   }
   batch_ = **next;
   if (first && !without_lines_ && !in_the_middle_) {
-    if (batch_->first_seq != first_seq_) {
+    if (batch_->first_seq < first_seq_) {
       return Error{ErrorCode::kBadRows, name_ + ": its rows begin at seq " +
                                             std::to_string(batch_->first_seq) +
                                             ", but the lines at " + std::to_string(first_seq_)};
@@ -253,7 +253,8 @@ Result<void> RowsMerge::check(const RowsWritten& line) {
   if (found != boundaries_.end()) {
     boundary = found->second;
     boundaries_.erase(boundaries_.begin(), found);
-  } else if (line.bytes != schema_bytes_ || !boundaries_.empty()) {
+  } else if (line.bytes != schema_bytes_ ||
+             (!boundaries_.empty() && boundaries_.begin()->second.batches > 1)) {
     return bad("\"bytes\" is " + std::to_string(line.bytes) + ", but no batch of " + name_ +
                " ends there");
   }

@@ -156,13 +156,11 @@ def _numbered(path: pathlib.Path, part: _Part, schema: Any) -> Iterator[Any]:
                 why = str(error) or "the file ends before it"
                 raise part.wrong(path, f"batch {number} is damaged: {why}") from None
             delivered += len(batch)
-            if (
-                int(said["moetrace.first_seq"]) != seq
-                or int(said["moetrace.delivered"]) != delivered
-            ):
+            first_seq = int(said["moetrace.first_seq"])
+            if first_seq < seq or int(said["moetrace.delivered"]) != delivered:
                 raise part.wrong(path, f"batch {number} does not follow the one before it")
             skipped = np.asarray(batch["skipped"]).astype("int64")
-            numbers = seq + np.arange(len(batch)) + np.cumsum(skipped)
+            numbers = first_seq + np.arange(len(batch)) + np.cumsum(skipped)
             seq = int(said["moetrace.next_seq"])
             yield _columns(batch, schema, {"seq": pa.array(numbers)})
         if next(found, None) is not None:
