@@ -210,6 +210,10 @@ void moetrace_reader_close_batches(moetrace_reader_batches* batches) {
   delete batches;
 }
 
+uint64_t moetrace_reader_checksum(const void* body, size_t bytes) {
+  return moetrace::trace::rows_checksum({static_cast<const uint8_t*>(body), bytes});
+}
+
 int moetrace_reader_is_packed(const char* first, size_t bytes) {
   return moetrace::trace::packing_of({first, bytes}) != moetrace::trace::Packing::kNone ? 1 : 0;
 }

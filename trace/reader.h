@@ -241,6 +241,10 @@ void moetrace_reader_close_batches(moetrace_reader_batches* batches);
 int64_t moetrace_reader_read_message(moetrace_reader* reader, const void* message, size_t bytes,
                                      int64_t from_seq, moetrace_reader_rows* rows);
 
+/* The checksum of the body of a rows file's message, as FORMAT.md says: for writers of such a file.
+ */
+uint64_t moetrace_reader_checksum(const void* body, size_t bytes);
+
 /* The text of a file that is compressed with gzip or zstd, from its start on. */
 typedef struct moetrace_reader_unpacked moetrace_reader_unpacked;
 

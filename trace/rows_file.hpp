@@ -32,6 +32,9 @@ bool begins_rows_file(std::span<const std::uint8_t> first);
 // The same of the file at `path`.
 bool is_rows_file(const std::string& path);
 
+// What arrow::kChecksumKey says of a message's body.
+std::uint64_t rows_checksum(std::span<const std::uint8_t> body);
+
 class RowsFile {
  public:
   // Compressed ones are unpacked; places are bytes of what was compressed. Errors: kOpen, kRead.

@@ -25,6 +25,8 @@ struct Split {
   StoredBody body = StoredBody::kZstd;
   bool wide = false;
   std::string file = "t.arrows";
+  // Also write what there is, if only a `rows` line, before each step line.
+  bool write_at_steps = false;
 };
 
 // The rows of `lines`, which are a whole trace or the beginning of one, in a file of their own.
@@ -52,7 +54,7 @@ inline TwoFiles split(const std::vector<std::string>& lines, const Split& how = 
   std::vector<TestRow> rows;
   const auto finish_batch = [&] {
     if (rows.empty() && next == first) return;
-    writer.batch(first, next, delivered, rows);
+    if (!rows.empty()) writer.batch(first, next, delivered, rows);
     rows.clear();
     first = next;
     files.lines += Json{{"type", "rows"},
@@ -90,6 +92,7 @@ inline TwoFiles split(const std::vector<std::string>& lines, const Split& how = 
       at = line["seq"];
       filtered += at - next;
       next = at;
+      if (how.write_at_steps) finish_batch();
     }
     if (line["type"] == "torn" && !line["first_seq"].is_null()) {
       at = line["first_seq"];

@@ -199,7 +199,7 @@ Result<void> RowsMerge::read_batch() {
   }
   batch_ = **next;
   if (first && !without_lines_ && !in_the_middle_) {
-    if (batch_->first_seq != first_seq_) {
+    if (batch_->first_seq < first_seq_) {
       return Error{ErrorCode::kBadRows, name_ + ": its rows begin at seq " +
                                             std::to_string(batch_->first_seq) +
                                             ", but the lines at " + std::to_string(first_seq_)};
@@ -253,7 +253,8 @@ Result<void> RowsMerge::check(const RowsWritten& line) {
   if (found != boundaries_.end()) {
     boundary = found->second;
     boundaries_.erase(boundaries_.begin(), found);
-  } else if (line.bytes != schema_bytes_ || !boundaries_.empty()) {
+  } else if (line.bytes != schema_bytes_ ||
+             (!boundaries_.empty() && boundaries_.begin()->second.batches > 1)) {
     return bad("\"bytes\" is " + std::to_string(line.bytes) + ", but no batch of " + name_ +
                " ends there");
   }
@@ -275,10 +276,13 @@ Result<void> RowsMerge::check(const RowsWritten& line) {
   return {};
 }
 
-Result<void> RowsMerge::check_end() {
-  if (!written_) return {};
+bool RowsMerge::goes_on() {
   const auto next = file_.next(limits_);
-  if (next && *next == nullptr) return {};
+  return next ? *next != nullptr : file_.offset() > 0;
+}
+
+Result<void> RowsMerge::check_end() {
+  if (!written_ || !goes_on()) return {};
   return Error{ErrorCode::kBadRows, name_ + ": byte " + std::to_string(written_->bytes) +
                                         ": the file goes on after what the last rows line says"};
 }

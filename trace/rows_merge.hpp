@@ -54,7 +54,9 @@ class RowsMerge {
   // After all rows below its `seq`: whether the file is as the line says. kBadLine: the message is
   // the "why" alone.
   Result<void> check(const RowsWritten& line);
-  // After the last row: whether the file ends there. For a trace that has ended.
+  // After the last row: whether the file has more, whole or cut.
+  bool goes_on();
+  // The same, as an error, for a trace that has ended.
   Result<void> check_end();
 
   // What is unfinished at the end of a file without lines, in bytes.

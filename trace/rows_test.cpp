@@ -201,9 +201,12 @@ TEST_F(RowsTest, FilteredAndTornRowsLeaveGaps) {
   const auto expected = in_one_file();
   EXPECT_EQ(verified("one.jsonl"), "good: 2 rows");
   for (const std::size_t rows_a_batch : {1U, 2U}) {
-    write(split(lines_, {.rows_a_batch = rows_a_batch}));
-    EXPECT_EQ(read("t.jsonl"), expected);
-    EXPECT_EQ(verified("t.jsonl"), "good: 2 rows");
+    // What is written at the second step is only a line: all rows were filtered.
+    for (const bool write_at_steps : {false, true}) {
+      write(split(lines_, {.rows_a_batch = rows_a_batch, .write_at_steps = write_at_steps}));
+      EXPECT_EQ(read("t.jsonl"), expected);
+      EXPECT_EQ(verified("t.jsonl"), "good: 2 rows");
+    }
   }
 }
 

@@ -67,6 +67,7 @@ struct TraceReader::Impl {
   uint64_t pending_seq = 0;  // rows below come before it
   uint64_t last_at_seq = 0;
   bool has_end = false;
+  bool uncovered = false;  // a line was left out, as rows before it are not counted
   std::optional<Error> incomplete;
   Line* now = &line;  // what next() gives
   Line line{.number = 0, .text = {}, .content = {}};
@@ -252,6 +253,7 @@ bool TraceReader::Impl::note_line() {
     return wrong("\"at_seq\" is " + std::to_string(pending_seq) + ", but the last rows line says " +
                  std::to_string(rows->covered()));
   }
+  uncovered = true;
   return false;  // the collector has still to write the rows before it
 }
 
@@ -368,6 +370,22 @@ std::string TraceReader::rows_file() const {
 
 uint64_t TraceReader::batches() const {
   return impl_->rows ? impl_->rows->batches() : 0;
+}
+
+const std::string& TraceReader::lines_file() const {
+  return impl_->name;
+}
+
+uint64_t TraceReader::lines() const {
+  return impl_->line.number;
+}
+
+uint64_t TraceReader::rows_bytes() const {
+  return impl_->rows ? impl_->rows->offset() : 0;
+}
+
+bool TraceReader::uncounted() {
+  return impl_->rows && (impl_->uncovered || impl_->rows->goes_on());
 }
 
 const std::string& TraceReader::left_out() const {

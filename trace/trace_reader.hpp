@@ -77,6 +77,15 @@ class TraceReader {
   // The rows file that is being read, and whole batches of it so far; "" and 0 without one.
   [[nodiscard]] std::string rows_file() const;
   [[nodiscard]] uint64_t batches() const;
+  // What messages call the file of lines.
+  [[nodiscard]] const std::string& lines_file() const;
+  // Lines read so far, also blank ones and those of rows files and meta; bytes read of the rows
+  // file.
+  [[nodiscard]] uint64_t lines() const;
+  [[nodiscard]] uint64_t rows_bytes() const;
+  // After the end, of a part in two files: whether one of them has more than what its last `rows`
+  // line counts, which was left out. Its collector writes it, or was killed.
+  [[nodiscard]] bool uncounted();
 
   // After the end: what was left out there, because it is unfinished; one line, "what: why; what to
   // try". Empty: nothing was.

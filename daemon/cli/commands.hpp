@@ -12,6 +12,7 @@
 namespace moetrace::cli {
 
 void add_clean(CLI::App& app, Command& chosen);
+void add_convert(CLI::App& app, Command& chosen);
 // start, stop and set.
 void add_control(CLI::App& app, Command& chosen);
 void add_replay(CLI::App& app, Command& chosen);

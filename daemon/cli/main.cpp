@@ -47,6 +47,7 @@ int run_program(int argc, char** argv) {
   moetrace::cli::add_top(app, chosen);
   moetrace::cli::add_control(app, chosen);
   moetrace::cli::add_verify(app, chosen);
+  moetrace::cli::add_convert(app, chosen);
   moetrace::cli::add_replay(app, chosen);
   moetrace::cli::add_clean(app, chosen);
 

@@ -115,6 +115,13 @@ std::string drain_command(const std::string& directory, const std::string& sessi
          (once ? " --once" : "");
 }
 
+bool collector_writes(const std::string& directory, const trace::Meta& meta) {
+  const auto name = meta.trace_id ? find_segment(directory, *meta.trace_id) : std::nullopt;
+  if (!name) return false;
+  const auto segment = CollectorSegment::open(directory, *name, CollectorSegment::Access::kObserve);
+  return segment && segment->collector_alive();
+}
+
 std::string how_to_finish(const std::string& directory, const std::string& file,
                           const trace::Meta& meta) {
   const auto name = meta.trace_id ? find_segment(directory, *meta.trace_id) : std::nullopt;
@@ -123,8 +130,7 @@ std::string how_to_finish(const std::string& directory, const std::string& file,
            "; give --directory (or MOETRACE_DIR) if the ring is in another directory; otherwise "
            "the end of the file was cut off, or the ring was lost, and rows may be missing";
   }
-  const auto segment = CollectorSegment::open(directory, *name, CollectorSegment::Access::kObserve);
-  if (segment && segment->collector_alive())
+  if (collector_writes(directory, meta))
     return "a collector writes it; wait until the trace has ended";
   return "run: " +
          command(directory, name->session,

@@ -21,6 +21,9 @@ std::string absolute(const std::string& path);
 std::string drain_command(const std::string& directory, const std::string& session,
                           const std::string& output, bool once);
 
+// Whether a collector serves the ring of this trace, if that is in `directory`.
+bool collector_writes(const std::string& directory, const trace::Meta& meta);
+
 // What to do about a trace file without an `end` line: "run: moetraced …" if its ring is in
 // `directory`.
 std::string how_to_finish(const std::string& directory, const std::string& file,

@@ -3,10 +3,10 @@
 #include <fcntl.h>
 
 #include <algorithm>
-#include <filesystem>
-#include <set>
 #include <thread>
 
+#include "daemon/cli/layer_entries.hpp"
+#include "daemon/cli/log_survey.hpp"
 #include "shm/layer_mask.hpp"
 
 namespace moetrace::cli {
@@ -26,57 +26,6 @@ std::uint32_t tokens(std::optional<std::uint64_t> count) {
 
 const char* text(const std::optional<std::string>& value) {
   return value ? value->c_str() : nullptr;
-}
-
-// As the engine declared its layers, an entry for each of the model's; empty if it declared none.
-std::vector<moetrace_layer_entry> layer_entries(const trace::Meta& meta, std::uint32_t num_layers) {
-  std::vector<moetrace_layer_entry> entries;
-  if (!meta.layers) return entries;
-  entries.resize(num_layers);
-  for (const trace::LayerMeta& layer : *meta.layers) {
-    if (layer.layer >= num_layers) continue;
-    moetrace_layer_entry& entry = entries[layer.layer];
-    const auto flag = [&](const std::optional<bool>& value, std::uint32_t known,
-                          std::uint32_t truth) {
-      if (value) entry.flags |= known | (*value ? truth : 0);
-    };
-    entry.experts = layer.experts.value_or(0);
-    entry.zero_experts = layer.zero_experts.value_or(0);
-    if (layer.zero_experts) entry.flags |= MOETRACE_LAYER_ZERO_EXPERTS_KNOWN;
-    entry.top_k = layer.top_k.value_or(0);
-    flag(layer.renormalized, MOETRACE_LAYER_RENORMALIZED_KNOWN, MOETRACE_LAYER_RENORMALIZED);
-    flag(layer.biased, MOETRACE_LAYER_BIASED_KNOWN, MOETRACE_LAYER_BIASED);
-    flag(layer.table, MOETRACE_LAYER_TABLE_KNOWN, MOETRACE_LAYER_TABLE);
-    entry.scaling = layer.scaling.value_or(0);
-    if (layer.scaling) entry.flags |= MOETRACE_LAYER_SCALING_KNOWN;
-    if (layer.groups && layer.topk_groups) {
-      entry.groups = *layer.groups;
-      entry.topk_groups = *layer.topk_groups;
-      entry.flags |= MOETRACE_LAYER_GROUPS_KNOWN;
-    }
-    layer.score.value_or("").copy(entry.score, sizeof entry.score - 1);
-  }
-  return entries;
-}
-
-// The meta of a plain log, with every layer that has rows: a log may describe its model after its
-// rows, or not at all. Nothing if the file can be read only once, or has a fault.
-std::optional<trace::Meta> survey(const std::string& file, const trace::ReadOptions& options) {
-  std::error_code failed;
-  if (!std::filesystem::is_regular_file(file, failed)) return std::nullopt;
-  auto reader = trace::TraceReader::open(file, options);
-  if (!reader || !reader->meta().plain()) return std::nullopt;
-  std::set<std::uint16_t> layers;
-  for (;;) {
-    const auto line = reader->next();
-    if (!line || *line == nullptr) break;
-    const auto* route = std::get_if<trace::Route>(&(*line)->content);
-    if (route != nullptr) layers.insert(route->layer);
-  }
-  trace::Meta meta = reader->meta();
-  layers.insert(meta.layers_logged.begin(), meta.layers_logged.end());
-  meta.layers_logged.assign(layers.begin(), layers.end());
-  return meta;
 }
 
 // The model's layers. A plain log does not say how many: up to the last one that it logged.

@@ -5,6 +5,7 @@
 #include "common/text.hpp"
 #include "daemon/cli/commands.hpp"
 #include "daemon/cli/next_step.hpp"
+#include "daemon/cli/repair.hpp"
 #include "daemon/cli/segments.hpp"
 #include "trace/verify_files.hpp"
 
@@ -43,6 +44,7 @@ void print(const std::string& file, const trace::TraceSummary& summary) {
 struct VerifyOptions {
   std::vector<std::string> files;
   std::string directory;
+  bool repair = false;
 };
 
 // Checks every trace. Each faulty trace has one line, and so has each kind of warning.
@@ -52,6 +54,16 @@ Outcome verify(const VerifyOptions& options) {
     return how_to_finish(directory, file, meta);
   };
   int exit_code = kOk;
+  for (const std::string& file : options.repair ? options.files : std::vector<std::string>()) {
+    const auto done = repair(file, ring_directory(options.directory));
+    for (const std::string& line : done ? *done : std::vector<std::string>())
+      std::printf("%s\n", line.c_str());
+    std::fflush(stdout);
+    if (done) continue;
+    std::fprintf(stderr, "moetrace: %s\n", done.error().message.c_str());
+    exit_code = done.error().exit_code;
+  }
+  if (exit_code != kOk) return exit_code;
   for (const std::vector<std::string>& parts : trace::group_parts(options.files)) {
     const auto summary = trace::verify_trace(parts, next_step);
     if (summary) print(parts.front(), *summary);
@@ -81,6 +93,10 @@ void add_verify(CLI::App& app, Command& chosen) {
                   "Trace files or plain logs, also .gz or .zst, or - for standard input; the parts "
                   "of one trace are checked as a chain")
       ->required();
+  sub->add_flag(
+      "--repair", options->repair,
+      "First cut off what is unfinished at the end of the files, as a killed collector or "
+      "a copy leaves it; no whole line or row is lost");
   add_directory_option(sub, options->directory);
   sub->callback([options, &chosen] { chosen = [options] { return verify(*options); }; });
 }

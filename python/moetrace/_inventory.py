@@ -217,8 +217,13 @@ def _installed_program(name: str) -> Optional[str]:
     return None
 
 
+def find_program(name: str) -> Optional[str]:
+    """The path of one of this project's programs; None if it is not there."""
+    return _installed_program(name) or shutil.which(name)
+
+
 def _program(name: str, problems: list[str]) -> dict[str, Any]:
-    path = _installed_program(name) or shutil.which(name)
+    path = find_program(name)
     if path is None:
         problems.append(
             f"{name}: neither installed with this package nor found in PATH; install a wheel that "

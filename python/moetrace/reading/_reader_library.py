@@ -155,6 +155,7 @@ class Buffer:
 
 # Result and arguments of each function of the API, without the prefix.
 SIGNATURES = {
+    "checksum": (_U64, [_P, _SIZE]),
     "begin": (_P, [_U32]),
     "open": (_P, [ctypes.c_char_p, _SIZE, _U32, ctypes.c_char_p, _SIZE]),
     "close": (None, [_P]),
