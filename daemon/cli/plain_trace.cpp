@@ -82,7 +82,7 @@ std::optional<Failure> PlainTrace::take_row(const trace::Route& route, const Lin
 std::optional<Failure> PlainTrace::finish() {
   steps_.finish_step();
   if (failed_) return failed_;
-  append_end(buffer_, totals_, kClosed, std::nullopt);
+  append_end(buffer_, totals_, kClosed, std::nullopt, std::nullopt);
   put_line(trace::End{.attempted = totals_.attempted(),
                       .delivered = totals_.delivered(),
                       .status = kClosed,

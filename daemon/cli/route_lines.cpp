@@ -37,11 +37,11 @@ std::string_view RouteLines::line(const trace::Route& route) {
   }
   if (step_ != route.step) {
     step_ = route.step;
-    text_.enter(*step_);
+    step_text_ = RouteText::step_text(*step_);
   }
   buffer_.clear();
   text_.append(buffer_, origin_, route.token_idx, route.layer, route.expert_ids.data(),
-               route.weights.data(), *route.seq);
+               route.weights.data(), step_text_, *route.seq);
   return buffer_.view();
 }
 

@@ -33,6 +33,7 @@ class RouteLines {
   bool known_ = false;
   RouteOrigin origin_;
   std::optional<std::uint64_t> step_;
+  std::string step_text_;
 };
 
 }  // namespace moetrace::cli

@@ -186,7 +186,8 @@ void append_torn(LineBuffer& out, std::optional<std::uint64_t> first_seq, std::u
 }
 
 void append_end(LineBuffer& out, const RunningTotals& t, std::string_view status,
-                const std::optional<Cost>& cost, const RingUse& use, std::uint64_t open) {
+                const std::optional<Cost>& cost, const std::optional<RingUse>& use,
+                std::uint64_t open) {
   std::optional<std::uint64_t> announce_ns;
   std::optional<std::uint64_t> hook_ns;
   if (cost) {
@@ -198,7 +199,9 @@ void append_end(LineBuffer& out, const RunningTotals& t, std::string_view status
              ",\"status\":\"", status, "\",\"cost\":{\"announce_ns\":", announce_ns,
              ",\"hook_ns\":", hook_ns, "}");
   if (status == kContinued) out.append(",\"open\":", open);
-  out.append(",\"ring\":{\"slots\":", use.slots, ",\"high_water\":", use.high_water, "}}\n");
+  if (use)
+    out.append(",\"ring\":{\"slots\":", use->slots, ",\"high_water\":", use->high_water, "}");
+  out.append("}\n");
 }
 
 void add_at_seq(LineBuffer& out, std::uint64_t at_seq) {
