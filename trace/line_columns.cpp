@@ -101,6 +101,7 @@ class Columns {
   }
 
   void take(const Control& control) {
+    if (control.reason == "max-total-size") line_.code = MOETRACE_READER_MAX_TOTAL_SIZE;
     if (control.enabled) line_.enabled = *control.enabled ? 1 : 0;
     for (const uint16_t layer : control.layers)
       line_.layer_mask[layer / 64] |= uint64_t{1} << layer % 64;

@@ -105,12 +105,15 @@ typedef struct moetrace_reader_request {
 #define MOETRACE_READER_PRODUCER_DIED 2
 #define MOETRACE_READER_CONTINUED 3
 #define MOETRACE_READER_BAD_SEGMENT 4
+/* `code` of a control line: why the collector stopped tracing. 0: it did not, or for a reason that
+ * this library does not know. */
+#define MOETRACE_READER_MAX_TOTAL_SIZE 1
 
 /* A line other than a row. The comments name the kinds that have a member; elsewhere it is -1
  * (`code`, `layer_mask`: 0). */
 typedef struct moetrace_reader_line {
   uint32_t kind;               /* MOETRACE_READER_STEP, … */
-  int32_t code;                /* loss, end: see above */
+  int32_t code;                /* loss, control, end: see above */
   int32_t enabled;             /* control: 1 recording, 0 stopped */
   int32_t reserved;            /* 0 */
   moetrace_reader_place place; /* where the line begins */

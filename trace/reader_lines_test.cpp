@@ -31,7 +31,7 @@ const std::string kLoss =
 const std::string kTorn = R"({"type":"torn","first_seq":11,"count":2})"
                           "\n";
 const std::string kControl =
-    R"({"type":"control","layers":[0,64,255],"sample_every":10,"from_step":6,"enabled":false,"event":12})"
+    R"({"type":"control","layers":[0,64,255],"sample_every":10,"from_step":6,"enabled":false,"event":12,"reason":"max-total-size"})"
     "\n";
 const std::string kRequestEnd =
     R"({"type":"request_end","req_id":"r","generated_tokens":3,"status":"stop","request":4,"event":13})"
@@ -127,6 +127,7 @@ TEST_F(Lines, EveryKindWithAllItsNumbers) {
   const auto& control = lines_[5];
   EXPECT_EQ(control.kind, MOETRACE_READER_CONTROL);
   EXPECT_EQ(control.enabled, 0);
+  EXPECT_EQ(control.code, MOETRACE_READER_MAX_TOTAL_SIZE);
   EXPECT_EQ(control.sample_every, 10);
   EXPECT_EQ(control.from_step, 6);
   EXPECT_EQ(control.event, 12);

@@ -187,7 +187,7 @@ class RunTest(RunCase):
         self.assertIn("verify", self.err)
         self.assertIn("replay", self.moetrace("--help"))
         self.assertRegex(self.moetrace("--version"), r"^moetrace \d+\.\d+\.\d+\n$")
-        commands = "run, status, tail, top, start, stop, set, verify, replay, clean"
+        commands = "run, status, tail, top, start, stop, set, verify, convert, replay, clean"
         for words, said in (
             ("dance", f"unknown command 'dance': expected one of {commands}; see moetrace --help"),
             ("--jsn", "unknown option --jsn; see moetrace --help"),

@@ -24,24 +24,15 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 const std::string kTraceId = "01234567-89ab-4def-8123-456789abcdef";
-constexpr const char* kWritten[] = {"meta.jsonl",
-                                    "meta-router-without-bias.jsonl",
-                                    "meta-all-null.jsonl",
-                                    "base.jsonl",
-                                    "part.jsonl",
-                                    "request.jsonl",
-                                    "request_end.jsonl",
-                                    "step.jsonl",
-                                    "route.jsonl",
-                                    "control.jsonl",
-                                    "loss.jsonl",
-                                    "torn.jsonl",
-                                    "end-ring.jsonl",
-                                    "meta-layers.jsonl",
-                                    "route-layers.jsonl",
-                                    "meta-rows.jsonl",
-                                    "rows.jsonl",
-                                    "request-at-seq.jsonl",
+constexpr const char* kWritten[] = {"meta.jsonl",          "meta-router-without-bias.jsonl",
+                                    "meta-all-null.jsonl", "base.jsonl",
+                                    "part.jsonl",          "request.jsonl",
+                                    "request_end.jsonl",   "step.jsonl",
+                                    "route.jsonl",         "control.jsonl",
+                                    "loss.jsonl",          "torn.jsonl",
+                                    "end-ring.jsonl",      "meta-layers.jsonl",
+                                    "route-layers.jsonl",  "meta-rows.jsonl",
+                                    "rows.jsonl",          "request-at-seq.jsonl",
                                     "control-reason.jsonl"};
 
 std::string golden(const std::string& name) {

@@ -58,11 +58,12 @@ Drained drain_with(Encoders* encoders, const TestDirectory& directory, const Seg
   auto place = place_trace(
       OutputNames(options, name.trace_id, 0),
       {name.trace_id, 1, meta_line(map.header(), map.layers(), name.trace_id), std::nullopt}, {});
-  auto drain = SegmentDrain::attach(
-      std::move(*segment), std::move(*place), {.layers = kEveryLayer, .encoders = encoders},
-      [&](const LineBatch& batch) {
-        for (const moetrace::Run& run : batch.runs) drained.published += run.text;
-      });
+  auto drain = SegmentDrain::attach(std::move(*segment), std::move(*place),
+                                    {.layers = kEveryLayer, .encoders = encoders},
+                                    [&](const LineBatch& batch) {
+                                      for (const moetrace::Run& run : batch.runs)
+                                        drained.published += run.text;
+                                    });
   EXPECT_TRUE(drain);
   while (true) {
     const auto state = (*drain)->pass();
@@ -110,8 +111,7 @@ TEST(Encoders, ARingMayBeCutUnderAnyThread) {
   const TestDirectory directory;
   const SegmentName name = make_trace(directory);
   Encoders encoders(3);
-  auto segment =
-      CollectorSegment::open(directory.path(), name, CollectorSegment::Access::kCollect);
+  auto segment = CollectorSegment::open(directory.path(), name, CollectorSegment::Access::kCollect);
   ASSERT_TRUE(segment);
   const RouteText text(segment->map().layers());
   const MappedRing ring = segment->map().route_ring();

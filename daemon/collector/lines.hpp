@@ -98,8 +98,8 @@ void append_loss(LineBuffer& out, std::uint64_t dropped, const RunningTotals& to
                  std::string_view cause, std::optional<std::uint64_t> after_seq);
 void append_torn(LineBuffer& out, std::optional<std::uint64_t> first_seq, std::uint64_t count);
 // `totals`: of the file. `cost`: of the whole trace; nothing if the producer does not give it.
-// `use`: of the trace so far; nothing if it had no ring. `open`: with kContinued, the announced rows that are left to the next
-// part; `totals` leave them out.
+// `use`: of the trace so far; nothing if it had no ring. `open`: with kContinued, the announced
+// rows that are left to the next part; `totals` leave them out.
 void append_end(LineBuffer& out, const RunningTotals& totals, std::string_view status,
                 const std::optional<Cost>& cost, const std::optional<RingUse>& use,
                 std::uint64_t open = 0);

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "daemon/collector/rows_form.hpp"
-#include "daemon/config/thread_count.hpp"
 #include "daemon/config/quantities.hpp"
+#include "daemon/config/thread_count.hpp"
 #include "shm/abi.h"
 
 namespace moetrace {

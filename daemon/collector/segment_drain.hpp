@@ -203,8 +203,8 @@ class SegmentDrain {
   // kLater: the drain must first read or write more events.
   enum class Entered { kYes, kLater, kUnknown };
   std::optional<Error> write_routes(std::uint64_t end);
-  // The route at `position`, and those after it that belong to the same step and layer; at most up to
-  // `end`. How many; 0: the next part must be wide.
+  // The route at `position`, and those after it that belong to the same step and layer; at most up
+  // to `end`. How many; 0: the next part must be wide.
   Result<std::uint64_t> write_routes_from(std::uint64_t position, std::uint64_t end);
   std::uint64_t run_length(std::uint64_t position, const moetrace_route_head& head,
                            std::uint64_t most) const;
@@ -358,6 +358,8 @@ class SegmentDrain {
     Encoders::Job job;
     Written written;
     bool encoded = false;
+    // Once encoded: no row has become zeros, because the ring was cut.
+    bool whole = true;
     // Chunks in the file.
     std::size_t done = 0;
   };

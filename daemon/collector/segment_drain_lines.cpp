@@ -39,8 +39,8 @@ bool SegmentDrain::begin_block() {
 }
 
 SegmentDrain::State SegmentDrain::flush_lines() {
-  const bool share = begin_block() && settings_.encoders->threads() > 1 && !hurry_ && !bad_ && !finished_ &&
-                     blocks_.back().lines->rows() >= kLeastShared;
+  const bool share = begin_block() && settings_.encoders->threads() > 1 && !hurry_ && !bad_ &&
+                     !finished_ && blocks_.back().lines->rows() >= kLeastShared;
   return write_blocks(share ? 1 : 0);
 }
 
@@ -67,15 +67,17 @@ SegmentDrain::State SegmentDrain::write_blocks(std::size_t keep) {
 
 // False: the ring was cut, so rows may have become zeros. Nothing of the block is in the file.
 bool SegmentDrain::encode(OpenBlock& block) {
-  if (block.encoded) return true;
-  settings_.encoders->finish(block.job);
-  block.encoded = true;
-  return block.lines->rows() == 0 || segment_.intact();
+  if (!block.encoded) {
+    settings_.encoders->finish(block.job);
+    block.encoded = true;
+    block.whole = block.lines->rows() == 0 || segment_.intact();
+  }
+  return block.whole;
 }
 
-// Lines written to a file that another program has removed or cut are not delivered: the block stays.
-// Check before the write, because an emptied file can still be continued, and after it, because only
-// that check counts.
+// Lines written to a file that another program has removed or cut are not delivered: the block
+// stays. Check before the write, because an emptied file can still be continued, and after it,
+// because only that check counts.
 SegmentDrain::State SegmentDrain::write(OpenBlock& block) {
   if (file_.state() != TraceFile::State::kWhole) return lose_file();
   bool written = write_head();

@@ -68,8 +68,8 @@ Result<std::uint64_t> SegmentDrain::write_routes_from(std::uint64_t position, st
   }
   next_place_ += count - 1;
   step_left_ -= count - 1;
-  const bool counted = wanted ? totals_.deliver_run(position, count)
-                              : totals_.filter_up_to(position + count);
+  const bool counted =
+      wanted ? totals_.deliver_run(position, count) : totals_.filter_up_to(position + count);
   if (!counted) return bad("more records than a trace can have");
   if (!wanted) return count;
   if (live_.wanted()) add_live_rows(position, count, head);

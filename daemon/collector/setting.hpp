@@ -13,13 +13,13 @@
 namespace moetrace {
 
 // The member that a setting fills. Its type is the setting's type (value_types.hpp).
-using SettingMember = std::variant<std::string CollectorOptions::*, bool CollectorOptions::*,
-                                   std::vector<std::string> CollectorOptions::*,
-                                   moetrace_layer_mask CollectorOptions::*,
-                                   RowsPlace CollectorOptions::*, RowWeights CollectorOptions::*,
-                                   RowCompression CollectorOptions::*, ByteSize CollectorOptions::*,
-                                   TimeSpan CollectorOptions::*, KeptCount CollectorOptions::*,
-                                   ThreadCount CollectorOptions::*>;
+using SettingMember =
+    std::variant<std::string CollectorOptions::*, bool CollectorOptions::*,
+                 std::vector<std::string> CollectorOptions::*,
+                 moetrace_layer_mask CollectorOptions::*, RowsPlace CollectorOptions::*,
+                 RowWeights CollectorOptions::*, RowCompression CollectorOptions::*,
+                 ByteSize CollectorOptions::*, TimeSpan CollectorOptions::*,
+                 KeptCount CollectorOptions::*, ThreadCount CollectorOptions::*>;
 
 // What SIGHUP does with a changed value.
 enum class OnReload {

@@ -15,8 +15,7 @@ constexpr unsigned kMostByItself = 4;
 // Cores that an affinity mask, such as taskset's, leaves this process.
 unsigned usable_cores() {
   cpu_set_t set;
-  if (::sched_getaffinity(0, sizeof set, &set) == 0)
-    return static_cast<unsigned>(CPU_COUNT(&set));
+  if (::sched_getaffinity(0, sizeof set, &set) == 0) return static_cast<unsigned>(CPU_COUNT(&set));
   return std::thread::hardware_concurrency();
 }
 
@@ -27,8 +26,8 @@ unsigned ThreadCount::threads() const {
 }
 
 std::string take_value(const ConfigJson& value, ThreadCount& to) {
-  const std::string expected = "a number from 1 to " + std::to_string(ThreadCount::kMost) +
-                               ", or \"auto\"";
+  const std::string expected =
+      "a number from 1 to " + std::to_string(ThreadCount::kMost) + ", or \"auto\"";
   if (value == "auto") {
     to.count = 0;
     return "";

@@ -37,7 +37,7 @@ class Sources(ConfigCase):
             re.findall(r'^  ("\w+": .*?),?  //', text, re.M)
             for text in (result.stdout, again.stdout)
         ]
-        self.assertEqual(len(values[0]), 16)
+        self.assertEqual(len(values[0]), 17)
         # A file that names the folder leaves out the file's name.
         self.assertEqual([value for value in values[0] if value != '"output": ""'], values[1])
 

@@ -233,7 +233,7 @@ class SizeLimit(Case):
         self.assertGreater(said["seconds_until_full"], 0)
         self.assertRegex(
             self.control("status"),
-            r"\n  files      \d+\.\d\d GB written, \d+\.\d\d GB an hour; "
+            r"\n  files      \d+\.\d\d GB written, \d+\.\d\d GB an hour(, \d+ encoder threads?)?; "
             r"max-total-size in \d+\.\d h\n",
         )
         self.end_trace()

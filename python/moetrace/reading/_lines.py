@@ -21,6 +21,7 @@ STATUSES = {
     _reader_library.CONTINUED: "continued",
     _reader_library.BAD_SEGMENT: "bad segment",
 }
+REASONS = {_reader_library.MAX_TOTAL_SIZE: "max-total-size"}
 KEPT_LINES = 4096  # of each rare type, in a live trace
 KEPT_STEPS = 16384  # in a live trace; some 5 MB
 
@@ -117,6 +118,9 @@ class ControlLine(NamedTuple):
     from_step: int  # the first one that this holds for
     enabled: Optional[bool]  # False: tracing is stopped
     event: Optional[int]
+    # Why the collector stopped tracing: "max-total-size". None: it did not, or for a reason that
+    # this version does not know.
+    reason: Optional[str] = None
 
 
 class EndLine(NamedTuple):
@@ -166,6 +170,8 @@ def _value(type_: type[Line], field: str, record: Any, live: bool) -> Any:
         return 0 if live else int(record["place"]["line"])
     if field == "cause":
         return CAUSES.get(int(record["code"]))
+    if field == "reason":
+        return REASONS.get(int(record["code"]))
     if field == "status":
         return STATUSES.get(int(record["code"]))
     if field == "layers" and type_ is ControlLine:

@@ -11,10 +11,11 @@ from typing import Any
 from ..errors import ReadError
 
 ALL = -2  # MOETRACE_READER_ALL
-# MOETRACE_READER_…: kinds of lines, causes of a loss, statuses of an end.
+# MOETRACE_READER_…: kinds of lines, causes of a loss, statuses of an end, reasons of a control.
 STEP, REQUEST, REQUEST_END, LOSS, TORN, BASE, CONTROL, END = (1 << bit for bit in range(8))
 RING_FULL, EVENT_RING_FULL = 1, 2
 CLOSED, PRODUCER_DIED, CONTINUED, BAD_SEGMENT = 1, 2, 3, 4
+MAX_TOTAL_SIZE = 1
 ERROR_BYTES = 512  # room for the line of moetrace_reader_open and moetrace_reader_unpack
 
 _I32, _U32, _I64, _U64, _SIZE, _P = (
