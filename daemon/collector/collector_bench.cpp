@@ -1,6 +1,6 @@
 // moetrace-collector-bench: route rows a second, from ring records to joined lines in a file on
 // tmpfs, on one core; as JSON Lines also on several. For comparison the same rows through
-// nlohmann::json::dump. With an argument: only the forms whose name contains it.
+// nlohmann::json::dump. With an argument: only the form of that name.
 #include <unistd.h>
 
 #include <algorithm>
@@ -149,12 +149,20 @@ Drained drain_once(const std::string& directory, const Routing& routing, const F
                                     [](const LineBatch&) {});
   if (!drain) fail(drain.error().message);
   const auto start = std::chrono::steady_clock::now();
-  while (true) {
+  // Until every row is written. The end of a trace, a search of the whole ring and a sync, comes
+  // after that.
+  const auto state_after_pass = [&] {
     const auto state = (*drain)->pass();
     if (!state) fail(state.error().message);
-    if (*state == SegmentDrain::State::kEnded) break;
+    return *state;
+  };
+  while ((*drain)->segment().map().ctl()->route_consumed < rows) {
+    state_after_pass();
+    if ((*drain)->totals().delivered() == rows) (*drain)->write_waiting_rows();
   }
   const double seconds = seconds_since(start);
+  while (state_after_pass() != SegmentDrain::State::kEnded) {
+  }
   if ((*drain)->totals().delivered() != rows) fail("not every row was delivered");
   const std::uint64_t bytes = (*drain)->file().size() + (*drain)->file().rows_bytes();
   ::unlink(path.c_str());
@@ -201,9 +209,9 @@ void print_table(const std::string& directory, std::uint32_t top_k, std::string_
   const Routing routing = random_routing(top_k);
   std::vector<Form> forms;
   for (const Form& form : kForms) {
-    if (std::string_view(form.name).find(only) != std::string_view::npos) forms.push_back(form);
+    if (only.empty() || form.name == only) forms.push_back(form);
   }
-  if (forms.empty()) fail("no form has " + std::string(only) + " in its name");
+  if (forms.empty()) fail("no form is called " + std::string(only));
   std::vector<std::vector<double>> ours(forms.size());
   std::vector<double> bytes(forms.size());
   std::vector<double> theirs;

@@ -10,9 +10,14 @@
 namespace moetrace {
 namespace {
 
-// Whether a record has an id in a place that only layers with a larger top-k use.
+// Whether records of the layer have places that only layers with a larger top-k use.
+bool has_unused_places(const SegmentMap& map, std::uint32_t layer) {
+  return layer < map.layers().num_layers() && map.layers().top_k_of(layer) < map.layers().top_k();
+}
+
+// Whether a record has an id in such a place.
 bool has_id_past_top_k(const SegmentMap& map, std::uint32_t layer, const std::byte* slot) {
-  if (layer >= map.layers().num_layers()) return false;
+  if (!has_unused_places(map, layer)) return false;
   const std::byte* const ids = slot + map.route_layout().ids_offset();
   for (std::uint32_t place = map.layers().top_k_of(layer); place < map.layers().top_k(); ++place) {
     std::uint16_t id;
@@ -83,6 +88,7 @@ Result<std::uint64_t> SegmentDrain::write_routes_from(std::uint64_t position, st
 std::uint64_t SegmentDrain::run_length(std::uint64_t position, const moetrace_route_head& head,
                                        std::uint64_t most) const {
   most = std::min(most, step_left_ + 1);
+  const bool look_past_top_k = has_unused_places(segment_.map(), head.layer);
   std::uint64_t count = 1;
   for (; count < most; ++count) {
     const auto step = routes_.upper_at(position + count);
@@ -91,7 +97,7 @@ std::uint64_t SegmentDrain::run_length(std::uint64_t position, const moetrace_ro
     moetrace_route_head next;
     std::memcpy(&next, slot, sizeof next);
     if (next.layer != head.layer || next.row != head.row + count) break;
-    if (has_id_past_top_k(segment_.map(), next.layer, slot)) break;
+    if (look_past_top_k && has_id_past_top_k(segment_.map(), next.layer, slot)) break;
   }
   return count;
 }
