@@ -10,6 +10,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <thread>
 #include <vector>
 
 #include "common/bench_machine.hpp"
@@ -209,7 +210,8 @@ void print_table(const std::string& directory, std::uint32_t top_k, std::string_
   const Routing routing = random_routing(top_k);
   std::vector<Form> forms;
   for (const Form& form : kForms) {
-    if (only.empty() || form.name == only) forms.push_back(form);
+    const bool fits = form.threads <= std::max(1u, std::thread::hardware_concurrency());
+    if (only.empty() ? fits : form.name == only) forms.push_back(form);
   }
   if (forms.empty()) fail("no form is called " + std::string(only));
   std::vector<std::vector<double>> ours(forms.size());

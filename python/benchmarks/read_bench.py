@@ -1,12 +1,13 @@
-"""How fast traces are read, beside parsing each line as JSON.
+"""How fast traces are read, as JSON Lines and as rows as Arrow, beside parsing each line as JSON.
 
 Prints a table of rows per second of processor time, best of three.
 
     read_bench.py [FILE]
 
 Without a file it makes its own: 1,000,000 top-4 rows of a model of 24 layers and 60 experts, 32
-requests in each pass. orjson and pandas are measured if they are installed.
-MOETRACE_READER_LIBRARY names the library; the package is on PYTHONPATH.
+requests in each pass. `moetrace convert`, from PATH, makes the same rows as Arrow. orjson, pandas and
+pyarrow are measured if they are installed. MOETRACE_READER_LIBRARY names the library; the package is
+on PYTHONPATH.
 """
 
 import json
@@ -14,6 +15,7 @@ import pathlib
 import platform
 import random
 import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -43,6 +45,11 @@ def make(path):
     }
     with path.open("w") as file:
         file.write(json.dumps(meta) + "\n")
+        for request in range(REQUESTS):
+            file.write(
+                f'{{"type":"request","req_id":"r{request}","prompt_tokens":null,'
+                f'"cached_tokens":null,"request":{request},"event":{request}}}\n'
+            )
         for seq in range(ROWS):
             step, layer, request = (
                 seq // (LAYERS * REQUESTS),
@@ -53,7 +60,7 @@ def make(path):
                 file.write(
                     f'{{"type":"step","step":{step},"rows":{REQUESTS},"layers":{LAYERS},'
                     f'"time_ns":{step * 10_000_000},'
-                    f'"seq":{seq},"dropped_total":0,"event":{step}}}\n'
+                    f'"seq":{seq},"dropped_total":0,"event":{REQUESTS + step}}}\n'
                 )
             ids = ",".join(map(str, rng.sample(range(EXPERTS), TOP_K)))
             gates = ",".join(weights[rng.randrange(len(weights))] for _ in range(TOP_K))
@@ -90,9 +97,25 @@ def with_pandas(path):
     return int((pandas.read_json(path, lines=True)["type"] == "route").sum())
 
 
-def ways():
-    yield "`moetrace.open(file).batches()`", with_batches
-    yield "`moetrace.open(file).experts()`, counts only", with_experts
+def with_pyarrow(path):
+    import pyarrow
+
+    with pyarrow.memory_map(str(path)) as file:
+        return len(pyarrow.ipc.open_stream(file).read_all())
+
+
+def ways(path):
+    kind = "rows as Arrow" if path.suffix == ".arrows" else "JSON Lines"
+    yield f"{kind}: `moetrace.open(file).batches()`", with_batches
+    yield f"{kind}: `moetrace.open(file).experts()`, counts only", with_experts
+    if path.suffix == ".arrows":
+        try:
+            import pyarrow.ipc  # noqa: F401  (is it installed?)
+
+            yield f"{kind}: `pyarrow.ipc.open_stream(file).read_all()`", with_pyarrow
+        except ImportError:
+            pass
+        return
     yield "`json.loads`, a line at a time, into numpy", with_json
     try:
         import orjson
@@ -120,14 +143,16 @@ def cpu():
 
 def main():
     with tempfile.TemporaryDirectory(prefix="moetrace-bench.") as folder:
-        path = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else f"{folder}/trace.jsonl")
+        paths = [pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else f"{folder}/trace.jsonl")]
         if len(sys.argv) <= 1:
-            make(path)
+            make(paths[0])
+            paths.append(pathlib.Path(folder, "rows.arrows"))
+            subprocess.run(["moetrace", "convert", paths[0], "-o", paths[1]], check=True)
         print(
             f"| {cpu()}, Python {platform.python_version()} | million rows/s, one core |\n|---|---|"
         )
-        expected = with_batches(path)
-        for name, way in ways():
+        expected = with_batches(paths[0])
+        for path, (name, way) in ((path, way) for path in paths for way in ways(path)):
             best = float("inf")
             for _ in range(3):
                 start = time.process_time()
