@@ -5,9 +5,9 @@ Prints a table of rows per second of processor time, best of three.
     read_bench.py [FILE]
 
 Without a file it makes its own: 1,000,000 top-4 rows of a model of 24 layers and 60 experts, 32
-requests in each pass. `moetrace convert`, from PATH, makes the same rows as Arrow. orjson, pandas and
-pyarrow are measured if they are installed. MOETRACE_READER_LIBRARY names the library; the package is
-on PYTHONPATH.
+requests in each pass. `moetrace convert`, from PATH, makes the same rows as Arrow. orjson, pandas
+and pyarrow are measured if they are installed. MOETRACE_READER_LIBRARY names the library; the
+package is on PYTHONPATH.
 """
 
 import json
@@ -152,7 +152,7 @@ def main():
             f"| {cpu()}, Python {platform.python_version()} | million rows/s, one core |\n|---|---|"
         )
         expected = with_batches(paths[0])
-        for path, (name, way) in ((path, way) for path in paths for way in ways(path)):
+        for path, (name, way) in ((file, way) for file in paths for way in ways(file)):
             best = float("inf")
             for _ in range(3):
                 start = time.process_time()
