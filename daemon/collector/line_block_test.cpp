@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <set>
@@ -135,7 +136,11 @@ TEST(Encoders, ARingMayBeCutUnderAnyThread) {
   std::size_t others = 0;
   for (const std::string& thread : threads()) {
     if (before.contains(thread)) continue;
-    const std::uint64_t blocked = blocked_signals("/proc/self/task/" + thread);
+    std::uint64_t blocked = blocked_signals("/proc/self/task/" + thread);
+    // A new thread begins with all of them blocked, before its first instruction of ours.
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while ((blocked >> (SIGBUS - 1) & 1) == 1 && std::chrono::steady_clock::now() < deadline)
+      blocked = blocked_signals("/proc/self/task/" + thread);
     EXPECT_EQ(blocked >> (SIGBUS - 1) & 1, 0u);
     EXPECT_EQ(blocked >> (SIGTERM - 1) & 1, 1u);
     ++others;
