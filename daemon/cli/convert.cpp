@@ -23,6 +23,7 @@ template <class Value>
 void add_choice(CLI::App* sub, const char* name, std::optional<Value>& to,
                 const std::vector<std::pair<std::string, Value>>& choices, const char* help) {
   std::vector<std::string> words;
+  words.reserve(choices.size());
   for (const auto& [word, value] : choices) words.push_back(word);
   const auto take = [&to, &choices](const std::string& given) {
     for (const auto& [word, value] : choices) {

@@ -6,7 +6,7 @@ namespace moetrace {
 namespace {
 
 // Fewer rows are written at once: an idle core would take longer to wake up.
-constexpr std::uint64_t kLeastShared = 4 * LineBlock::kRowsAChunk;
+constexpr std::uint64_t kLeastShared = 4ull * LineBlock::kRowsAChunk;
 
 }  // namespace
 

@@ -26,7 +26,7 @@ unsigned ThreadCount::threads() const {
 }
 
 std::string take_value(const ConfigJson& value, ThreadCount& to) {
-  const std::string expected =
+  std::string expected =
       "a number from 1 to " + std::to_string(ThreadCount::kMost) + ", or \"auto\"";
   if (value == "auto") {
     to.count = 0;
