@@ -119,13 +119,11 @@ std::uint64_t PlainTrace::request_of(std::string_view name) {
 
 void PlainTrace::write_step(const ReplayStep& step) {
   totals_.announce(std::uint64_t{step.rows} * step.layers.size());
-  // As append_step(), but nobody knows the time.
-  buffer_.append(
-      "{\"type\":\"step\",\"step\":", next_step_, ",\"rows\":", step.rows,
-      ",\"layers\":", step.layers.size(), ",\"time_ns\":null,\"seq\":", totals_.next_seq(),
-      ",\"dropped_total\":0,\"event\":", events_, ",\"attempted_total\":", totals_.attempted(),
-      ",\"delivered_total\":", totals_.delivered(),
-      ",\"filtered_total\":0,\"torn_total\":0,\"event_lost_total\":0}\n");
+  append_step(buffer_,
+              {.step = next_step_,
+               .rows = step.rows,
+               .layers = static_cast<std::uint32_t>(step.layers.size())},
+              std::nullopt, totals_, events_);
   put_line(trace::Step{.step = next_step_,
                        .rows = step.rows,
                        .layers = step.layers.size(),

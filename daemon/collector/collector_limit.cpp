@@ -11,8 +11,7 @@
 namespace moetrace {
 namespace {
 
-// Once the limit is reached: how often to see whether there is room again, and whether somebody has
-// started recording meanwhile.
+// Once the limit is reached: how often to look for new room, and for recording that was started.
 constexpr auto kLimitLookEvery = std::chrono::milliseconds(100);
 
 // 1,234,567,890 bytes: "1.15 GiB".

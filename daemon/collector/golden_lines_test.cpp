@@ -237,10 +237,8 @@ TEST(GoldenLines, OfAPartWithArrowRows) {
 
 TEST(GoldenLines, Steps) {
   LineBuffer out;
-  append_step(out, {.step = 17, .time_ns = 9'000'000'000'001, .rows = 57, .layers = 24},
-              totals(2338), 41);
-  append_step(out, {.step = 18, .time_ns = 9'000'000'000'002, .rows = 1, .layers = 0}, totals(2338),
-              43);
+  append_step(out, {.step = 17, .rows = 57, .layers = 24}, 9'000'000'000'001, totals(2338), 41);
+  append_step(out, {.step = 18, .rows = 1, .layers = 0}, 9'000'000'000'002, totals(2338), 43);
   EXPECT_EQ(out.view(), golden("step.jsonl"));
 }
 

@@ -154,10 +154,10 @@ void append_request_end(LineBuffer& out, const RequestEndEvent& end, const std::
              ",\"event\":", event, "}\n");
 }
 
-void append_step(LineBuffer& out, const StepEvent& step, const RunningTotals& t,
-                 std::uint64_t event) {
+void append_step(LineBuffer& out, const StepEvent& step, std::optional<std::int64_t> time_ns,
+                 const RunningTotals& t, std::uint64_t event) {
   out.append("{\"type\":\"step\",\"step\":", step.step, ",\"rows\":", step.rows,
-             ",\"layers\":", step.layers, ",\"time_ns\":", step.time_ns, ",\"seq\":", t.next_seq(),
+             ",\"layers\":", step.layers, ",\"time_ns\":", time_ns, ",\"seq\":", t.next_seq(),
              ",\"dropped_total\":", t.dropped(), ",\"event\":", event,
              ",\"attempted_total\":", t.attempted(), ",\"delivered_total\":", t.delivered(),
              ",\"filtered_total\":", t.filtered(), ",\"torn_total\":", t.torn(),

@@ -89,8 +89,9 @@ void append_request(LineBuffer& out, const RequestEvent& request,
                     std::optional<std::uint64_t> event);
 void append_request_end(LineBuffer& out, const RequestEndEvent& end, const std::string& json_id,
                         std::uint64_t event);
-void append_step(LineBuffer& out, const StepEvent& step, const RunningTotals& totals,
-                 std::uint64_t event);
+// `time_ns`: of the step; nothing if it is not known.
+void append_step(LineBuffer& out, const StepEvent& step, std::optional<std::int64_t> time_ns,
+                 const RunningTotals& totals, std::uint64_t event);
 // `reason`: why recording stops; "": somebody has asked for it.
 void append_control(LineBuffer& out, const ControlEvent& control, std::uint64_t event,
                     std::string_view reason = {});

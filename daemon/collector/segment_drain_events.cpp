@@ -39,7 +39,7 @@ void SegmentDrain::write_event(const Event& event) {
   if (const auto* step = std::get_if<StepEvent>(&event.body)) {
     totals_.announce(std::uint64_t{step->rows} * step->layers);
     // Holes that no earlier step explains belong to this one: next_seq() lies before them.
-    append_step(out_, *step, totals_, event.position);
+    append_step(out_, *step, step->time_ns, totals_, event.position);
   } else if (const auto* request = std::get_if<RequestEvent>(&event.body)) {
     append_request(out_, *request, event.position);
   } else if (const auto* request_end = std::get_if<RequestEndEvent>(&event.body)) {
