@@ -90,6 +90,20 @@ TEST(Encoders, SeveralThreadsMakeTheSameFile) {
   }
 }
 
+// A trace's ring, and what it takes to make lines of it.
+class RingLines {
+ public:
+  const SegmentMap& map() const { return segment.map(); }
+
+  TestDirectory directory;
+  SegmentName name = make_trace(directory);
+  CollectorSegment segment =
+      *CollectorSegment::open(directory.path(), name, CollectorSegment::Access::kObserve);
+  RouteText text{map().layers()};
+  MappedRing ring = map().route_ring();
+  RouteOrigin origin = route_origin("\"r\"", 0);
+};
+
 std::set<std::string> threads() {
   std::set<std::string> found;
   for (const auto& task : std::filesystem::directory_iterator("/proc/self/task"))
@@ -109,29 +123,23 @@ std::uint64_t blocked_signals(const std::string& task) {
 }
 
 TEST(Encoders, ARingMayBeCutUnderAnyThread) {
-  const TestDirectory directory;
-  const SegmentName name = make_trace(directory);
+  RingLines of;
   Encoders encoders(3);
-  auto segment = CollectorSegment::open(directory.path(), name, CollectorSegment::Access::kCollect);
-  ASSERT_TRUE(segment);
-  const RouteText text(segment->map().layers());
-  const MappedRing ring = segment->map().route_ring();
-  LineBlock block(text, segment->map(), ring);
-  const RouteOrigin origin = route_origin("\"r\"", 0);
+  LineBlock block(of.text, of.map(), of.ring);
   for (std::uint64_t n = 0; n < kSlots; n += LineBlock::kRowsAChunk)
-    block.add_rows(0, {n, n, &origin, LineBlock::kRowsAChunk, 0});
+    block.add_rows(0, {n, n, &of.origin, LineBlock::kRowsAChunk, 0});
   LineBuffer lines;
   std::vector<moetrace::Run> runs{{true, 0, block.entries(), 0, kSlots, {}, {}}};
   block.close(lines, runs);
   ASSERT_EQ(block.chunks(), kSlots / LineBlock::kRowsAChunk);
-  EXPECT_TRUE(segment->intact());
-  std::filesystem::resize_file(directory.path() + "/" + name.ring_file(),
-                               segment->map().header().route_offset + 4096);
+  EXPECT_TRUE(of.segment.intact());
+  std::filesystem::resize_file(of.directory.path() + "/" + of.name.ring_file(),
+                               of.map().header().route_offset + 4096);
   const std::set<std::string> before = threads();
   Encoders::Job job(block);
   encoders.begin(job);
   encoders.finish(job);
-  EXPECT_FALSE(segment->intact());
+  EXPECT_FALSE(of.segment.intact());
   // A thread that blocks SIGBUS would end the process where it reads behind the end.
   std::size_t others = 0;
   for (const std::string& thread : threads()) {
@@ -149,18 +157,12 @@ TEST(Encoders, ARingMayBeCutUnderAnyThread) {
 }
 
 TEST(Encoders, AWithdrawnJobIsLeftAlone) {
-  const TestDirectory directory;
-  const SegmentName name = make_trace(directory);
-  auto segment = CollectorSegment::open(directory.path(), name, CollectorSegment::Access::kObserve);
-  ASSERT_TRUE(segment);
-  const RouteText text(segment->map().layers());
-  const MappedRing ring = segment->map().route_ring();
-  const RouteOrigin origin = route_origin("\"r\"", 0);
+  RingLines of;
   Encoders encoders(4);
   for (int n = 0; n < 200; ++n) {
-    LineBlock block(text, segment->map(), ring);
+    LineBlock block(of.text, of.map(), of.ring);
     for (std::uint64_t row = 0; row < 8 * LineBlock::kRowsAChunk; row += 16)
-      block.add_rows(row, {row, std::nullopt, &origin, 16, 1});
+      block.add_rows(row, {row, std::nullopt, &of.origin, 16, 1});
     LineBuffer lines;
     std::vector<moetrace::Run> runs{{true, 0, block.entries(), 0, block.rows(), {}, {}}};
     block.close(lines, runs);
@@ -171,14 +173,8 @@ TEST(Encoders, AWithdrawnJobIsLeftAlone) {
 }
 
 TEST(LineBlock, KeepsTheOrderOfLinesAndRows) {
-  const TestDirectory directory;
-  const SegmentName name = make_trace(directory);
-  auto segment = CollectorSegment::open(directory.path(), name, CollectorSegment::Access::kObserve);
-  ASSERT_TRUE(segment);
-  const RouteText text(segment->map().layers());
-  const MappedRing ring = segment->map().route_ring();
-  const RouteOrigin origin = route_origin("\"r\"", 0);
-  LineBlock block(text, segment->map(), ring);
+  RingLines of;
+  LineBlock block(of.text, of.map(), of.ring);
   LineBuffer lines;
   std::vector<moetrace::Run> runs;
   std::string expected;
@@ -193,10 +189,10 @@ TEST(LineBlock, KeepsTheOrderOfLinesAndRows) {
     const std::uint64_t first_seq = position;
     for (std::uint32_t left = 1 + n * 18; left > 0;) {
       const std::uint32_t count = std::min(left, 1 + n % LineBlock::kRowsAChunk);
-      const RouteRows rows{position, position, &origin, count, 1};
+      const RouteRows rows{position, position, &of.origin, count, 1};
       block.add_rows(n, rows);
       LineBuffer out;
-      append_routes(out, text, segment->map(), ring, rows, RouteText::step_text(n));
+      append_routes(out, of.text, of.map(), of.ring, rows, RouteText::step_text(n));
       expected += out.view();
       position += count;
       left -= count;

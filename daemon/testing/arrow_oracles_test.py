@@ -1,31 +1,17 @@
 #!/usr/bin/python3
 """Others read a rows file unmodified, and find the rows that moetrace.open finds: pyarrow, polars,
-and DuckDB through pyarrow's reader.
-
-Debian 12 has none of them: scripts/test installs them from PyPI into .venv/arrow, with whose python
-this runs. Exit code 77 without it.
+and DuckDB through pyarrow's reader. Exit code 77 without them.
 """
 
-import os
-import pathlib
-import sys
 import unittest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-PYTHON = ROOT / ".venv/arrow/bin/python"
-try:
-    import duckdb
-    import numpy
-    import polars
-    import pyarrow
-    import pyarrow.ipc
-except ImportError:
-    if PYTHON.exists() and "arrow" not in pathlib.Path(sys.prefix).name:
-        os.execv(PYTHON, [PYTHON, "-B", *sys.argv])
-    print("skipped: pyarrow, polars and duckdb are not installed; run scripts/test with PyPI")
-    sys.exit(77)
-sys.path.insert(0, str(ROOT / "python"))
-import moetrace  # noqa: E402  (of this tree)
+from arrow_python import ROOT  # isort: skip  (first: it chooses the python)
+import duckdb
+import moetrace
+import numpy
+import polars
+import pyarrow
+import pyarrow.ipc
 
 NUMBERS = ("request", "token_idx", "step", "layer")
 ROWS = ROOT / "trace/testdata/rows"

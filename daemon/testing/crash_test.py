@@ -7,7 +7,6 @@ MOETRACE_KILLS sets the number of kills.
 import os
 import random
 import resource
-import time
 import unittest
 
 from harness import Case, Collector, Replay, has_torn_end, routes_in, rows_file, wait_until
@@ -23,10 +22,6 @@ class Crash(Case):
         self.seed = f"{SEED}/{self._testMethodName}"
         print(f"{self._testMethodName}: MOETRACE_SEED={SEED}", flush=True)
         self.rng = random.Random(self.seed)
-
-    def run_until_moment(self, at_most_s):
-        """The only sleep: the test needs a random moment."""
-        time.sleep(self.rng.random() * at_most_s)
 
     def start_collector(self, **how):
         return Collector(self, "--output-dir", self.traces, **how)

@@ -11,7 +11,6 @@ import random
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 
 from harness import Case, Collector, routes_in, wait_until
@@ -69,10 +68,6 @@ class GpuCrash(Case):
             if load.process.poll() is None:
                 load.kill()
             load.process.stdout.close()
-
-    def run_until_moment(self, at_most_s):
-        """The only sleep: the test needs a random moment."""
-        time.sleep(self.rng.random() * at_most_s)
 
     def start_collector(self):
         return Collector(self, "--output-dir", self.traces)

@@ -340,6 +340,10 @@ class Case(unittest.TestCase):
         """The lines of each trace whose files are there: the rows file is made after the lines."""
         return sorted(path for path in self.traces.glob("*.jsonl") if rows_file(path).exists())
 
+    def run_until_moment(self, at_most_s):
+        """The only sleep: a test that kills needs a random moment, by its `rng`."""
+        time.sleep(self.rng.random() * at_most_s)
+
     def lines_of_trace(self):
         """The lines of the only trace, checked, once it has ended."""
         self.wait_drained()

@@ -9,7 +9,6 @@ import subprocess
 import time
 import unittest
 
-import arrow_rows
 from harness import (
     MOETRACE,
     ROWS,
@@ -22,6 +21,7 @@ from harness import (
     rows_file,
     wait_until,
 )
+from written_lines import lines_of, seqs_of
 
 SEED = int(os.environ.get("MOETRACE_SEED", random.SystemRandom().randrange(1 << 30)))
 # Of the smallest ring, so that a quarter of it, which makes a batch of Arrow rows, comes soon.
@@ -31,19 +31,10 @@ PART_ROWS = 1_000 if ROWS == "json" else (1 << 20) // 64
 KILLS, PARTS = (25, 14) if ROWS == "json" else (8, 7)
 
 
-def lines_of(path):
-    return [json.loads(line) for line in path.read_bytes().splitlines()]
-
-
 def part_of(path):
     """A part's number; None: its beginning is not written yet."""
     lines = path.read_bytes().split(b"\n", 2)
     return json.loads(lines[1]).get("part", 1) if len(lines) == 3 else None
-
-
-def seqs_of(path):
-    lines = arrow_rows.merged(path) if ROWS == "arrow" else path.read_text().splitlines()
-    return [line["seq"] for line in map(json.loads, lines) if line["type"] == "route"]
 
 
 class LongRuns(Case):
@@ -159,16 +150,12 @@ class LongRuns(Case):
             while max(self.parts(), default=0) < least:
                 self.feed(PART_ROWS // 4)
             self.feed(self.rng.randrange(2 * PART_ROWS))
-            self.moment()
+            self.run_until_moment(0.02)
             collector.kill()
         collector = self.start("--max-file-size", "64K")
         self.end_trace()
         self.assertEqual((collector.stop(), collector.stderr()), (0, ""))
         self.assertGreater(len(self.check_chain()), KILLS)
-
-    def moment(self):
-        """The only sleep: a random moment."""
-        time.sleep(self.rng.random() * 0.02)
 
     def test_killed_while_old_parts_are_removed(self):
         keep = 3
@@ -180,7 +167,7 @@ class LongRuns(Case):
             while max(self.parts(), default=0) < least:
                 self.feed(PART_ROWS // 4)
             self.feed(self.rng.randrange(2 * PART_ROWS))
-            self.moment()
+            self.run_until_moment(0.02)
             collector.kill()
         collector = self.start(*limits)
         self.end_trace()

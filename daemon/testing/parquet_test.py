@@ -1,8 +1,6 @@
 #!/usr/bin/python3
 """`python3 -m moetrace.parquet`: traces to Parquet and back are the same bytes, and pyarrow, polars
-and DuckDB find in it the rows that moetrace.open finds in the trace.
-
-Runs with the python of .venv/arrow, as arrow_oracles_test.py does. Exit code 77 without it.
+and DuckDB find in it the rows that moetrace.open finds in the trace. Exit code 77 without them.
 """
 
 import json
@@ -14,23 +12,14 @@ import sys
 import tempfile
 import unittest
 
-HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-PYTHON = ROOT / ".venv/arrow/bin/python"
-try:
-    import duckdb
-    import numpy
-    import polars
-    import pyarrow.parquet
-except ImportError:
-    if PYTHON.exists() and "arrow" not in pathlib.Path(sys.prefix).name:
-        os.execv(PYTHON, [PYTHON, "-B", *sys.argv])
-    print("skipped: pyarrow, polars and duckdb are not installed; run scripts/test with PyPI")
-    sys.exit(77)
-sys.path[:0] = [str(ROOT / "python"), str(HERE)]
-import moetrace  # noqa: E402  (of this tree)
-import moetrace.parquet  # noqa: E402
-from made_trace import MadeTrace  # noqa: E402
+from arrow_python import ROOT  # isort: skip  (first: it chooses the python)
+import duckdb
+import moetrace
+import moetrace.parquet
+import numpy
+import polars
+import pyarrow.parquet
+from made_trace import MadeTrace
 
 MOETRACE = os.environ.get("MOETRACE_CLI", "moetrace")
 os.environ["PATH"] = os.path.dirname(MOETRACE) + os.pathsep + os.environ["PATH"]

@@ -1,7 +1,6 @@
 """A trace in parts: rotation by SIGHUP, and files that others remove, cut or compress meanwhile."""
 
 import gzip
-import json
 import os
 import random
 import shutil
@@ -9,7 +8,6 @@ import signal
 import subprocess
 import unittest
 
-import arrow_rows
 from harness import (
     MOETRACE,
     ROWS,
@@ -23,16 +21,7 @@ from harness import (
     rows_file,
     wait_until,
 )
-
-
-def lines_of(path):
-    return [json.loads(line) for line in path.read_bytes().splitlines()]
-
-
-def seqs_of(path):
-    """The numbers of a part's rows."""
-    lines = arrow_rows.merged(path) if ROWS == "arrow" else path.read_text().splitlines()
-    return [line["seq"] for line in map(json.loads, lines) if line["type"] == "route"]
+from written_lines import lines_of, seqs_of
 
 
 class Parts(Case):

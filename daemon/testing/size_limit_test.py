@@ -10,16 +10,13 @@ import unittest
 import moetrace
 import numpy
 from harness import MOETRACE, MOETRACED, ROWS, Case, files_of, wait_until
+from written_lines import lines_of
 
 # The smallest ring has 65,536 slots: as text they take more than 8 MiB, as columns less.
 SMALL_RING_MB = 4
 SLOTS = 1 << 16
 LIMIT_MB = 32 if ROWS == "json" else 8
 TOP_K, LAYERS, STEP_ROWS = 4, 2, 500
-
-
-def lines_of(path):
-    return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
 class SizeLimit(Case):
