@@ -42,7 +42,25 @@ struct Drained {
   std::string published;
 };
 
-// Drains a copy of the segment into `name`.
+// A drain of the segment in `directory`, into trace.jsonl there.
+std::unique_ptr<SegmentDrain> attached(Encoders* encoders, const std::string& directory,
+                                       const SegmentName& name, SegmentDrain::Publish publish) {
+  auto segment = CollectorSegment::open(directory, name, CollectorSegment::Access::kCollect);
+  EXPECT_TRUE(segment) << segment.error().message;
+  CollectorOptions options;
+  options.output = directory + "/trace.jsonl";
+  const SegmentMap& map = segment->map();
+  auto place = place_trace(
+      OutputNames(options, name.trace_id, 0),
+      {name.trace_id, 1, meta_line(map.header(), map.layers(), name.trace_id), std::nullopt}, {});
+  auto drain =
+      SegmentDrain::attach(std::move(*segment), std::move(*place),
+                           {.layers = kEveryLayer, .encoders = encoders}, std::move(publish));
+  EXPECT_TRUE(drain) << drain.error().message;
+  return std::move(*drain);
+}
+
+// Drains a copy of the segment in a folder `to`.
 Drained drain_with(Encoders* encoders, const TestDirectory& directory, const SegmentName& name,
                    const std::string& to) {
   Drained drained;
@@ -50,28 +68,11 @@ Drained drain_with(Encoders* encoders, const TestDirectory& directory, const Seg
   std::filesystem::create_directory(copy);
   for (const std::string& file : {name.ring_file(), name.ctl_file()})
     std::filesystem::copy(directory.path() + "/" + file, copy + "/" + file);
-  auto segment = CollectorSegment::open(copy, name, CollectorSegment::Access::kCollect);
-  EXPECT_TRUE(segment) << segment.error().message;
-  const std::string path = copy + "/trace.jsonl";
-  CollectorOptions options;
-  options.output = path;
-  const SegmentMap& map = segment->map();
-  auto place = place_trace(
-      OutputNames(options, name.trace_id, 0),
-      {name.trace_id, 1, meta_line(map.header(), map.layers(), name.trace_id), std::nullopt}, {});
-  auto drain = SegmentDrain::attach(std::move(*segment), std::move(*place),
-                                    {.layers = kEveryLayer, .encoders = encoders},
-                                    [&](const LineBatch& batch) {
-                                      for (const moetrace::Run& run : batch.runs)
-                                        drained.published += run.text;
-                                    });
-  EXPECT_TRUE(drain);
-  while (true) {
-    const auto state = (*drain)->pass();
-    EXPECT_TRUE(state) << state.error().message;
-    if (!state || *state == SegmentDrain::State::kEnded) break;
-  }
-  std::ifstream file(path);
+  const auto collector = attached(encoders, copy, name, [&](const LineBatch& batch) {
+    for (const moetrace::Run& run : batch.runs) drained.published += run.text;
+  });
+  EXPECT_EQ(*drain(*collector), SegmentDrain::State::kEnded);
+  std::ifstream file(copy + "/trace.jsonl");
   drained.file.assign(std::istreambuf_iterator<char>(file), {});
   return drained;
 }
@@ -88,6 +89,39 @@ TEST(Encoders, SeveralThreadsMakeTheSameFile) {
     EXPECT_TRUE(shared.file == alone.file) << threads;
     EXPECT_TRUE(shared.published == alone.file) << threads;
   }
+}
+
+// Its rows may have become zeros before their text was made.
+TEST(Encoders, ABlockWhoseRingWasCutIsNotWritten) {
+  const TestDirectory directory;
+  const SegmentName name = make_trace(directory);
+  Encoders encoders(2);
+  const auto collector = attached(&encoders, directory.path(), name, [](const LineBatch&) {});
+  ASSERT_EQ(*collector->pass(), SegmentDrain::State::kBusy);
+  EXPECT_GT(collector->totals().delivered(), 0u) << "a block is on its way";
+  std::filesystem::resize_file(directory.path() + "/" + name.ring_file(), 4096);
+  EXPECT_FALSE(drain(*collector));
+  const std::string path = directory.path() + "/trace.jsonl";
+  EXPECT_EQ(lines_of(path, "route").size(), 0u);
+  const auto ends = lines_of(path, "end");
+  ASSERT_EQ(ends.size(), 1u);
+  EXPECT_EQ(ends[0].at("status"), "bad segment");
+  EXPECT_EQ(ends[0].at("delivered"), 0);
+  expect_conservation(ends[0]);
+}
+
+// A part must end in the middle of a backlog, too.
+TEST(Encoders, WaitingBlocksAreWrittenOnDemand) {
+  const TestDirectory directory;
+  const SegmentName name = make_trace(directory);
+  Encoders encoders(2);
+  const auto collector = attached(&encoders, directory.path(), name, [](const LineBatch&) {});
+  ASSERT_EQ(*collector->pass(), SegmentDrain::State::kBusy);
+  EXPECT_FALSE(collector->can_change_file());
+  collector->write_waiting_rows();
+  ASSERT_EQ(*collector->pass(), SegmentDrain::State::kBusy);
+  EXPECT_TRUE(collector->can_change_file());
+  EXPECT_LT(collector->totals().delivered(), kSlots / 2);
 }
 
 // A trace's ring, and what it takes to make lines of it.
